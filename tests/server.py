@@ -1,0 +1,174 @@
+"""The real `zerocopy serve` on a free port, for black-box tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response as a client saw it; field names are lower-case."""
+
+    status: int
+    fields: dict[str, str]
+    content: bytes
+
+
+class RunningServer:
+    """Starts `zerocopy serve` over `root`; waits for its `ready` line, never for time to pass.
+
+    `environ` are options as environment variables (`ZEROCOPY_LIMITS_COLUMNS_MAX`).
+    """
+
+    def __init__(self, root: str | os.PathLike[str], **environ: str) -> None:
+        self._environ: Mapping[str, str] = {
+            **{name: value for name, value in os.environ.items() if name.startswith("COV")},
+            "PATH": os.environ["PATH"],
+            "DATA_PATH": os.fspath(root),
+            "USE_TLS": "false",
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "METRICS_PORT": "0",
+            "ZEROCOPY_CONFIG": os.devnull,
+            "ZEROCOPY_LOG_FORMAT": "json",
+            **environ,
+        }
+        self.log = tempfile.NamedTemporaryFile(prefix="zerocopy-", suffix=".log")  # noqa: SIM115
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.metrics_port = 0
+
+    def __enter__(self) -> Self:
+        """Start, and wait until every worker accepts."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "zerocopy", "serve"],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stderr=self.log,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (ready := self.event("ready")) is None:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError("the server did not start: " + self.log_text())
+            time.sleep(0.01)
+        self.port = int(ready["address"].rpartition(":")[2])
+        self.metrics_port = int(ready["metrics"].rpartition(":")[2])
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Stop, if it still runs, and make sure that it drained."""
+        if self.process is not None and self.process.poll() is None:
+            assert self.stop() == 0, self.log_text()
+        self.log.close()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers that live now."""
+        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            for pid in [*self.worker_pids(), self.pid]:
+                os.kill(pid, 9)
+            raise
+
+    def log_text(self) -> str:
+        """Everything written to standard error so far."""
+        with open(self.log.name, encoding="utf-8") as file:
+            return file.read()
+
+    def events(self) -> list[dict[str, str]]:
+        """The log lines that are JSON."""
+        return [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+
+    def event(self, name: str) -> dict[str, str] | None:
+        """The first log event of that name."""
+        return next((event for event in self.events() if event["event"] == name), None)
+
+    def get(
+        self, target: str, *, method: str = "GET", fields: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request on a connection of its own, by http.client."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, target, headers=dict(fields or {}))
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        finally:
+            connection.close()
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample of /metrics, `zerocopy_sent_bytes_total{path="copy"}`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=20)
+        try:
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        return next(
+            float(line.rpartition(" ")[2])
+            for line in page.splitlines()
+            if line.rpartition(" ")[0] == sample
+        )
+
+    def connect(self, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A raw connection; a small receive buffer makes a slow reader felt soon."""
+        sock = socket.socket()
+        if receive_buffer_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        sock.settimeout(20)
+        sock.connect(("127.0.0.1", self.port))
+        return sock
+
+
+def open_descriptors(pid: int) -> int:
+    """How many descriptors a process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid: int) -> int:
+    """The resident set of a process now."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def write_column(path: str, values: list[int] | list[float], code: str) -> None:
+    """Write a day file of records in struct format `code` (I, f, Q), little-endian."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(struct.pack(f"<{len(values)}{code}", *values))

@@ -1,0 +1,5 @@
+"""`python -m zerocopy` is the command line."""
+
+from zerocopy.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Composition: routes, worker processes, their supervisor, metrics and logs."""

@@ -1,0 +1,89 @@
+"""Counters shared between workers and supervisor, and their page for Prometheus.
+
+Owns one row of shared memory for each worker (memfd_create(2)) and the merging of the rows into
+one page. A worker only adds to its own row; a scrape reads all rows in the supervisor and costs no
+worker anything. A restarted worker goes on with its predecessor's row, so no counter ever falls.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from zerocopy.core.counters import SLOTS
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+_SLOT_BYTES = 8
+_ROW_BYTES = len(SLOTS) * _SLOT_BYTES
+
+
+def make_counters(workers: int) -> int:
+    """A descriptor of zeroed shared memory with one row for each worker."""
+    fd = os.memfd_create("zerocopy-counters")
+    os.ftruncate(fd, workers * _ROW_BYTES)
+    return fd
+
+
+def open_row(counters_fd: int, worker: int) -> memoryview:
+    """The row of one worker: `len(SLOTS)` numbers of 64 bits, shared and writable."""
+    memory = mmap.mmap(counters_fd, 0)
+    return memoryview(memory).cast("Q")[worker * len(SLOTS) : (worker + 1) * len(SLOTS)]
+
+
+def reset_gauges(row: memoryview) -> None:
+    """What a dead predecessor held is gone; what it counted stays."""
+    for index, slot in enumerate(SLOTS):
+        if slot.kind == "gauge":
+            row[index] = 0
+
+
+class Collector:
+    """All rows added up, in the form prometheus-client asks for."""
+
+    def __init__(self, counters_fd: int, workers: int) -> None:
+        self._rows = [open_row(counters_fd, worker) for worker in range(workers)]
+        self.worker_restarts = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric with its value now."""
+        families: dict[str, Metric] = {}
+        values: defaultdict[str, list[tuple[tuple[tuple[str, str], ...], int]]] = defaultdict(list)
+        for index, slot in enumerate(SLOTS):
+            kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
+            if slot.name not in families:
+                families[slot.name] = kind(slot.name, slot.help)
+            values[slot.name].append((slot.labels, sum(row[index] for row in self._rows)))
+        for name, family in families.items():
+            suffix = "_total" if isinstance(family, CounterMetricFamily) else ""
+            for labels, value in values[name]:
+                family.add_sample(name + suffix, dict(labels), value)
+            yield family
+        yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", len(self._rows))
+        yield CounterMetricFamily(
+            "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
+        )
+
+
+def serve_metrics(collector: Collector, host: str, port: int) -> int:
+    """Serve `collector` at /metrics from a thread; the port it listens on.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(f"[metrics] {host}:{port}: {error.strerror}") from error
+    return int(server.server_port)

@@ -1,0 +1,251 @@
+"""The service: routes, and what each of them answers.
+
+Owns the composition of query, planner, validators and reuse into responses. It is the `Handler` of
+every transport. `respond_now` gives what can be given without waiting: an answer given before,
+proved still true by a few lstat(2). Everything that may touch the disk runs in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+
+from zerocopy.app.answers import Answer, Answers
+from zerocopy.app.openapi import OPENAPI
+from zerocopy.app.problems import ALLOWED_METHODS, CORS_FIELDS, json_response, problem_response
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import (
+    DataError,
+    MethodNotAllowedError,
+    NotFoundError,
+    OverloadError,
+    RequestError,
+)
+from zerocopy.core.layout import day_label
+from zerocopy.core.messages import Response
+from zerocopy.core.query import check_name, parse_parameters, parse_query
+from zerocopy.core.semantics import cache_control, last_modified
+from zerocopy.storage.symbols import list_symbols, symbols_document
+from zerocopy.storage.tree import open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.messages import Request
+    from zerocopy.core.query import Query
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.planner import Planned, Planner
+
+INLINE_STAMPS_MAX = 16
+"""Stamps proved on the event loop: about 20 µs of lstat(2); longer proofs go to a thread."""
+
+PREFLIGHT_MAX_AGE_S = 86_400
+"""Seconds a browser may keep a preflight's answer; browsers cap it themselves."""
+
+DAYS_LOGGED_MAX = 10
+"""Skipped days named in one log line; their number is always there."""
+
+_DATA = b"/api/data"
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class _Endpoint(Protocol):
+    async def __call__(self, query_string: bytes, target: bytes, /) -> Response: ...
+
+
+class Service:
+    """Answers requests from one data root. Used in the event loop's thread only."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        planner: Planner,
+        files: OpenFiles,
+        executor: Executor,
+        counters: Counters,
+        requests_in_flight_max: int,
+        plan_cache_bytes_max: int,
+        columns_max: int,
+        closed_max_age_s: int,
+    ) -> None:
+        self._root = root
+        self._planner = planner
+        self._files = files
+        self._executor = executor
+        self._counters = counters
+        self._requests_in_flight = 0
+        self._requests_in_flight_max = requests_in_flight_max
+        self._answers = Answers(plan_cache_bytes_max, counters)
+        self._columns_max = columns_max
+        self._closed_max_age_s = closed_max_age_s
+        self._endpoints: dict[bytes, _Endpoint] = {
+            _DATA: self._data,
+            b"/api/symbols": self._symbols,
+            b"/healthz": self._health,
+            b"/readyz": self._readiness,
+            b"/openapi.json": self._openapi,
+        }
+        self.draining = False
+
+    # ---- the Handler of the transports
+
+    def respond_now(self, request: Request) -> Response | None:
+        """An answer given before, if its proof is short and holds."""
+        answer = self._answers.get(request.target)
+        if (
+            answer is None
+            or len(answer.proof.stamps) > INLINE_STAMPS_MAX
+            or request.method not in {b"GET", b"HEAD"}
+        ):
+            return None
+        if time.time() < answer.expires_s and answer.proof.holds():
+            self._counters[slots.PLANS_REUSED] += 1
+            return answer.response
+        self._answers.drop(request.target)
+        return None
+
+    async def respond(self, request: Request) -> Response:
+        """The answer to any request; faults become problem documents."""
+        if self._requests_in_flight >= self._requests_in_flight_max:
+            return problem_response(OverloadError("too many requests in flight; try again"))
+        self._requests_in_flight += 1
+        try:
+            return await self._route(request)
+        except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+            return self.refuse(error)
+        finally:
+            self._requests_in_flight -= 1
+
+    def refuse(self, error: Exception) -> Response:
+        """The answer that tells a client of `error`; what is not its fault is logged."""
+        if isinstance(error, DataError):
+            _log.error("data_error", detail=error.detail, cause=repr(error.__cause__))
+        elif not isinstance(error, (RequestError, OverloadError)):
+            _log.error("internal_error", exc_info=error)
+        return problem_response(error)
+
+    def sweep(self) -> None:
+        """Called now and then: close day files that nobody reads."""
+        self._files.sweep()
+        self._counters[slots.OPEN_FILES] = len(self._files)
+
+    # ---- routes
+
+    async def _route(self, request: Request) -> Response:
+        path, _, query_string = request.target.partition(b"?")
+        endpoint = self._endpoints.get(path)
+        if request.method == b"OPTIONS" and (endpoint is not None or path == b"*"):
+            return _preflight(request)
+        if endpoint is None:
+            raise NotFoundError("the path must be one of those in /openapi.json")
+        if request.method not in {b"GET", b"HEAD"}:
+            raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
+        return await endpoint(query_string, request.target)
+
+    async def _data(self, query_string: bytes, target: bytes) -> Response:
+        answer = self._answers.get(target)
+        if answer is not None:
+            # Too long a proof for the event loop, or respond_now would have answered.
+            fresh = time.time() < answer.expires_s
+            if fresh and await self._in_thread(answer.proof.holds):
+                self._counters[slots.PLANS_REUSED] += 1
+                return answer.response
+            self._answers.drop(target)
+        query = parse_query(query_string, columns_max=self._columns_max)
+        planned = await self._in_thread(lambda: self._planner.plan(query))
+        for day_file, fd in planned.held:
+            self._files.adopt(day_file, fd)
+        self._counters[slots.OPEN_FILES] = len(self._files)
+        self._counters[slots.PLANS_MADE] += 1
+        if planned.skipped:
+            self._note_skipped(query, planned)
+        return self._answer(target, planned)
+
+    def _answer(self, target: bytes, planned: Planned) -> Response:
+        plan, validators, now_s = planned.plan, planned.validators, time.time()
+        fields = [
+            (b"Content-Type", b"application/octet-stream"),
+            (b"Cache-Control", cache_control(validators, now_s, self._closed_max_age_s)),
+            (b"ETag", validators.etag),
+            *CORS_FIELDS,
+        ]
+        modified = last_modified(validators, now_s)
+        if modified is not None:
+            fields.append((b"Last-Modified", modified))
+        if planned.content is not None:
+            response = Response(200, tuple(fields), planned.content)
+        else:
+            response = Response(200, tuple(fields), plan.header, plan.segments, plan.data_nbytes)
+        if planned.proof.reusable:
+            expires_s = validators.closes_s if validators.closes_s > now_s else math.inf
+            self._answers.put(target, Answer(response, planned.proof, expires_s))
+        return response
+
+    def _note_skipped(self, query: Query, planned: Planned) -> None:
+        self._counters[slots.DAYS_SKIPPED] += len(planned.skipped)
+        _log.warning(
+            "days_skipped",
+            reason="a day lacks time or a requested column",
+            exchange=query.exchange,
+            symbol=query.symbol,
+            type=query.type,
+            columns=query.columns,
+            count=len(planned.skipped),
+            days=[day_label(day) for day in planned.skipped[:DAYS_LOGGED_MAX]],
+        )
+
+    async def _symbols(self, query_string: bytes, _target: bytes) -> Response:
+        exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
+        if exchange is not None:
+            check_name("exchange", exchange)
+        symbols = await self._in_thread(lambda: list_symbols(self._root, exchange))
+        return json_response(200, symbols_document(symbols))
+
+    async def _health(self, _query_string: bytes, _target: bytes) -> Response:
+        return json_response(200, {"status": "alive"})
+
+    async def _readiness(self, _query_string: bytes, _target: bytes) -> Response:
+        if self.draining:
+            raise OverloadError("the server is stopping")
+        try:
+            await self._in_thread(self._probe_root)
+        except DataError as error:
+            raise OverloadError("the data directory cannot be read") from error
+        return json_response(200, {"status": "ready"})
+
+    def _probe_root(self) -> None:
+        with open_root(self._root):
+            pass
+
+    async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
+        return json_response(200, OPENAPI)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _preflight(request: Request) -> Response:
+    """204 to a CORS preflight (Fetch standard): any field a browser wants to send is allowed."""
+    wanted = b", ".join(request.values(b"access-control-request-headers"))
+    fields = [
+        (b"Allow", ALLOWED_METHODS),
+        (b"Access-Control-Allow-Methods", ALLOWED_METHODS),
+        (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_MAX_AGE_S),
+        (b"Vary", b"Access-Control-Request-Headers"),
+        *CORS_FIELDS,
+    ]
+    if wanted and _FIELD_NAMES.fullmatch(wanted):
+        fields.append((b"Access-Control-Allow-Headers", wanted))
+    return Response(204, tuple(fields))

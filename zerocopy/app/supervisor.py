@@ -1,0 +1,244 @@
+"""The supervisor: opens the listeners, starts the workers, keeps them alive, stops them.
+
+Owns processes and signals and serves no request itself. Each worker has a listening socket of its
+own on the shared port (SO_REUSEPORT). The sockets stay open here too, so connections that wait in
+the backlog of a worker that died are served by its successor.
+
+    SIGTERM, SIGINT   drain: workers stop accepting, finish what they send, and exit; exit code 0
+    the same again    stop at once; exit code 1
+    SIGCHLD           start the dead worker again, later and later if it keeps dying
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from zerocopy.app.metrics import Collector, make_counters, serve_metrics
+from zerocopy.app.worker import Orders
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zerocopy.config import Config
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 5.0
+"""A worker that dies at once is started again after 0.1 s, then 0.2, 0.4, … up to this."""
+
+STEADY_S = 10.0
+"""A worker that lived this long starts the next series of delays anew."""
+
+KILL_AFTER_S = 5.0
+"""Seconds past the drain deadline before a worker that does not exit is killed."""
+
+REAP_S = 0.05
+"""How long to wait for the death of a worker that was killed before looking again."""
+
+_log = structlog.get_logger(__name__)
+
+
+def open_listeners(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
+    """`count` listening sockets on one address, each with a queue of its own.
+
+    Raises:
+        ConfigError: the address cannot be bound; also when another process listens there, which
+            SO_REUSEPORT alone would let pass.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        for _ in range(count):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            listener.listen(backlog)
+            address = listener.getsockname()  # port 0: the others join the first one's port
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listeners
+
+
+class _Worker:
+    """One worker's place: the process that fills it now, and when to fill it again."""
+
+    def __init__(self, index: int, listener: socket.socket) -> None:
+        self.index = index
+        self.listener = listener
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready_fd = -1
+        self.started_s = 0.0
+        self.restart_at_s = 0.0
+        self.backoff_s = BACKOFF_FIRST_S
+
+
+class Supervisor:
+    """Runs the workers of one configuration until it is told to stop."""
+
+    def __init__(self, config: Config) -> None:
+        ports = config.listeners()
+        if ports.tls_port is not None:
+            raise ConfigError(
+                "[server] use_tls: this version serves plain HTTP/1.1 only; set USE_TLS=false"
+            )
+        assert ports.plain_port is not None, "one of the two is always there"
+        self._config = config
+        count = config.server.workers or len(os.sched_getaffinity(0))
+        listeners = open_listeners(
+            config.server.host, ports.plain_port, count, config.server.backlog
+        )
+        self.address: tuple[str, int] = listeners[0].getsockname()[:2]
+        self._workers = [_Worker(index, listener) for index, listener in enumerate(listeners)]
+        self._counters_fd = make_counters(count)
+        self._collector = Collector(self._counters_fd, count)
+        self._selector = selectors.DefaultSelector()
+        self._stops = 0
+        self._kill_at_s = float("inf")
+
+    def run(self, on_ready: Callable[[], None] | None = None) -> int:
+        """Serve until stopped; the exit code. `on_ready` is called once every worker accepts."""
+        metrics = self._config.metrics
+        metrics_port = serve_metrics(self._collector, metrics.host, metrics.port)
+        wake, wakeup = socket.socketpair()
+        wake.setblocking(False)
+        wakeup.setblocking(False)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, self._on_signal)
+        self._selector.register(wake, selectors.EVENT_READ)
+        for worker in self._workers:
+            self._start(worker)
+        announced = False
+        while any(worker.process for worker in self._workers) or not self._stops:
+            self._wait(wake)
+            self._reap()
+            if not announced and all(
+                worker.process and worker.ready_fd == -1 for worker in self._workers
+            ):
+                announced = True
+                _log.info(
+                    "ready",
+                    address=f"{self.address[0]}:{self.address[1]}",
+                    metrics=f"{metrics.host}:{metrics_port}",
+                    workers=len(self._workers),
+                )
+                if on_ready is not None:
+                    on_ready()
+        _log.info("stopped", forced=self._stops > 1)
+        return 0 if self._stops == 1 else 1
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGCHLD:
+            return  # the wakeup alone is the message
+        self._stops += 1
+        forced = self._stops > 1
+        self._kill_at_s = time.monotonic() + (
+            0 if forced else self._config.server.drain_deadline_s + KILL_AFTER_S
+        )
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.send_signal(signal.SIGKILL if forced else signal.SIGTERM)
+
+    def _wait(self, wake: socket.socket) -> None:
+        """Sleep until a signal, a readiness, a restart or the kill is due."""
+        due_s = [w.restart_at_s for w in self._workers if w.process is None and not self._stops]
+        timeout_s = min([self._kill_at_s, *due_s]) - time.monotonic()
+        if time.monotonic() >= self._kill_at_s:
+            timeout_s = REAP_S
+        events = self._selector.select(None if timeout_s == float("inf") else max(0, timeout_s))
+        for key, _ in events:
+            if key.fileobj is wake:
+                while True:
+                    try:
+                        wake.recv(4096)
+                    except BlockingIOError:
+                        break
+            else:
+                self._on_ready_pipe(key.data)
+
+    def _on_ready_pipe(self, worker: _Worker) -> None:
+        """The worker accepts, or died before it did; then reaping says so."""
+        if os.read(worker.ready_fd, 1):
+            self._close_ready(worker)
+            _log.debug("worker_ready", worker=worker.index)
+        else:
+            self._selector.unregister(worker.ready_fd)
+
+    def _close_ready(self, worker: _Worker) -> None:
+        if worker.ready_fd in self._selector.get_map():
+            self._selector.unregister(worker.ready_fd)
+        os.close(worker.ready_fd)
+        worker.ready_fd = -1
+
+    def _reap(self) -> None:
+        now_s = time.monotonic()
+        for worker in self._workers:
+            process = worker.process
+            if process is not None and process.poll() is not None:
+                assert process.stdin is not None, "the pipe that says we live"
+                process.stdin.close()
+                worker.process = None
+                if worker.ready_fd != -1:
+                    self._close_ready(worker)
+                if not self._stops:
+                    self._plan_restart(worker, process.returncode, now_s)
+            elif process is not None and now_s >= self._kill_at_s:
+                process.kill()  # harmless when repeated: it is ours until reaped
+            if worker.process is None and not self._stops and now_s >= worker.restart_at_s:
+                self._collector.worker_restarts += 1
+                self._start(worker)
+
+    def _plan_restart(self, worker: _Worker, status: int, now_s: float) -> None:
+        if now_s - worker.started_s >= STEADY_S:
+            worker.backoff_s = BACKOFF_FIRST_S
+        worker.restart_at_s = now_s + worker.backoff_s
+        _log.error(
+            "worker_died",
+            worker=worker.index,
+            status=status,  # negative: the signal that killed it
+            restart_in_s=worker.backoff_s,
+        )
+        worker.backoff_s = min(2 * worker.backoff_s, BACKOFF_MAX_S)
+
+    def _start(self, worker: _Worker) -> None:
+        ready_read, ready_write = os.pipe()
+        inherited = (worker.listener.fileno(), self._counters_fd, ready_write)
+        orders = Orders(
+            config=self._config,
+            worker=worker.index,
+            listener_fds=[inherited[0]],
+            counters_fd=inherited[1],
+            ready_fd=inherited[2],
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zerocopy.app.worker"],
+            stdin=subprocess.PIPE,
+            pass_fds=inherited,
+        )
+        os.close(ready_write)
+        assert process.stdin is not None, "asked for above"
+        process.stdin.write(msgspec.json.encode(orders) + b"\n")
+        process.stdin.flush()
+        worker.process = process
+        worker.started_s = time.monotonic()
+        worker.ready_fd = ready_read
+        self._selector.register(ready_read, selectors.EVENT_READ, worker)

@@ -1,0 +1,339 @@
+"""The command line: what a person types, and what they read.
+
+Owns options, help texts, tables and exit codes: 0 right, 1 failed, 2 usage. Every error is one line
+on standard error. Each command imports what it needs, so that `zerocopy --help` is quick.
+"""
+
+# ruff: noqa: PLC0415 - commands import what they use when they run
+# ruff: noqa: PLR0917 - typer calls by keyword; the order is that of the help text
+# ruff: noqa: FBT001, FBT002 - typer turns boolean parameters into pairs of flags
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from zerocopy import __version__
+from zerocopy.core.errors import ZerocopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zerocopy.config import Config
+    from zerocopy.core.query import Query
+    from zerocopy.storage.planner import Planned
+
+COPY_BYTES = 1_048_576
+"""Bytes that `zerocopy query --output` reads and writes at a time."""
+
+app = typer.Typer(
+    name="zerocopy",
+    help="Stream columnar market data from day files over HTTP.",
+    epilog="Start with `zerocopy demo`: sample data, a running server, URLs to try.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+_out = Console(soft_wrap=True)
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="config.toml to read; else $ZEROCOPY_CONFIG, ./config.toml, "
+        "/etc/zerocopy/config.toml, else defaults.",
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data-path", "-d", metavar="DIR", help="Root of the day files [data.path]."),
+]
+
+
+def _load(config_path: str | None, flags: Mapping[str, object]) -> Config:
+    from zerocopy.config import load
+
+    return load(config_path, environ=os.environ, flags=flags)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zerocopy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version_wanted: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on [server.host].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port to listen on [server.port].")
+    ] = None,
+    tls: Annotated[
+        bool | None,
+        typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1 [server.use_tls]."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Worker processes; 0: one a core [server.workers]."),
+    ] = None,
+) -> None:
+    """Serve a data directory until SIGTERM or Ctrl-C.
+
+    Flags override the environment, which overrides config.toml. SIGTERM and Ctrl-C let answers
+    that are being sent finish; the same signal again stops at once.
+    """
+    from zerocopy.app.log import configure_logging
+    from zerocopy.app.supervisor import Supervisor
+
+    loaded = _load(
+        config,
+        {
+            "data.path": data_path,
+            "server.host": host,
+            "server.port": port,
+            "server.use_tls": tls,
+            "server.workers": workers,
+        },
+    )
+    configure_logging(loaded.log.level, loaded.log.format)
+    raise typer.Exit(Supervisor(loaded).run())
+
+
+@app.command()
+def demo(
+    root: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the sample data goes; kept for next time.")
+    ] = "var/demo",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of plain HTTP/1.1; 0: any free one.")
+    ] = 8080,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sample data.")] = 7,
+) -> None:
+    """Make sample data if there is none, serve it, and print URLs to try."""
+    from zerocopy.demo import run_demo
+
+    raise typer.Exit(run_demo(root=root, port=port, seed=seed, console=_out))
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None) -> None:
+    """Read the configuration as `serve` would, and print what it comes to."""
+    from zerocopy.config import OPTIONS
+
+    loaded = _load(config, {})
+    table = Table(
+        "option", "value", "from", title=f"profile {loaded.profile}", title_justify="left"
+    )
+    for key, option in OPTIONS.items():
+        value = getattr(getattr(loaded, option.table), option.key)
+        table.add_row(key, "" if value is None else str(value), _origin(loaded, key))
+    for column, dtype in loaded.columns.items():
+        key = f"columns.{column}"
+        table.add_row(key, dtype, _origin(loaded, key))
+    _out.print(table)
+    _out.print(f"The configuration is right ({loaded.path or 'no file, defaults'}).")
+
+
+def _origin(config: Config, key: str) -> str:
+    origin = config.origins.get(key)
+    return "default" if origin is None else origin.label
+
+
+@app.command()
+def symbols(
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+    exchange: Annotated[
+        str | None, typer.Option("--exchange", "-e", metavar="NAME", help="Only this exchange.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON of /api/symbols instead.")
+    ] = False,
+) -> None:
+    """List the symbols in a data directory, newest first."""
+    import orjson
+
+    from zerocopy.storage.symbols import list_symbols, symbols_document
+
+    loaded = _load(config, {"data.path": data_path})
+    document = symbols_document(listed := list_symbols(loaded.data.path, exchange))
+    if as_json:
+        typer.echo(orjson.dumps(document).decode())
+        return
+    table = Table("exchange", "symbol", "last update (UTC)")
+    for name, entries in listed.items():
+        for entry in entries:
+            updated = dt.datetime.fromtimestamp(entry.last_update_s, dt.UTC)
+            table.add_row(name, entry.symbol, f"{updated:%Y-%m-%d %H:%M:%S}")
+    _out.print(table)
+
+
+@app.command()
+def query(
+    symbol: Annotated[str, typer.Argument(help="As on disk, BTC-USD.")],
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="As on disk, MD or TRADES.")],
+    start: Annotated[str, typer.Argument(help="First unix second, inclusive.")],
+    end: Annotated[str, typer.Argument(help="Last unix second, inclusive.")],
+    columns: Annotated[str, typer.Argument(help="Comma separated, time,price.")],
+    exchange: Annotated[
+        str, typer.Option("--exchange", "-e", metavar="NAME", help="As on disk.")
+    ] = "coinbase",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the body of /api/data here; - is stdout."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+) -> None:
+    """Plan a query without a server: print the plan, or write the answer's body."""
+    from zerocopy.core.layout import RecordSizes
+    from zerocopy.core.query import parse_query
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.planner import Planner
+
+    loaded = _load(config, {"data.path": data_path})
+    parameters = {"symbol": symbol, "type": type_, "start": start, "end": end}
+    parameters |= {"columns": columns, "exchange": exchange}
+    asked = parse_query(
+        urlencode(parameters).encode("ascii"), columns_max=loaded.limits.columns_max
+    )
+    files = OpenFiles(loaded.data.path, loaded.memory.open_files_max)
+    planner = Planner(
+        root=loaded.data.path,
+        files=files,
+        record_sizes=RecordSizes(loaded.columns),
+        settle_s=loaded.data.settle_s,
+        days_max=loaded.limits.days_max,
+        segments_max=loaded.limits.segments_max,
+        small_answer_bytes_max=0,
+    )
+    planned = planner.plan(asked)
+    for day_file, fd in planned.held:
+        files.adopt(day_file, fd)
+    if output is None:
+        _print_plan(asked, planned)
+    else:
+        _write_body(planned, output)
+    files.close()
+
+
+def _print_plan(asked: Query, planned: Planned) -> None:
+    plan = planned.plan
+    table = Table("column", "segments", "bytes")
+    per_column = len(plan.segments) // len(asked.columns)
+    for position, column in enumerate(asked.columns):
+        segments = plan.segments[position * per_column : (position + 1) * per_column]
+        table.add_row(column, f"{per_column:,}", f"{sum(s.count for s in segments):,}")
+    _out.print(table)
+    _out.print(f"header {plan.header.decode().rstrip()}", highlight=False)
+    _out.print(f"body   {plan.nbytes:,} bytes, {len(planned.skipped)} days skipped")
+
+
+def _write_body(planned: Planned, output: str) -> None:
+    try:
+        with open(1 if output == "-" else output, "wb", closefd=output != "-") as file:
+            file.write(planned.plan.header)
+            for segment in planned.plan.segments:
+                for position in range(0, segment.count, COPY_BYTES):
+                    count = min(COPY_BYTES, segment.count - position)
+                    file.write(segment.source.read(segment.offset + position, count))
+    except OSError as error:
+        raise ZerocopyError(f"{output}: {error.strerror}") from error
+
+
+@app.command()
+def generate(
+    root: Annotated[str, typer.Argument(metavar="DIR", help="Where the data goes.")],
+    exchanges: Annotated[
+        str, typer.Option(metavar="N|NAMES", help="How many, or names with commas between.")
+    ] = "1",
+    symbols: Annotated[
+        str, typer.Option(metavar="N|NAMES", help="On each exchange: how many, or names.")
+    ] = "2",
+    odd_symbols: Annotated[
+        bool, typer.Option("--odd-symbols", help="Add legal names that need percent-encoding.")
+    ] = False,
+    types: Annotated[str, typer.Option(metavar="NAMES", help="Types to make.")] = "MD,TRADES",
+    days: Annotated[int, typer.Option(metavar="N", help="Days of each symbol.")] = 3,
+    first_day: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="The first day; else so that the last is today."),
+    ] = None,
+    records: Annotated[
+        int, typer.Option(metavar="N", help="Records of each exchange, symbol, type and day.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed, the same bytes.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace day files that exist.")
+    ] = False,
+) -> None:
+    """Make seeded sample data of any size, with a progress bar."""
+    from zerocopy.demo import generate_with_progress
+    from zerocopy.generate import GenerateSpec
+
+    today = dt.datetime.now(dt.UTC).date()
+    try:
+        first = dt.date.fromisoformat(first_day) if first_day else today - dt.timedelta(days - 1)
+    except (ValueError, OverflowError):
+        raise click.UsageError("--first-day and --days: must be a date and a count") from None
+    spec = GenerateSpec(
+        root=root,
+        first_day=first,
+        exchanges=_count_or_names(exchanges),
+        symbols=_count_or_names(symbols),
+        odd_symbols=odd_symbols,
+        days=days,
+        records_per_day=records,
+        seed=seed,
+        types=tuple(types.split(",")),
+        overwrite=overwrite,
+    )
+    generate_with_progress(spec, _out)
+
+
+def _count_or_names(text: str) -> int | tuple[str, ...]:
+    return int(text) if text.isascii() and text.isdigit() else tuple(text.split(","))
+
+
+def main() -> None:
+    """Run the command line; the entry point of `zerocopy`."""
+    try:
+        status = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        typer.echo(f"zerocopy: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except ZerocopyError as error:
+        typer.echo(f"zerocopy: {error.detail}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,400 @@
+"""The configuration: config.toml, the environment and flags, read once into frozen tables.
+
+It owns the name, type, bounds, default and description of every option, the order in which the
+places override each other, and the one line that stops a start that was asked for wrongly. It
+must never know who uses a value: no sockets, no certificates, no day files, no logging.
+
+The idea to read it by: one Struct a table, each option declared once. `OPTIONS` is derived from
+the Structs, and everything else from `OPTIONS`: accepted keys, environment variables, validation,
+and the test that holds config.toml, the manual, to the same words and defaults. Each place is
+read into checked settings; of two settings of one key the later wins, in the order: defaults of
+the profile, [table], [profile.table], environment, flags. Only `load` validates: a Struct made
+directly holds what it is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import reprlib
+import tomllib
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import fields
+
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+PROFILES: Final = ("development", "production")
+SEARCH_PATHS: Final = ("config.toml", "/etc/zerocopy/config.toml")
+
+_PREFIX: Final = "ZEROCOPY_"
+_PORTS: Final = ("server.port", "plain.port", "tls.port", "metrics.port")
+_OWN_VARIABLES: Final = ("ZEROCOPY_CONFIG", "ZEROCOPY_PROFILE")
+_COLUMN: Final = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")  # the contract's names
+_DTYPE: Final = re.compile(r"[ui][1248]|f[48]|S([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
+_DTYPE_RULE: Final = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
+_WORDS: Final = {"yes": True, "on": True, "no": False, "off": False}
+
+# Bounds of the bounds: beyond what a machine of today carries, near enough to catch a slipped zero.
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Few = Annotated[int, Meta(ge=1, le=1_024)]
+FewOrNone = Annotated[int, Meta(ge=0, le=1_024)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
+SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
+MaxAge = Annotated[int, Meta(ge=0, le=31_536_000)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Timeout = Annotated[float, Meta(gt=0, le=86_400)]
+Text = Annotated[str, Meta(min_length=1)]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def _doc(description: str, **extra: object) -> Meta:
+    """Describe an option; `variable` is its short environment name, `production` a default."""
+    return Meta(description=description, extra=extra)
+
+
+class ServerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`: the main listener and the worker processes behind it."""
+
+    use_tls: Annotated[bool, _doc("TLS and HTTP/2, or plain HTTP/1.1.", variable="USE_TLS")] = True
+    host: Annotated[
+        Text, _doc("The address of every listener.", variable="HOST", production="0.0.0.0")  # noqa: S104
+    ] = "127.0.0.1"
+    port: Annotated[Port, _doc("The TCP port of the main listener.", variable="PORT")] = 8443
+    workers: Annotated[FewOrNone, _doc("Worker processes; 0: one a core.", production=0)] = 1
+    backlog: Annotated[Count, _doc("Connections of a listener waiting to be accepted.")] = 1_024
+    drain_deadline_s: Annotated[Seconds, _doc("Seconds that requests get to finish.")] = 30.0
+
+
+class PlainTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[plain]`: plain HTTP/1.1, beside a main listener that speaks TLS."""
+
+    port: Annotated[Port | None, _doc("The TCP port of plain HTTP/1.1.")] = None
+
+
+class TlsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tls]`: the certificate, and TLS beside a main listener that is plain."""
+
+    port: Annotated[Port | None, _doc("The TCP port of HTTP/2 over TLS.")] = None
+    cert_path: Annotated[
+        Text, _doc("The PEM file of the certificate and its chain.", variable="SSL_CERT_PATH")
+    ] = "certs/localhost.crt"
+    key_path: Annotated[
+        Text, _doc("The PEM file of the private key.", variable="SSL_PRIVATE_FILE")
+    ] = "certs/localhost.key"
+
+
+class DataTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[data]`: where the day files are and when a day is closed."""
+
+    path: Annotated[Text, _doc("The root of the day files.", variable="DATA_PATH")] = "/mnt/md/data"
+    settle_s: Annotated[Seconds, _doc("Seconds without a change that close a past day.")] = 600.0
+
+
+class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[cache]`: what caches between server and client may keep."""
+
+    closed_max_age_s: Annotated[MaxAge, _doc("Seconds that closed days may be cached.")] = 3_600
+
+
+class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: everything that can grow, each bound for one worker process."""
+
+    connections_max: Annotated[Count, _doc("Open connections; one more gets 503.")] = 10_000
+    requests_in_flight_max: Annotated[Count, _doc("Requests at work; one more gets 503.")] = 1_000
+    target_bytes_max: Annotated[SomeBytes, _doc("Bytes of a request target; more is 414.")] = 8_192
+    field_bytes_max: Annotated[SomeBytes, _doc("Bytes of one field; more is 431.")] = 8_192
+    head_bytes_max: Annotated[SomeBytes, _doc("Bytes of a request head; more is 431.")] = 32_768
+    fields_max: Annotated[Few, _doc("Fields of one request; more is 431.")] = 100
+    content_bytes_max: Annotated[Bytes, _doc("Bytes of request content read and dropped.")] = 65_536
+    columns_max: Annotated[Few, _doc("Columns of one query; more is 400.")] = 32
+    days_max: Annotated[Count, _doc("Days on disk one query may touch; more is 400.")] = 50_000
+    segments_max: Annotated[Count, _doc("Segments one query may touch; more is 400.")] = 200_000
+    turn_bytes_max: Annotated[SomeBytes, _doc("Bytes a connection sends in a turn.")] = 1_048_576
+    small_answer_bytes_max: Annotated[Bytes, _doc("Bytes of a body sent with its head.")] = 65_536
+    planner_threads: Annotated[Few, _doc("Threads that plan queries; more queries wait.")] = 4
+
+
+class TimeoutsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[timeouts]`: how long a client may keep a connection without getting on."""
+
+    header_read_s: Annotated[Timeout, _doc("Seconds that a request head may take.")] = 10.0
+    idle_s: Annotated[Timeout, _doc("Seconds that may pass between two requests.")] = 180.0
+    write_progress_s: Annotated[Timeout, _doc("Seconds that a client may take no byte.")] = 30.0
+
+
+class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[memory]`: what one worker process keeps between requests."""
+
+    open_files_max: Annotated[Count, _doc("Day files kept open between requests.")] = 512
+    plan_cache_bytes_max: Annotated[Bytes, _doc("Bytes of plans kept for reuse.")] = 33_554_432
+
+
+class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[metrics]`: the Prometheus listener."""
+
+    host: Annotated[Text, _doc("The address of the metrics listener.")] = "127.0.0.1"
+    port: Annotated[Port, _doc("The TCP port of /metrics.", variable="METRICS_PORT")] = 9091
+
+
+class LogTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: one event a line on standard error."""
+
+    level: Annotated[Level, _doc("The least severe level that is written.")] = "info"
+    format: Annotated[Literal["auto", "json", "console"], _doc("The form of a line.")] = "auto"
+
+
+class Layer(IntEnum):
+    """The places a value can come from; the higher overrides the lower."""
+
+    DEFAULT = 0
+    FILE = 1
+    ENVIRONMENT = 2
+    FLAG = 3
+
+
+class Origin(NamedTuple):
+    """Where a value was set: the layer, and the words that name the place to the operator."""
+
+    layer: Layer
+    label: str
+
+
+_DEFAULT: Final = Origin(Layer.DEFAULT, "default")
+_Setting = tuple[str, Any, Origin]  # dotted key, value, where it was set
+
+
+class Listeners(NamedTuple):
+    """The ports to open: None is no listener, 0 any free port."""
+
+    plain_port: int | None
+    tls_port: int | None
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Every option, and where it came from; `Config()` holds the defaults of development."""
+
+    server: ServerTable = ServerTable()
+    plain: PlainTable = PlainTable()
+    tls: TlsTable = TlsTable()
+    data: DataTable = DataTable()
+    columns: dict[str, str] = {}  # column name to dtype; a Struct copies an empty default
+    cache: CacheTable = CacheTable()
+    limits: LimitsTable = LimitsTable()
+    timeouts: TimeoutsTable = TimeoutsTable()
+    memory: MemoryTable = MemoryTable()
+    metrics: MetricsTable = MetricsTable()
+    log: LogTable = LogTable()
+    profile: str = PROFILES[0]
+    path: str | None = None  # the file that was read, if any
+    origins: dict[str, Origin] = {}  # by dotted key, "server.port"
+
+    def listeners(self) -> Listeners:
+        """Resolve the ports; config.toml says how, at `[server] port`, `[plain]` and `[tls]`."""
+        ports = {"plain": self.plain.port, "tls": self.tls.port}
+        own = "tls" if self.server.use_tls else "plain"
+        main_layer = self.origins.get("server.port", _DEFAULT).layer
+        own_layer = self.origins.get(f"{own}.port", _DEFAULT).layer
+        if ports[own] is None or main_layer >= max(Layer.ENVIRONMENT, own_layer):
+            ports[own] = self.server.port
+        return Listeners(plain_port=ports["plain"], tls_port=ports["tls"])
+
+
+class Option(NamedTuple):
+    """One option as its Struct declares it; `defaults` holds one value for each profile."""
+
+    table: str
+    key: str
+    type: Any
+    description: str
+    defaults: dict[str, object]
+    variables: tuple[str, ...]
+
+
+def _declared_options() -> Iterator[Option]:
+    for table, struct in _TABLES.items():
+        for field in fields(struct):
+            meta = field.type.__metadata__[-1]
+            long, short = f"{_PREFIX}{table}_{field.name}".upper(), meta.extra.get("variable")
+            defaults = {profile: meta.extra.get(profile, field.default) for profile in PROFILES}
+            names = (long, short) if short else (long,)
+            yield Option(table, field.name, field.type, meta.description, defaults, names)
+
+
+_TABLES: Final = {f.name: f.type for f in fields(Config) if isinstance(f.default, Struct)}
+OPTIONS: Final = {f"{option.table}.{option.key}": option for option in _declared_options()}
+VARIABLES: Final = {name: key for key, option in OPTIONS.items() for name in option.variables}
+
+
+def load(
+    path: str | None = None,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+) -> Config:
+    """Read and check the file that `--config`, $ZEROCOPY_CONFIG or SEARCH_PATHS name, and the rest.
+
+    Empty variables count as unset, and so do flags of None; flags have dotted keys, "server.port".
+
+    Raises:
+        ConfigError: One line that names the place, the key and what would be right.
+    """
+    variables = {name: text.strip() for name, text in environ.items() if text.strip()}
+    profile = variables.get("ZEROCOPY_PROFILE", PROFILES[0])
+    if profile not in PROFILES:
+        raise _error(f"ZEROCOPY_PROFILE: unknown profile {profile}", _nearest(profile, PROFILES))
+    found, document = _read(path, variables)
+    tables: dict[str, Any] = {table: {} for table in (*_TABLES, "columns")}
+    origins: dict[str, Origin] = {}
+    for key, value, origin in (
+        *((key, option.defaults[profile], _DEFAULT) for key, option in OPTIONS.items()),
+        *_file_settings(found, document, profile),
+        *_environment_settings(variables),
+        *_flag_settings(flags or {}),
+    ):
+        table, _, name = key.partition(".")
+        tables[table][name], origins[key] = value, origin
+    tables |= {table: struct(**tables[table]) for table, struct in _TABLES.items()}
+    config = Config(**tables, profile=profile, path=found, origins=origins)
+    _check_relations(config)
+    return config
+
+
+def _read(path: str | None, variables: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
+    """Find and parse the file; one that was named must be there, the others may be missing."""
+    named = path or variables.get("ZEROCOPY_CONFIG")
+    found = named or next(filter(os.path.exists, SEARCH_PATHS), None)
+    if not found:
+        return None, {}
+    try:
+        with open(found, encoding="utf-8") as file:
+            text = file.read()
+        return found, tomllib.loads(text)
+    except (OSError, UnicodeError) as error:
+        raise _error(f"{found}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    except ValueError as error:  # its message ends in the line, but for the end of the file
+        end = f"at line {text.count(chr(10)) + 1}, the end"
+        raise _error(f"{found}: {error}".replace("at end of document", end)) from None
+
+
+def _file_settings(name: str | None, document: Any, profile: str) -> Iterator[_Setting]:
+    """Yield the common tables, then those of the profile; the other profile is only checked."""
+    overrides = {f"{other}.": document.pop(other, {}) for other in PROFILES}
+    for prefix, tables in {"": document, **overrides}.items():
+        settings = list(_table_settings(f"{name}: ", prefix, tables))
+        yield from settings if prefix in ("", f"{profile}.") else ()
+
+
+def _table_settings(name: str, prefix: str, tables: Any) -> Iterator[_Setting]:
+    for table, values in _table(f"{name}[{prefix[:-1]}]", tables).items():
+        if table not in (*_TABLES, "columns"):
+            kind = "table" if isinstance(values, dict) else "key"
+            raise _error(f"{name}unknown {kind} {prefix}{table}", _nearest_key("", table))
+        for key, value in _table(f"{name}[{prefix}{table}]", values).items():
+            label = f"[{prefix}{table}] {key}"
+            if table != "columns" and f"{table}.{key}" not in OPTIONS:
+                raise _error(f"{name}unknown key {label}", _nearest_key(table, key))
+            yield _setting(f"{table}.{key}", value, Origin(Layer.FILE, f"{name}{label}"))
+
+
+def _table(label: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _error(f"{label}: expected a table, got {type(value).__name__}")
+    return value
+
+
+def _environment_settings(variables: Mapping[str, str]) -> Iterator[_Setting]:
+    names: dict[str, str] = {}
+    for name, text in variables.items():
+        column = name.removeprefix(f"{_PREFIX}COLUMNS_")
+        key = VARIABLES.get(name) if column == name else f"columns.{column}"
+        if key is not None:
+            if names.setdefault(key, name) != name:
+                raise _error(f"{name}: {names[key]} sets the same option; keep one of them")
+            yield _setting(key, text, Origin(Layer.ENVIRONMENT, name))
+        elif name.startswith(_PREFIX) and name not in _OWN_VARIABLES:
+            short = name.removeprefix(_PREFIX)
+            nearest = short if short in VARIABLES else _nearest(name, [*VARIABLES, *_OWN_VARIABLES])
+            raise _error(f"{name}: unknown environment variable", nearest)
+
+
+def _flag_settings(flags: Mapping[str, object]) -> Iterator[_Setting]:
+    for key, value in flags.items():
+        if key not in OPTIONS and not key.startswith("columns."):
+            raise _error(f"flag {key}: unknown key", _nearest(key, OPTIONS))
+        if value is not None:
+            yield _setting(key, value, Origin(Layer.FLAG, f"flag {key}"))
+
+
+def _setting(key: str, value: Any, origin: Origin) -> _Setting:
+    """Check one value: the file says types exactly, environment and flags may say them in text."""
+    if key.startswith("columns."):
+        return key, _dtype(key.removeprefix("columns."), value, origin.label), origin
+    expected_type, strict = OPTIONS[key].type, origin.layer is Layer.FILE
+    base = expected_type.__origin__
+    if isinstance(value, str) and not strict and base is not str:
+        value = value.lower()
+        value = _WORDS.get(value, value) if base is bool else value
+    try:
+        return key, msgspec.convert(value, expected_type, strict=strict), origin
+    except msgspec.ValidationError as error:
+        expected, _, got = str(error).replace("`", "").replace(" | null", "").partition(", got ")
+        if get_origin(base) is Literal:
+            expected = f"Expected one of {', '.join(get_args(base))}"
+        got = got if got and strict else reprlib.repr(value)
+        raise _error(f"{origin.label}: e{expected[1:]}, got {got}") from None
+
+
+def _dtype(column: str, value: object, label: str) -> str:
+    if not _COLUMN.fullmatch(column):
+        raise _error(f"{label}: not a column name of 1 to 64 letters, digits and ._:+@^=&#~-")
+    if not isinstance(value, str) or not _DTYPE.fullmatch(value):
+        raise _error(f"{label}: expected {_DTYPE_RULE}, got {reprlib.repr(value)}")
+    if column == "time" and value != "u4":
+        raise _error(f"{label}: expected u4, time is unix seconds, got {value!r}")
+    return value
+
+
+def _check_relations(config: Config) -> None:
+    """Check what no single option can promise; the line names the place that overrode the rest."""
+    for parts, whole in (  # the sum of the left never exceeds the right
+        (("target_bytes_max", "field_bytes_max"), "head_bytes_max"),
+        (("columns_max",), "segments_max"),
+        (("small_answer_bytes_max",), "turn_bytes_max"),
+    ):
+        total = sum(getattr(config.limits, part) for part in parts)
+        most = getattr(config.limits, whole)
+        if total > most:
+            label = max(config.origins[f"limits.{key}"] for key in (*parts, whole)).label
+            raise _error(f"{label}: {' + '.join(parts)} ({total}) must not exceed {whole} ({most})")
+    ports = [port for port in (*config.listeners(), config.metrics.port) if port]
+    for port in ports:
+        if ports.count(port) > 1:
+            label = max(config.origins[key] for key in _PORTS).label
+            raise _error(f"{label}: two listeners on port {port}; each needs a port of its own")
+
+
+def _nearest_key(table: str, key: str) -> str:
+    """Prefer the very key in another table, then a like key in this one, then a like table."""
+    same = [f"[{option.table}] {key}" for option in OPTIONS.values() if option.key == key]
+    own = [option.key for option in OPTIONS.values() if option.table == table]
+    tables = [f"[{name}]" for name in (*_TABLES, "columns", *PROFILES)]
+    return same[0] if same else _nearest(key, own or tables)
+
+
+def _nearest(word: str, candidates: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.0)[0]
+
+
+def _error(message: str, nearest: str = "") -> ConfigError:
+    """Keep it to one line, whatever the operator's keys and values hold."""
+    message += f"; did you mean {nearest}?" if nearest else ""
+    return ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))

@@ -1,0 +1,1 @@
+"""Values in, values out: the rules of names, days, bounds, queries, plans and validators."""

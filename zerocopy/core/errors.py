@@ -1,0 +1,95 @@
+"""Every error the package raises on purpose, in one tree.
+
+Leaves are split by whose fault it is, and carry the HTTP status that fits. Exactly one function,
+`app.problems.problem_response`, turns them into answers. `detail` is written for the client: it
+never holds a path, a stack trace or another library's wording.
+
+    ZerocopyError
+    ├── RequestError            the client's fault
+    │   ├── BadRequestError         400
+    │   ├── NotFoundError           404
+    │   ├── MethodNotAllowedError   405
+    │   ├── TargetTooLongError      414
+    │   ├── ExpectationFailedError  417
+    │   └── FieldsTooLargeError     431
+    ├── DataError               our data's fault: 500
+    │   └── DataChangedError        a file changed after its answer was promised: abort
+    ├── OverloadError           a bound was reached: 503
+    └── ConfigError             the operator's fault: the start stops with one line
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZerocopyError(Exception):
+    """The root of the tree; `detail` is one sentence for whoever caused it."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class RequestError(ZerocopyError):
+    """The request cannot be answered as it stands."""
+
+    status = 400
+
+
+class BadRequestError(RequestError):
+    """The request is malformed; the detail names the parameter and what would be right."""
+
+    status = 400
+
+
+class NotFoundError(RequestError):
+    """The path, exchange, symbol, type or column does not exist."""
+
+    status = 404
+
+
+class MethodNotAllowedError(RequestError):
+    """The path exists and does not know this method; the answer carries Allow."""
+
+    status = 405
+
+
+class TargetTooLongError(RequestError):
+    """The request target is longer than `[limits] target_bytes_max`."""
+
+    status = 414
+
+
+class ExpectationFailedError(RequestError):
+    """An Expect field asks for something other than 100-continue."""
+
+    status = 417
+
+
+class FieldsTooLargeError(RequestError):
+    """One field, or all fields together, are longer or more than the limits allow."""
+
+    status = 431
+
+
+class DataError(ZerocopyError):
+    """The data directory or a day file failed before the status line."""
+
+    status = 500
+
+
+class DataChangedError(DataError):
+    """A day file is no longer what its plan promised: the transfer is aborted, never padded."""
+
+
+class OverloadError(ZerocopyError):
+    """A bound on connections or requests in flight is reached; the client may retry."""
+
+    status = 503
+
+
+class ConfigError(ZerocopyError):
+    """config.toml, the environment or a flag is wrong; the detail names file and key."""

@@ -1,0 +1,71 @@
+"""A request and its response, as every transport and the service see them.
+
+Values only. Field names are lower-case in requests, as HTTP/2 sends them, and in the spelling of
+RFC 9110 in responses. `Date`, `Server`, `Content-Length` and framing are the transport's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from zerocopy.core.plan import Segment
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request whose framing the transport has already checked.
+
+    `target` is the request target in origin-form, still percent-encoded.
+    """
+
+    method: bytes
+    target: bytes
+    fields: Fields
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of every field called `name` (lower-case), in order."""
+        return [value for field, value in self.fields if field == name]
+
+
+class Response:
+    """One response: status, fields and a body of `content` followed by `segments`.
+
+    `content` holds everything of a small answer and the header line of a large one. A response may
+    be sent many times; `head_h1` is the HTTP/1.1 transport's rendering of what never changes in
+    it, kept here because it lives exactly as long.
+    """
+
+    __slots__ = ("content", "fields", "head_h1", "nbytes", "segments", "status")
+
+    def __init__(
+        self,
+        status: int,
+        fields: Fields,
+        content: bytes = b"",
+        segments: tuple[Segment, ...] = (),
+        data_nbytes: int = 0,
+    ) -> None:
+        assert bool(segments) == (data_nbytes > 0), "data_nbytes counts the segments"
+        self.status = status
+        self.fields = fields
+        self.content = content
+        self.segments = segments
+        self.nbytes = len(content) + data_nbytes
+        self.head_h1: bytes | None = None
+
+
+class Handler(Protocol):
+    """What answers requests: the service, seen from a transport."""
+
+    def respond_now(self, request: Request) -> Response | None:
+        """The response, where it takes no waiting: microseconds, no disk; else None."""
+
+    async def respond(self, request: Request) -> Response:
+        """The response, waiting for threads where needed; never raises on account of input."""
+
+    def refuse(self, error: Exception) -> Response:
+        """The response to a request that a transport could not read or a bound refuses."""

@@ -1,0 +1,123 @@
+"""The plan of an answer: one header line, then segments, in the order they leave.
+
+Owns the shape of the body: which bytes of which source come when, and how many there are. A
+`Source` is whatever can hand out bytes; the plan never opens one, so a new storage or a new
+transport is a new implementation of this Protocol and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import orjson
+
+from zerocopy.core.layout import day_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zerocopy.core.timeindex import RecordRange
+
+
+class Source(Protocol):
+    """One column of one day, as it was when its plan was made."""
+
+    def fileno(self) -> int:
+        """A readable descriptor, valid until the caller next yields to the event loop.
+
+        Asked again for every turn, so a stalled transfer holds no descriptor.
+
+        Raises:
+            DataChangedError: the file is no longer the one that was planned.
+        """
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly `count` bytes from `offset`.
+
+        Raises:
+            DataError: the file fails or is shorter than that.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`count` bytes from `offset` of one source; `count` > 0."""
+
+    source: Source
+    offset: int
+    count: int
+
+
+class DayRecords(NamedTuple):
+    """The records [first, stop) of one day; `sources` are in the order of the columns."""
+
+    day: int
+    records: RecordRange
+    sources: Sequence[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A body before it is sent: `header` (ended by LF), then `segments`.
+
+    `data_nbytes` is the sum of the segments' counts.
+    """
+
+    header: bytes
+    segments: tuple[Segment, ...]
+    data_nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole body, the Content-Length."""
+        return len(self.header) + self.data_nbytes
+
+
+def compose(
+    columns: Sequence[str],
+    record_sizes: Sequence[int],
+    days: Sequence[DayRecords],
+    skipped: Sequence[int],
+) -> Plan:
+    """The body for `days` (ascending): all of the first column, then all of the second, and so on.
+
+    `record_sizes` are bytes a record, one for each column; `skipped` are the days left out because
+    they lack a column.
+    """
+    assert len(columns) == len(record_sizes), "one record size for each column"
+    assert all(a.day < b.day for a, b in pairwise(days)), "days ascend"
+    num_records = sum(day.records.stop - day.records.first for day in days)
+    segments = tuple(
+        Segment(
+            day.sources[position],
+            day.records.first * size,
+            (day.records.stop - day.records.first) * size,
+        )
+        for position, size in enumerate(record_sizes)
+        for day in days
+        if day.records.stop > day.records.first
+    )
+    data_nbytes = num_records * sum(record_sizes)
+    assert data_nbytes == sum(segment.count for segment in segments), "segments add up"
+    return Plan(_header_line(columns, record_sizes, num_records, skipped), segments, data_nbytes)
+
+
+def _header_line(
+    columns: Sequence[str], record_sizes: Sequence[int], num_records: int, skipped: Sequence[int]
+) -> bytes:
+    header: dict[str, object] = {
+        "columns": [
+            {
+                "name": column,
+                "record_size": size,
+                "num_records": num_records,
+                "data_length": num_records * size,
+            }
+            for column, size in zip(columns, record_sizes, strict=True)
+        ]
+    }
+    if skipped:
+        header["skipped"] = [day_label(day) for day in skipped]
+    return orjson.dumps(header, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,131 @@
+"""The query of /api/data: parameters in, a checked `Query` out.
+
+Owns the rules of the parameters and the sentences a client reads when one is wrong. Percent-
+encoding and `+` are decoded as in forms (WHATWG URL, section 5.1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from zerocopy.core.errors import BadRequestError
+from zerocopy.core.layout import U32_MAX, is_name
+
+DEFAULT_EXCHANGE = "coinbase"
+PARAMETERS_MAX = 100
+"""Pairs in one query string; unknown ones are ignored, but not without end."""
+
+_REQUIRED = ("symbol", "type", "start", "end", "columns")
+_KNOWN = frozenset((*_REQUIRED, "exchange"))
+_U32 = re.compile(r"0*[0-9]{1,10}")
+_NAME_RULE = (
+    "1 to 64 characters, the first a letter, digit, _ or ^, "
+    "then letters, digits and . _ : + @ ^ = & # ~ - (percent-encoded where needed)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What /api/data is asked for; every value is already checked.
+
+    `start_s` and `end_s` are unix seconds, both inclusive, `start_s` <= `end_s` <= 2**32 - 1.
+    `columns` are distinct and in the order of the response.
+    """
+
+    exchange: str
+    symbol: str
+    type: str
+    start_s: int
+    end_s: int
+    columns: tuple[str, ...]
+
+
+def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
+    """The `known` parameters of a query string, decoded as in forms; others are ignored.
+
+    Raises:
+        BadRequestError: too many pairs, bytes that are not UTF-8, or a known one repeated.
+    """
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=PARAMETERS_MAX,
+        )
+    except UnicodeDecodeError:
+        raise BadRequestError("the query string must be percent-encoded UTF-8") from None
+    except ValueError:
+        raise BadRequestError(
+            f"the query string may hold at most {PARAMETERS_MAX} parameters"
+        ) from None
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            continue
+        if name in values:
+            raise BadRequestError(f"parameter {name}: given more than once, must be given once")
+        values[name] = value
+    return values
+
+
+def parse_query(query_string: bytes, *, columns_max: int) -> Query:
+    """The query that the bytes after `?` spell.
+
+    Raises:
+        BadRequestError: a parameter is missing, repeated, empty or malformed; `detail` names it
+            and says what would be right.
+    """
+    values = parse_parameters(query_string, _KNOWN)
+    for name in _REQUIRED:
+        if not values.get(name):
+            state = "is empty" if name in values else "is missing"
+            raise BadRequestError(f"parameter {name}: {state}, must be given once")
+    start_s = _parse_seconds("start", values["start"])
+    end_s = _parse_seconds("end", values["end"])
+    if start_s > end_s:
+        raise BadRequestError("parameters start and end: start must not be after end")
+    return Query(
+        exchange=check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),
+        symbol=check_name("symbol", values["symbol"]),
+        type=check_name("type", values["type"]),
+        start_s=start_s,
+        end_s=end_s,
+        columns=_parse_columns(values["columns"], columns_max),
+    )
+
+
+def check_name(parameter: str, text: str) -> str:
+    """`text` itself, if it is a name.
+
+    Raises:
+        BadRequestError: it is not; the detail gives the rule.
+    """
+    if not is_name(text):
+        raise BadRequestError(f"parameter {parameter}: must be a name of {_NAME_RULE}")
+    return text
+
+
+def _parse_seconds(parameter: str, text: str) -> int:
+    # int() would take signs, spaces, underscores and other scripts' digits.
+    value = int(text) if text.isascii() and _U32.fullmatch(text) else U32_MAX + 1
+    if value > U32_MAX:
+        raise BadRequestError(
+            f"parameter {parameter}: must be unix seconds in digits, 0 to {U32_MAX}"
+        )
+    return value
+
+
+def _parse_columns(text: str, columns_max: int) -> tuple[str, ...]:
+    columns = tuple(text.split(","))
+    if len(columns) > columns_max:
+        raise BadRequestError(f"parameter columns: must be at most {columns_max} names")
+    if "" in columns:
+        raise BadRequestError("parameter columns: must be names separated by single commas")
+    for column in columns:
+        check_name("columns", column)
+    if len(set(columns)) != len(columns):
+        raise BadRequestError("parameter columns: each name must be given once")
+    return columns

@@ -1,0 +1,81 @@
+"""Validators and freshness of a representation: RFC 9110 section 8.8, RFC 9111 section 5.2.
+
+Owns ETag, Last-Modified and Cache-Control of a data answer. The clock is a value that comes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from zerocopy.core.layout import DAY_S, day_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ETAG_BYTES = 16
+_NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells one state of an answer from another.
+
+    `etag` is a strong entity tag, quotes included. `modified_ns` is the newest modification of a
+    file in the answer in unix nanoseconds, 0 where it holds none. `closes_s` is the unix second
+    from which every day of the answer is closed.
+    """
+
+    etag: bytes
+    modified_ns: int
+    closes_s: float
+
+
+def validators_of(
+    header: bytes, stamps: Iterable[tuple[int, int, int]], *, end_s: int, settle_s: float
+) -> Validators:
+    """The validators of an answer with this header line.
+
+    `stamps` holds, for each file in the order of the body, the first byte that is sent, the file's
+    size in bytes and its modification time in unix nanoseconds: what a copy that keeps times
+    (rsync -a, cp -p) has in common with its original, and nothing else has. Inode and device are
+    left out, so that replicas agree.
+
+    The answer closes when the last UTC day it was asked for is past and no file of it has changed
+    for `settle_s` seconds: until then a day that has no file yet may get one.
+    """
+    digest = hashlib.blake2b(header, digest_size=_ETAG_BYTES)
+    newest_ns = 0
+    for offset, size, modified_ns in stamps:
+        digest.update(b"%d %d %d\n" % (offset, size, modified_ns))
+        newest_ns = max(newest_ns, modified_ns)
+    day_end_s = (day_of(end_s) + 1) * DAY_S
+    return Validators(
+        etag=b'"' + digest.hexdigest().encode() + b'"',
+        modified_ns=newest_ns,
+        closes_s=max(day_end_s, newest_ns / _NS_PER_S + settle_s),
+    )
+
+
+def http_date(time_s: float) -> bytes:
+    """An IMF-fixdate, RFC 9110 section 5.6.7."""
+    return formatdate(int(time_s), usegmt=True).encode("ascii")
+
+
+def last_modified(validators: Validators, now_s: float) -> bytes | None:
+    """Last-Modified, never later than Date (RFC 9110 section 8.8.2.1); None without files."""
+    if validators.modified_ns == 0:
+        return None
+    return http_date(min(validators.modified_ns / _NS_PER_S, now_s))
+
+
+def cache_control(validators: Validators, now_s: float, closed_max_age_s: int) -> bytes:
+    """Cache-Control: shared caches may keep what is closed; what is open is always asked again.
+
+    `no-transform` keeps a CDN from compressing, which would drop Content-Length.
+    """
+    if now_s < validators.closes_s:
+        return b"no-cache, no-transform"
+    return b"public, max-age=%d, no-transform" % closed_max_age_s

@@ -1,0 +1,135 @@
+"""The demo: sample data, a running server, and lines to copy.
+
+Owns what a newcomer sees first. Makes nothing that the other commands could not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from zerocopy.app.log import configure_logging
+from zerocopy.app.supervisor import Supervisor
+from zerocopy.config import load
+from zerocopy.core.errors import ConfigError
+from zerocopy.core.layout import DAY_S, parse_file_name
+from zerocopy.generate import GenerateSpec, generate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEMO_EXCHANGES = ("coinbase", "binance")
+DEMO_SYMBOLS = ("BTC-USD", "ETH-USD")
+DEMO_DAYS = 3
+DEMO_RECORDS = 500_000
+"""Records a day: 2 MB a column, ticks in bursts, several a second."""
+
+_MINUTE_S = 60
+
+
+def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
+    """Generate `spec` under a progress bar, then say what came of it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("records"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("generating", total=spec.total.records)
+        summary = generate(spec, lambda records: progress.advance(task, records))
+    console.print(
+        f"{summary.records:,} records in {summary.files:,} files, "
+        f"{summary.nbytes:,} bytes, below {spec.root}"
+    )
+
+
+def run_demo(*, root: str, port: int, seed: int, console: Console) -> int:
+    """Serve sample data on 127.0.0.1 until stopped; the exit code."""
+    if not os.path.isdir(os.path.join(root, DEMO_EXCHANGES[0])):
+        today = dt.datetime.now(dt.UTC).date()
+        generate_with_progress(
+            GenerateSpec(
+                root=root,
+                first_day=today - dt.timedelta(DEMO_DAYS),
+                exchanges=DEMO_EXCHANGES,
+                symbols=DEMO_SYMBOLS,
+                days=DEMO_DAYS,
+                records_per_day=DEMO_RECORDS,
+                seed=seed,
+            ),
+            console,
+        )
+    flags: dict[str, object] = {
+        "data.path": os.path.abspath(root),
+        "server.host": "127.0.0.1",
+        "server.use_tls": False,
+        "server.port": port,
+        "metrics.host": "127.0.0.1",
+        "metrics.port": 0,
+        "log.level": "warning",
+    }
+    config = load(environ=os.environ, flags=flags)
+    configure_logging(config.log.level, config.log.format)
+    try:
+        supervisor = Supervisor(config)
+    except ConfigError:
+        if port == 0:
+            raise
+        console.print(f"Port {port} is taken; using a free one.")
+        config = load(environ=os.environ, flags={**flags, "server.port": 0})
+        supervisor = Supervisor(config)
+    origin = f"http://127.0.0.1:{supervisor.address[1]}"
+    return supervisor.run(lambda: _print_urls(origin, root, console))
+
+
+def _print_urls(origin: str, root: str, console: Console) -> None:
+    day_s = _newest_midday_s(root)
+    minute = _data_url(origin, day_s, day_s + _MINUTE_S - 1, "time,price,volume")
+    whole = _data_url(origin, 0, 2**32 - 1, "time,price,best_bid,best_ask")
+    for line in (
+        "",
+        "Serving. Try, in another terminal or a browser:",
+        "",
+        f"  {origin}/api/symbols",
+        f"  {minute}",
+        f"  {whole}",
+        "",
+        "One minute of ticks; the first line of the answer says what follows it:",
+        "",
+        f"  curl -s '{minute}' | head -n 1",
+        f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{whole}'",
+        "",
+        "Ctrl-C stops.",
+    ):
+        console.print(line, highlight=False, markup=False)
+
+
+def _data_url(origin: str, start_s: int, end_s: int, columns: str) -> str:
+    query = {
+        "symbol": DEMO_SYMBOLS[0],
+        "type": "MD",
+        "start": start_s,
+        "end": end_s,
+        "columns": columns,
+        "exchange": DEMO_EXCHANGES[0],
+    }
+    return f"{origin}/api/data?{urlencode(query, safe=',')}"
+
+
+def _newest_midday_s(root: str) -> int:
+    """Noon of the newest day there is, in unix seconds."""
+    names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
+    days = [parsed[1] for parsed in map(parse_file_name, names) if parsed is not None]
+    return max(days) * DAY_S + DAY_S // 2

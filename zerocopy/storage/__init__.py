@@ -1,0 +1,1 @@
+"""Files: the catalog of days, open day files, symbols with their recency."""

@@ -1,0 +1,271 @@
+"""From a query to a plan: which days, which records of each, which bytes of which file.
+
+Owns the instant of planning: every length and every bound of an answer is read here, after its
+request arrived, from descriptors opened for it. It blocks on the disk and so runs in threads; what
+it returns is handed to the event loop's thread whole.
+
+Beside the plan it returns a `Proof`: the stamps that must all be unchanged for the same query to
+have the same answer. The directory is part of it only when a calendar day of the range has no file
+or lacks a column, for only then can a new name change the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zerocopy.core.errors import BadRequestError, DataError, NotFoundError
+from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_of, file_name
+from zerocopy.core.plan import DayRecords, Plan, compose
+from zerocopy.core.semantics import Validators, validators_of
+from zerocopy.core.timeindex import record_range
+from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
+from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
+from zerocopy.storage.tree import Series, data_error, open_file, open_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zerocopy.core.query import Query
+    from zerocopy.storage.catalog import Listing
+
+_ATTEMPTS = 3
+"""A file that vanishes between listing and opening means a listing gone stale: list again."""
+
+_HELD_FILES_MAX = 64
+"""Descriptors one planning thread holds at once; further files are opened again when sent."""
+
+_NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Paths and the stamps lstat(2) must give for the plan to be still true.
+
+    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`.
+    """
+
+    stamps: tuple[tuple[str, Stamp], ...]
+    reusable: bool
+
+    def holds(self) -> bool:
+        """Whether nothing the answer depends on has changed: one lstat(2) for each stamp.
+
+        The last component is never followed, and a link further up that leads to the same inode
+        leads to the same file.
+        """
+        try:
+            for path, (inode, device, size, changed_ns) in self.stamps:
+                status = os.lstat(path)
+                if (
+                    status.st_size != size
+                    or status.st_ctime_ns != changed_ns
+                    or status.st_ino != inode
+                    or status.st_dev != device
+                ):
+                    return False
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what was learned on the way.
+
+    `content` is the whole body where it is small, else None. `held` are open descriptors that the
+    receiver owns from now on. `skipped` are the days left out.
+    """
+
+    plan: Plan
+    content: bytes | None
+    validators: Validators
+    proof: Proof
+    skipped: tuple[int, ...]
+    held: tuple[tuple[DayFile, int], ...]
+
+
+class Planner:
+    """Plans queries over one data root. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        files: OpenFiles,
+        record_sizes: RecordSizes,
+        settle_s: float,
+        days_max: int,
+        segments_max: int,
+        small_answer_bytes_max: int,
+    ) -> None:
+        self._root = root
+        self._files = files
+        self._catalog = Catalog()
+        self._record_sizes = record_sizes
+        self._settle_s = settle_s
+        self._days_max = days_max
+        self._segments_max = segments_max
+        self._small_answer_bytes_max = small_answer_bytes_max
+
+    def plan(self, query: Query) -> Planned:
+        """The plan of `query`, true as of this call.
+
+        Raises:
+            NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
+            BadRequestError: the range holds more days or segments than the limits allow.
+            DataError: a directory or a file cannot be read.
+        """
+        series = Series(query.exchange, query.symbol, query.type)
+        for _ in range(_ATTEMPTS):
+            planning = _Planning(self._files, series, query, self._settle_s)
+            try:
+                return self._plan_once(planning, series, query)
+            except FileNotFoundError as error:
+                vanished = error
+            except OSError as error:
+                raise data_error(error) from error
+            finally:
+                planning.close()
+        raise DataError("a day file vanished while it was being opened") from vanished
+
+    def _plan_once(self, planning: _Planning, series: Series, query: Query) -> Planned:
+        begun_ns = time.time_ns()
+        with open_series(self._root, series) as directory_fd:
+            listing = self._catalog.listing(series, directory_fd)
+            days = self._select_days(listing, query)
+            wanted = dict.fromkeys((TIME_COLUMN, *query.columns))
+            sizes = {column: self._record_sizes.of(column) for column in wanted}
+            skipped = tuple(day for day in days if not wanted.keys() <= listing.columns_of(day))
+            left_out = frozenset(skipped)
+            day_records = [
+                planning.read_day(directory_fd, day, sizes) for day in days if day not in left_out
+            ]
+            plan = compose(
+                query.columns, [sizes[column] for column in query.columns], day_records, skipped
+            )
+            content = None
+            if plan.nbytes <= self._small_answer_bytes_max:
+                content = plan.header + b"".join(planning.read_segments(directory_fd, plan))
+        last_day, first_day = day_of(query.end_s), day_of(query.start_s)
+        if len(day_records) < last_day - first_day + 1:
+            planning.stamps.append((planning.directory, listing.stamp))
+        newest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
+        return Planned(
+            plan=plan,
+            content=content,
+            validators=validators_of(
+                plan.header, planning.validated(), end_s=query.end_s, settle_s=self._settle_s
+            ),
+            proof=Proof(tuple(planning.stamps), reusable=newest_ns < begun_ns - RACY_NS),
+            skipped=skipped,
+            held=() if content is not None else planning.hand_over(),
+        )
+
+    def _select_days(self, listing: Listing, query: Query) -> list[int]:
+        for column in query.columns:
+            if column not in listing.all_columns:
+                raise NotFoundError(f"column {column}: no day of {query.symbol} has it")
+        days = listing.between(day_of(query.start_s), day_of(query.end_s))
+        if len(days) > self._days_max:
+            raise BadRequestError(
+                f"parameters start and end: the range holds {len(days)} days, "
+                f"at most {self._days_max} are answered at once"
+            )
+        if len(days) * len(query.columns) > self._segments_max:
+            raise BadRequestError(
+                f"parameters start, end and columns: days times columns must be at most "
+                f"{self._segments_max}"
+            )
+        return days
+
+
+class _Planning:
+    """The files and stamps of one attempt; closes what it opened unless handed over."""
+
+    def __init__(self, files: OpenFiles, series: Series, query: Query, settle_s: float) -> None:
+        self._files = files
+        self._series = series
+        self._query = query
+        self._settle_s = settle_s
+        self._held: dict[DayFile, int] = {}
+        self._validated: list[tuple[int, DayFile]] = []
+        self.directory = os.path.join(files.root, *series)
+        self.stamps: list[tuple[str, Stamp]] = []
+
+    def read_day(self, directory_fd: int, day: int, sizes: dict[str, int]) -> DayRecords:
+        """The records of `day` in the range; `sizes` names `time` and the columns asked for.
+
+        The day's length is the shortest column in whole records, so a torn tail and a column that
+        lags behind are left out together.
+        """
+        opened: dict[str, tuple[DayFile, int]] = {}
+        try:
+            for column in sizes:
+                opened[column] = self._open(directory_fd, day, column)
+            length = min(opened[column][0].size // size for column, size in sizes.items())
+            records = record_range(
+                TimeFile(opened[TIME_COLUMN][1], length), self._query.start_s, self._query.end_s
+            )
+        finally:
+            for day_file, fd in opened.values():
+                self._hold_or_close(day_file, fd)
+        sources = [opened[column][0] for column in self._query.columns]
+        self._validated += [
+            (records.first * sizes[column], opened[column][0]) for column in self._query.columns
+        ]
+        return DayRecords(day, records, sources)
+
+    def read_segments(self, directory_fd: int, plan: Plan) -> Iterator[bytes]:
+        """The bytes of every segment of a small plan, in order."""
+        for segment in plan.segments:
+            source = segment.source
+            assert isinstance(source, DayFile), "this planning made every source"
+            fd = self._held.get(source)
+            if fd is not None:
+                yield read_exactly(fd, segment.offset, segment.count)
+                continue
+            fd, status = open_file(directory_fd, source.name)
+            try:
+                source.check(status)
+                yield read_exactly(fd, segment.offset, segment.count)
+            finally:
+                os.close(fd)
+
+    def validated(self) -> Iterator[tuple[int, int, int]]:
+        """For each file of the answer: first byte, size and modification time."""
+        for offset, day_file in self._validated:
+            yield offset, day_file.size, day_file.modified_ns
+
+    def hand_over(self) -> tuple[tuple[DayFile, int], ...]:
+        """The held descriptors, no longer this planning's to close."""
+        held, self._held = tuple(self._held.items()), {}
+        return held
+
+    def close(self) -> None:
+        """Close what is still held."""
+        for _, fd in self.hand_over():
+            os.close(fd)
+
+    def _open(self, directory_fd: int, day: int, column: str) -> tuple[DayFile, int]:
+        name = file_name(column, day)
+        fd, status = open_file(directory_fd, name)
+        now_s = time.time()
+        day_file = DayFile(
+            self._files,
+            self._series,
+            name,
+            status,
+            sealed=(day + 1) * DAY_S <= now_s
+            and status.st_mtime_ns / _NS_PER_S + self._settle_s <= now_s,
+        )
+        self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
+        return day_file, fd
+
+    def _hold_or_close(self, day_file: DayFile, fd: int) -> None:
+        if len(self._held) < _HELD_FILES_MAX:
+            self._held[day_file] = fd
+        else:
+            os.close(fd)

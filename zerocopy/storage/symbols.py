@@ -1,0 +1,131 @@
+"""Which symbols exist and when each was last written: the answer of /api/symbols.
+
+Owns the walk over the whole root. It is read from the file system for every request, through
+directory descriptors that follow no link; it blocks on the disk and so runs in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core.layout import is_name
+from zerocopy.storage.tree import data_error, open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEPTH_MAX = 8
+"""Directories below a symbol that are searched; the layout needs one."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SymbolRecency(NamedTuple):
+    """A symbol and the newest modification of a `.bin` below it, in unix seconds."""
+
+    symbol: str
+    last_update_s: int
+
+
+def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[SymbolRecency]]:
+    """Exchanges in order of name; in each its symbols, newest first, ties by name.
+
+    Only `exchange` if it is given, with an empty list if it does not exist. Names that no query
+    could spell, plain files, links, and symbols without any `.bin` are left out.
+
+    Raises:
+        DataError: the root or a directory below it cannot be read.
+    """
+    exchanges: dict[str, list[SymbolRecency]] = {} if exchange is None else {exchange: []}
+    try:
+        with open_root(root) as root_fd:
+            for name in sorted(_directories(root_fd)) if exchange is None else [exchange]:
+                fd = _open_directory(name, root_fd)
+                if fd is None:
+                    continue
+                try:
+                    exchanges[name] = _list_exchange(fd)
+                finally:
+                    os.close(fd)
+    except OSError as error:
+        raise data_error(error) from error
+    return exchanges
+
+
+def symbols_document(exchanges: dict[str, list[SymbolRecency]]) -> dict[str, object]:
+    """The JSON object of /api/symbols, in the key order of the contract."""
+    return {
+        "symbols": sorted({entry.symbol for entries in exchanges.values() for entry in entries}),
+        "exchanges": {
+            exchange: [
+                {
+                    "symbol": entry.symbol,
+                    "last_update": entry.last_update_s,
+                    "last_update_date": time.strftime(
+                        "%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.last_update_s)
+                    ),
+                }
+                for entry in entries
+            ]
+            for exchange, entries in exchanges.items()
+        },
+    }
+
+
+def _list_exchange(exchange_fd: int) -> list[SymbolRecency]:
+    entries = []
+    for symbol in _directories(exchange_fd):
+        fd = _open_directory(symbol, exchange_fd)
+        if fd is None:
+            continue
+        try:
+            newest_s = _newest_modification(fd, _DEPTH_MAX)
+        finally:
+            os.close(fd)
+        if newest_s is not None:
+            entries.append(SymbolRecency(symbol, newest_s))
+    return sorted(entries, key=lambda entry: (-entry.last_update_s, entry.symbol))
+
+
+def _directories(directory_fd: int) -> Iterator[str]:
+    with os.scandir(directory_fd) as entries:
+        names = [e.name for e in entries if is_name(e.name) and e.is_dir(follow_symlinks=False)]
+    return iter(names)
+
+
+def _open_directory(name: str, parent_fd: int) -> int | None:
+    """A descriptor of a directory, or None if it went away or is none."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _newest_modification(directory_fd: int, depth: int) -> int | None:
+    newest_s: int | None = None
+    below = []
+    with os.scandir(directory_fd) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+            elif entry.name.endswith(".bin") and entry.is_file(follow_symlinks=False):
+                try:
+                    modified_s = entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000_000
+                except FileNotFoundError:
+                    continue
+                newest_s = modified_s if newest_s is None else max(newest_s, modified_s)
+    for name in below if depth else ():
+        fd = _open_directory(name, directory_fd)
+        if fd is None:
+            continue
+        try:
+            found_s = _newest_modification(fd, depth - 1)
+        finally:
+            os.close(fd)
+        if found_s is not None:
+            newest_s = found_s if newest_s is None else max(newest_s, found_s)
+    return newest_s

@@ -1,0 +1,107 @@
+"""The way down from the data root: directory descriptors, never a symbolic link.
+
+Owns every open(2) below the root. Each step opens one name relative to the descriptor of the
+directory above with O_NOFOLLOW, so that neither a link nor a rename between two steps can lead
+outside (open(2), openat). Names were checked before they come here; this is the second wall.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core.errors import DataError, NotFoundError, OverloadError, ZerocopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LISTABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a fifo planted under a day file's name must not hang the opening thread.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Series(NamedTuple):
+    """What one directory of day files holds: a type of a symbol on an exchange."""
+
+    exchange: str
+    symbol: str
+    type: str
+
+
+def data_error(error: OSError) -> ZerocopyError:
+    """The error a client is told of; the cause stays with it for the operator's log."""
+    if error.errno in _EXHAUSTED:
+        return OverloadError("the server is out of descriptors or memory; try again")
+    return DataError("the data directory or a day file in it cannot be read")
+
+
+@contextmanager
+def open_root(root: str) -> Iterator[int]:
+    """A descriptor of the data root for as long as the block runs; the root may be a link.
+
+    Raises:
+        DataError: the root cannot be opened.
+    """
+    fd = _open_root(root)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def open_series(root: str, series: Series) -> Iterator[int]:
+    """A listable descriptor of the directory of `series` for as long as the block runs.
+
+    Raises:
+        NotFoundError: the exchange, the symbol or the type is not a directory there.
+        DataError: a directory on the way cannot be read.
+    """
+    fd = _open_root(root)
+    try:
+        for field, name in zip(series._fields, series, strict=True):
+            try:
+                step = os.open(name, _LISTABLE if field == "type" else _STEP, dir_fd=fd)
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    raise NotFoundError(f"{field} {name}: does not exist") from None
+                raise data_error(error) from error
+            os.close(fd)
+            fd = step
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_file(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
+    """A read-only descriptor of the regular file `name` in a directory, and its fstat.
+
+    Raises:
+        FileNotFoundError: there is no such regular file; a link or a fifo is none.
+        DataError: it cannot be opened.
+    """
+    try:
+        fd = os.open(name, _READ, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise FileNotFoundError(errno.ENOENT, name) from None
+        raise data_error(error) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, name)
+    return fd, status
+
+
+def _open_root(root: str) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise data_error(error) from error

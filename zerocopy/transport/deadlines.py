@@ -1,0 +1,57 @@
+"""Deadlines of many connections from one coarse timer.
+
+Owns a timing wheel. Moving a deadline must cost a request nothing, so a connection only writes a
+number into its own `deadline` slot, and the wheel looks at each connection once in
+`HORIZON_TICKS`: no timer handle is made or cancelled for a request, ten thousand idle connections
+are looked at in small groups, and a closed one is forgotten within the horizon.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+TICK_S = 0.25
+"""Seconds between two ticks: how exact a deadline is at best."""
+
+HORIZON_TICKS = 4
+"""How far ahead a member is filed at most: how late a shortened deadline is seen."""
+
+NEVER = -1
+"""The deadline of a member that is gone."""
+
+
+class Expiring(Protocol):
+    """Something with a deadline, in ticks of its wheel."""
+
+    deadline: int
+
+    def on_deadline(self) -> None:
+        """The deadline passed: close, or set a later one."""
+
+
+class Wheel:
+    """Members, filed by the tick at which each is looked at next. `now` counts ticks."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._filed: defaultdict[int, list[Expiring]] = defaultdict(list)
+
+    @staticmethod
+    def ticks(seconds: float) -> int:
+        """`seconds` in ticks, never early: the tick that is already running counts for nothing."""
+        return int(-(-seconds // TICK_S)) + 1
+
+    def add(self, member: Expiring) -> None:
+        """File a member by its deadline, at most `HORIZON_TICKS` ahead."""
+        ahead = min(max(member.deadline - self.now, 1), HORIZON_TICKS)
+        self._filed[self.now + ahead].append(member)
+
+    def advance(self) -> None:
+        """One tick: tell the members that are due, file the others again."""
+        self.now += 1
+        for member in self._filed.pop(self.now, ()):
+            if 0 <= member.deadline <= self.now:
+                member.on_deadline()
+            if member.deadline != NEVER:
+                self.add(member)

@@ -1,0 +1,412 @@
+"""One HTTP/1.1 connection that owns its non-blocking socket.
+
+Owns the order of things on a connection: requests are answered one at a time in the order they
+came, a small answer leaves in one sendmsg(2), a large one as its head with MSG_MORE and then, turn
+by turn, by sendfile(2). It knows neither what is asked nor where the bytes lie.
+
+A connection is in one state, and moves only like this:
+
+    READY      → WAITING     a request needs a thread to plan its answer
+    READY      → SENDING     the socket is full, the turn is spent, or there are segments
+    WAITING    → READY       the answer is there
+    SENDING    → READY       all of it is in the kernel
+    READY      → LINGERING   the last answer is out; wait for the client to close (RFC 9112, 9.6)
+    any        → CLOSED      by either side, by a deadline, or because a promise broke
+
+While a client does not read, its connection is a descriptor, this object and one registered
+writer: no bytes of the answer are held, and no descriptor of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import socket
+import struct
+import termios
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import DataError
+from zerocopy.core.messages import Request
+from zerocopy.transport.deadlines import NEVER
+from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
+from zerocopy.transport.transfer import Transfer
+
+if TYPE_CHECKING:
+    from zerocopy.core.messages import Response
+    from zerocopy.transport.http1_server import Http1Server
+
+RECV_BYTES = 65_536
+"""Bytes asked of one recv(2): a whole pipeline of small requests."""
+
+PIPELINE_MAX = 64
+"""Requests that may wait for their turn before the socket is no longer read."""
+
+RESPONSE_COST_BYTES = 8_192
+"""What one response costs its turn at least, so that many tiny ones end it too."""
+
+LINGER_S = 2.0
+"""Seconds a client gets to close after the last answer; see RFC 9112 section 9.6."""
+
+LINGER_BYTES_MAX = 1_048_576
+"""Bytes dropped while lingering before the connection is closed regardless."""
+
+STALL_SAMPLES = 4
+"""Progress is sampled so many times in one write-progress timeout."""
+
+_PEER_GONE = (ConnectionError, TimeoutError)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_OUTQ = struct.Struct("i")
+_NO_CONTENT_LENGTH = frozenset({204, 304})
+_REFUSED = Request(b"GET", b"", ())
+
+
+class State(enum.Enum):
+    """Where a connection stands; the module's docstring has the legal moves."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    SENDING = "sending"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+def render_head(response: Response) -> bytes:
+    """Status line and fields, all but Date, Connection and the empty line that ends the head."""
+    lines = [b"HTTP/1.1 %d %s" % (response.status, HTTPStatus(response.status).phrase.encode())]
+    lines += [b"Server: zerocopy"]
+    lines += [b"%s: %s" % field for field in response.fields]
+    if response.status not in _NO_CONTENT_LENGTH:
+        lines.append(b"Content-Length: %d" % response.nbytes)
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+class Connection:
+    """One accepted socket, until it is closed. Made and used in the event loop's thread only."""
+
+    __slots__ = (
+        "_at_end_of_input",
+        "_fd",
+        "_lingered_bytes",
+        "_message",
+        "_parser",
+        "_reading",
+        "_server",
+        "_sock",
+        "_stall",
+        "_transfer",
+        "_turn_bytes",
+        "_writing",
+        "deadline",
+        "state",
+    )
+
+    def __init__(self, server: Http1Server, sock: socket.socket) -> None:
+        self._server = server
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._parser: RequestParser | None = None
+        self._message: Message | None = None
+        self._transfer: Transfer | None = None
+        self._turn_bytes = 0
+        self._stall: tuple[tuple[int, ...], int] | None = None
+        self._lingered_bytes = 0
+        self._at_end_of_input = False
+        self._writing = False
+        self._reading = True
+        self.state = State.READY
+        self.deadline = server.wheel.now + server.idle_ticks
+        server.loop.add_reader(self._fd, self.on_readable)
+
+    # ---- what the event loop calls
+
+    def on_readable(self) -> None:
+        """Read once; the event loop calls again while there is more."""
+        try:
+            data = self._sock.recv(RECV_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # reset or timed out: nobody is left to answer
+            self.abort()
+            return
+        parser = self._parser
+        if self.state is State.READY and (
+            parser is None or (parser.at_boundary and not parser.messages)
+        ):
+            # The same bytes between two messages are the same request: no need to parse twice.
+            message = self._server.heads.get(data)
+            if message is not None:
+                self._turn_bytes = 0
+                self._answer(message)
+                return
+        if not data:
+            self._on_end_of_input()
+        elif self.state is State.LINGERING:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > LINGER_BYTES_MAX:
+                self.close()
+        else:
+            self._on_data(data)
+
+    def on_writable(self) -> None:
+        """The socket has room again: one more turn."""
+        self._turn_bytes = 0
+        self._send_turn()
+        if self.state is State.READY:
+            self._answer_queued()
+
+    def on_deadline(self) -> None:
+        """The deadline of the present state passed."""
+        if self.state is State.SENDING:
+            self._check_progress()
+        elif self.state is State.WAITING:
+            self.deadline = self._server.wheel.now + self._server.idle_ticks
+        else:
+            self.close()
+
+    # ---- reading
+
+    def _on_data(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = RequestParser(self._server.parser_limits)
+        fresh = parser.at_boundary and not parser.messages
+        parser.feed(data)
+        if fresh and parser.at_boundary and len(parser.messages) == 1 and not parser.ended:
+            self._server.remember_head(data, parser.messages[0])
+        if parser.awaits_continue:
+            self._on_continue_awaited(parser)
+        if self.state is State.READY:
+            if fresh and not parser.at_boundary:
+                self.deadline = self._server.wheel.now + self._server.header_ticks
+            self._turn_bytes = 0
+            self._answer_queued()
+        elif len(parser.messages) > PIPELINE_MAX:
+            self._stop_reading()
+
+    def _on_continue_awaited(self, parser: RequestParser) -> None:
+        """100 (Continue) may only be sent when no earlier answer is still to come."""
+        if self.state is not State.READY or parser.messages:
+            parser.end_early()
+            return
+        parser.awaits_continue = False
+        try:
+            sent = self._sock.send(_CONTINUE)
+        except OSError:
+            sent = 0
+        if sent != len(_CONTINUE):  # the first bytes into an empty socket: the peer is gone
+            self.abort()
+
+    def _on_end_of_input(self) -> None:
+        """The client will send no more; what it asked for before is still answered."""
+        if self.state in {State.READY, State.LINGERING}:
+            self.close()
+        else:
+            self._at_end_of_input = True
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._server.loop.remove_reader(self._fd)
+
+    # ---- answering
+
+    def _answer_queued(self) -> None:
+        """Answer what is queued until one has to wait, then look at what comes next."""
+        parser = self._parser
+        while self.state is State.READY and parser is not None and parser.messages:
+            if self._turn_bytes >= self._server.turn_bytes_max:
+                # Others first: SENDING with nothing to send comes back here next turn.
+                self.state = State.SENDING
+                self._wait_writable()
+                return
+            self._answer(parser.messages.popleft())
+        if self.state is not State.READY:
+            return
+        if self._at_end_of_input:
+            self.close()
+        elif not self._reading:
+            self._reading = True
+            self._server.loop.add_reader(self._fd, self.on_readable)
+
+    def _answer(self, message: Message) -> None:
+        handler = self._server.handler
+        if message.error is not None:
+            self._send(message, handler.refuse(message.error))
+            return
+        response = handler.respond_now(message.request)
+        if response is None:
+            self.state = State.WAITING
+            self._server.spawn(self._answer_later(message))
+        else:
+            self._send(message, response)
+
+    async def _answer_later(self, message: Message) -> None:
+        response = await self._server.handler.respond(message.request)
+        if self.state is not State.WAITING:
+            return  # closed in between
+        self.state = State.READY
+        self._turn_bytes = 0
+        self._send(message, response)
+        if self.state is State.READY:
+            self._answer_queued()
+
+    def refuse(self, error: Exception) -> None:
+        """Answer a connection that cannot be served, before it asked for anything."""
+        message = Message(_REFUSED, Persistence.CLOSE)
+        self._send(message, self._server.handler.refuse(error))
+
+    def _send(self, message: Message, response: Response) -> None:
+        """Begin a response: head and content in one sendmsg(2), segments after them."""
+        server = self._server
+        head = response.head_h1
+        if head is None:
+            head = response.head_h1 = render_head(response)
+        tail = server.tails[Persistence.CLOSE if server.draining else message.persistence]
+        segments = response.segments
+        if message.is_head:
+            content, segments = b"", ()
+        else:
+            content = response.content
+        nbytes = len(head) + len(tail) + len(content)
+        try:
+            # MSG_MORE: the first bytes of the file join the head in one TCP segment.
+            sent = self._sock.sendmsg((head, tail, content), (), socket.MSG_MORE if segments else 0)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.abort()
+            return
+        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        server.counters[slots.SENT_BYTES_COPY] += sent
+        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
+        if sent == nbytes and not segments:
+            self._finish(message)
+            return
+        unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
+        self._transfer = Transfer(unsent, segments)
+        self._message = message
+        self.state = State.SENDING
+        self.deadline = server.wheel.now + server.stall_ticks
+        self._send_turn()
+
+    # ---- sending
+
+    def _send_turn(self) -> None:
+        """Send until done, blocked, or the turn's bytes are spent."""
+        server, transfer = self._server, self._transfer
+        if transfer is not None:
+            try:
+                done = transfer.send(
+                    self._sock, server.counters, max(1, server.turn_bytes_max - self._turn_bytes)
+                )
+            except (DataError, OSError) as error:
+                if not isinstance(error, _PEER_GONE):
+                    server.on_transfer_failed(error)
+                self.abort()
+                return
+            if not done:
+                self._wait_writable()
+                return
+        message = self._message
+        self._transfer = self._message = self._stall = None
+        self.state = State.READY
+        self._stop_writing()
+        if message is not None:
+            self._finish(message)
+
+    def _finish(self, message: Message) -> None:
+        """The response is in the kernel; go on, or close for good."""
+        server = self._server
+        if message.persistence is Persistence.CLOSE or server.draining:
+            self._linger()
+        else:
+            parser = self._parser
+            at_boundary = parser is None or parser.at_boundary
+            ticks = server.idle_ticks if at_boundary else server.header_ticks
+            self.deadline = server.wheel.now + ticks
+
+    def _check_progress(self) -> None:
+        """Whether the client took a byte since the last sample; the kernel's queue tells.
+
+        Counting our own writes would not do: a slow but honest client drains a large socket buffer
+        for minutes before there is room for the next write.
+        """
+        progress = self._transfer.progress if self._transfer is not None else ()
+        queued = _OUTQ.unpack(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0]
+        mark = (*progress, queued)
+        still = self._stall[1] + 1 if self._stall is not None and self._stall[0] == mark else 0
+        if still >= STALL_SAMPLES:
+            self.abort()
+            return
+        self._stall = (mark, still)
+        self.deadline = self._server.wheel.now + self._server.stall_ticks
+
+    def _wait_writable(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._server.loop.add_writer(self._fd, self.on_writable)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._server.loop.remove_writer(self._fd)
+
+    # ---- ending
+
+    def drain(self) -> None:
+        """The server is stopping: close between two requests, else after the present answer."""
+        if self.state is State.READY:
+            self.on_readable()  # a request may have come already
+        if self.state is State.READY and (self._parser is None or self._parser.at_boundary):
+            self.close()
+
+    def _linger(self) -> None:
+        """Close our side, then wait until the client has closed its own.
+
+        Closing with input unread would send a reset, which can destroy the answer before the
+        client has read it (RFC 9112 section 9.6).
+        """
+        if self._at_end_of_input:
+            self.close()
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self.state = State.LINGERING
+        self._parser = None
+        self.deadline = self._server.wheel.now + self._server.wheel.ticks(LINGER_S)
+        if not self._reading:
+            self._reading = True
+            self._server.loop.add_reader(self._fd, self.on_readable)
+
+    def abort(self) -> None:
+        """Close with a reset: whoever reads sees an error, never a clean end of a short answer."""
+        if self.state is State.CLOSED:
+            return
+        if self.state is State.SENDING:
+            self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        with contextlib.suppress(OSError):  # the peer's reset may have come first
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back; nothing is called on this connection afterwards."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self.deadline = NEVER
+        self._stop_reading()
+        self._stop_writing()
+        self._sock.close()
+        self._parser = None
+        self._message = None
+        self._transfer = None
+        self._server.forget(self)
