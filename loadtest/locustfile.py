@@ -1,8 +1,8 @@
 """Load on the plain HTTP/1.1 path, by users who check every answer.
 
 Owns the mix of requests and what makes an answer right. It knows the server by its contract only:
-it finds symbols at /api/symbols, asks for the first and the last record of each with a range
-request, and then for recent windows, whole days, several days, and things that must be refused.
+it finds symbols at /api/symbols, reads the first and the last second of each, and then asks for
+recent windows, whole days, several days, and things that must be refused.
 
 Every body is read through one bounded piece at a time and never held: what is checked is its
 length, three ways: Content-Length, the bytes that came, and the header line with the sum of its
@@ -112,22 +112,22 @@ def find_series(environment: Environment, **_: Any) -> None:
 def find_bounds(
     session: requests.Session, host: str, exchange: str, symbol: str, type_: str
 ) -> list[Series]:
-    """The series, or nothing if it does not exist or is empty; costs two small ranges."""
+    """The series, or nothing if it does not exist or is empty; reads its time column once."""
     target = data_target((exchange, symbol, type_), 0, U32_MAX, ("time",))
-
-    def read_range(range_: str) -> bytes:
-        answer = session.get(
-            host + target, headers={"Range": f"bytes={range_}"}, timeout=DISCOVERY_TIMEOUT_S
-        )
-        if answer.status_code not in {requests.codes.partial_content, requests.codes.not_found}:
-            raise ValueError(f"Range: bytes={range_} answered {answer.status_code}")
-        return answer.content if answer.ok else b""
-
-    line, _, data = read_range(f"0-{HEADER_LINE_BYTES_MAX}").partition(b"\n")
-    if len(data) < TIME_RECORD_BYTES or not json.loads(line)["columns"][0]["num_records"]:
+    head = tail = b""
+    with session.get(host + target, stream=True, timeout=DISCOVERY_TIMEOUT_S) as answer:
+        if answer.status_code == requests.codes.not_found:
+            return []
+        answer.raise_for_status()
+        for piece in answer.iter_content(PIECE_BYTES):
+            if len(head) < HEADER_LINE_BYTES_MAX:
+                head += piece
+            tail = (tail + piece)[-TIME_RECORD_BYTES:]
+    line, _, data = head.partition(b"\n")
+    if not json.loads(line)["columns"][0]["num_records"]:
         return []
     first_s = int.from_bytes(data[:TIME_RECORD_BYTES], "little")
-    last_s = int.from_bytes(read_range(f"-{TIME_RECORD_BYTES}"), "little")
+    last_s = int.from_bytes(tail, "little")
     return [Series(exchange, symbol, type_, first_s, last_s)]
 
 

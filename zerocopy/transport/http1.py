@@ -25,13 +25,13 @@ import fcntl
 import socket
 import struct
 import termios
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError
 from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
+from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
 from zerocopy.transport.transfer import Transfer
 
@@ -61,7 +61,6 @@ _PEER_GONE = (ConnectionError, TimeoutError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _OUTQ = struct.Struct("i")
-_NO_CONTENT_LENGTH = frozenset({204, 304})
 _REFUSED = Request(b"GET", b"", ())
 
 
@@ -73,16 +72,6 @@ class State(enum.Enum):
     SENDING = "sending"
     LINGERING = "lingering"
     CLOSED = "closed"
-
-
-def render_head(response: Response) -> bytes:
-    """Status line and fields, all but Date, Connection and the empty line that ends the head."""
-    lines = [b"HTTP/1.1 %d %s" % (response.status, HTTPStatus(response.status).phrase.encode())]
-    lines += [b"Server: zerocopy"]
-    lines += [b"%s: %s" % field for field in response.fields]
-    if response.status not in _NO_CONTENT_LENGTH:
-        lines.append(b"Content-Length: %d" % response.nbytes)
-    return b"\r\n".join(lines) + b"\r\n"
 
 
 class Connection:
@@ -264,9 +253,7 @@ class Connection:
     def _send(self, message: Message, response: Response) -> None:
         """Begin a response: head and content in one sendmsg(2), segments after them."""
         server = self._server
-        head = response.head_h1
-        if head is None:
-            head = response.head_h1 = render_head(response)
+        head = response.head_h1 or render_head(response)
         tail = server.tails[Persistence.CLOSE if server.draining else message.persistence]
         segments = response.segments
         if message.is_head:

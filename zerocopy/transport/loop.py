@@ -1,22 +1,21 @@
 """The event loop: uvloop's, with the two sendfile methods it lacks.
 
 Owns `loop.sock_sendfile` and `loop.sendfile`: asyncio's signatures, checks, results and
-exceptions, the kernel's sendfile(2), a bounded number of bytes a turn (uvloop 0.23 raises
-NotImplementedError for both, MagicStack/uvloop issue 228). It must never know HTTP, nor make the
-system call itself: `send_range` does.
+exceptions, the kernel's sendfile(2), a bounded number of bytes a turn (uvloop 0.23 has neither,
+MagicStack/uvloop issue 228). It must never know HTTP, nor make the system call itself:
+`send_range` does.
 
 The idea to read it by: a transfer is a loop of turns, and between two turns it waits until its
 output is writable, whatever ended the turn. Readiness is level-triggered, so a transfer that only
-spent its budget comes back in the loop's next iteration, after everybody else. An output is
-something with a `fileno()`, a `writable()` to wait for and a `release()`, and there are two:
+spent its budget comes back in the loop's next iteration, after everybody else.
 
 - `_SocketOutput` waits with `add_writer`.
 - `_TransportOutput` cannot: uvloop refuses `add_writer` on the descriptor of a transport. The
-  usual way around, a `dup()`, leaves a second owner of the connection (an aborted transport sends
-  no FIN while the duplicate is open) and entries in the loop's epoll that nobody can remove once
-  their number is closed (aio-libs/aiohttp issue 1412, uvloop issue 61). Here a private epoll
-  watches the very descriptor, and the loop watches the epoll, which is readable while the socket
-  is writable (epoll(7), question 3). Closing the epoll takes everything back.
+  usual way around, a `dup()`, makes a second owner of the connection (an aborted transport sends
+  no FIN while the duplicate is open) and can leave entries in the loop's epoll that burn a whole
+  core (aio-libs/aiohttp issue 1412, uvloop issue 61). Here a private epoll watches the very
+  descriptor, and the loop watches the epoll: it is readable while the socket is writable
+  (epoll(7), question 3). Closing the epoll takes everything back.
 """
 
 from __future__ import annotations
@@ -41,21 +40,23 @@ from zerocopy.transport.sendfile import Outcome, send_range
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    _Send = Callable[[bytes], Awaitable[None]]
+
 TURN_BYTES_MAX = 1 << 20
 """Bytes one transfer sends before the others are served.
 
-nginx's `sendfile_max_chunk` is 2 MiB. Of 256 KiB, 1 MiB and 4 MiB, small requests beside large
-ones waited least with 1 MiB at no measurable loss of throughput.
+nginx's `sendfile_max_chunk` is 2 MiB. p99 of an echo beside four large transfers on one core, in
+ms: 1 to 5 with 256 KiB, 4 to 11 with 1 MiB, 16 to 38 with 4 MiB, 28 to 590 without a bound; the
+throughput was the same within the noise of a shared machine.
 """
 
 FALLBACK_READ_BYTES = 256 << 10
-"""Bytes a read of the copying fallback: 16 KiB, as in asyncio, costs a trip to the executor each
-time; 256 KiB was measured 4 times as fast over TCP (python/cpython issue 152074)."""
+"""Bytes a read of the copying fallback: 256 KiB was measured 4 times as fast over TCP as asyncio's
+16 KiB, which cost a trip to the executor each (python/cpython issue 152074)."""
 
 _UNAVAILABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE})
-"""What sendfile(2) answers, before the first byte, when it cannot serve this file or socket at
-all. asyncio takes every first error for that, so a reset peer or a broken disk is hidden behind
-"not available"; here those are raised as they are."""
+"""What sendfile(2) answers, before the first byte, when it cannot serve this file or socket.
+asyncio takes every first error for that, which hides a reset peer or a broken disk."""
 
 # uvloop ships no stubs for its transports. Its read and write pipes are not listed: asyncio does
 # not send files to pipes either.
@@ -84,12 +85,11 @@ class Loop(uvloop.Loop):
         """Send a file to a connected, non-blocking socket.
 
         The file position is moved behind the last byte sent, also after an error or a
-        cancellation. A transfer that fits into one turn and into the socket's buffer is finished
-        without yielding, as with `sock_sendall`. A socket closed in the meantime is closed when
-        the transfer ends.
+        cancellation. What fits into one turn and into the socket's buffer is sent without
+        yielding, and a socket closed meanwhile closes when the transfer ends: as `sock_sendall`.
 
         Args:
-            sock: The socket; it must not belong to a transport.
+            sock: A socket that does not belong to a transport.
             file: A file opened in binary mode.
             offset: Where in the file to begin.
             count: How many bytes to send; None sends up to the end of the file.
@@ -99,12 +99,11 @@ class Loop(uvloop.Loop):
             The number of bytes sent: less than `count` if the file ends before.
 
         Raises:
-            ValueError: The file is not binary, the socket is no stream, count or offset is out of
-                range, or the socket is blocking (checked in debug mode only, as in asyncio).
+            ValueError: The file is not binary, the socket is no stream or is blocking (seen in
+                debug mode only, as in asyncio), or count or offset is out of range.
             TypeError: count or offset is not an integer, or the socket is an SSLSocket.
             RuntimeError: The socket belongs to a transport.
-            asyncio.SendfileNotAvailableError: sendfile(2) cannot send this file, and `fallback`
-                is off.
+            asyncio.SendfileNotAvailableError: sendfile(2) cannot, and `fallback` is off.
             ConnectionError: The peer is gone.
             OSError: See `send_range`.
         """
@@ -113,8 +112,7 @@ class Loop(uvloop.Loop):
         if isinstance(sock, ssl.SSLSocket):
             raise TypeError("Socket cannot be of type SSLSocket")
         _check_parameters(sock.type, file, offset, count)
-        # Nothing to remove: it raises for a transport's descriptor, now and not at the first
-        # wait, when bytes would have gone out already.
+        # It raises for a transport's descriptor, before a byte is sent and not at the first wait.
         self.remove_writer(sock)
         try:
             _check_regular(file)
@@ -136,12 +134,10 @@ class Loop(uvloop.Loop):
     ) -> int:
         """Send a file through a transport, after everything that was written to it before.
 
-        Reading is paused meanwhile. The file position is moved behind the last byte sent, also
-        after an error or a cancellation. A failed transfer closes the transport, as a failed
-        write does. Unlike asyncio's, uvloop's transports cannot refuse a `write` while this runs:
-        do not call it, its bytes would land amid the file's.
-
-        Args and result are those of `sock_sendfile`; a TLS transport needs `fallback`.
+        Arguments and result are those of `sock_sendfile`; a TLS transport needs `fallback`.
+        Reading is paused meanwhile. A lost peer closes the transport, as after a failed write.
+        Unlike asyncio's, uvloop's transports cannot refuse a `write` while this runs: do not call
+        it, its bytes would land amid the file's.
 
         Raises:
             RuntimeError: The transport is closing, of a kind that cannot send files, or can only
@@ -167,8 +163,7 @@ class Loop(uvloop.Loop):
             )
         return await self._sendfile_fallback(transport, file, offset, count)
 
-    # The two keep asyncio's names and arguments: CPython's tests replace the first by name.
-
+    # asyncio's name and arguments: CPython's tests replace it.
     async def _sendfile_native(
         self, transport: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
@@ -191,15 +186,19 @@ class Loop(uvloop.Loop):
             return await self._copy(file, offset, count, output.write)
 
     async def _send_turns(
-        self, output: _Output, file: IO[bytes], offset: int, count: int | None
+        self,
+        output: _SocketOutput | _TransportOutput,
+        file: IO[bytes],
+        offset: int,
+        count: int | None,
     ) -> int:
         """Send by the kernel, turn by turn."""
         end = sys.maxsize if count is None else offset + count
         position = offset
         try:
             while position < end:
-                # Both numbers are asked for anew each turn: whoever closes the file or the
-                # transport meanwhile gets an error, not the bytes of whatever is opened next.
+                # Both numbers are asked for anew: if the file or the transport was closed
+                # meanwhile this raises, and never touches what was opened under the number.
                 nbytes, outcome = send_range(
                     output.fileno(), file.fileno(), position, end - position, self.turn_bytes_max
                 )
@@ -220,13 +219,7 @@ class Loop(uvloop.Loop):
                     os.lseek(file.fileno(), position, os.SEEK_SET)
         return position - offset
 
-    async def _copy(
-        self,
-        file: IO[bytes],
-        offset: int,
-        count: int | None,
-        send: Callable[[bytes], Awaitable[None]],
-    ) -> int:
+    async def _copy(self, file: IO[bytes], offset: int, count: int | None, send: _Send) -> int:
         """Read in the executor and `send`, for what sendfile(2) cannot do."""
         seekable = file.seekable()
         if seekable or offset:
@@ -249,7 +242,7 @@ class Loop(uvloop.Loop):
 
 
 def new_event_loop() -> Loop:
-    """Return a new event loop; fits `asyncio.Runner(loop_factory=...)`."""
+    """Return a new loop; fits `asyncio.Runner(loop_factory=...)`."""
     return Loop()
 
 
@@ -284,23 +277,11 @@ def _check_regular(file: IO[bytes]) -> None:
 
 
 class _Output:
-    """Where a transfer goes: one coroutine at a time sends to it and waits for it."""
+    """Where a transfer goes; its one coroutine waits for it."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
-
-    def fileno(self) -> int:
-        """Return the descriptor to send to, as it is now."""
-        raise NotImplementedError
-
-    async def writable(self) -> None:
-        """Wait until the descriptor can be written."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Take back whatever was registered; the connection stays open."""
-        raise NotImplementedError
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -336,21 +317,18 @@ class _SocketOutput(_Output):
 
 
 class _TransportOutput(_Output, asyncio.Protocol):
-    """A transport, whose protocol this replaces until `close`.
-
-    As its protocol it hears of drained buffers and of a lost connection. Reading is paused, so
-    there is nothing else to hear.
-    """
+    """A transport; as its protocol until `close` this hears of drained buffers and of the end."""
 
     def __init__(self, loop: Loop, transport: Any) -> None:
         super().__init__(loop)
         self._transport = transport
         self._protocol = transport.get_protocol()
+        if isinstance(self._protocol, _TransportOutput):
+            raise RuntimeError("sendfile is in progress")
         self._reading = transport.is_reading()
         self._limits = transport.get_write_buffer_limits()
         self._epoll: select.epoll | None = None
         self._lost = False
-        self._lost_reason: Exception | None = None
         self._paused: bool | None = None
         transport.pause_reading()
         transport.set_protocol(self)
@@ -358,9 +336,10 @@ class _TransportOutput(_Output, asyncio.Protocol):
         transport.set_write_buffer_limits(high=0)
         # Transports do not tell whether they had paused the protocol before. But with a limit of
         # zero they call pause_writing() or resume_writing() at once if that changes anything.
-        pending = transport.get_write_buffer_size() > 0
-        self._was_paused = pending if self._paused is None else not self._paused
-        self._paused = pending if self._paused is None else self._paused
+        if self._paused is None:
+            self._paused = self._was_paused = transport.get_write_buffer_size() > 0
+        else:
+            self._was_paused = not self._paused
 
     async def drained(self) -> None:
         """Wait until what was written before has left for the kernel."""
@@ -412,11 +391,10 @@ class _TransportOutput(_Output, asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost, self._lost_reason = True, exc
+        self._lost = True
         self._wake()
         self._protocol.connection_lost(exc)
 
     def _check_open(self) -> None:
         if self._lost or self._transport.is_closing():
-            message = "the transport was closed while sendfile was in progress"
-            raise ConnectionError(message) from self._lost_reason
+            raise ConnectionError("transport closed during sendfile")

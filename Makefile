@@ -1,0 +1,49 @@
+# One command for each job, the same on a laptop and in CI. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Debian keeps venv's installer in a package of its own; root or sudo may fetch it.
+APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test slow lint bench load clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with everything the other commands need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "zerocopy needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+		|| { $(APT) update && $(APT) install -y python3-venv; } \
+		|| { echo "python3 -m venv needs Debian's package python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,load]'
+	@touch $@
+
+demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
+	$(BIN)/zerocopy demo
+
+test: install ## every test but the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: install ## the tests that run for minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: install ## style, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## side by side with nginx, one core each side
+	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
+
+load: install ## locust against a server of its own, with a report in var/
+	$(BIN)/python loadtest/run.py
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Tests: `tests/` mirrors the package; contract, conformance, faults and blackbox stand beside."""

@@ -1,0 +1,179 @@
+"""What the worker asks of the kernel, as strace(1) sees it: the promise in the project's name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.client import (
+    LARGE_BYTES,
+    SMALL,
+    Client,
+    body_of,
+    column_path,
+    make_root,
+    poll,
+    request_of,
+    target_of,
+)
+from tests.server import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+HUGE_COLUMNS = ("price", "price1", "price2", "price3", "price4")
+HUGE = target_of("LARGE", ",".join(HUGE_COLUMNS))
+HUGE_BYTES = len(HUGE_COLUMNS) * LARGE_BYTES
+RESIDENT_BYTES_MAX = 80_000_000
+REQUESTS = 200
+TICKS_MAX = 40
+"""Waits that end without a request: four ticks a second, for ten seconds at the most."""
+
+_CALL = re.compile(r"\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed).* = (-?\d+|\?)")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The sample data, and 240 MB an answer by giving one column five names."""
+    path = tmp_path_factory.mktemp("system_calls")
+    make_root(path)
+    for column in HUGE_COLUMNS[1:]:
+        os.link(column_path(path, "LARGE", "price"), column_path(path, "LARGE", column))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[RunningServer]:
+    """A fresh worker, so that its peak of memory is of this test."""
+    with RunningServer(root) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def traced(pid: int, output: Path) -> Iterator[None]:
+    """Write every system call of a process to `output` while the block runs."""
+    strace = subprocess.Popen(
+        ["strace", "-f", "-q", "-p", str(pid), "-o", output], stderr=subprocess.PIPE
+    )
+    try:
+        poll(lambda: _tracer(pid) == strace.pid or strace.poll() is not None, "strace to attach")
+        if strace.poll() is not None:
+            assert strace.stderr is not None
+            pytest.skip(f"strace may not attach here: {strace.stderr.read().decode().strip()}")
+        yield
+    finally:
+        if strace.poll() is None:
+            strace.send_signal(signal.SIGINT)
+        strace.communicate(timeout=10)
+
+
+def _tracer(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("TracerPid"))
+
+
+def calls_of(output: Path) -> list[tuple[str, int]]:
+    """Name and result of every call that returned while it was traced."""
+    matches = map(_CALL.match, output.read_text(encoding="ascii").splitlines())
+    return [(match[1], int(match[2])) for match in matches if match and match[2] != "?"]
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """The most memory a process has held so far."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1_024 for line in file if line.startswith("VmHWM"))
+
+
+def test_large_answer_leaves_through_sendfile(server: RunningServer, tmp_path: Path) -> None:
+    """Of 240 MB, 99 % and more is moved by sendfile(2), in turns, and none of it passes memory."""
+    (worker,) = server.worker_pids()
+    received = 0
+    with traced(worker, tmp_path / "trace"), Client(server) as client:
+        client.send(request_of(HUGE))
+        status, fields = client.head()
+        while received < int(fields["content-length"]):
+            received += len(client.read(1 << 20))
+    calls = calls_of(tmp_path / "trace")
+    sent = Counter[str]()
+    for name, result in calls:
+        sent[name] += max(result, 0)
+    tally = Counter(name for name, _ in calls)
+    copied = sum(sent[name] for name in ("sendmsg", "sendto", "write", "writev", "sendmmsg"))
+    assert status == 200
+    assert received > HUGE_BYTES
+    assert sent["sendfile"] >= 0.99 * received, tally
+    assert sent["sendfile"] == HUGE_BYTES, tally
+    assert copied < 4_096, tally
+    assert not {"read", "pread64", "preadv", "readv"} & {
+        name for name, result in calls if result > 65_536
+    }
+    assert peak_resident_bytes(worker) < RESIDENT_BYTES_MAX
+
+
+def test_large_answer_is_exact(server: RunningServer, root: Path) -> None:
+    """Five columns of 48 MB each arrive as they lie on disk, in order, behind the header line."""
+    (worker,) = server.worker_pids()
+    expected = body_of(root, "LARGE", HUGE_COLUMNS)
+    with Client(server) as client:
+        client.send(request_of(HUGE))
+        _, fields = client.head()
+        assert int(fields["content-length"]) == len(expected)
+        for position in range(0, len(expected), 1 << 22):
+            part = expected[position : position + (1 << 22)]
+            assert client.read(len(part)) == part
+    assert peak_resident_bytes(worker) < RESIDENT_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("target", "proofs"),
+    [
+        pytest.param(SMALL, 2, id="time and price"),
+        pytest.param(target_of("SMALL", "price"), 2, id="price, whose proof needs time too"),
+        pytest.param(target_of("SMALL", "time"), 1, id="time alone"),
+    ],
+)
+def test_repeated_small_answer_costs_a_wait_a_read_a_send_and_its_proof(
+    server: RunningServer, tmp_path: Path, target: str, proofs: int
+) -> None:
+    """A repeated request is epoll_wait, recvfrom, an lstat for each file, sendmsg, and no more."""
+    (worker,) = server.worker_pids()
+    request = request_of(target)
+    with Client(server) as client:
+        for _ in range(5):
+            client.send(request)
+            warm = client.answer()
+        with traced(worker, tmp_path / "trace"):
+            for _ in range(REQUESTS):
+                client.send(request)
+                assert client.answer().content == warm.content
+    tally = Counter(name for name, _ in calls_of(tmp_path / "trace"))
+    waits = sum(tally.pop(name, 0) for name in ("epoll_wait", "epoll_pwait", "epoll_pwait2"))
+    stats = sum(tally.pop(name, 0) for name in ("lstat", "newfstatat", "statx"))
+    assert tally == {"recvfrom": REQUESTS, "sendmsg": REQUESTS}, tally
+    assert stats == proofs * REQUESTS
+    assert REQUESTS <= waits <= REQUESTS + TICKS_MAX
+
+
+def test_new_plan_of_a_small_answer_opens_each_file_once(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """The first answer opens and reads each of its files once, and leaves none open."""
+    (worker,) = server.worker_pids()
+    with traced(worker, tmp_path / "trace"), Client(server) as client:
+        client.send(request_of(SMALL))
+        assert client.answer().status == 200
+    text = (tmp_path / "trace").read_text(encoding="ascii")
+    for column in ("time", "price"):
+        assert len(re.findall(rf'open\w*\([^)]*"{column}\.01\.01\.70\.bin"', text)) == 1, text

@@ -1,0 +1,204 @@
+"""Validators and freshness: what changes an ETag, when an answer closes, what caches are told."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+import re
+from email.utils import parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerocopy.core.layout import DAY_S, U32_MAX
+from zerocopy.core.semantics import (
+    Validators,
+    cache_control,
+    http_date,
+    last_modified,
+    validators_of,
+)
+
+HEADER = b'{"columns":[]}\n'
+STAMPS = [(0, 4_000, 1_700_000_000_000_000_000), (8, 2_000, 1_700_000_001_500_000_000)]
+NS = 1_000_000_000
+END_S = 1_738_281_600 + 3_600  # 2025-01-31 01:00:00 UTC
+DAY_END_S = 1_738_281_600 + DAY_S
+SETTLE_S = 600.0
+
+
+def etag_of(header: bytes = HEADER, stamps: list[tuple[int, int, int]] = STAMPS) -> bytes:
+    """Return the ETag of an answer."""
+    return validators_of(header, stamps, end_s=END_S, settle_s=SETTLE_S).etag
+
+
+def validators(modified_ns: int = 0, closes_s: float = 0.0) -> Validators:
+    """Return validators with these times."""
+    return Validators(b'"x"', modified_ns, closes_s)
+
+
+# ---- ETag
+
+
+def test_etag_is_a_strong_entity_tag() -> None:
+    """RFC 9110 section 8.8.3: quoted, no W/, visible ASCII; here 128 bits in hexadecimal."""
+    assert re.fullmatch(rb'"[0-9a-f]{32}"', etag_of())
+
+
+def test_etag_of_the_same_header_and_files_is_the_same() -> None:
+    """Any replica, any process, any iterable; neither settling nor the end of the range count."""
+    assert etag_of() == etag_of(bytes(bytearray(HEADER)), list(STAMPS))
+    other = validators_of(HEADER, iter(STAMPS), end_s=U32_MAX, settle_s=0.0)
+    assert other.etag == etag_of()
+    # A literal: it must survive restarts and hash seeds, and a change of it empties every cache.
+    assert validators_of(b"{}\n", [], end_s=0, settle_s=0).etag == EMPTY_ETAG
+
+
+EMPTY_ETAG = b'"?"'
+
+
+@pytest.mark.parametrize(
+    ("header", "stamps"),
+    [
+        (b'{"columns":[0]}\n', STAMPS),
+        (HEADER, []),
+        (HEADER, STAMPS[:1]),
+        (HEADER, STAMPS[::-1]),
+        (HEADER, [*STAMPS, STAMPS[1]]),
+        (HEADER, [(4, *STAMPS[0][1:]), STAMPS[1]]),
+        (HEADER, [(0, 4_004, STAMPS[0][2]), STAMPS[1]]),
+        (HEADER, [(0, 4_000, STAMPS[0][2] + 1), STAMPS[1]]),
+        (HEADER, [(0, 4_000, STAMPS[1][2]), (8, 2_000, STAMPS[0][2])]),
+    ],
+)
+def test_etag_differs_with_header_offset_size_time_order_and_number_of_files(
+    header: bytes, stamps: list[tuple[int, int, int]]
+) -> None:
+    """Whatever could change a byte of the body changes the tag, down to one nanosecond."""
+    assert etag_of(header, stamps) != etag_of()
+
+
+def test_etag_takes_no_number_for_another() -> None:
+    """The numbers are kept apart: 1, 23 is not 12, 3."""
+    tags = {etag_of(stamps=[stamp]) for stamp in [(1, 23, 4), (12, 3, 4), (1, 2, 34), (12, 34, 0)]}
+    assert len(tags) == 4
+
+
+stamp_lists = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)), max_size=4
+)
+
+
+@given(stamp_lists, stamp_lists)
+def test_etag_is_equal_exactly_when_the_stamps_are(
+    a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]
+) -> None:
+    """No two states of small numbers share a tag."""
+    assert (etag_of(stamps=a) == etag_of(stamps=b)) == (a == b)
+
+
+# ---- when an answer closes
+
+
+@pytest.mark.parametrize(
+    ("modified_s", "closes_s"),
+    [
+        (END_S, DAY_END_S),
+        (DAY_END_S - SETTLE_S, DAY_END_S),
+        (DAY_END_S - SETTLE_S + 0.5, DAY_END_S + 0.5),
+        (DAY_END_S + 1_000, DAY_END_S + 1_000 + SETTLE_S),
+    ],
+)
+def test_answer_closes_when_its_day_is_past_and_its_newest_file_has_settled(
+    modified_s: float, closes_s: float
+) -> None:
+    """The later of the two; the newest file decides wherever it stands."""
+    newest = (0, 4, int(modified_s * NS))
+    for stamps in ([newest], [newest, (0, 4, 0)], [(0, 4, 0), newest]):
+        found = validators_of(HEADER, stamps, end_s=END_S, settle_s=SETTLE_S)
+        assert found.closes_s == closes_s
+        assert found.modified_ns == newest[2]
+
+
+@pytest.mark.parametrize("end_s", [DAY_END_S - DAY_S, END_S, DAY_END_S - 1])
+def test_answer_without_files_closes_at_the_end_of_its_last_day(end_s: int) -> None:
+    """Until then a day that has no file yet may get one."""
+    found = validators_of(HEADER, [], end_s=end_s, settle_s=SETTLE_S)
+    assert (found.closes_s, found.modified_ns) == (DAY_END_S, 0)
+
+
+def test_answer_without_end_closes_after_the_last_second_of_u32() -> None:
+    """An end of 4294967295 stays open for as long as anybody lives."""
+    found = validators_of(HEADER, STAMPS, end_s=U32_MAX, settle_s=SETTLE_S)
+    assert found.closes_s == (U32_MAX // DAY_S + 1) * DAY_S
+    assert cache_control(found, U32_MAX, 3_600) == b"no-cache, no-transform"
+
+
+# ---- Cache-Control
+
+
+@pytest.mark.parametrize(
+    ("now_s", "expected"),
+    [
+        (999.999, b"no-cache, no-transform"),
+        (1_000.0, b"public, max-age=3600, no-transform"),
+        (1_000.001, b"public, max-age=3600, no-transform"),
+    ],
+)
+def test_cache_control_allows_shared_caches_from_the_closing_on(
+    now_s: float, expected: bytes
+) -> None:
+    """Open is always asked again; closed may be kept; neither may be transformed."""
+    assert cache_control(validators(closes_s=1_000.0), now_s, 3_600) == expected
+
+
+def test_cache_control_takes_the_seconds_of_the_configuration() -> None:
+    """Zero is a choice too."""
+    assert cache_control(validators(), 1.0, 0) == b"public, max-age=0, no-transform"
+    assert cache_control(validators(), 1.0, 86_400) == b"public, max-age=86400, no-transform"
+
+
+# ---- Last-Modified and dates
+
+
+def test_last_modified_is_the_newest_file_in_whole_seconds() -> None:
+    """Rounded down: a validator later than the file would hide its next change."""
+    found = validators_of(HEADER, STAMPS, end_s=END_S, settle_s=SETTLE_S)
+    assert last_modified(found, 1_800_000_000.0) == b"Tue, 14 Nov 2023 22:13:21 GMT"
+
+
+def test_last_modified_is_never_later_than_date() -> None:
+    """RFC 9110 section 8.8.2.1: a file from the future is told as of now."""
+    assert last_modified(validators(modified_ns=200 * NS), 100.9) == http_date(100)
+    assert last_modified(validators(modified_ns=200 * NS), 200.0) == http_date(200)
+
+
+def test_last_modified_without_files_is_absent() -> None:
+    """An answer of nothing has no date to tell."""
+    assert last_modified(validators(modified_ns=0), 100.0) is None
+
+
+@pytest.mark.parametrize(
+    ("time_s", "expected"),
+    [
+        (0, b"Thu, 01 Jan 1970 00:00:00 GMT"),
+        (784_111_777, b"Sun, 06 Nov 1994 08:49:37 GMT"),  # RFC 9110 section 5.6.7
+        (784_111_777.999, b"Sun, 06 Nov 1994 08:49:37 GMT"),
+        (1_709_164_800, b"Thu, 29 Feb 2024 00:00:00 GMT"),
+        (U32_MAX, b"Sun, 07 Feb 2106 06:28:15 GMT"),
+    ],
+)
+def test_http_date_is_an_imf_fixdate(time_s: float, expected: bytes) -> None:
+    """English names, two-digit days, always GMT, never rounded up."""
+    assert http_date(time_s) == expected
+
+
+@given(st.integers(0, U32_MAX))
+def test_http_date_of_any_second_reads_back(time_s: int) -> None:
+    """Fixed length, and the standard library finds the same second in it."""
+    text = http_date(time_s).decode("ascii")
+    parsed = parsedate_to_datetime(text)
+    assert len(text) == 29
+    assert parsed.utcoffset() == dt.timedelta(0)
+    assert calendar.timegm(parsed.timetuple()) == time_s

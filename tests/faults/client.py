@@ -1,0 +1,205 @@
+"""A raw HTTP/1.1 client and sample data for tests that watch every byte.
+
+Owns what black-box and fault tests share: a data root with a small, a medium and a large series,
+a client that frames answers itself and is as slow or as rude as a test wants, and polling.
+"""
+
+from __future__ import annotations
+
+import array
+import http.client
+import os
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Self
+
+from tests.server import Answer, RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+DAY = "01.01.70"
+"""The day whose first second is 0, so that a sparse file is a legal `time` column."""
+
+SMALL_RECORDS = 500
+MEDIUM_RECORDS = 100_000
+LARGE_RECORDS = 12_000_000
+LARGE_BYTES = 4 * LARGE_RECORDS
+TINY_BUFFER_BYTES = 8_192
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() sends RST
+OLD_S = 1_000_000_000  # a modification time that makes a past day a closed one
+
+
+def target_of(series: str, columns: str = "time,price", end: int = 86_399) -> str:
+    """The request target for all records of a series of `make_root`."""
+    return f"/api/data?symbol=BTC-USD&type={series}&start=0&end={end}&columns={columns}"
+
+
+SMALL = target_of("SMALL")
+MEDIUM = target_of("MEDIUM")
+LARGE = target_of("LARGE", "price")
+
+
+def column_path(root: str | os.PathLike[str], series: str, column: str) -> str:
+    """The path of a column of the only day there is."""
+    return os.path.join(root, "coinbase", "BTC-USD", series, f"{column}.{DAY}.bin")
+
+
+def write_series(root: str | os.PathLike[str], series: str, records: int) -> bytes:
+    """Make `time` (a second a record, or all zero when there are too many) and a random `price`."""
+    path = column_path(root, series, "time")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        if records <= 86_400:
+            file.write(array.array("I", range(records)).tobytes())
+        else:
+            file.truncate(4 * records)
+    price = os.urandom(4 * records)
+    path = column_path(root, series, "price")
+    with open(path, "wb") as file:
+        file.write(price)
+    return price
+
+
+def seal(root: str | os.PathLike[str], series: str) -> None:
+    """Age the files of a series, so that its day is closed."""
+    for column in ("time", "price"):
+        os.utime(column_path(root, series, column), (OLD_S, OLD_S))
+
+
+def make_root(root: str | os.PathLike[str]) -> None:
+    """All three series: 4 KB, 800 KB and 48 MB an answer."""
+    write_series(root, "SMALL", SMALL_RECORDS)
+    write_series(root, "MEDIUM", MEDIUM_RECORDS)
+    write_series(root, "LARGE", LARGE_RECORDS)
+
+
+def body_of(
+    root: str | os.PathLike[str], series: str, columns: Sequence[str] = ("time", "price")
+) -> bytes:
+    """The body that the contract promises for all records of a series."""
+    contents = []
+    for column in columns:
+        with open(column_path(root, series, column), "rb") as file:
+            contents.append(file.read())
+    header = ",".join(
+        f'{{"name":"{column}","record_size":4,"num_records":{len(content) // 4},'
+        f'"data_length":{len(content)}}}'
+        for column, content in zip(columns, contents, strict=True)
+    )
+    return b"".join([b'{"columns":[%s]}\n' % header.encode(), *contents])
+
+
+def request_of(
+    target: str, *fields: str, method: str = "GET", version: str = "1.1", host: str | None = "t"
+) -> bytes:
+    """The bytes of one request head."""
+    lines = [f"{method} {target} HTTP/{version}"]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    return "\r\n".join([*lines, *fields, "", ""]).encode("latin-1")
+
+
+class Client:
+    """One connection; answers are framed by Content-Length, and nothing is retried."""
+
+    def __init__(self, server: RunningServer, receive_buffer_bytes: int | None = None) -> None:
+        self.sock = server.connect(receive_buffer_bytes)
+        self._file = self.sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, whatever is unread."""
+        self._file.close()
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close the connection with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.close()
+
+    def send(self, *requests: bytes) -> None:
+        """Send bytes as they are."""
+        self.sock.sendall(b"".join(requests))
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the fields of the next answer."""
+        status_line = self._file.readline()
+        if not status_line:
+            raise EOFError("the connection ended before an answer")
+        fields = {}
+        while (line := self._file.readline().rstrip(b"\r\n")) != b"":
+            name, _, value = line.partition(b":")
+            fields[name.decode().lower()] = value.strip().decode()
+        return int(status_line.split()[1]), fields
+
+    def answer(self, *, is_head: bool = False) -> Answer:
+        """The whole next answer; EOFError when it is cut off."""
+        status, fields = self.head()
+        length = int(fields.get("content-length", "0"))
+        content = b"" if is_head else self.read(length)
+        if len(content) < length and not is_head:
+            raise EOFError("the answer was cut off")
+        return Answer(status, fields, content)
+
+    def read(self, count: int) -> bytes:
+        """Up to `count` bytes of content, fewer at the end of the connection."""
+        return self._file.read(count)
+
+    def read_until_end(self, count: int) -> tuple[bytes, bool]:
+        """Up to `count` bytes of content, and whether the connection was reset amid them."""
+        parts = bytearray()
+        try:
+            while len(parts) < count and (part := self._file.read1(min(count, 1 << 20))):
+                parts += part
+        except ConnectionResetError:
+            return bytes(parts), True
+        return bytes(parts), False
+
+    def is_closed(self) -> bool:
+        """Whether the server closes, cleanly or by reset, within the socket's timeout."""
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def poll(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+    """Wait until `condition` holds; fail, saying `what` was waited for, at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for: {what}"
+        time.sleep(0.02)
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time a process has used."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def get_many(server: RunningServer, targets: Sequence[str]) -> list[tuple[int, bytes]]:
+    """Ask for `targets` one after another on one keep-alive connection, by http.client."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    answers = []
+    for target in targets:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        answers.append((response.status, response.read()))
+    connection.close()
+    return answers
