@@ -13,12 +13,12 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
-import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from zerocopy import __version__
@@ -43,6 +43,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _out = Console(soft_wrap=True)
+
+# typer carries its own copy of click, whose errors it does not name in public; this is the base
+# class of the one it does.
+_UsageError: Any = typer.BadParameter.__base__
 
 ConfigOption = Annotated[
     str | None,
@@ -160,7 +164,7 @@ def check_config(config: ConfigOption = None) -> None:
 
 def _origin(config: Config, key: str) -> str:
     origin = config.origins.get(key)
-    return "default" if origin is None else origin.label
+    return "default" if origin is None else escape(origin.label)
 
 
 @app.command()
@@ -301,7 +305,7 @@ def generate(
     try:
         first = dt.date.fromisoformat(first_day) if first_day else today - dt.timedelta(days - 1)
     except (ValueError, OverflowError):
-        raise click.UsageError("--first-day and --days: must be a date and a count") from None
+        raise typer.BadParameter("--first-day, --days: must be a date and a count") from None
     spec = GenerateSpec(
         root=root,
         first_day=first,
@@ -325,15 +329,20 @@ def main() -> None:
     """Run the command line; the entry point of `zerocopy`."""
     try:
         status = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        typer.echo(f"zerocopy: {error.format_message()}", err=True)
-        sys.exit(error.exit_code)
     except ZerocopyError as error:
-        typer.echo(f"zerocopy: {error.detail}", err=True)
+        typer.echo(f"zerocopy: {error.detail}{_cause(error)}", err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
+    except _UsageError as error:
+        message = error.format_message()
+        # Without any argument the message is the help, many lines long.
+        typer.echo(message if "\n" in message else f"zerocopy: {message}", err=True)
+        sys.exit(error.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _cause(error: ZerocopyError) -> str:
+    """The operating system's word and the path, which only the operator may see."""
+    cause = error.__cause__
+    return f" ({cause.strerror}: {cause.filename})" if isinstance(cause, OSError) else ""
