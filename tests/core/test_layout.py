@@ -88,7 +88,7 @@ def test_every_day_of_the_century_round_trips_through_its_label() -> None:
 
 
 def test_every_label_is_the_calendars_date_or_none() -> None:
-    """Every two-digit year, every month and day and some beyond: a date of the right century or no day."""
+    """Every two-digit year, every month and day and some beyond: its one date, or no day."""
     found = []
     for yy, mm, dd in product(range(100), range(15), range(35)):
         year = yy + (1900 if yy >= 70 else 2000)

@@ -21,14 +21,17 @@ from zerocopy.core.semantics import (
 )
 
 HEADER = b'{"columns":[]}\n'
-STAMPS = [(0, 4_000, 1_700_000_000_000_000_000), (8, 2_000, 1_700_000_001_500_000_000)]
+STAMPS = [
+    (0, 4_000, 4_000, 1_700_000_000_000_000_000),
+    (8, 800, 2_000, 1_700_000_001_500_000_000),
+]
 NS = 1_000_000_000
 END_S = 1_738_281_600 + 3_600  # 2025-01-31 01:00:00 UTC
 DAY_END_S = 1_738_281_600 + DAY_S
 SETTLE_S = 600.0
 
 
-def etag_of(header: bytes = HEADER, stamps: list[tuple[int, int, int]] = STAMPS) -> bytes:
+def etag_of(header: bytes = HEADER, stamps: list[tuple[int, int, int, int]] = STAMPS) -> bytes:
     """Return the ETag of an answer."""
     return validators_of(header, stamps, end_s=END_S, settle_s=SETTLE_S).etag
 
@@ -51,11 +54,12 @@ def test_etag_of_the_same_header_and_files_is_the_same() -> None:
     assert etag_of() == etag_of(bytes(bytearray(HEADER)), list(STAMPS))
     other = validators_of(HEADER, iter(STAMPS), end_s=U32_MAX, settle_s=0.0)
     assert other.etag == etag_of()
-    # A literal: it must survive restarts and hash seeds, and a change of it empties every cache.
-    assert validators_of(b"{}\n", [], end_s=0, settle_s=0).etag == EMPTY_ETAG
 
 
-EMPTY_ETAG = b'"?"'
+def test_etag_is_the_same_in_every_process() -> None:
+    """A literal, the 128-bit b2sum of the header line: no hash seed, no change by accident."""
+    found = validators_of(b"{}\n", [], end_s=0, settle_s=0.0)
+    assert found.etag == b'"539873d3417f9a0abedf2ba4bfcf808d"'
 
 
 @pytest.mark.parametrize(
@@ -67,13 +71,14 @@ EMPTY_ETAG = b'"?"'
         (HEADER, STAMPS[::-1]),
         (HEADER, [*STAMPS, STAMPS[1]]),
         (HEADER, [(4, *STAMPS[0][1:]), STAMPS[1]]),
-        (HEADER, [(0, 4_004, STAMPS[0][2]), STAMPS[1]]),
-        (HEADER, [(0, 4_000, STAMPS[0][2] + 1), STAMPS[1]]),
-        (HEADER, [(0, 4_000, STAMPS[1][2]), (8, 2_000, STAMPS[0][2])]),
+        (HEADER, [(0, 4_004, *STAMPS[0][2:]), STAMPS[1]]),
+        (HEADER, [(0, 4_000, 4_004, STAMPS[0][3]), STAMPS[1]]),
+        (HEADER, [(*STAMPS[0][:3], STAMPS[0][3] + 1), STAMPS[1]]),
+        (HEADER, [(*STAMPS[0][:3], STAMPS[1][3]), (*STAMPS[1][:3], STAMPS[0][3])]),
     ],
 )
 def test_etag_differs_with_header_offset_size_time_order_and_number_of_files(
-    header: bytes, stamps: list[tuple[int, int, int]]
+    header: bytes, stamps: list[tuple[int, int, int, int]]
 ) -> None:
     """Whatever could change a byte of the body changes the tag, down to one nanosecond."""
     assert etag_of(header, stamps) != etag_of()
@@ -81,18 +86,19 @@ def test_etag_differs_with_header_offset_size_time_order_and_number_of_files(
 
 def test_etag_takes_no_number_for_another() -> None:
     """The numbers are kept apart: 1, 23 is not 12, 3."""
-    tags = {etag_of(stamps=[stamp]) for stamp in [(1, 23, 4), (12, 3, 4), (1, 2, 34), (12, 34, 0)]}
+    tags = {
+        etag_of(stamps=[stamp])
+        for stamp in [(1, 23, 4, 0), (12, 3, 4, 0), (1, 2, 34, 0), (12, 34, 0, 0)]
+    }
     assert len(tags) == 4
 
 
-stamp_lists = st.lists(
-    st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)), max_size=4
-)
+stamp_lists = st.lists(st.tuples(*[st.integers(0, 99)] * 4), max_size=4)
 
 
 @given(stamp_lists, stamp_lists)
 def test_etag_is_equal_exactly_when_the_stamps_are(
-    a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]
+    a: list[tuple[int, int, int, int]], b: list[tuple[int, int, int, int]]
 ) -> None:
     """No two states of small numbers share a tag."""
     assert (etag_of(stamps=a) == etag_of(stamps=b)) == (a == b)
@@ -114,11 +120,11 @@ def test_answer_closes_when_its_day_is_past_and_its_newest_file_has_settled(
     modified_s: float, closes_s: float
 ) -> None:
     """The later of the two; the newest file decides wherever it stands."""
-    newest = (0, 4, int(modified_s * NS))
-    for stamps in ([newest], [newest, (0, 4, 0)], [(0, 4, 0), newest]):
+    newest = (0, 4, 4, int(modified_s * NS))
+    for stamps in ([newest], [newest, (0, 4, 4, 0)], [(0, 4, 4, 0), newest]):
         found = validators_of(HEADER, stamps, end_s=END_S, settle_s=SETTLE_S)
         assert found.closes_s == closes_s
-        assert found.modified_ns == newest[2]
+        assert found.modified_ns == newest[3]
 
 
 @pytest.mark.parametrize("end_s", [DAY_END_S - DAY_S, END_S, DAY_END_S - 1])
@@ -132,7 +138,17 @@ def test_answer_without_end_closes_after_the_last_second_of_u32() -> None:
     """An end of 4294967295 stays open for as long as anybody lives."""
     found = validators_of(HEADER, STAMPS, end_s=U32_MAX, settle_s=SETTLE_S)
     assert found.closes_s == (U32_MAX // DAY_S + 1) * DAY_S
+
     assert cache_control(found, U32_MAX, 3_600) == b"no-cache, no-transform"
+
+
+def test_answer_with_a_skipped_day_closes_when_that_day_has_settled() -> None:
+    """What a skipped day lacks may still be written; its own bytes are not in the answer."""
+    skipped_ns = int((DAY_END_S + 1_000) * NS)
+    found = validators_of(HEADER, STAMPS, end_s=END_S, settle_s=SETTLE_S, skipped_ns=skipped_ns)
+    assert found.closes_s == DAY_END_S + 1_000 + SETTLE_S
+    assert found.modified_ns == STAMPS[1][3]
+    assert found.etag == etag_of()
 
 
 # ---- Cache-Control
@@ -166,6 +182,12 @@ def test_last_modified_is_the_newest_file_in_whole_seconds() -> None:
     """Rounded down: a validator later than the file would hide its next change."""
     found = validators_of(HEADER, STAMPS, end_s=END_S, settle_s=SETTLE_S)
     assert last_modified(found, 1_800_000_000.0) == b"Tue, 14 Nov 2023 22:13:21 GMT"
+
+
+def test_last_modified_a_nanosecond_before_the_next_second_is_rounded_down() -> None:
+    """Nanoseconds since 1970 need more digits than a float has: no rounding up by way of one."""
+    modified_ns = 1_700_000_001 * NS - 1
+    assert last_modified(validators(modified_ns), 1_800_000_000.0) == http_date(1_700_000_000)
 
 
 def test_last_modified_is_never_later_than_date() -> None:

@@ -107,7 +107,9 @@ class Client:
 
     def __init__(self, server: RunningServer, receive_buffer_bytes: int | None = None) -> None:
         self.sock = server.connect(receive_buffer_bytes)
-        self._file = self.sock.makefile("rb")
+        # What is sent leaves as its own packet, so that a split request is one.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = bytearray()
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -124,56 +126,70 @@ class Client:
 
     def close(self) -> None:
         """Close the connection, whatever is unread."""
-        self._file.close()
         self.sock.close()
 
     def reset(self) -> None:
         """Close the connection with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.close()
+        self.sock.close()
 
     def send(self, *requests: bytes) -> None:
         """Send bytes as they are."""
         self.sock.sendall(b"".join(requests))
 
     def head(self) -> tuple[int, dict[str, str]]:
-        """The status and the fields of the next answer."""
-        status_line = self._file.readline()
-        if not status_line:
-            raise EOFError("the connection ended before an answer")
-        fields = {}
-        while (line := self._file.readline().rstrip(b"\r\n")) != b"":
-            name, _, value = line.partition(b":")
-            fields[name.decode().lower()] = value.strip().decode()
-        return int(status_line.split()[1]), fields
+        """The status and the fields of the next answer; names are lower-case."""
+        while b"\r\n\r\n" not in self._buffer:
+            data = self.sock.recv(4_096)
+            if not data:
+                raise EOFError("the connection ended before an answer")
+            self._buffer += data
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        pairs = [line.partition(":") for line in lines]
+        return int(status_line.split()[1]), {n.lower(): value.strip() for n, _, value in pairs}
 
     def answer(self, *, is_head: bool = False) -> Answer:
         """The whole next answer; EOFError when it is cut off."""
         status, fields = self.head()
-        length = int(fields.get("content-length", "0"))
-        content = b"" if is_head else self.read(length)
-        if len(content) < length and not is_head:
+        length = 0 if is_head else int(fields.get("content-length", "0"))
+        content = self.read(length)
+        if len(content) < length:
             raise EOFError("the answer was cut off")
         return Answer(status, fields, content)
 
     def read(self, count: int) -> bytes:
-        """Up to `count` bytes of content, fewer at the end of the connection."""
-        return self._file.read(count)
+        """`count` bytes of content, fewer at the end of the connection."""
+        content = bytearray(count)
+        view, filled = memoryview(content), min(count, len(self._buffer))
+        view[:filled] = self._buffer[:filled]
+        del self._buffer[:filled]
+        while filled < count and (received := self.sock.recv_into(view[filled:])):
+            filled += received
+        return bytes(view[:filled])
+
+    def read_some(self, count: int) -> bytes:
+        """At least one byte of content and at most `count`; none at the end of the connection."""
+        if not self._buffer:
+            return self.sock.recv(count)
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
 
     def read_until_end(self, count: int) -> tuple[bytes, bool]:
         """Up to `count` bytes of content, and whether the connection was reset amid them."""
-        parts = bytearray()
+        content = bytearray()
         try:
-            while len(parts) < count and (part := self._file.read1(min(count, 1 << 20))):
-                parts += part
+            while len(content) < count and (data := self.read_some(count - len(content))):
+                content += data
         except ConnectionResetError:
-            return bytes(parts), True
-        return bytes(parts), False
+            return bytes(content), True
+        return bytes(content), False
 
     def is_closed(self) -> bool:
-        """Whether the server closes, cleanly or by reset, within the socket's timeout."""
+        """Whether the server closes, cleanly or by reset, before it sends another byte."""
         try:
-            return self._file.read(1) == b""
+            return self.read_some(1) == b""
         except ConnectionResetError:
             return True
 

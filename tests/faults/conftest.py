@@ -26,6 +26,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options."""
-    with RunningServer(root) as running:
+    """One worker with default options, but for a drain that does not wait for a failed test."""
+    with RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
         yield running

@@ -331,6 +331,8 @@ def test_sendfile_peer_reset_raises_and_releases(file: NeverRead, kind: str) -> 
     async def main() -> None:
         async with connected(kind) as sender:
             before = watched(sender)
+            if sender.transport is not None:
+                sender.transport.pause_reading()  # so that only the transfer can notice
             task = await stalled(sender, file)
             sender.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sender.peer.close()

@@ -6,12 +6,10 @@ to the client is the error's own `detail`; causes go to the log.
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 import orjson
 
 from zerocopy.core.errors import MethodNotAllowedError, OverloadError, ZerocopyError
-from zerocopy.core.messages import Fields, Response
+from zerocopy.core.messages import REASONS, Fields, Response
 
 RETRY_AFTER_S = 1
 """What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
@@ -54,7 +52,7 @@ def problem_response(error: Exception) -> Response:
         fields = ((b"Allow", ALLOWED_METHODS),)
     problem = {
         "type": "about:blank",  # RFC 9457 section 4.2.1: the title is the status phrase
-        "title": HTTPStatus(status).phrase,
+        "title": REASONS[status],
         "status": status,
         "detail": detail,
     }

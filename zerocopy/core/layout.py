@@ -34,6 +34,7 @@ YEAR_PIVOT = 70
 """Two-digit years from here on are 1970-1999, those below are 2000-2069."""
 
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_DAYS = dt.date(2070, 1, 1).toordinal() - _EPOCH_ORDINAL
 _NAME = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")
 _FILE_NAME = re.compile(r"(.+)\.([0-9]{2})\.([0-9]{2})\.([0-9]{2})\.bin", re.DOTALL)
 _DTYPE = re.compile(r"[uif]([1248])|S([1-9][0-9]{0,2})")
@@ -52,7 +53,8 @@ def day_of(time_s: int) -> int:
 
 
 def day_label(day: int) -> str:
-    """`DD.MM.YY`, as in file names and in `skipped`."""
+    """`DD.MM.YY`, as in file names and in `skipped`; days of 2070 and later have none."""
+    assert 0 <= day < _DAYS, "two digits of a year mean 1970 to 2069"
     return dt.date.fromordinal(_EPOCH_ORDINAL + day).strftime("%d.%m.%y")
 
 

@@ -12,6 +12,23 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from zerocopy.core.plan import Segment
 
+REASONS = {
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    414: "URI Too Long",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+"""Every status there is, with its phrase of RFC 9110 section 15 and RFC 6585.
+
+http.HTTPStatus knows them too, but changes phrases from one Python to the next.
+"""
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 

@@ -19,7 +19,7 @@ PARAMETERS_MAX = 100
 
 _REQUIRED = ("symbol", "type", "start", "end", "columns")
 _KNOWN = frozenset((*_REQUIRED, "exchange"))
-_U32 = re.compile(r"0*[0-9]{1,10}")
+_U32 = re.compile(r"0*([0-9]{1,10})")
 _NAME_RULE = (
     "1 to 64 characters, the first a letter, digit, _ or ^, "
     "then letters, digits and . _ : + @ ^ = & # ~ - (percent-encoded where needed)"
@@ -45,18 +45,19 @@ class Query:
 def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
     """The `known` parameters of a query string, decoded as in forms; others are ignored.
 
+    Bytes that are not UTF-8 become U+FFFD, which no name and no number holds: in a known parameter
+    they are refused there, in another ignored with it.
+
     Raises:
-        BadRequestError: too many pairs, bytes that are not UTF-8, or a known one repeated.
+        BadRequestError: too many pairs, or a known one repeated.
     """
     try:
         pairs = parse_qsl(
-            query_string.decode("ascii"),
+            query_string.decode("utf-8", "replace"),
             keep_blank_values=True,
-            errors="strict",
+            errors="replace",
             max_num_fields=PARAMETERS_MAX,
         )
-    except UnicodeDecodeError:
-        raise BadRequestError("the query string must be percent-encoded UTF-8") from None
     except ValueError:
         raise BadRequestError(
             f"the query string may hold at most {PARAMETERS_MAX} parameters"
@@ -109,8 +110,9 @@ def check_name(parameter: str, text: str) -> str:
 
 
 def _parse_seconds(parameter: str, text: str) -> int:
-    # int() would take signs, spaces, underscores and other scripts' digits.
-    value = int(text) if text.isascii() and _U32.fullmatch(text) else U32_MAX + 1
+    # int() alone would take signs, spaces and underscores, and refuse thousands of zeros.
+    digits = _U32.fullmatch(text)
+    value = int(digits[1]) if digits else U32_MAX + 1
     if value > U32_MAX:
         raise BadRequestError(
             f"parameter {parameter}: must be unix seconds in digits, 0 to {U32_MAX}"

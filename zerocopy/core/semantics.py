@@ -34,28 +34,34 @@ class Validators:
 
 
 def validators_of(
-    header: bytes, stamps: Iterable[tuple[int, int, int]], *, end_s: int, settle_s: float
+    header: bytes,
+    stamps: Iterable[tuple[int, int, int, int]],
+    *,
+    end_s: int,
+    settle_s: float,
+    skipped_ns: int = 0,
 ) -> Validators:
     """The validators of an answer with this header line.
 
-    `stamps` holds, for each file in the order of the body, the first byte that is sent, the file's
-    size in bytes and its modification time in unix nanoseconds: what a copy that keeps times
-    (rsync -a, cp -p) has in common with its original, and nothing else has. Inode and device are
-    left out, so that replicas agree.
+    `stamps` holds, for `time` and each column of each day that was read, the first byte of its
+    range, the bytes in it, the file's size in bytes and its modification time in unix nanoseconds:
+    what a copy that keeps times (rsync -a, cp -p) has in common with its original, and nothing else
+    has. Inode and device are left out, so that replicas agree. `skipped_ns` is the newest
+    modification of a file of a skipped day.
 
-    The answer closes when the last UTC day it was asked for is past and no file of it has changed
-    for `settle_s` seconds: until then a day that has no file yet may get one.
+    The answer closes when the last UTC day it was asked for is past and no file of its days has
+    changed for `settle_s` seconds: until then a day that has no file yet may get one.
     """
     digest = hashlib.blake2b(header, digest_size=_ETAG_BYTES)
-    newest_ns = 0
-    for offset, size, modified_ns in stamps:
-        digest.update(b"%d %d %d\n" % (offset, size, modified_ns))
-        newest_ns = max(newest_ns, modified_ns)
+    modified_ns = 0
+    for stamp in stamps:
+        digest.update(b"%d %d %d %d\n" % stamp)
+        modified_ns = max(modified_ns, stamp[3])
     day_end_s = (day_of(end_s) + 1) * DAY_S
     return Validators(
         etag=b'"' + digest.hexdigest().encode() + b'"',
-        modified_ns=newest_ns,
-        closes_s=max(day_end_s, newest_ns / _NS_PER_S + settle_s),
+        modified_ns=modified_ns,
+        closes_s=max(day_end_s, max(modified_ns, skipped_ns) / _NS_PER_S + settle_s),
     )
 
 
@@ -68,7 +74,7 @@ def last_modified(validators: Validators, now_s: float) -> bytes | None:
     """Last-Modified, never later than Date (RFC 9110 section 8.8.2.1); None without files."""
     if validators.modified_ns == 0:
         return None
-    return http_date(min(validators.modified_ns / _NS_PER_S, now_s))
+    return http_date(min(validators.modified_ns // _NS_PER_S, now_s))
 
 
 def cache_control(validators: Validators, now_s: float, closed_max_age_s: int) -> bytes:

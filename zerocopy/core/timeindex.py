@@ -81,5 +81,5 @@ def record_range(column: TimeColumn, start_s: int, end_s: int) -> RecordRange:
         return RecordRange(0, 0)
     first = 0 if column.at(0) >= start_s else lower_bound(column, start_s)
     stop = count if column.at(count - 1) <= end_s else upper_bound(column, end_s)
-    # On unsorted data the bounds may cross; an empty range is the only honest reading.
+    # They cross only if the file changes between the searches; then the range is empty.
     return RecordRange(first, max(first, stop))

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zerocopy.core.errors import BadRequestError, DataError, NotFoundError
+from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_of, file_name
 from zerocopy.core.plan import DayRecords, Plan, compose
 from zerocopy.core.semantics import Validators, validators_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.catalog import Listing
 
 _ATTEMPTS = 3
-"""A file that vanishes between listing and opening means a listing gone stale: list again."""
+"""A file that vanishes or is replaced during planning means starting anew, so many times."""
 
 _HELD_FILES_MAX = 64
 """Descriptors one planning thread holds at once; further files are opened again when sent."""
@@ -123,13 +123,13 @@ class Planner:
             planning = _Planning(self._files, series, query, self._settle_s)
             try:
                 return self._plan_once(planning, series, query)
-            except FileNotFoundError as error:
-                vanished = error
+            except (FileNotFoundError, DataChangedError) as error:
+                changed = error
             except OSError as error:
                 raise data_error(error) from error
             finally:
                 planning.close()
-        raise DataError("a day file vanished while it was being opened") from vanished
+        raise DataError("the day files changed faster than they could be read") from changed
 
     def _plan_once(self, planning: _Planning, series: Series, query: Query) -> Planned:
         begun_ns = time.time_ns()
@@ -140,6 +140,7 @@ class Planner:
             sizes = {column: self._record_sizes.of(column) for column in wanted}
             skipped = tuple(day for day in days if not wanted.keys() <= listing.columns_of(day))
             left_out = frozenset(skipped)
+            planning.note_skipped(directory_fd, listing, skipped)
             day_records = [
                 planning.read_day(directory_fd, day, sizes) for day in days if day not in left_out
             ]
@@ -152,14 +153,18 @@ class Planner:
         last_day, first_day = day_of(query.end_s), day_of(query.start_s)
         if len(day_records) < last_day - first_day + 1:
             planning.stamps.append((planning.directory, listing.stamp))
-        newest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
+        youngest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
         return Planned(
             plan=plan,
             content=content,
             validators=validators_of(
-                plan.header, planning.validated(), end_s=query.end_s, settle_s=self._settle_s
+                plan.header,
+                planning.validated,
+                end_s=query.end_s,
+                settle_s=self._settle_s,
+                skipped_ns=planning.skipped_ns,
             ),
-            proof=Proof(tuple(planning.stamps), reusable=newest_ns < begun_ns - RACY_NS),
+            proof=Proof(tuple(planning.stamps), reusable=youngest_ns < begun_ns - RACY_NS),
             skipped=skipped,
             held=() if content is not None else planning.hand_over(),
         )
@@ -191,7 +196,8 @@ class _Planning:
         self._query = query
         self._settle_s = settle_s
         self._held: dict[DayFile, int] = {}
-        self._validated: list[tuple[int, DayFile]] = []
+        self.validated: list[tuple[int, int, int, int]] = []
+        self.skipped_ns = 0
         self.directory = os.path.join(files.root, *series)
         self.stamps: list[tuple[str, Stamp]] = []
 
@@ -213,9 +219,10 @@ class _Planning:
             for day_file, fd in opened.values():
                 self._hold_or_close(day_file, fd)
         sources = [opened[column][0] for column in self._query.columns]
-        self._validated += [
-            (records.first * sizes[column], opened[column][0]) for column in self._query.columns
-        ]
+        count = records.stop - records.first
+        for column, (day_file, _) in opened.items():
+            size, modified_ns = sizes[column], day_file.modified_ns
+            self.validated.append((records.first * size, count * size, day_file.size, modified_ns))
         return DayRecords(day, records, sources)
 
     def read_segments(self, directory_fd: int, plan: Plan) -> Iterator[bytes]:
@@ -234,10 +241,16 @@ class _Planning:
             finally:
                 os.close(fd)
 
-    def validated(self) -> Iterator[tuple[int, int, int]]:
-        """For each file of the answer: first byte, size and modification time."""
-        for offset, day_file in self._validated:
-            yield offset, day_file.size, day_file.modified_ns
+    def note_skipped(self, directory_fd: int, listing: Listing, skipped: tuple[int, ...]) -> None:
+        """A skipped day that is still being written keeps the answer open: what it lacks may come.
+
+        Raises:
+            FileNotFoundError: a file vanished; the listing is out of date.
+        """
+        for day in skipped:
+            for column in listing.columns_of(day):
+                status = os.stat(file_name(column, day), dir_fd=directory_fd, follow_symlinks=False)
+                self.skipped_ns = max(self.skipped_ns, status.st_mtime_ns)
 
     def hand_over(self) -> tuple[tuple[DayFile, int], ...]:
         """The held descriptors, no longer this planning's to close."""

@@ -93,10 +93,13 @@ def open_file(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
         if error.errno in _ABSENT:
             raise FileNotFoundError(errno.ENOENT, name) from None
         raise data_error(error) from error
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(errno.ENOENT, name)
+    except BaseException:
         os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, name)
+        raise
     return fd, status
 
 

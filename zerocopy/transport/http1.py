@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import socket
 import struct
-import termios
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -60,7 +58,6 @@ STALL_SAMPLES = 4
 _PEER_GONE = (ConnectionError, TimeoutError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_OUTQ = struct.Struct("i")
 _REFUSED = Request(b"GET", b"", ())
 
 
@@ -86,7 +83,6 @@ class Connection:
         "_reading",
         "_server",
         "_sock",
-        "_stall",
         "_transfer",
         "_turn_bytes",
         "_writing",
@@ -102,7 +98,6 @@ class Connection:
         self._message: Message | None = None
         self._transfer: Transfer | None = None
         self._turn_bytes = 0
-        self._stall: tuple[tuple[int, ...], int] | None = None
         self._lingered_bytes = 0
         self._at_end_of_input = False
         self._writing = False
@@ -150,12 +145,15 @@ class Connection:
 
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
-        if self.state is State.SENDING:
-            self._check_progress()
-        elif self.state is State.WAITING:
-            self.deadline = self._server.wheel.now + self._server.idle_ticks
-        else:
+        server = self._server
+        if self.state is State.WAITING:
+            self.deadline = server.wheel.now + server.idle_ticks
+        elif self.state is not State.SENDING:
             self.close()
+        elif self._transfer is not None and self._transfer.sample_stall(self._fd) >= STALL_SAMPLES:
+            self.abort()
+        else:
+            self.deadline = server.wheel.now + server.stall_ticks
 
     # ---- reading
 
@@ -174,8 +172,19 @@ class Connection:
                 self.deadline = self._server.wheel.now + self._server.header_ticks
             self._turn_bytes = 0
             self._answer_queued()
+            if self.state is State.READY and not parser.at_boundary:
+                self._server.loop.call_soon(self._read_on)
         elif len(parser.messages) > PIPELINE_MAX:
             self._stop_reading()
+
+    def _read_on(self) -> None:
+        """Look once more after an unfinished request.
+
+        On EPOLLERR uvloop calls the reader a last time and forgets it. If a reset came right behind
+        some bytes, that call got the bytes, and nothing else would ever tell of the reset.
+        """
+        if self.state is State.READY and self._reading:
+            self.on_readable()
 
     def _on_continue_awaited(self, parser: RequestParser) -> None:
         """100 (Continue) may only be sent when no earlier answer is still to come."""
@@ -301,7 +310,7 @@ class Connection:
                 self._wait_writable()
                 return
         message = self._message
-        self._transfer = self._message = self._stall = None
+        self._transfer = self._message = None
         self.state = State.READY
         self._stop_writing()
         if message is not None:
@@ -317,22 +326,6 @@ class Connection:
             at_boundary = parser is None or parser.at_boundary
             ticks = server.idle_ticks if at_boundary else server.header_ticks
             self.deadline = server.wheel.now + ticks
-
-    def _check_progress(self) -> None:
-        """Whether the client took a byte since the last sample; the kernel's queue tells.
-
-        Counting our own writes would not do: a slow but honest client drains a large socket buffer
-        for minutes before there is room for the next write.
-        """
-        progress = self._transfer.progress if self._transfer is not None else ()
-        queued = _OUTQ.unpack(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0]
-        mark = (*progress, queued)
-        still = self._stall[1] + 1 if self._stall is not None and self._stall[0] == mark else 0
-        if still >= STALL_SAMPLES:
-            self.abort()
-            return
-        self._stall = (mark, still)
-        self.deadline = self._server.wheel.now + self._server.stall_ticks
 
     def _wait_writable(self) -> None:
         if not self._writing:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from zerocopy.core.messages import REASONS
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
@@ -17,7 +18,7 @@ def render_head(response: Response) -> bytes:
 
     Kept in the response, so that one that is sent again is not rendered again.
     """
-    lines = [b"HTTP/1.1 %d %s" % (response.status, HTTPStatus(response.status).phrase.encode())]
+    lines = [b"HTTP/1.1 %d %s" % (response.status, REASONS[response.status].encode())]
     lines += [b"Server: zerocopy"]
     lines += [b"%s: %s" % field for field in response.fields]
     if response.status not in _NO_CONTENT_LENGTH:

@@ -324,7 +324,7 @@ class _TransportOutput(_Output, asyncio.Protocol):
         self._transport = transport
         self._protocol = transport.get_protocol()
         if isinstance(self._protocol, _TransportOutput):
-            raise RuntimeError("sendfile is in progress")
+            raise RuntimeError("sendfile is in progress")  # noqa: TRY004 - a state, not a type
         self._reading = transport.is_reading()
         self._limits = transport.get_write_buffer_limits()
         self._epoll: select.epoll | None = None

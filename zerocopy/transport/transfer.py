@@ -7,7 +7,10 @@ asks the source for one, so that a client that does not read keeps none open.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -22,21 +25,33 @@ SEGMENT_COST_BYTES = 8_192
 """What one segment costs its turn at least, so that many tiny ones end it too."""
 
 
+_QUEUED = struct.Struct("i")
+
+
 class Transfer:
     """The unsent bytes of a head, then `segments` from the first byte of the first."""
 
-    __slots__ = ("_index", "_position", "_segments", "_unsent")
+    __slots__ = ("_index", "_mark", "_position", "_segments", "_stalls", "_unsent")
 
     def __init__(self, unsent: memoryview | None, segments: tuple[Segment, ...]) -> None:
         self._unsent = unsent
         self._segments = segments
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
+        self._mark: tuple[int, ...] = ()
+        self._stalls = 0
 
-    @property
-    def progress(self) -> tuple[int, int, int]:
-        """A value that differs whenever something was sent in between."""
-        return self._index, self._position, len(self._unsent or b"")
+    def sample_stall(self, fd: int) -> int:
+        """How many samples in a row found that the client took no byte since the one before.
+
+        The kernel's queue tells (SIOCOUTQ, tcp(7)). Counting our own writes would not do: a slow
+        but honest client drains a large socket buffer for minutes before there is room again.
+        """
+        queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
+        mark = (self._index, self._position, len(self._unsent or b""), queued)
+        self._stalls = self._stalls + 1 if mark == self._mark else 0
+        self._mark = mark
+        return self._stalls
 
     def send(self, sock: socket.socket, counters: Counters, turn_bytes_max: int) -> bool:
         """One turn; whether everything is in the kernel now, or the socket or the turn is full.
@@ -64,13 +79,17 @@ class Transfer:
                 return False
             segment = segments[self._index]
             assert 0 <= self._position < segment.count, "something of the segment is left"
-            sent, outcome = send_range(
-                fd,
-                segment.source.fileno(),
-                segment.offset + self._position,
-                segment.count - self._position,
-                budget,
-            )
+            try:
+                sent, outcome = send_range(
+                    fd,
+                    segment.source.fileno(),
+                    segment.offset + self._position,
+                    segment.count - self._position,
+                    budget,
+                )
+            except OSError as error:
+                counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
+                raise
             counters[slots.SENT_BYTES_SENDFILE] += sent
             budget -= max(sent, SEGMENT_COST_BYTES)
             self._position += sent

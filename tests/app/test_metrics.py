@@ -1,0 +1,97 @@
+"""Metrics: rows in shared memory, merged into one page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from zerocopy.app.metrics import Collector, make_counters, open_row, reset_gauges, serve_metrics
+from zerocopy.core import counters as slots
+from zerocopy.core.counters import SLOTS
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def counters_fd() -> Iterator[int]:
+    """Shared memory for two workers."""
+    fd = make_counters(2)
+    yield fd
+    os.close(fd)
+
+
+def samples_of(collector: Collector) -> dict[str, float]:
+    """Every sample of the page, by its name and labels."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    lines = generate_latest(registry).decode().splitlines()
+    pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_collector_adds_up_the_rows_of_all_workers(counters_fd: int) -> None:
+    """A sample is the sum over workers, kept apart by labels; an open row shows at once."""
+    rows = [open_row(counters_fd, worker) for worker in range(2)]
+    collector = Collector(counters_fd, 2)
+    rows[0][slots.RESPONSES_2XX] += 5
+    rows[1][slots.RESPONSES_2XX] += 7
+    rows[1][slots.RESPONSES_2XX + 3] += 1
+    rows[0][slots.CONNECTIONS] = 3
+    samples = samples_of(collector)
+    assert samples['zerocopy_responses_total{status="2xx"}'] == 12
+    assert samples['zerocopy_responses_total{status="5xx"}'] == 1
+    assert samples['zerocopy_responses_total{status="4xx"}'] == 0
+    assert samples["zerocopy_connections"] == 3
+    assert samples["zerocopy_workers"] == 2
+    assert samples["zerocopy_worker_restarts_total"] == 0
+
+
+def test_every_slot_is_on_the_page_from_the_start(counters_fd: int) -> None:
+    """A label set that appears only later would look like a counter that fell."""
+    samples = samples_of(Collector(counters_fd, 2))
+    for slot in SLOTS:
+        labels = ",".join(f'{name}="{value}"' for name, value in slot.labels)
+        name = slot.name + ("_total" if slot.kind == "counter" else "")
+        assert samples[f"{name}{{{labels}}}" if labels else name] == 0
+
+
+def test_reset_of_gauges_leaves_counters(counters_fd: int) -> None:
+    """A worker that takes a dead one's row begins without connections and goes on counting."""
+    row, other = (open_row(counters_fd, worker) for worker in range(2))
+    for index in range(len(SLOTS)):
+        row[index] = other[index] = 9
+    reset_gauges(row)
+    assert [value == 0 for value in row] == [slot.kind == "gauge" for slot in SLOTS]
+    assert list(other) == [9] * len(SLOTS)
+
+
+def test_counter_beyond_32_bits_is_exact(counters_fd: int) -> None:
+    """Bytes sent pass four gigabytes within seconds."""
+    open_row(counters_fd, 0)[slots.SENT_BYTES_SENDFILE] = 2**40 + 1
+    samples = samples_of(Collector(counters_fd, 2))
+    assert samples['zerocopy_sent_bytes_total{path="sendfile"}'] == 2**40 + 1
+
+
+def test_port_of_metrics_in_use_is_the_operators_error(counters_fd: int) -> None:
+    """The start stops with a line that names the address."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+"),
+    ):
+        serve_metrics(Collector(counters_fd, 2), "127.0.0.1", taken.getsockname()[1])
+
+
+def test_page_is_served_in_the_text_format(counters_fd: int) -> None:
+    """A scrape over HTTP gets the page with help and type of each metric."""
+    port = serve_metrics(Collector(counters_fd, 2), "127.0.0.1", 0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        page = response.read().decode()
+    assert "# TYPE zerocopy_responses_total counter" in page
+    assert "# TYPE zerocopy_connections gauge" in page

@@ -1,0 +1,390 @@
+"""Starting, stopping and surviving: the processes behind `zerocopy serve`, and its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.client import (
+    LARGE,
+    LARGE_BYTES,
+    SMALL,
+    SMALL_RECORDS,
+    TINY_BUFFER_BYTES,
+    Client,
+    body_of,
+    make_root,
+    poll,
+    request_of,
+)
+from tests.server import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EXIT_TIMEOUT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root that no test changes."""
+    path = tmp_path_factory.mktemp("lifecycle")
+    make_root(path)
+    yield path
+    shutil.rmtree(path)
+
+
+def exit_code(server: RunningServer) -> int:
+    """Wait for the supervisor to exit; its exit code."""
+    assert server.process is not None
+    return server.process.wait(EXIT_TIMEOUT_S)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def is_refused(server: RunningServer) -> bool:
+    """Whether the kernel refuses a new connection."""
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_signal_lets_a_large_answer_finish(root: Path, number: signal.Signals) -> None:
+    """A drain finishes what is being sent, closes idle connections, and exits with 0."""
+    with RunningServer(root) as server:
+        with Client(server) as idle, Client(server, TINY_BUFFER_BYTES) as busy:
+            idle.send(request_of("/healthz"))
+            assert idle.answer().status == 200
+            busy.send(request_of(LARGE))
+            busy.head()
+            os.kill(server.pid, number)
+            assert idle.is_closed()
+            assert is_alive(server.worker_pids()[0])
+            expected = body_of(root, "LARGE", ["price"])
+            body, is_reset = busy.read_until_end(len(expected))
+            assert not is_reset
+            assert body == expected
+        assert exit_code(server) == 0
+        assert "Traceback" not in server.log_text()
+
+
+def test_drain_refuses_new_connections(root: Path) -> None:
+    """While a drain waits for an answer, a newcomer is refused at once and not left hanging."""
+    with RunningServer(root) as server, Client(server, TINY_BUFFER_BYTES) as busy:
+        busy.send(request_of(LARGE))
+        busy.head()
+        os.kill(server.pid, signal.SIGTERM)
+        poll(lambda: is_refused(server), "new connections to be refused", 3)
+        assert is_alive(server.worker_pids()[0])
+        busy.reset()
+        assert exit_code(server) == 0
+
+
+def test_drain_answers_what_is_in_flight_and_nothing_after_it(root: Path) -> None:
+    """Of two pipelined requests the one in flight is answered whole; then the connection ends."""
+    with RunningServer(root) as server:
+        with Client(server, TINY_BUFFER_BYTES) as client, Client(server) as idle:
+            idle.send(request_of("/healthz"))
+            idle.answer()
+            client.send(request_of(LARGE), request_of("/healthz"))
+            _, fields = client.head()
+            os.kill(server.pid, signal.SIGTERM)
+            assert idle.is_closed()
+            length = int(fields["content-length"])
+            assert len(client.read(length)) == length
+            assert client.is_closed()
+        assert exit_code(server) == 0
+
+
+def test_drain_answers_a_request_whose_head_had_begun(root: Path) -> None:
+    """A head whose last byte comes during the drain is still answered, with Connection: close."""
+    with RunningServer(root) as server:
+        with Client(server) as client, Client(server) as idle:
+            idle.send(request_of("/healthz"))
+            idle.answer()
+            head = request_of("/healthz")
+            client.send(head[:-1])
+            os.kill(server.pid, signal.SIGTERM)
+            assert idle.is_closed(), "the drain has begun"
+            client.send(head[-1:])
+            answer = client.answer()
+            assert answer.status == 200
+            assert answer.fields["connection"] == "close"
+            assert client.is_closed()
+        assert exit_code(server) == 0
+
+
+def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
+    """At the deadline what is still being sent is cut off by a reset, and the exit code is 0."""
+    with (
+        RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
+        Client(server, TINY_BUFFER_BYTES) as stalled,
+    ):
+        stalled.send(request_of(LARGE))
+        stalled.head()
+        begun_s = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server) == 0
+        assert 0.4 < time.monotonic() - begun_s < 4
+        body, is_reset = stalled.read_until_end(LARGE_BYTES)
+        assert is_reset
+        assert len(body) < LARGE_BYTES
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_stop_signal_forces(root: Path, number: signal.Signals) -> None:
+    """The same signal again ends the drain at once, with exit code 1 and no process left."""
+    with RunningServer(root) as server, Client(server, TINY_BUFFER_BYTES) as stalled:
+        workers = server.worker_pids()
+        stalled.send(request_of(LARGE))
+        stalled.head()
+        with Client(server) as idle:
+            idle.send(request_of("/healthz"))
+            idle.answer()
+            os.kill(server.pid, number)
+            assert idle.is_closed(), "the first signal was heard"
+        begun_s = time.monotonic()
+        os.kill(server.pid, number)
+        assert exit_code(server) == 1
+        assert time.monotonic() - begun_s < 2
+        assert not any(map(is_alive, workers))
+        assert server.event("stopped") is not None
+
+
+def test_killed_worker_is_started_again_and_counted(root: Path) -> None:
+    """A kill -9 costs the open connections only; the next are served, and the metric tells."""
+    with RunningServer(root) as server:
+        (worker,) = server.worker_pids()
+        expected = server.get(SMALL)
+        assert server.metric("zerocopy_worker_restarts_total") == 0
+        with Client(server, TINY_BUFFER_BYTES) as busy:
+            busy.send(request_of(LARGE))
+            busy.head()
+            os.kill(worker, signal.SIGKILL)
+            body, _ = busy.read_until_end(LARGE_BYTES)
+            assert len(body) < LARGE_BYTES
+        # Without waiting: the connection stays in the listener's queue until the successor comes.
+        assert server.get(SMALL).content == expected.content
+        (successor,) = server.worker_pids()
+        assert successor != worker
+        assert server.metric("zerocopy_worker_restarts_total") == 1
+        assert server.metric('zerocopy_responses_total{status="2xx"}') == 3
+        poll(lambda: server.metric("zerocopy_connections") == 0, "no connection to be counted")
+        assert server.event("worker_died") is not None
+
+
+def test_worker_that_keeps_dying_is_started_later_and_later(root: Path) -> None:
+    """Each death in a row doubles the delay that the log names, and the server still comes back."""
+    with RunningServer(root) as server:
+        seen: set[int] = set()
+        for _ in range(3):
+            poll(lambda: not seen.issuperset(server.worker_pids()), "a new worker")
+            (worker,) = server.worker_pids()
+            seen.add(worker)
+            os.kill(worker, signal.SIGKILL)
+            poll(lambda: worker not in server.worker_pids(), "its death")  # noqa: B023 - now
+        delays = [float(e["restart_in_s"]) for e in server.events() if e["event"] == "worker_died"]
+        assert delays == [0.1, 0.2, 0.4]
+        assert server.get("/healthz").status == 200
+
+
+def test_two_workers_both_serve_and_stop(root: Path) -> None:
+    """Connections are spread over two workers; killing one leaves the other, then both again."""
+    with RunningServer(root, ZEROCOPY_SERVER_WORKERS="2") as server:
+        workers = server.worker_pids()
+        assert len(workers) == 2
+        assert server.metric("zerocopy_workers") == 2
+        clients = [Client(server) for _ in range(40)]
+        for client in clients:
+            client.send(request_of(SMALL))
+            assert client.answer().status == 200
+        sockets = [
+            sum(
+                os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")
+                for fd in os.listdir(f"/proc/{pid}/fd")
+            )
+            for pid in workers
+        ]
+        assert min(sockets) > 5, "the kernel gives each listener some of 40 connections"
+        for client in clients:
+            client.close()
+        os.kill(workers[0], signal.SIGKILL)
+        answers = [server.get(SMALL).status for _ in range(20)]
+        assert answers == [200] * 20
+        poll(lambda: len(server.worker_pids()) == 2, "two workers again")
+        assert workers[1] in server.worker_pids()
+
+
+def test_killed_supervisor_takes_its_workers_along(root: Path) -> None:
+    """A kill -9 of the supervisor: workers drain and exit by themselves, and the port is free."""
+    server = RunningServer(root, ZEROCOPY_SERVER_WORKERS="2")
+    server.__enter__()
+    workers = server.worker_pids()
+    with Client(server, TINY_BUFFER_BYTES) as busy:
+        busy.send(request_of(LARGE))
+        busy.head()
+        os.kill(server.pid, signal.SIGKILL)
+        assert exit_code(server) == -signal.SIGKILL
+        body, is_reset = busy.read_until_end(LARGE_BYTES + 1_000)
+        assert not is_reset
+        assert body == body_of(root, "LARGE", ["price"])
+    poll(lambda: not any(map(is_alive, workers)), "the workers to exit")
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", server.port))
+    server.log.close()
+
+
+def test_stop_without_any_connection_is_prompt_and_quiet(root: Path) -> None:
+    """An idle server is gone within a second and says nothing but that it stopped."""
+    with RunningServer(root) as server:
+        begun_s = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun_s < 2
+        assert [event["event"] for event in server.events()] == ["ready", "stopped"]
+
+
+# ---- the command line
+
+
+def run_command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `zerocopy` to its end."""
+    clean = {"PATH": os.environ["PATH"], "ZEROCOPY_CONFIG": os.devnull, "USE_TLS": "false"}
+    return subprocess.run(
+        [sys.executable, "-m", "zerocopy", *arguments],
+        env=clean | {"PORT": "0", "METRICS_PORT": "0", "COLUMNS": "200"} | environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def assert_one_line(text: str, *words: str) -> None:
+    """Standard error is one line for a person, and has the words."""
+    assert text.count("\n") == 1, text
+    assert text.startswith("zerocopy: ")
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("variable", ["PORT", "METRICS_PORT"])
+def test_serve_on_a_port_in_use_fails_with_one_line(root: Path, variable: str) -> None:
+    """Both listeners say which address is taken, and the exit code is 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_command("serve", DATA_PATH=str(root), **{variable: port})
+    assert done.returncode == 1
+    assert_one_line(done.stderr, f"127.0.0.1:{port}", "in use")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "words"),
+    [
+        pytest.param(["serve"], {"USE_TLS": "true"}, ["TLS", "USE_TLS=false"], id="tls"),
+        pytest.param(["serve"], {"PORT": "many"}, ["PORT", "many"], id="wrong type"),
+        pytest.param(["serve"], {"ZEROCOPY_LIMITS_DAY_MAX": "1"}, ["DAYS_MAX"], id="unknown key"),
+        pytest.param(["serve", "-c", "/nowhere.toml"], {}, ["/nowhere.toml"], id="no file"),
+        pytest.param(["serve"], {"HOST": "203.0.113.1"}, ["203.0.113.1"], id="no such address"),
+        pytest.param(
+            ["check-config"], {"ZEROCOPY_TIMEOUTS_IDLE_S": "-1"}, ["IDLE_S"], id="check-config"
+        ),
+        pytest.param(
+            ["query", "NONE", "MD", "0", "1", "time"], {}, ["symbol"], id="unknown symbol"
+        ),
+        pytest.param(
+            ["query", "BTC-USD", "MD", "9", "1", "time"], {}, ["start", "end"], id="start > end"
+        ),
+    ],
+)
+def test_command_that_fails_says_why_in_one_line(
+    root: Path, arguments: list[str], environ: dict[str, str], words: list[str]
+) -> None:
+    """What an operator did wrong is one line that names it, with exit code 1."""
+    done = run_command(*arguments, **({"DATA_PATH": str(root)} | environ))
+    assert done.returncode == 1
+    assert_one_line(done.stderr, *words)
+
+
+@pytest.mark.parametrize("arguments", [["sevre"], ["serve", "--prot", "1"], ["query", "BTC-USD"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
+    """An unknown command, an unknown option and a missing argument are errors of usage."""
+    done = run_command(*arguments)
+    assert done.returncode == 2
+    assert_one_line(done.stderr)
+
+
+def test_commands_that_only_tell_exit_with_0(root: Path) -> None:
+    """`--version`, `check-config` and `symbols` print what they are asked for."""
+    environ = {"DATA_PATH": str(root)}
+    assert re.fullmatch(r"zerocopy \d\S*\n", run_command("--version").stdout)
+    checked = run_command("check-config", **environ)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "limits.columns_max" in checked.stdout
+    assert str(root) in checked.stdout
+    assert "BTC-USD" in run_command("symbols", **environ).stdout
+    listed = json.loads(run_command("symbols", "--json", **environ).stdout)
+    assert listed["symbols"] == ["BTC-USD"]
+
+
+def test_query_plans_and_writes_the_body_of_the_http_answer(root: Path, tmp_path: Path) -> None:
+    """The plan tells records and bytes; --output writes byte for byte what the server sends."""
+    arguments = ("query", "BTC-USD", "SMALL", "0", "86399", "time,price", "-d", str(root))
+    expected = body_of(root, "SMALL")
+    plan = run_command(*arguments)
+    assert plan.returncode == 0
+    assert f'"num_records":{SMALL_RECORDS}' in plan.stdout
+    assert f"{len(expected):,} bytes" in plan.stdout
+    done = run_command(*arguments, "--output", str(tmp_path / "body"))
+    assert done.returncode == 0
+    assert (tmp_path / "body").read_bytes() == expected
+
+
+def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
+    """`demo` serves what `generate` made before, prints full URLs, and Ctrl-C stops it with 0."""
+    made = run_command(
+        "generate", str(tmp_path), "--symbols", "2", "--days", "2", "--records", "2000"
+    )
+    assert made.returncode == 0, made.stderr
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "zerocopy", "demo", "--root", str(tmp_path), "--port", "0"],
+        env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    urls = []
+    for line in demo.stdout:
+        urls += re.findall(r"^ +(http://\S+)$", line)
+        if "Ctrl-C" in line:
+            break
+    for url in urls:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            content = response.read()
+            assert response.status == 200
+            assert json.loads(content.partition(b"\n")[0])
+    assert any("/api/data?" in url for url in urls)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(EXIT_TIMEOUT_S) == 0
+    demo.stdout.close()

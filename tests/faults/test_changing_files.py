@@ -1,0 +1,192 @@
+"""Day files that change while they are sent: the right bytes or an abort, never anything else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.client import (
+    OLD_S,
+    TINY_BUFFER_BYTES,
+    Client,
+    column_path,
+    poll,
+    request_of,
+    seal,
+    target_of,
+    write_series,
+)
+from tests.server import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RECORDS = 5_000_000
+NBYTES = 4 * RECORDS
+
+
+class Scene:
+    """A day of a type of its own, which a test may ruin, and the bytes it had."""
+
+    def __init__(self, root: Path, server: RunningServer, series: str) -> None:
+        self.server = server
+        self.price = write_series(root, series, RECORDS)
+        self.price_path = column_path(root, series, "price")
+        self.time_path = column_path(root, series, "time")
+        self.target = target_of(series, "price")
+        self.target_of_both = target_of(series, "price,time")
+        self.aborted = server.metric("zerocopy_transfers_aborted_total")
+
+    def begin(self, client: Client, target: str) -> bytes:
+        """Ask, read a first part, and leave the rest unread; the header line is dropped."""
+        client.send(request_of(target))
+        status, _ = client.head()
+        assert status == 200
+        line = b""
+        while not line.endswith(b"\n"):
+            line += client.read(1)
+        return client.read(100_000)
+
+    def evict(self) -> None:
+        """Let another answer take the only place among the open files."""
+        assert self.server.get(target_of("OTHER")).status == 200
+        (worker,) = self.server.worker_pids()
+        fds = f"/proc/{worker}/fd"
+        assert self.price_path not in [os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds)]
+
+    def assert_aborted(
+        self, client: Client, begun: bytes, nbytes: int = NBYTES, torn: int = NBYTES
+    ) -> None:
+        """What came is right, the rest never comes, the end is a reset, and the server is well.
+
+        What the kernel holds for the client are the file's own pages, so truncating the file at
+        byte `torn` clears what follows in its folio even there (sendfile(2), NOTES). The abort
+        tells the client so.
+        """
+        rest, is_reset = client.read_until_end(nbytes)
+        body = begun + rest
+        assert is_reset, "an answer that is cut off ends with a reset, not with a FIN"
+        assert len(body) < nbytes
+        assert body[:torn] == self.price[: min(torn, len(body))]
+        poll(lambda: self.server.metric("zerocopy_connections") == 0, "the connection to be gone")
+        assert self.server.metric("zerocopy_transfers_aborted_total") == self.aborted + 1
+        assert self.server.event("transfer_aborted") is not None
+        assert self.server.get("/healthz").status == 200
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunningServer]]:
+    """A root and its server, which has one place for open files."""
+    root = tmp_path_factory.mktemp("changing")
+    write_series(root, "OTHER", 50_000)
+    with RunningServer(
+        root, ZEROCOPY_MEMORY_OPEN_FILES_MAX="1", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2"
+    ) as server:
+        yield root, server
+    shutil.rmtree(root)
+
+
+@pytest.fixture(params=["open day", "closed day"])
+def scene(shared: tuple[Path, RunningServer], request: pytest.FixtureRequest) -> Scene:
+    """A fresh day of 20 MB a column, still written or settled long ago."""
+    root, server = shared
+    series = f"T{len(os.listdir(os.path.join(root, 'coinbase', 'BTC-USD')))}"
+    scene = Scene(root, server, series)
+    if request.param == "closed day":
+        seal(root, series)
+    return scene
+
+
+@pytest.mark.parametrize("left_bytes", [0, 100_000, NBYTES - 4])
+def test_file_truncated_while_sent_aborts(scene: Scene, left_bytes: int) -> None:
+    """A truncated file is never padded, however little of it is missing."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target)
+        os.truncate(scene.price_path, left_bytes)
+        scene.assert_aborted(client, begun, torn=left_bytes)
+    answer = scene.server.get(scene.target)
+    assert answer.status == 200
+    assert b'"num_records":%d,' % (left_bytes // 4) in answer.content[:200]
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename away"])
+def test_file_removed_while_sent_gives_the_right_bytes_or_aborts(scene: Scene, how: str) -> None:
+    """A name that goes leaves the open file as it was: what is sent is what was promised."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target)
+        if how == "unlink":
+            os.unlink(scene.price_path)
+        else:
+            os.rename(scene.price_path, scene.price_path + ".gone")
+        rest, is_reset = client.read_until_end(NBYTES - len(begun))
+        body = begun + rest
+        assert body == scene.price[: len(body)]
+        assert is_reset or len(body) == NBYTES
+    answer = scene.server.get(scene.target)
+    assert answer.status in {200, 404}
+    assert scene.price[:100] not in answer.content
+
+
+def test_file_removed_and_evicted_while_sent_aborts(scene: Scene) -> None:
+    """A file that can be opened no more cuts its answer off."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target)
+        scene.evict()
+        os.unlink(scene.price_path)
+        scene.assert_aborted(client, begun)
+
+
+@pytest.mark.parametrize("records", [RECORDS, 2 * RECORDS])
+def test_file_replaced_and_evicted_while_sent_is_never_mixed(scene: Scene, records: int) -> None:
+    """A day replaced by rename is another file: the answer that had begun with the old is cut."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target)
+        scene.evict()
+        with open(scene.price_path + ".new", "wb") as file:
+            file.write(os.urandom(4 * records))
+        os.rename(scene.price_path + ".new", scene.price_path)
+        scene.assert_aborted(client, begun)
+
+
+def test_file_removed_and_made_anew_is_never_mixed(scene: Scene) -> None:
+    """A new file may get the number (inode) of the old one: the answer must not go on with it."""
+    inode = os.stat(scene.price_path).st_ino
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target)
+        scene.evict()
+        os.unlink(scene.price_path)
+        with open(scene.price_path, "wb") as file:
+            file.write(os.urandom(NBYTES))
+        if os.stat(scene.price_path).st_ino != inode:
+            pytest.skip("this file system did not give the number again")
+        rest, is_reset = client.read_until_end(NBYTES - len(begun))
+        body = begun + rest
+        assert body == scene.price[: len(body)]
+        assert is_reset
+
+
+def test_file_that_grows_while_sent_gives_the_right_bytes_or_aborts(scene: Scene) -> None:
+    """A recorder appends meanwhile: an open day is sent as planned, a closed one may be cut."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        body = scene.begin(client, scene.target_of_both)
+        is_open = os.stat(scene.price_path).st_mtime > OLD_S
+        for path in (scene.price_path, scene.time_path):
+            with open(path, "ab") as file:
+                file.write(os.urandom(400))
+        rest, is_reset = client.read_until_end(2 * NBYTES - len(body))
+        body += rest
+        assert body == (scene.price + bytes(NBYTES))[: len(body)]
+        assert is_reset != (len(body) == 2 * NBYTES)
+        assert not (is_open and is_reset)
+
+
+def test_second_column_truncated_while_the_first_is_sent_aborts(scene: Scene) -> None:
+    """A fault in a file that was not begun yet is found when its turn comes."""
+    with Client(scene.server, TINY_BUFFER_BYTES) as client:
+        begun = scene.begin(client, scene.target_of_both)
+        os.truncate(scene.time_path, 4)
+        scene.assert_aborted(client, begun, 2 * NBYTES)

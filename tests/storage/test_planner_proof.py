@@ -1,0 +1,285 @@
+"""`Proof`: whatever can change an answer makes the old one be asked anew; what cannot, does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.naive import naive_answer
+from tests.storage.trees import (
+    DAY,
+    DAY_START_S,
+    SERIES,
+    U32_MAX,
+    Bench,
+    age,
+    append,
+    bench,
+    body_of,
+    folder,
+    marks,
+    path_of,
+    put,
+    query,
+    replace,
+    u32,
+)
+from zerocopy.core.errors import ZerocopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zerocopy.storage.planner import Planned
+
+ROOTS = 60  # more than there are tests
+LATER = DAY + timedelta(days=2)
+GAP = DAY + timedelta(days=1)
+GAP_S = DAY_START_S + 86_400
+END_S = DAY_START_S + 3 * 86_400 - 1
+WANTED = query(DAY_START_S, END_S)
+
+
+@pytest.fixture(scope="module", name="roots")
+def fixture_roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Many trees of three days: the first and the last whole, nothing between; all settled."""
+    roots = [str(tmp_path_factory.mktemp("root")) for _ in range(ROOTS)]
+    paths: list[str] = []
+    for root in roots:
+        for day, start_s in ((DAY, DAY_START_S), (LATER, DAY_START_S + 2 * 86_400)):
+            columns = {"time": u32(start_s, start_s + 9), "price": marks(2), "volume": marks(2)}
+            paths += put(root, columns, day).values()
+    age(*paths, *map(folder, roots))
+    return iter(roots)
+
+
+@pytest.fixture(name="root")
+def fixture_root(roots: Iterator[str]) -> str:
+    """One of them, for one test."""
+    return next(roots)
+
+
+@pytest.fixture(name="opened")
+def fixture_opened(root: str) -> Iterator[Bench]:
+    """A planner over the three days."""
+    with bench(root) as opened:
+        yield opened
+
+
+def test_proof_nothing_changed_holds(opened: Bench) -> None:
+    """An answer of settled files is reusable, and its proof holds as often as it is asked."""
+    proof = opened.plan(WANTED).proof
+    assert proof.reusable
+    assert all(proof.holds() for _ in range(3))
+
+
+def _append(root: str) -> None:
+    append(path_of(root, "time", LATER), u32(END_S))
+    append(path_of(root, "price", LATER), marks(1))
+
+
+def _append_torn(root: str) -> None:
+    append(path_of(root, "price", LATER), b"?")
+
+
+def _truncate(root: str) -> None:
+    os.truncate(path_of(root, "price"), 4)
+
+
+def _replace_same_size(root: str) -> None:
+    path = path_of(root, "price")
+    replace(path, marks(2, base=50), os.stat(path).st_mtime_ns)
+
+
+def _overwrite_in_place(root: str) -> None:
+    path = path_of(root, "price")
+    before = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(marks(2, base=60))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _delete(root: str) -> None:
+    os.unlink(path_of(root, "price"))
+
+
+def _delete_time(root: str) -> None:
+    os.unlink(path_of(root, "time", LATER))
+
+
+def _link(root: str) -> None:
+    path = path_of(root, "price")
+    os.rename(path, path + ".away")
+    os.symlink(path + ".away", path)
+
+
+def _new_day(root: str) -> None:
+    put(root, {"time": u32(GAP_S), "price": marks(1)}, GAP)
+
+
+def _new_day_renamed_in(root: str) -> None:
+    elsewhere = os.path.join(root, "elsewhere")
+    os.makedirs(elsewhere)
+    for column, content in (("time", u32(GAP_S)), ("price", marks(1))):
+        with open(os.path.join(elsewhere, column), "wb") as file:
+            file.write(content)
+        os.rename(os.path.join(elsewhere, column), path_of(root, column, GAP))
+
+
+def _half_a_new_day(root: str) -> None:
+    put(root, {"time": u32(GAP_S)}, GAP)
+
+
+def _replace_directory(root: str) -> None:
+    os.rename(folder(root), folder(root) + ".old")
+    shutil.copytree(folder(root) + ".old", folder(root))
+
+
+def _replace_symbol(root: str) -> None:
+    symbol = os.path.dirname(folder(root))
+    os.rename(symbol, symbol + ".old")
+    put(root, {"time": u32(DAY_START_S), "price": marks(1, base=9)})
+
+
+CHANGES: tuple[Callable[[str], None], ...] = (
+    _append,
+    _append_torn,
+    _truncate,
+    _replace_same_size,
+    _overwrite_in_place,
+    _delete,
+    _delete_time,
+    _link,
+    _new_day,
+    _new_day_renamed_in,
+    _half_a_new_day,
+    _replace_directory,
+    _replace_symbol,
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_proof_any_change_of_the_files_does_not_hold(
+    opened: Bench, root: str, change: Callable[[str], None]
+) -> None:
+    """After the change the proof is void at once, and the new plan is the oracle's."""
+    planned = opened.plan(WANTED)
+    assert planned.proof.reusable
+    change(root)
+    assert not planned.proof.holds()
+    assert opened.body(WANTED) == naive_answer(root, *SERIES, DAY_START_S, END_S, ("time", "price"))
+
+
+@pytest.mark.parametrize("remove", ["type", "symbol", "exchange", "root"])
+def test_proof_directory_removed_does_not_hold(opened: Bench, root: str, remove: str) -> None:
+    """Whatever goes above the files, the answer goes with it."""
+    proof = opened.plan(WANTED).proof
+    depth = ["root", "exchange", "symbol", "type"].index(remove)
+    shutil.rmtree(os.path.join(root, *SERIES[:depth]))
+    assert not proof.holds()
+    with pytest.raises(ZerocopyError):
+        opened.plan(WANTED)
+
+
+def test_proof_without_gaps_ignores_the_directory(opened: Bench, root: str) -> None:
+    """Where every day of the range is there, a new name elsewhere cannot change the answer."""
+    wanted = query(DAY_START_S, DAY_START_S + 86_399)
+    planned = opened.plan(wanted)
+    _new_day(root)
+    assert planned.proof.holds()
+    assert opened.body(wanted) == body_of(planned)
+
+
+def test_proof_of_a_skipped_day_ends_when_its_column_comes(opened: Bench, root: str) -> None:
+    """A day that lacked a column is in the answer as soon as the column is there."""
+    _half_a_new_day(root)
+    age(folder(root), path_of(root, "time", GAP))
+    wanted = query(GAP_S, GAP_S + 86_399)
+    planned = opened.plan(wanted)
+    assert (planned.proof.reusable, len(planned.skipped)) == (True, 1)
+    put(root, {"price": marks(1, base=5)}, GAP)
+    assert not planned.proof.holds()
+    assert body_of(opened.plan(wanted)).endswith(marks(1, base=5))
+
+
+@pytest.mark.parametrize("young", ["file", "directory"])
+def test_proof_of_what_changed_a_moment_ago_is_not_reusable(
+    opened: Bench, root: str, young: str
+) -> None:
+    """Two changes in one tick of the kernel's clock look alike, so a young stamp proves nothing."""
+    if young == "file":
+        append(path_of(root, "price"), b"")
+        os.utime(path_of(root, "price"))
+    else:
+        _new_day(root)
+        os.unlink(path_of(root, "time", GAP))
+        os.unlink(path_of(root, "price", GAP))
+    planned = opened.plan(WANTED)
+    assert not planned.proof.reusable
+    age(folder(root), path_of(root, "price"))
+    assert opened.plan(WANTED).proof.reusable
+
+
+def etag_of(planned: Planned) -> bytes:
+    """The entity tag that the answer would carry."""
+    return planned.validators.etag
+
+
+def test_validators_of_a_copy_are_those_of_the_original(opened: Bench, root: str) -> None:
+    """A replica with the same bytes, sizes and modification times gives the same ETag."""
+    copy = root + ".copy"
+    shutil.copytree(root, copy, copy_function=shutil.copy2)
+    with bench(copy) as replica:
+        for wanted in (WANTED, query(), query(columns=("price",)), query(0, 0)):
+            assert replica.plan(wanted).validators == opened.plan(wanted).validators
+
+
+@pytest.mark.parametrize("change", [_append, _truncate, _delete, _new_day, _replace_symbol])
+def test_validators_after_a_change_differ(
+    opened: Bench, root: str, change: Callable[[str], None]
+) -> None:
+    """Another answer never carries the ETag of the one before."""
+    before = opened.plan(WANTED)
+    change(root)
+    after = opened.plan(WANTED)
+    assert body_of(before) != body_of(after)
+    assert etag_of(before) != etag_of(after)
+
+
+def test_validators_when_only_time_changed_differ(opened: Bench, root: str) -> None:
+    """`time` decides which records are sent, so it is part of the ETag though not of the body.
+
+    The first day loses its last record and the second gains one inside the range: as many records
+    of the same untouched price files, but not the same ones.
+    """
+    start_s = DAY_START_S + 2 * 86_400
+    wanted = query(DAY_START_S, start_s + 5, ("price",))
+    for day, base in ((DAY, 10), (LATER, 20)):
+        put(root, {"price": marks(2, base=base)}, day)
+    before = opened.plan(wanted)
+    assert body_of(before).endswith(u32(10, 11, 20))
+    replace(path_of(root, "time"), u32(DAY_START_S))
+    replace(path_of(root, "time", LATER), u32(start_s, start_s))
+    after = opened.plan(wanted)
+    assert body_of(after).endswith(u32(10, 20, 21))
+    assert etag_of(before) != etag_of(after)
+
+
+def test_validators_when_only_time_is_unsettled_are_open(opened: Bench, root: str) -> None:
+    """A day is closed when none of its files changed lately, `time` being one of them."""
+    old_s = DAY_START_S + 90 * 86_400
+    for column in ("time", "price"):
+        os.utime(path_of(root, column), (old_s, old_s))
+    wanted = query(DAY_START_S, DAY_START_S + 86_399, ("price",))
+    assert opened.plan(wanted).validators.closes_s == old_s + 600
+    now_s = old_s + 300 * 86_400
+    os.utime(path_of(root, "time"), (now_s, now_s))
+    assert opened.plan(wanted).validators.closes_s == now_s + 600
+
+
+def test_validators_range_that_ends_in_the_future_is_open(opened: Bench) -> None:
+    """Until the last second asked for has passed, a new day may come."""
+    assert opened.plan(query(0, U32_MAX)).validators.closes_s > U32_MAX

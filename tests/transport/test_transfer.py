@@ -1,0 +1,191 @@
+"""Transfer: every byte once and in order, through sockets of any size, in turns of any size."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zerocopy.core import counters as slots
+from zerocopy.core.counters import SLOTS
+from zerocopy.core.errors import DataChangedError
+from zerocopy.core.plan import Segment
+from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONTENT = os.urandom(300_000)
+HEAD = os.urandom(5_000)
+
+
+class FileSource:
+    """One open file; counts how often it was asked for its descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.asked = 0
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        self.asked += 1
+        return self.file.fileno()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Never called: a transfer copies nothing."""
+        raise AssertionError((offset, count))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[FileSource]:
+    """A file of CONTENT."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    source = FileSource(tmp_path / "file")
+    yield source
+    source.file.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connected pair with small buffers; the first end does not block."""
+    out, peer = socket.socketpair()
+    out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    out.setblocking(False)
+    peer.setblocking(False)
+    yield out, peer
+    out.close()
+    peer.close()
+
+
+def drain(peer: socket.socket, count: int = 1 << 20) -> bytes:
+    """What has arrived so far, up to `count` bytes."""
+    received = b""
+    while len(received) < count:
+        try:
+            data = peer.recv(min(1 << 16, count - len(received)))
+        except BlockingIOError:
+            break
+        received += data
+    return received
+
+
+def position_of(transfer: Transfer) -> tuple[int, int, int]:
+    """Segment, byte in it, and bytes of the head that are left."""
+    return transfer._index, transfer._position, len(transfer._unsent or b"")
+
+
+def make_counters() -> list[int]:
+    """A row of zeroes."""
+    return [0] * len(SLOTS)
+
+
+@pytest.mark.parametrize("turn_bytes", [1, 1_000, 8_192, 1 << 20])
+@pytest.mark.parametrize("read_bytes", [700, 1 << 20])
+def test_head_and_segments_arrive_once_and_in_order(
+    source: FileSource, pair: tuple[socket.socket, socket.socket], turn_bytes: int, read_bytes: int
+) -> None:
+    """Short writes of the head, full sockets and spent turns change nothing of what arrives."""
+    out, peer = pair
+    counters = make_counters()
+    ranges = [(0, 10_000), (299_999, 1), (4_096, 50), (7, 20_000)]
+    segments = tuple(Segment(source, offset, count) for offset, count in ranges)
+    transfer = Transfer(memoryview(HEAD), segments)
+    received = b""
+    for _ in range(100_000):
+        before = position_of(transfer)
+        done = transfer.send(out, counters, turn_bytes)
+        data = drain(peer, read_bytes)
+        received += data
+        assert done or position_of(transfer) != before or data, (
+            "each turn gets on, or the peer reads"
+        )
+        if done:
+            break
+    received += drain(peer)
+    data = b"".join(CONTENT[offset : offset + count] for offset, count in ranges)
+    assert received == HEAD + data
+    assert counters[slots.SENT_BYTES_COPY] == len(HEAD)
+    assert counters[slots.SENT_BYTES_SENDFILE] == len(data)
+
+
+def test_turn_sends_no_more_than_its_budget(
+    source: FileSource, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """A turn ends at its bytes, also when the socket would take more."""
+    out, peer = pair
+    out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    transfer = Transfer(None, (Segment(source, 0, 200_000),))
+    assert not transfer.send(out, make_counters(), 30_000)
+    assert drain(peer) == CONTENT[:30_000]
+    assert position_of(transfer) == (0, 30_000, 0)
+
+
+def test_tiny_segments_end_a_turn_by_their_number(
+    source: FileSource, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """A segment costs its turn a fixed minimum, so that thousands of them are not one turn."""
+    out, peer = pair
+    segments = tuple(Segment(source, index, 1) for index in range(100))
+    transfer = Transfer(None, segments)
+    assert not transfer.send(out, make_counters(), 10 * SEGMENT_COST_BYTES)
+    assert drain(peer) == CONTENT[:10]
+
+
+def test_descriptor_is_asked_for_in_every_turn_and_not_before(
+    source: FileSource, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Nothing is held between turns; while the head waits the file is not even asked for."""
+    out, peer = pair
+    transfer = Transfer(memoryview(HEAD * 100), (Segment(source, 0, 100_000),))
+    assert not transfer.send(out, make_counters(), 1 << 20)
+    assert source.asked == 0
+    while not transfer.send(out, make_counters(), 1 << 20):
+        drain(peer)
+    assert source.asked > 1
+
+
+def test_stall_is_counted_until_the_peer_takes_a_byte(
+    source: FileSource, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """A full socket is no error; samples tell a peer that reads from one that does not."""
+    out, peer = pair
+    transfer = Transfer(None, (Segment(source, 0, 300_000),))
+    before = (-1, -1, -1)
+    while position_of(transfer) != before:
+        before = position_of(transfer)
+        assert not transfer.send(out, make_counters(), 1 << 20)
+    assert [transfer.sample_stall(out.fileno()) for _ in range(4)] == [0, 1, 2, 3]
+    # The peer's reading shows although nothing new was sent.
+    assert len(drain(peer)) == before[1]
+    assert transfer.sample_stall(out.fileno()) == 0
+    assert transfer.sample_stall(out.fileno()) == 1
+    # And so does what is sent anew.
+    assert not transfer.send(out, make_counters(), 1 << 20)
+    assert transfer.sample_stall(out.fileno()) == 0
+
+
+def test_file_that_ends_early_raises_and_pads_nothing(
+    source: FileSource, pair: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    """What is there is sent; the missing rest is an error, not zeroes."""
+    out, peer = pair
+    out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    os.truncate(tmp_path / "file", 1_000)
+    transfer = Transfer(None, (Segment(source, 0, 2_000),))
+    with pytest.raises(DataChangedError):
+        transfer.send(out, make_counters(), 1 << 20)
+    assert drain(peer) == CONTENT[:1_000]
+
+
+def test_peer_that_is_gone_raises(
+    source: FileSource, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """EPIPE reaches the connection, from the head and from a segment."""
+    out, peer = pair
+    peer.close()
+    for unsent in (memoryview(b"head"), None):
+        with pytest.raises(BrokenPipeError):
+            Transfer(unsent, (Segment(source, 0, 10),)).send(out, make_counters(), 1 << 20)
