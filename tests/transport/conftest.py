@@ -1,0 +1,27 @@
+"""Fixtures of the loop's tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+from tests.transport.senders import CONTENT, NeverRead
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[NeverRead]:
+    """Yield a file with CONTENT."""
+    (tmp_path / "content").write_bytes(CONTENT)
+    with NeverRead(tmp_path / "content") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["socket", "transport"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name each kind of output in turn."""
+    return str(request.param)
