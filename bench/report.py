@@ -156,7 +156,7 @@ def _median_rate(rounds: Sequence[Round]) -> float:
 _WIDTH = 720
 _LABEL_X = 76
 _BAR_X = 84
-_BAR_WIDTH_MAX = 430
+_BAR_WIDTH_MAX = 380
 _BAR_HEIGHT = 22
 _BAR_STEP = 28
 _TITLE_HEIGHT = 34

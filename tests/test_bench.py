@@ -138,7 +138,7 @@ def test_report_ratios_are_of_medians_of_rounds_and_of_processor_time() -> None:
     assert "**2.00** (ratio of medians), 2.00 (median over 3 rounds; range 1.00 to 4.00)" in page
     assert "| zerocopy | 200 (100 to 300) | 5000.00 | 100% | 2% | - | - |" in page
     picture = ET.fromstring(svg(MACHINE, [section]))
-    assert [bar.get("width") for bar in picture.findall("{*}rect")] == ["430", "215"]
+    assert [bar.get("width") for bar in picture.findall("{*}rect")] == ["380", "190"]
     description = picture.findtext("{*}desc")
     assert description is not None
     assert "A. <tiny>: zerocopy 200 requests/s, 2.00 times nginx; nginx 100" in description

@@ -53,10 +53,9 @@ def server(root: Path) -> Iterator[RunningServer]:
 
 def curl(server: RunningServer, target: str, *options: str) -> subprocess.CompletedProcess[bytes]:
     """Run curl with `options` for one target."""
+    command = ["curl", "-sS", "--max-time", "20", *options]
     url = f"http://127.0.0.1:{server.port}{target}"
-    return subprocess.run(
-        ["curl", "-sS", "--max-time", "20", *options, url], capture_output=True, check=True
-    )
+    return subprocess.run([*command, url], capture_output=True, check=True)
 
 
 @needs_curl

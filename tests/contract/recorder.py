@@ -1,9 +1,10 @@
 """A recorder as in the field: a process that appends to today's files as fast as it can.
 
 `python -m tests.contract.recorder FOLDER LABEL START_S RECORDS ACKNOWLEDGED`: each column is
-written through a buffer of its own in pieces of a few bytes, so that records are torn and columns are of
-different length nearly always. Now and then all buffers are flushed and the number of records that
-are then on disk is written to the file ACKNOWLEDGED. Record i of every column encodes i.
+written through a buffer of its own in pieces of a few bytes, so that records are torn and columns
+are of different length nearly always. Now and then all buffers are flushed and the number of
+records that are then on disk is written to the file ACKNOWLEDGED. Record i of every column
+encodes i.
 """
 
 from __future__ import annotations

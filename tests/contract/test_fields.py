@@ -103,11 +103,6 @@ def test_fields_of_data(site: Site, closed: Series) -> None:
     assert "content-encoding" not in answer.fields
 
 
-def test_fields_of_data_say_that_ranges_are_served(site: Site, closed: Series) -> None:
-    """`Accept-Ranges: bytes`, so that clients may resume."""
-    assert site.data(closed).fields["accept-ranges"] == "bytes"
-
-
 @pytest.mark.parametrize(
     "path", ["/api/data", "/api/data?symbol=A", "/api/symbols", "/healthz", "/readyz"]
 )

@@ -29,6 +29,8 @@ from tests.storage.trees import (
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.contract.transports import Session
 
 GAP = DAY + timedelta(days=1)
@@ -214,6 +216,28 @@ def test_directory_replaced_or_removed_shows_in_the_next_answer(site: Site, seri
             os.rename(level + ".away", level)
             ask_both(session, site, one)
     assert reused(site) - used_before >= MANY
+
+
+def test_directory_moved_out_and_linked_back_never_serves_what_was_written_outside(
+    site: Site, series: Series, tmp_path: Path
+) -> None:
+    """A link below the root is as good as absent; only bytes planned inside may still be given."""
+    outside = Series(f"L{series.symbol}", "X", "MD")
+    paths = put(site.root, {"time": u32(DAY_START_S), "price": marks(1)}, DAY, outside)
+    age(*paths.values())
+    target = data_target(outside, DAY_START_S, DAY_START_S + 86_399)
+    level = os.path.join(site.root, outside.exchange)
+    with site.session() as session:
+        inside = session.request(target)
+        assert inside.status == 200
+        os.rename(level, tmp_path / "moved")
+        os.symlink(tmp_path / "moved", level)
+        assert session.request(f"{target}&new=1").status == 404
+        again = session.request(target)
+        assert again.status == 404 or again.content == inside.content
+        with open(paths["price"], "r+b") as file:
+            file.write(b"\0\0\0\0")
+        assert session.request(target).status == 404
 
 
 @SIZES

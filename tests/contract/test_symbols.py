@@ -98,29 +98,28 @@ def test_symbols_may_not_be_kept_by_caches(market: Site) -> None:
 
 def test_symbols_follow_every_change_at_once(site: Site, series: Series) -> None:
     """Hundreds of touches, then an append, a new symbol and a removed one."""
-    path = put(site.root, {"time": u32(1)}, series=series)["time"]
+    venue, symbol = f"venue-{series.symbol}", series.symbol
+    path = put(site.root, {"time": u32(1)}, series=Series(venue, symbol, "MD"))["time"]
     with site.session() as session:
 
         def recency() -> dict[str, int]:
-            document = json.loads(session.request("/api/symbols?exchange=coinbase").content)
-            assert document == site.expected_symbols("coinbase")
-            return {
-                entry["symbol"]: entry["last_update"] for entry in document["exchanges"]["coinbase"]
-            }
+            document = json.loads(session.request(f"/api/symbols?exchange={venue}").content)
+            assert document == site.expected_symbols(venue)
+            return {entry["symbol"]: entry["last_update"] for entry in document["exchanges"][venue]}
 
         for modified_s in range(MODIFIED_S, MODIFIED_S + 300):
             os.utime(path, (modified_s, modified_s))
-            assert recency()[series.symbol] == modified_s
+            assert recency()[symbol] == modified_s
         before_s = int(time.time()) - 1
         append(path, u32(2))
-        assert before_s <= recency()[series.symbol] <= time.time()
-        added = Series("coinbase", f"{series.symbol}-NEW", "TRADES")
+        assert before_s <= recency()[symbol] <= time.time()
+        added = Series(venue, f"{symbol}-NEW", "TRADES")
         put(site.root, {"price": b""}, series=added)
         assert added.symbol in recency()
         os.unlink(path_of(site.root, "price", series=added))
         assert added.symbol not in recency()
-        shutil.rmtree(os.path.join(site.root, *series[:2]))
-        assert series.symbol not in recency()
+        shutil.rmtree(os.path.join(site.root, venue, symbol))
+        assert symbol not in recency()
 
 
 def test_symbols_of_an_empty_root_are_empty(transport: Transport, tmp_path: Path) -> None:

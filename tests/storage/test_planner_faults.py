@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +210,10 @@ def test_plan_file_that_is_never_there_gives_up(root: str, monkeypatch: pytest.M
     assert root not in caught.value.detail
 
 
-def test_plan_file_truncated_while_it_is_read_is_a_data_error(
+def test_plan_file_truncated_while_it_is_read_is_never_half_answered(
     root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file shorter than fstat(2) said a moment ago: 500, no short answer, no leak."""
+    """A file shorter than fstat(2) said a moment ago: 500 or what is there now, and no leak."""
     path = path_of(root, "price")
     system_pread = os.pread
 
@@ -225,9 +225,11 @@ def test_plan_file_truncated_while_it_is_read_is_a_data_error(
         before = open_descriptors()
         with monkeypatch.context() as patch:
             patch.setattr(os, "pread", call)
-            with pytest.raises(DataError):
-                opened.plan()
+            body = None
+            with suppress(DataError):
+                body = opened.body()
         assert open_descriptors() == before
+    assert body in {None, naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))}
 
 
 @pytest.fixture(name="many_files")

@@ -49,6 +49,9 @@ INLINE_STAMPS_MAX = 16
 PREFLIGHT_MAX_AGE_S = 86_400
 """Seconds a browser may keep a preflight's answer; browsers cap it themselves."""
 
+DATE_LAG_S = 1
+"""Seconds that Date may lag behind the clock: transports renew it by a timer."""
+
 DAYS_LOGGED_MAX = 10
 """Skipped days named in one log line; their number is always there."""
 
@@ -181,7 +184,7 @@ class Service:
             (b"ETag", validators.etag),
             *CORS_FIELDS,
         ]
-        modified = last_modified(validators, now_s)
+        modified = last_modified(validators, int(now_s) - DATE_LAG_S)
         if modified is not None:
             fields.append((b"Last-Modified", modified))
         if planned.content is not None:

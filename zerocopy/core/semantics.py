@@ -70,11 +70,14 @@ def http_date(time_s: float) -> bytes:
     return formatdate(int(time_s), usegmt=True).encode("ascii")
 
 
-def last_modified(validators: Validators, now_s: float) -> bytes | None:
-    """Last-Modified, never later than Date (RFC 9110 section 8.8.2.1); None without files."""
+def last_modified(validators: Validators, date_s: int) -> bytes | None:
+    """Last-Modified, never later than Date (RFC 9110 section 8.8.2.1); None without files.
+
+    `date_s` is a unix second that the Date of no response from now on can be earlier than.
+    """
     if validators.modified_ns == 0:
         return None
-    return http_date(min(validators.modified_ns // _NS_PER_S, now_s))
+    return http_date(min(validators.modified_ns // _NS_PER_S, date_s))
 
 
 def cache_control(validators: Validators, now_s: float, closed_max_age_s: int) -> bytes:

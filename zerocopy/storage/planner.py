@@ -53,8 +53,8 @@ class Proof:
     def holds(self) -> bool:
         """Whether nothing the answer depends on has changed: one lstat(2) for each stamp.
 
-        The last component is never followed, and a link further up that leads to the same inode
-        leads to the same file.
+        Nothing is opened. The last component is never followed; a directory further up that was
+        moved away and linked back leads to the same inode, so to the same bytes.
         """
         try:
             for path, (inode, device, size, changed_ns) in self.stamps:

@@ -19,6 +19,7 @@ from zerocopy.core.errors import (
     BadRequestError,
     ExpectationFailedError,
     FieldsTooLargeError,
+    MethodNotAllowedError,
     RequestError,
     TargetTooLongError,
 )
@@ -65,6 +66,8 @@ class Message:
         self.error = error
 
 
+# RFC 9110 section 9.1: a method is any token; llhttp knows only those that are registered.
+_REQUEST_LINE = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+ [^ \r\n]+ HTTP/1\.[01]\r\n")
 _UNREADABLE = Request(b"GET", b"", ())
 
 
@@ -127,8 +130,10 @@ class RequestParser:
             if not isinstance(cause, RequestError):
                 raise
             self._fail(cause)
+        except httptools.HttpParserInvalidMethodError:
+            self._fail(_refuse_method(data))
         except httptools.HttpParserError:
-            self._fail(BadRequestError("the request is not HTTP/1.1 as RFC 9112 defines it"))
+            self._fail(_malformed())
         except RequestError as error:
             self._fail(error)
 
@@ -256,3 +261,14 @@ class RequestParser:
             return self._target
         path = absolute[2]
         return path if path.startswith(b"/") else b"/" + path
+
+
+def _refuse_method(data: bytes) -> RequestError:
+    """A method nobody registered is one more that is not allowed; anything else is no HTTP."""
+    if _REQUEST_LINE.match(data):
+        return MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
+    return _malformed()
+
+
+def _malformed() -> RequestError:
+    return BadRequestError("the request is not HTTP/1.1 as RFC 9112 defines it")
