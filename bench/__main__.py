@@ -28,7 +28,7 @@ from bench.report import Machine, Round, Section, markdown, svg
 from bench.workload import LARGE_RECORDS, SMOKE_RECORDS, make_workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from bench.workload import Workload
     from tests.server import RunningServer
@@ -300,9 +300,9 @@ def quiet(taken: list[tuple[float, list[Round]]]) -> int:
 def describe_machine(cores: list[int], load_before: float, options: Options) -> Machine:
     """Date, commit, machine and versions."""
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    commit = output("git", "rev-parse", "--short", "HEAD") or "unknown"
-    if output("git", "status", "--porcelain", "--", "zerocopy"):
-        commit += " with changes"
+    commit = (
+        output("git", "describe", "--always", "--dirty= with changes", accept=(0,)) or "unknown"
+    )
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     python = f"CPython {sys.version.split()[0]} ({'PGO' if optimized else 'no PGO'} build)"
     packages = ", ".join(f"{name} {version(name)}" for name in ("zerocopy", "uvloop", "httptools"))
@@ -314,9 +314,9 @@ def describe_machine(cores: list[int], load_before: float, options: Options) -> 
     load_after = os.getloadavg()[0]
     return Machine(
         date=date,
-        commit=commit,
+        commit=commit or "unknown",
         lines=(
-            f"{date}, commit {commit}{', smoke run' if options.smoke else ''}",
+            f"{date}, commit {commit or 'unknown'}{', smoke run' if options.smoke else ''}",
             f"{options.rounds} rounds of {options.seconds} s, interleaved; medians over rounds",
             f"{cpu_model()}, {len(cores)} cores; {pinning}",
             f"Linux {os.uname().release}; load average {load_before:.2f} to {load_after:.2f}",
@@ -346,15 +346,18 @@ def tool_version(tool: str, flag: str) -> str:
     return " ".join(line.removeprefix("nginx version: ").split(" ")[:2])
 
 
-def output(*command: str) -> str:
-    """What a command wrote to either stream; nothing where it cannot be run."""
+def output(*command: str, accept: Container[int] = (0, 1)) -> str:
+    """What a command wrote to either stream; nothing where it cannot be run or fails.
+
+    wrk tells its version and exits with 1.
+    """
     try:
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
     except OSError:
         return ""
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode in accept else ""
 
 
 def progress(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -52,11 +53,26 @@ class Scene:
         return client.read(100_000)
 
     def evict(self) -> None:
-        """Let another answer take the only place among the open files."""
+        """Wait until nothing more can be sent, then let another answer take the only place."""
+        seen = [-1.0]
+
+        def is_stalled() -> bool:
+            seen.append(self.server.metric('zerocopy_sent_bytes_total{path="sendfile"}'))
+            return seen[-1] == seen[-2]
+
+        poll(is_stalled, "the answer to stall")
         assert self.server.get(target_of("OTHER")).status == 200
+        assert not self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether the worker has the price file open."""
         (worker,) = self.server.worker_pids()
         fds = f"/proc/{worker}/fd"
-        assert self.price_path not in [os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds)]
+        for fd in os.listdir(fds):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"{fds}/{fd}") == self.price_path:
+                    return True
+        return False
 
     def assert_aborted(
         self, client: Client, begun: bytes, nbytes: int = NBYTES, torn: int = NBYTES

@@ -154,15 +154,15 @@ def test_head_that_never_ends_is_refused_within_a_piece_of_the_limit(step: int) 
 def test_content_limit_ends_the_connection_after_the_answer(
     count: int, step: int, *, persists: bool
 ) -> None:
-    """Content at the bound is dropped; one byte more, declared or in chunks, ends the stream."""
+    """Content at the bound is dropped; one byte more ends the stream, and so do chunks at once."""
     declared = b"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % count + b"c" * count
     chunks = b"GET / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks += b"1\r\nc\r\n" * count + b"0\r\n\r\n"
-    for stream in (declared, chunks):
+    for stream, goes_on in ((declared, persists), (chunks, False)):
         messages = parse(stream + GET, step)
         assert messages[0].error is None
-        assert (messages[0].persistence is Persistence.KEEP_ALIVE) == persists
-        assert len(messages) == (2 if persists else 1)
+        assert (messages[0].persistence is Persistence.KEEP_ALIVE) == goes_on
+        assert len(messages) == (2 if goes_on else 1)
 
 
 def test_nothing_is_handed_out_after_the_last_message() -> None:

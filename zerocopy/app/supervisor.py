@@ -155,6 +155,7 @@ class Supervisor:
             0 if forced else self._config.server.drain_deadline_s + KILL_AFTER_S
         )
         for worker in self._workers:
+            worker.listener.close()  # or newcomers would wait in a queue that nobody serves
             if worker.process is not None:
                 worker.process.send_signal(signal.SIGKILL if forced else signal.SIGTERM)
 

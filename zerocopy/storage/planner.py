@@ -249,8 +249,10 @@ class _Planning:
         """
         for day in skipped:
             for column in listing.columns_of(day):
-                status = os.stat(file_name(column, day), dir_fd=directory_fd, follow_symlinks=False)
+                name = file_name(column, day)
+                status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
                 self.skipped_ns = max(self.skipped_ns, status.st_mtime_ns)
+                self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
 
     def hand_over(self) -> tuple[tuple[DayFile, int], ...]:
         """The held descriptors, no longer this planning's to close."""

@@ -1,9 +1,12 @@
 """HTTP/1.1 requests out of bytes: httptools, with the limits it does not have.
 
 Owns framing and the checks RFC 9112 asks of a server before a request may be answered. Bytes go in
-as they come; `Message` objects come out in order. The first fault ends the parser: it yields one
-last message that carries the error, and everything after it is ignored, because nobody can say
-where the next request would begin.
+as they come; `Message` objects come out in order. A head is collected until its empty line, under a
+bound, and given to a new httptools parser whole: what comes out cannot depend on how the bytes were
+cut, and nothing of one request is left for the next. Content is counted here and dropped.
+
+The first fault ends the parser: it yields one last message that carries the error, and everything
+after it is ignored, because nobody can say where the next request would begin.
 """
 
 from __future__ import annotations
@@ -28,6 +31,16 @@ from zerocopy.core.messages import Request
 # RFC 3986 section 3.2.2: reg-name, IPv4 or bracketed literal, and an optional port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.vV]+\])(?::[0-9]*)?")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+# RFC 9112 section 3. A method is any token; llhttp knows only those that are registered.
+_REQUEST_LINE = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+ [^ \r\n]+ HTTP/1\.([01])\r\n")
+_NO_METHOD = re.compile(rb"[^A-Za-z0-9!#$%&'*+.^_`|~-]")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_END_OF_HEAD = b"\r\n\r\n"
+
+REQUEST_LINE_REST_BYTES_MAX = 64
+"""Bytes of a request line beside its target: no method that is registered takes more."""
 
 
 class Persistence(enum.IntEnum):
@@ -66,29 +79,23 @@ class Message:
         self.error = error
 
 
-# RFC 9110 section 9.1: a method is any token; llhttp knows only those that are registered.
-_REQUEST_LINE = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+ [^ \r\n]+ HTTP/1\.[01]\r\n")
 _UNREADABLE = Request(b"GET", b"", ())
 
 
 class RequestParser:
-    """Feeds httptools and collects messages; one for each connection that needs it.
+    """Collects messages; one for each connection that needs it.
 
     `at_boundary` is True between messages: nothing of a next one has been seen.
     `awaits_continue` is True while a client waits for 100 (Continue) before it sends content.
+    `ended` is True once nothing more will be read as a request.
     """
 
     __slots__ = (
-        "_content_bytes",
-        "_fields",
-        "_fields_bytes",
-        "_head_bytes",
-        "_host",
-        "_in_head",
+        "_buffer",
+        "_content_left",
         "_limits",
-        "_parser",
-        "_persistence",
-        "_target",
+        "_pending",
+        "_searched",
         "at_boundary",
         "awaits_continue",
         "ended",
@@ -97,147 +104,171 @@ class RequestParser:
 
     def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
-        self._parser = httptools.HttpRequestParser(self)
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of the buffer that hold no end of a head
+        self._content_left = 0
+        self._pending: Message | None = None  # its content is still to come
         self.messages: deque[Message] = deque()
         self.at_boundary = True
         self.awaits_continue = False
         self.ended = False
-        self._head_bytes = 0
-        self.on_message_begin()
-        self.at_boundary = True
 
     def feed(self, data: bytes) -> None:
         """Parse `data`; complete requests are appended to `messages`."""
-        # What was seen of this head before; bytes of a whole head in `data` are counted below by
-        # the callbacks, so this only has to stop a head that never ends.
-        self._head_bytes += len(data)
+        if self.ended:
+            return
+        self._buffer += data
         try:
-            while not self.ended:
-                try:
-                    self._parser.feed_data(data)
-                except httptools.HttpParserUpgrade as upgrade:
-                    # RFC 9110 section 7.8: a server may ignore Upgrade. The message is complete;
-                    # what follows it is HTTP/1.1 still.
-                    self._parser = httptools.HttpRequestParser(self)
-                    data = data[upgrade.args[0] :]
-                    if data:
-                        continue
-                break
-            if self._in_head and self._head_bytes > self._limits.head_bytes_max:
-                raise self._too_large()
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if not isinstance(cause, RequestError):
-                raise
-            self._fail(cause)
-        except httptools.HttpParserInvalidMethodError:
-            self._fail(_refuse_method(data))
-        except httptools.HttpParserError:
-            self._fail(_malformed())
+            while not self.ended and self._take_content() and self._take_head():
+                pass
         except RequestError as error:
-            self._fail(error)
-
-    def on_message_begin(self) -> None:
-        """Start a request: httptools saw its first byte."""
-        self.at_boundary = False
-        self._in_head = True
-        self._target = b""
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._fields_bytes = 0
-        self._host: bytes | None = None
-        self._content_bytes = 0
-        self._persistence = Persistence.CLOSE
-
-    def on_url(self, fragment: bytes) -> None:
-        """Collect the request target, which comes in pieces when its bytes do."""
-        self._target += fragment
-        if len(self._target) > self._limits.target_bytes_max:
-            raise TargetTooLongError(
-                f"the request target must be at most {self._limits.target_bytes_max} bytes"
-            )
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field."""
-        nbytes = len(name) + len(value)
-        self._fields_bytes += nbytes
-        if (
-            nbytes > self._limits.field_bytes_max
-            or self._fields_bytes > self._limits.head_bytes_max
-            or len(self._fields) >= self._limits.fields_max
-        ):
-            raise self._too_large()
-        self._fields.append((name.lower(), value.strip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        """Check the head; decide how the connection goes on."""
-        self._in_head = False
-        self._head_bytes = 0
-        version = self._parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise BadRequestError("the protocol must be HTTP/1.1 or HTTP/1.0")
-        self._check_host(required=version == "1.1")
-        if self._parser.should_keep_alive():
-            self._persistence = (
-                Persistence.KEEP_ALIVE if version == "1.1" else Persistence.KEEP_ALIVE_HTTP_1_0
-            )
-        declared_bytes = self._declared_content()
-        self._check_expectation(has_content=declared_bytes != 0)
-        if declared_bytes > self._limits.content_bytes_max:
-            self._end()
-
-    def on_body(self, data: bytes) -> None:
-        """Drop content: no method here gives it a meaning; past the bound, stop reading."""
-        self._content_bytes += len(data)
-        self.awaits_continue = False
-        if not self.ended and self._content_bytes > self._limits.content_bytes_max:
-            self._end()
-
-    def on_message_complete(self) -> None:
-        """Hand out the request."""
-        if not self.ended:
-            self.messages.append(self._message())
-            self.ended = self._persistence is Persistence.CLOSE
-        self.awaits_continue = False
-        self.at_boundary = True
-        self._head_bytes = 0
+            self._end(Message(_UNREADABLE, Persistence.CLOSE, error))
+        self.at_boundary = not self._buffer and self._pending is None
 
     def end_early(self) -> None:
-        """Answer the request being read without its content, then close."""
-        if not self.ended:
-            self._end()
+        """Answer the request whose content is awaited without it, then close."""
+        if self._pending is not None:
+            self._end(self._pending)
 
-    def _end(self) -> None:
-        self._persistence = Persistence.CLOSE
-        self.messages.append(self._message())
+    def _take_content(self) -> bool:
+        """Drop what came of the present content; whether all of it came."""
+        if self._pending is None:
+            return True
+        dropped = min(self._content_left, len(self._buffer))
+        del self._buffer[:dropped]
+        self._content_left -= dropped
+        if dropped:
+            self.awaits_continue = False
+        if self._content_left:
+            return False
+        self._finish(self._pending)
+        return not self.ended
+
+    def _take_head(self) -> bool:
+        """Parse the next head; whether there was a whole one."""
+        buffer = self._buffer
+        if buffer.startswith((b"\r", b"\n")):
+            # RFC 9112 section 2.2: empty lines before a request line are ignored.
+            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
+        end = buffer.find(_END_OF_HEAD, max(0, self._searched - len(_END_OF_HEAD)))
+        head = bytes(buffer[: end + len(_END_OF_HEAD)]) if end >= 0 else b""
+        self._check_size(len(head) or len(buffer))
+        if not head:
+            self._searched = len(buffer)
+            _check_beginning(buffer)
+            return False
+        del buffer[: len(head)]
+        self._searched = 0
+        self._on_head(_Head(head, self._limits))
+        return True
+
+    def _check_size(self, nbytes: int) -> None:
+        limits = self._limits
+        line_bytes_max = limits.target_bytes_max + REQUEST_LINE_REST_BYTES_MAX
+        if nbytes > line_bytes_max and self._buffer.find(b"\r\n", 0, line_bytes_max) < 0:
+            raise _target_too_long(limits)
+        if nbytes > limits.head_bytes_max:
+            raise _fields_too_large(limits)
+
+    def _on_head(self, head: _Head) -> None:
+        message = Message(head.request(), head.persistence())
+        length = head.content_bytes()
+        if length == 0:
+            self._finish(message)
+        elif length < 0 or length > self._limits.content_bytes_max:
+            # Chunked, or more than is worth reading: the answer does not depend on it.
+            self._end(message)
+        else:
+            self._pending = message
+            self._content_left = length
+            self.awaits_continue = head.expects_continue and not self._buffer
+
+    def _finish(self, message: Message) -> None:
+        """The whole request came."""
+        self._pending = None
+        self.awaits_continue = False
+        if message.persistence is Persistence.CLOSE:
+            self._end(message)
+        else:
+            self.messages.append(message)
+
+    def _end(self, message: Message) -> None:
+        """Hand out the last message."""
+        message.persistence = Persistence.CLOSE
+        self.messages.append(message)
+        self._pending = None
+        self._buffer.clear()
         self.awaits_continue = False
         self.ended = True
 
-    def _message(self) -> Message:
-        request = Request(self._parser.get_method(), self._origin_form(), tuple(self._fields))
-        return Message(request, self._persistence)
 
-    def _fail(self, error: RequestError) -> None:
-        if not self.ended:
-            self.messages.append(Message(_UNREADABLE, Persistence.CLOSE, error))
-            self.ended = True
+class _Head:
+    """One head as httptools reads it; its callbacks and the checks it leaves to others."""
 
-    def _too_large(self) -> RequestError:
+    def __init__(self, head: bytes, limits: ParserLimits) -> None:
+        self._limits = limits
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._parser = httptools.HttpRequestParser(self)
+        self._keeps_alive = False
+        line = _REQUEST_LINE.match(head)
+        if line is None:
+            raise _malformed()
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # RFC 9110 section 7.8: a server may ignore Upgrade
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, RequestError):
+                raise
+            raise error.__context__ from None
+        except httptools.HttpParserInvalidMethodError:
+            raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS") from None
+        except httptools.HttpParserError:
+            raise _malformed() from None
+        self._is_1_1 = line[1] == b"1"
+        self._check_host()
+        self.expects_continue = self._check_expectation()
+
+    def on_url(self, target: bytes) -> None:
+        """Take the request target."""
+        self._target += target
+        if len(self._target) > self._limits.target_bytes_max:
+            raise _target_too_long(self._limits)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field."""
         limits = self._limits
-        return FieldsTooLargeError(
-            f"the request may hold at most {limits.fields_max} fields, {limits.field_bytes_max} "
-            f"bytes in one and {limits.head_bytes_max} bytes in all"
-        )
+        if len(name) + len(value) > limits.field_bytes_max or (
+            len(self._fields) >= limits.fields_max
+        ):
+            raise _fields_too_large(limits)
+        self._fields.append((name.lower(), value.strip(b" \t")))
 
-    def _check_host(self, *, required: bool) -> None:
-        """RFC 9112 section 3.2: exactly one valid Host, which HTTP/1.0 may leave out."""
-        hosts = [value for name, value in self._fields if name == b"host"]
-        if len(hosts) > 1 or (required and not hosts):
-            raise BadRequestError("the request must have exactly one Host field")
-        if hosts and _HOST.fullmatch(hosts[0]) is None:
-            raise BadRequestError("the Host field must be a host and an optional port")
+    def on_headers_complete(self) -> None:
+        """Ask while httptools knows: after the message it has forgotten the fields."""
+        self._keeps_alive = self._parser.should_keep_alive()
 
-    def _declared_content(self) -> int:
-        """Bytes of content announced; -1 where it is chunked, whose end is found by reading."""
+    def request(self) -> Request:
+        """The request, its target in origin-form.
+
+        A server must accept absolute-form (RFC 9112 section 3.2.2).
+        """
+        target = self._target
+        absolute = _ABSOLUTE_FORM.fullmatch(target)
+        if absolute is not None:
+            path = absolute[2]
+            target = path if path.startswith(b"/") else b"/" + path
+        return Request(self._parser.get_method(), target, tuple(self._fields))
+
+    def persistence(self) -> Persistence:
+        """RFC 9112 section 9.3."""
+        if not self._keeps_alive or self._parser.get_method() == b"CONNECT":
+            return Persistence.CLOSE  # what follows a CONNECT is nobody's request
+        return Persistence.KEEP_ALIVE if self._is_1_1 else Persistence.KEEP_ALIVE_HTTP_1_0
+
+    def content_bytes(self) -> int:
+        """Bytes of content announced; -1 where only reading it would tell."""
         length = 0
         for name, value in self._fields:
             if name == b"transfer-encoding":
@@ -246,29 +277,38 @@ class RequestParser:
                 length = int(value)  # digits: httptools has refused everything else
         return length
 
-    def _check_expectation(self, *, has_content: bool) -> None:
+    def _check_host(self) -> None:
+        """RFC 9112 section 3.2: exactly one valid Host, which HTTP/1.0 may leave out."""
+        hosts = [value for name, value in self._fields if name == b"host"]
+        if len(hosts) > 1 or (self._is_1_1 and not hosts):
+            raise BadRequestError("the request must have exactly one Host field")
+        if hosts and _HOST.fullmatch(hosts[0]) is None:
+            raise BadRequestError("the Host field must be a host and an optional port")
+
+    def _check_expectation(self) -> bool:
         """RFC 9110 section 10.1.1; HTTP/1.0 clients cannot expect."""
-        for name, value in self._fields:
-            if name == b"expect":
-                if value.lower() != b"100-continue":
-                    raise ExpectationFailedError("the Expect field may only ask for 100-continue")
-                self.awaits_continue = has_content and self._parser.get_http_version() == "1.1"
-
-    def _origin_form(self) -> bytes:
-        """The target in origin-form; a server must accept absolute-form (RFC 9112, 3.2.2)."""
-        absolute = _ABSOLUTE_FORM.fullmatch(self._target)
-        if absolute is None:
-            return self._target
-        path = absolute[2]
-        return path if path.startswith(b"/") else b"/" + path
+        expectations = [value.lower() for name, value in self._fields if name == b"expect"]
+        if any(value != b"100-continue" for value in expectations):
+            raise ExpectationFailedError("the Expect field may only ask for 100-continue")
+        return bool(expectations) and self._is_1_1
 
 
-def _refuse_method(data: bytes) -> RequestError:
-    """A method nobody registered is one more that is not allowed; anything else is no HTTP."""
-    if _REQUEST_LINE.match(data):
-        return MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
-    return _malformed()
+def _check_beginning(buffer: bytearray) -> None:
+    """What can never become a head is refused at once, not at a deadline."""
+    if buffer and (_NO_METHOD.match(buffer) or _BARE_LF.search(buffer)):
+        raise _malformed()
 
 
 def _malformed() -> RequestError:
     return BadRequestError("the request is not HTTP/1.1 as RFC 9112 defines it")
+
+
+def _target_too_long(limits: ParserLimits) -> RequestError:
+    return TargetTooLongError(f"the request target must be at most {limits.target_bytes_max} bytes")
+
+
+def _fields_too_large(limits: ParserLimits) -> RequestError:
+    return FieldsTooLargeError(
+        f"the request may hold at most {limits.fields_max} fields, {limits.field_bytes_max} "
+        f"bytes in one and {limits.head_bytes_max} bytes in all"
+    )
