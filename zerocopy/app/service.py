@@ -134,7 +134,7 @@ class Service:
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""
         if isinstance(error, DataError):
-            _log.error("data_error", detail=error.detail, cause=repr(error.__cause__))
+            _log.error("data_error", detail=error.detail, cause=str(error.__cause__))
         elif not isinstance(error, (RequestError, OverloadError)):
             _log.error("internal_error", exc_info=error)
         return problem_response(error)

@@ -11,6 +11,7 @@ the backlog of a worker that died are served by its successor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -234,11 +235,12 @@ class Supervisor:
             [sys.executable, "-m", "zerocopy.app.worker"],
             stdin=subprocess.PIPE,
             pass_fds=inherited,
+            bufsize=0,
         )
         os.close(ready_write)
         assert process.stdin is not None, "asked for above"
-        process.stdin.write(msgspec.json.encode(orders) + b"\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died already, which reaping will find
+            process.stdin.write(msgspec.json.encode(orders) + b"\n")
         worker.process = process
         worker.started_s = time.monotonic()
         worker.ready_fd = ready_read

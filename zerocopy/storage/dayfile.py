@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
+from zerocopy.storage.catalog import stamp_of
 from zerocopy.storage.tree import Series, data_error, open_file, open_series
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class DayFile:
     """The `Source` of a segment: a file as it was when the plan was made.
 
     `size` is in bytes, `modified_ns` in unix nanoseconds. A `sealed` file belongs to a closed day
-    and must not differ at all; one of an open day may grow.
+    and must not differ at all; one of an open day may grow while its descriptor is kept.
     """
 
-    __slots__ = ("_files", "device", "inode", "modified_ns", "name", "sealed", "series", "size")
+    __slots__ = ("_files", "modified_ns", "name", "sealed", "series", "stamp")
 
     def __init__(
         self, files: OpenFiles, series: Series, name: str, status: os.stat_result, *, sealed: bool
@@ -46,11 +47,19 @@ class DayFile:
         self._files = files
         self.series = series
         self.name = name
-        self.device = status.st_dev
-        self.inode = status.st_ino
-        self.size = status.st_size
+        self.stamp = stamp_of(status)
         self.modified_ns = status.st_mtime_ns
         self.sealed = sealed
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes when it was planned."""
+        return self.stamp.size
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Device and inode: no other file can have them while a descriptor of this one is open."""
+        return self.stamp.device, self.stamp.inode
 
     def fileno(self) -> int:
         """A descriptor valid until the caller yields; see `Source`."""
@@ -60,20 +69,32 @@ class DayFile:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return read_exactly(self.fileno(), offset, count)
 
-    def check(self, status: os.stat_result) -> None:
-        """Assure that fstat(2) still tells of the planned file.
+    def check_kept(self, status: os.stat_result) -> None:
+        """Assure that a descriptor that was kept open still shows what was planned.
 
         The times of an open day's file are no evidence: the kernel moves them before it moves the
         size, so a reader can see the new time beside the old size.
 
         Raises:
-            DataChangedError: it is another file, is shorter, or was closed and differs.
+            DataChangedError: the file is shorter, or was closed and differs.
         """
-        same = status.st_ino == self.inode and status.st_dev == self.device
+        same = status.st_size >= self.size
         if self.sealed:
-            same = same and status.st_mtime_ns == self.modified_ns and status.st_size == self.size
-        if not same or status.st_size < self.size:
+            same = status.st_size == self.size and status.st_mtime_ns == self.modified_ns
+        if not same:
             raise DataChangedError("a day file changed while its records were being sent")
+
+    def check_reopened(self, status: os.stat_result) -> None:
+        """Assure that a file opened anew is the planned one.
+
+        Its inode proves nothing: without a descriptor the number may have gone to a new file. So
+        nothing may differ, and an open day's file that grew meanwhile cannot be told from another.
+
+        Raises:
+            DataChangedError: it differs.
+        """
+        if stamp_of(status) != self.stamp:
+            raise DataChangedError("a day file changed while it was not kept open")
 
 
 class OpenFiles:
@@ -84,7 +105,7 @@ class OpenFiles:
         self.root = root
         self._count_max = count_max
         self._sweep = 0
-        # (device, inode) cannot come to mean another file while its descriptor is open.
+        # By device and inode; see `DayFile.key`.
         self._open: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -98,7 +119,7 @@ class OpenFiles:
             DataChangedError: the file changed since it was planned.
             DataError: it cannot be opened.
         """
-        key = (day_file.device, day_file.inode)
+        key = day_file.key
         entry = self._open.get(key)
         if entry is None:
             fd = self._reopen(day_file)
@@ -106,12 +127,12 @@ class OpenFiles:
             return fd
         entry[1] = self._sweep
         self._open.move_to_end(key)
-        day_file.check(os.fstat(entry[0]))
+        day_file.check_kept(os.fstat(entry[0]))
         return entry[0]
 
     def adopt(self, day_file: DayFile, fd: int) -> None:
         """Take over a descriptor that a planning thread opened; a second one is closed."""
-        key = (day_file.device, day_file.inode)
+        key = day_file.key
         if key in self._open:
             os.close(fd)
             return
@@ -143,7 +164,7 @@ class OpenFiles:
         except (FileNotFoundError, ZerocopyError) as error:
             raise DataChangedError("a day file can no longer be opened") from error
         try:
-            day_file.check(status)
+            day_file.check_reopened(status)
         except DataChangedError:
             os.close(fd)
             raise

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 """A file that vanishes or is replaced during planning means starting anew, so many times."""
 
-_HELD_FILES_MAX = 64
-"""Descriptors one planning thread holds at once; further files are opened again when sent."""
+_HELD_FILES_MAX = 128
+_HELD_SEALED_MAX = 64
+"""Descriptors one planning thread holds at once, and how many of them for files of closed days;
+further files are opened again when sent."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -236,7 +238,7 @@ class _Planning:
                 continue
             fd, status = open_file(directory_fd, source.name)
             try:
-                source.check(status)
+                source.check_reopened(status)
                 yield read_exactly(fd, segment.offset, segment.count)
             finally:
                 os.close(fd)
@@ -280,7 +282,8 @@ class _Planning:
         return day_file, fd
 
     def _hold_or_close(self, day_file: DayFile, fd: int) -> None:
-        if len(self._held) < _HELD_FILES_MAX:
+        # A file of an open day cannot be opened again once it has grown.
+        if len(self._held) < (_HELD_SEALED_MAX if day_file.sealed else _HELD_FILES_MAX):
             self._held[day_file] = fd
         else:
             os.close(fd)
