@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import math
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds=1 if given.smoke else given.seconds,
         smoke=given.smoke,
     )
+    # A polite kill unwinds as Ctrl-C does: servers stop, the temporary directory goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         machine, sections = run(options)
     except (ClientError, RuntimeError) as error:
@@ -282,6 +285,10 @@ def take_rounds(
     kept = [turn for others_share, turn in taken if others_share <= most][: options.rounds]
     for position, endpoint in enumerate(endpoints):
         section.rounds[endpoint.name] = [turn[position] for turn in kept]
+    if most > OTHERS_SHARE_MAX and not options.smoke:
+        section.notes.append(
+            "a busy machine: trust the ratio by processor seconds, not the one by the clock"
+        )
     if len(taken) > len(kept):
         section.notes.append(
             f"{len(taken)} rounds taken, the {len(kept)} counted that other processes disturbed "

@@ -14,10 +14,10 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
-from zerocopy.transport.http1 import PIPELINE_MAX, Connection, State
-from zerocopy.transport.http1_head import render_head
+from zerocopy.transport.http1 import Connection
 from zerocopy.transport.http1_parser import ParserLimits
 from zerocopy.transport.http1_server import HEAD_BYTES_MAX, HEADS_MAX, Http1Limits, Http1Server
+from zerocopy.transport.http1_state import PIPELINE_MAX, State
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class FakeHandler:
         self.asked: list[bytes] = []
         self.refused: list[Exception] = []
 
-    def respond_now(self, request: Request) -> Response | None:
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """All but /later."""
         self.asked.append(request.target)
         if request.target == b"/later":
@@ -372,24 +372,6 @@ def test_peer_that_leaves_while_its_answer_is_made_harms_nobody(source: FileSour
     run(source, scenario)
 
 
-def test_connection_beyond_the_bound_is_refused(source: FileSource) -> None:
-    """One above `connections_max` is answered by the handler's refusal and closed."""
-
-    async def scenario(bench: Bench) -> None:
-        for _ in range(2):
-            peer, _ = bench.connect()
-            peer.send(request("/1"))
-            await answer(peer)
-        refused, _ = bench.connect()
-        head, _ = await answer(refused)
-        assert head.startswith(b"HTTP/1.1 503 ")
-        assert b"Connection: close\r\n" in head
-        assert await receive(refused, 1) == b""
-        assert bench.counters[slots.CONNECTIONS_REFUSED] == 1
-
-    run(source, scenario, connections_max=2)
-
-
 def test_one_turn_sends_no_more_than_its_bytes(source: FileSource) -> None:
     """A thousand tiny answers leave in several turns, so that others come in between."""
 
@@ -411,10 +393,3 @@ def test_one_turn_sends_no_more_than_its_bytes(source: FileSource) -> None:
         assert turns > 50
 
     run(source, scenario)
-
-
-def test_render_head_leaves_out_the_length_where_there_is_no_content() -> None:
-    """204 has no Content-Length (RFC 9110 section 8.6), others always."""
-    assert b"Content-Length" not in render_head(Response(204, ()))
-    head = render_head(Response(404, ((b"A", b"b"),), b"xyz"))
-    assert head == (b"HTTP/1.1 404 Not Found\r\nServer: zerocopy\r\nA: b\r\nContent-Length: 3\r\n")

@@ -104,7 +104,7 @@ class Service:
 
     # ---- the Handler of the transports
 
-    def respond_now(self, request: Request) -> Response | None:
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """An answer given before, if its proof is short and holds."""
         answer = self._answers.get(request.target)
         if (
@@ -114,7 +114,7 @@ class Service:
         ):
             return None
         if time.time() < answer.expires_s and answer.proof.holds():
-            self._counters[slots.PLANS_REUSED] += 1
+            self._counters[slots.PLANS_REUSED] += times
             return answer.response
         self._answers.drop(request.target)
         return None

@@ -78,8 +78,11 @@ class Response:
 class Handler(Protocol):
     """What answers requests: the service, seen from a transport."""
 
-    def respond_now(self, request: Request) -> Response | None:
-        """The response, where it takes no waiting: microseconds, no disk; else None."""
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
+        """The response, where it takes no waiting: microseconds, no disk; else None.
+
+        `times` is how many equal requests it answers; all of them were received before this call.
+        """
 
     async def respond(self, request: Request) -> Response:
         """The response, waiting for threads where needed; never raises on account of input."""

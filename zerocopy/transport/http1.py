@@ -4,23 +4,15 @@ Owns the order of things on a connection: requests are answered one at a time in
 came, a small answer leaves in one sendmsg(2), a large one as its head with MSG_MORE and then, turn
 by turn, by sendfile(2). It knows neither what is asked nor where the bytes lie.
 
-A connection is in one state, and moves only like this:
-
-    READY      → WAITING     a request needs a thread to plan its answer
-    READY      → SENDING     the socket is full, the turn is spent, or there are segments
-    WAITING    → READY       the answer is there
-    SENDING    → READY       all of it is in the kernel
-    READY      → LINGERING   the last answer is out; wait for the client to close (RFC 9112, 9.6)
-    any        → CLOSED      by either side, by a deadline, or because a promise broke
+`http1_state` has the states and the legal moves between them.
 
 While a client does not read, its connection is a descriptor, this object and one registered
-writer: no bytes of the answer are held, and no descriptor of a file.
+writer: no bytes of a large answer are held, and no descriptor of a file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -31,29 +23,20 @@ from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
+from zerocopy.transport.http1_state import (
+    LINGER_BYTES_MAX,
+    LINGER_S,
+    PIPELINE_MAX,
+    RECV_BYTES,
+    RESPONSE_COST_BYTES,
+    STALL_SAMPLES,
+    State,
+)
 from zerocopy.transport.transfer import Transfer
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
     from zerocopy.transport.http1_server import Http1Server
-
-RECV_BYTES = 65_536
-"""Bytes asked of one recv(2): a whole pipeline of small requests."""
-
-PIPELINE_MAX = 64
-"""Requests that may wait for their turn before the socket is no longer read."""
-
-RESPONSE_COST_BYTES = 8_192
-"""What one response costs its turn at least, so that many tiny ones end it too."""
-
-LINGER_S = 2.0
-"""Seconds a client gets to close after the last answer; see RFC 9112 section 9.6."""
-
-LINGER_BYTES_MAX = 1_048_576
-"""Bytes dropped while lingering before the connection is closed regardless."""
-
-STALL_SAMPLES = 4
-"""Progress is sampled so many times in one write-progress timeout."""
 
 _PEER_GONE = (ConnectionError, TimeoutError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -61,14 +44,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _REFUSED = Request(b"GET", b"", ())
 
 
-class State(enum.Enum):
-    """Where a connection stands; the module's docstring has the legal moves."""
-
-    READY = "ready"
-    WAITING = "waiting"
-    SENDING = "sending"
-    LINGERING = "lingering"
-    CLOSED = "closed"
+# Looked at for every request: a global costs a tenth of a member of an enumeration.
+_READY = State.READY
+_PENDING = State.PENDING
 
 
 class Connection:
@@ -81,12 +59,14 @@ class Connection:
         "_message",
         "_parser",
         "_reading",
+        "_recv",
         "_server",
         "_sock",
         "_transfer",
         "_turn_bytes",
         "_writing",
         "deadline",
+        "sendmsg",
         "state",
     )
 
@@ -94,6 +74,8 @@ class Connection:
         self._server = server
         self._sock = sock
         self._fd = sock.fileno()
+        self._recv = sock.recv
+        self.sendmsg = sock.sendmsg
         self._parser: RequestParser | None = None
         self._message: Message | None = None
         self._transfer: Transfer | None = None
@@ -110,22 +92,25 @@ class Connection:
 
     def on_readable(self) -> None:
         """Read once; the event loop calls again while there is more."""
+        server = self._server
+        if self.state is _PENDING:  # more was readable than the loop takes in one look
+            server.batch.answer()
         try:
-            data = self._sock.recv(RECV_BYTES)
+            data = self._recv(RECV_BYTES)
         except BlockingIOError:
             return
         except OSError:  # reset or timed out: nobody is left to answer
             self.abort()
             return
         parser = self._parser
-        if self.state is State.READY and (
+        if self.state is _READY and (
             parser is None or (parser.at_boundary and not parser.messages)
         ):
             # The same bytes between two messages are the same request: no need to parse twice.
-            message = self._server.heads.get(data)
+            message = server.heads.get(data)
             if message is not None:
-                self._turn_bytes = 0
-                self._answer(message)
+                self.state = _PENDING
+                server.batch.add(message, self)
                 return
         if not data:
             self._on_end_of_input()
@@ -137,7 +122,8 @@ class Connection:
             self._on_data(data)
 
     def on_writable(self) -> None:
-        """The socket has room again: one more turn."""
+        """The socket has room again: one more turn, after the small answers that wait."""
+        self._server.batch.answer()
         self._turn_bytes = 0
         self._send_turn()
         if self.state is State.READY:
@@ -146,7 +132,7 @@ class Connection:
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
         server = self._server
-        if self.state is State.WAITING:
+        if self.state is State.WAITING or self.state is _PENDING:
             self.deadline = server.wheel.now + server.idle_ticks
         elif self.state is not State.SENDING:
             self.close()
@@ -232,12 +218,35 @@ class Connection:
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether its request waits in the batch; else the connection was closed."""
+        return self.state is _PENDING
+
+    def settle(self, deadline: int) -> None:
+        """The batch answered, and all of it left."""
+        self.state = _READY
+        self.deadline = deadline
+
+    def go_on(self, message: Message, unsent: memoryview) -> None:
+        """The batch answered, and the socket is full."""
+        self._begin_transfer(message, Transfer(unsent, ()))
+
+    def answer_alone(self, message: Message, response: Response | None) -> None:
+        """The batch cannot answer this one: it is large, the last one, or needs a plan."""
+        if self.state is _PENDING:
+            self.state = _READY
+            self._turn_bytes = 0
+            self._answer_with(message, response)
+
     def _answer(self, message: Message) -> None:
         handler = self._server.handler
         if message.error is not None:
             self._send(message, handler.refuse(message.error))
-            return
-        response = handler.respond_now(message.request)
+        else:
+            self._answer_with(message, handler.respond_now(message.request))
+
+    def _answer_with(self, message: Message, response: Response | None) -> None:
         if response is None:
             self.state = State.WAITING
             self._server.spawn(self._answer_later(message))
@@ -285,10 +294,13 @@ class Connection:
             self._finish(message)
             return
         unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
-        self._transfer = Transfer(unsent, segments)
+        self._begin_transfer(message, Transfer(unsent, segments))
+
+    def _begin_transfer(self, message: Message, transfer: Transfer) -> None:
+        self._transfer = transfer
         self._message = message
         self.state = State.SENDING
-        self.deadline = server.wheel.now + server.stall_ticks
+        self.deadline = self._server.wheel.now + self._server.stall_ticks
         self._send_turn()
 
     # ---- sending

@@ -18,7 +18,9 @@ from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.semantics import http_date
 from zerocopy.transport.deadlines import TICK_S, Wheel
-from zerocopy.transport.http1 import STALL_SAMPLES, Connection, State
+from zerocopy.transport.http1 import Connection
+from zerocopy.transport.http1_batch import Batch
+from zerocopy.transport.http1_state import STALL_SAMPLES, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -77,6 +79,7 @@ class Http1Server:
         self.draining = False
         self.heads: dict[bytes, Message] = {}
         self.tails: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+        self.batch = Batch(self)
         self._second = 0
         self._connections: set[Connection] = set()
         self._connections_max = limits.connections_max

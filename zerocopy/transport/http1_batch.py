@@ -1,0 +1,87 @@
+"""Requests that were received in one turn of the event loop and are answered together.
+
+Owns the short way of a small request: its head was seen before, so it is not parsed, and its answer
+leaves in one sendmsg(2). All requests of a turn are received before the first is answered, so one
+proof that an answer is still true does for every connection that asked for it in that turn: each of
+them asked before the proof was made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.transport.http1_head import render_head
+from zerocopy.transport.http1_parser import Persistence
+
+if TYPE_CHECKING:
+    from zerocopy.core.messages import Response
+    from zerocopy.transport.http1 import Connection
+    from zerocopy.transport.http1_parser import Message
+    from zerocopy.transport.http1_server import Http1Server
+
+
+class Batch:
+    """The connections of one worker that wait for the end of the turn, by what they asked for."""
+
+    __slots__ = ("_server", "_waiting")
+
+    def __init__(self, server: Http1Server) -> None:
+        self._server = server
+        self._waiting: dict[Message, list[Connection]] = {}
+
+    def add(self, message: Message, connection: Connection) -> None:
+        """Answer `message` on `connection` once everything that is readable has been read."""
+        waiting = self._waiting
+        if not waiting:
+            self._server.loop.call_soon(self.answer)
+        connections = waiting.get(message)
+        if connections is None:
+            waiting[message] = [connection]
+        else:
+            connections.append(connection)
+
+    def answer(self) -> None:
+        """Answer all that wait; nothing happens if none does."""
+        waiting, self._waiting = self._waiting, {}
+        server = self._server
+        for message, connections in waiting.items():
+            response = server.handler.respond_now(message.request, len(connections))
+            if (
+                response is None
+                or response.segments
+                or message.is_head
+                or server.draining
+                or message.persistence is not Persistence.KEEP_ALIVE
+            ):
+                for connection in connections:
+                    connection.answer_alone(message, response)
+            else:
+                self._send(message, response, connections)
+
+    def _send(self, message: Message, response: Response, connections: list[Connection]) -> None:
+        server = self._server
+        head = response.head_h1 or render_head(response)
+        tail = server.tails[Persistence.KEEP_ALIVE]
+        buffers = (head, tail, response.content)
+        nbytes = len(head) + len(tail) + len(response.content)
+        deadline = server.wheel.now + server.idle_ticks
+        answered = total = 0
+        for connection in connections:
+            if not connection.is_pending:
+                continue  # closed in between
+            try:
+                sent = connection.sendmsg(buffers)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                connection.abort()
+                continue
+            answered += 1
+            total += sent
+            if sent == nbytes:
+                connection.settle(deadline)
+            else:
+                connection.go_on(message, memoryview(b"".join(buffers))[sent:])
+        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += answered
+        server.counters[slots.SENT_BYTES_COPY] += total
