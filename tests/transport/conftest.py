@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+from tests.transport.http1_bench import LARGE, FileSource
 from tests.transport.senders import CONTENT, NeverRead
 
 
@@ -25,3 +26,10 @@ def file(tmp_path: Path) -> Iterator[NeverRead]:
 def kind(request: pytest.FixtureRequest) -> str:
     """Name each kind of output in turn."""
     return str(request.param)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> FileSource:
+    """A file of LARGE."""
+    (tmp_path / "large").write_bytes(LARGE)
+    return FileSource(tmp_path / "large")

@@ -164,10 +164,9 @@ class Connection:
             self._stop_reading()
 
     def _read_on(self) -> None:
-        """Look once more after an unfinished request.
+        """Look once more after an unfinished request, for a reset right behind its bytes.
 
-        On EPOLLERR uvloop calls the reader a last time and forgets it. If a reset came right behind
-        some bytes, that call got the bytes, and nothing else would ever tell of the reset.
+        On EPOLLERR uvloop calls the reader a last time and forgets it; that call got the bytes.
         """
         if self.state is State.READY and self._reading:
             self.on_readable()
@@ -217,11 +216,6 @@ class Connection:
         elif not self._reading:
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether its request waits in the batch; else the connection was closed."""
-        return self.state is _PENDING
 
     def settle(self, deadline: int) -> None:
         """The batch answered, and all of it left."""

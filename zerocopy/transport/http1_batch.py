@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 from zerocopy.core import counters as slots
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Persistence
+from zerocopy.transport.http1_state import State
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
     from zerocopy.transport.http1 import Connection
     from zerocopy.transport.http1_parser import Message
     from zerocopy.transport.http1_server import Http1Server
+
+
+_PENDING = State.PENDING
 
 
 class Batch:
@@ -68,7 +72,7 @@ class Batch:
         deadline = server.wheel.now + server.idle_ticks
         answered = total = 0
         for connection in connections:
-            if not connection.is_pending:
+            if connection.state is not _PENDING:
                 continue  # closed in between
             try:
                 sent = connection.sendmsg(buffers)
