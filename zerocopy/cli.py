@@ -181,9 +181,12 @@ def symbols(
     """List the symbols in a data directory, newest first."""
     import orjson
 
+    from zerocopy.core.query import check_name
     from zerocopy.storage.symbols import list_symbols, symbols_document
 
     loaded = _load(config, {"data.path": data_path})
+    if exchange is not None:
+        check_name("exchange", exchange)
     document = symbols_document(listed := list_symbols(loaded.data.path, exchange))
     if as_json:
         typer.echo(orjson.dumps(document).decode())

@@ -57,20 +57,24 @@ def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
 
 def run_demo(*, root: str, port: int, seed: int, console: Console) -> int:
     """Serve sample data on 127.0.0.1 until stopped; the exit code."""
-    if not os.path.isdir(os.path.join(root, DEMO_EXCHANGES[0])):
+    if not os.path.isdir(root):
+        partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
         today = dt.datetime.now(dt.UTC).date()
         generate_with_progress(
             GenerateSpec(
-                root=root,
+                root=partial,
                 first_day=today - dt.timedelta(DEMO_DAYS),
                 exchanges=DEMO_EXCHANGES,
                 symbols=DEMO_SYMBOLS,
                 days=DEMO_DAYS,
                 records_per_day=DEMO_RECORDS,
                 seed=seed,
+                overwrite=True,
             ),
             console,
         )
+        os.rename(partial, root)
+    midday_s = _newest_midday_s(root)
     flags: dict[str, object] = {
         "data.path": os.path.abspath(root),
         "server.host": "127.0.0.1",
@@ -91,11 +95,10 @@ def run_demo(*, root: str, port: int, seed: int, console: Console) -> int:
         config = load(environ=os.environ, flags={**flags, "server.port": 0})
         supervisor = Supervisor(config)
     origin = f"http://127.0.0.1:{supervisor.address[1]}"
-    return supervisor.run(lambda: _print_urls(origin, root, console))
+    return supervisor.run(lambda: _print_urls(origin, midday_s, console))
 
 
-def _print_urls(origin: str, root: str, console: Console) -> None:
-    day_s = _newest_midday_s(root)
+def _print_urls(origin: str, day_s: int, console: Console) -> None:
     minute = _data_url(origin, day_s, day_s + _MINUTE_S - 1, "time,price,volume")
     whole = _data_url(origin, 0, 2**32 - 1, "time,price,best_bid,best_ask")
     for line in (
@@ -130,6 +133,11 @@ def _data_url(origin: str, start_s: int, end_s: int, columns: str) -> str:
 
 def _newest_midday_s(root: str) -> int:
     """Noon of the newest day there is, in unix seconds."""
-    names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
+    try:
+        names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
+    except OSError as error:
+        raise ConfigError(f"{root}: holds no demo data; remove it or name another") from error
     days = [parsed[1] for parsed in map(parse_file_name, names) if parsed is not None]
+    if not days:
+        raise ConfigError(f"{root}: holds no demo data; remove it or name another")
     return max(days) * DAY_S + DAY_S // 2

@@ -56,6 +56,7 @@ DAYS_LOGGED_MAX = 10
 """Skipped days named in one log line; their number is always there."""
 
 _DATA = b"/api/data"
+_READS = frozenset({b"GET", b"HEAD"})
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
 
 T = TypeVar("T")
@@ -100,6 +101,10 @@ class Service:
             b"/readyz": self._readiness,
             b"/openapi.json": self._openapi,
         }
+        self._constant = {
+            b"/healthz": json_response(200, {"status": "alive"}),
+            b"/openapi.json": json_response(200, OPENAPI),
+        }
         self.draining = False
 
     # ---- the Handler of the transports
@@ -107,11 +112,10 @@ class Service:
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """An answer given before, if its proof is short and holds."""
         answer = self._answers.get(request.target)
-        if (
-            answer is None
-            or len(answer.proof.stamps) > INLINE_STAMPS_MAX
-            or request.method not in {b"GET", b"HEAD"}
-        ):
+        if answer is None:
+            # Whether the process lives must be told even when requests for plans are refused.
+            return self._constant.get(request.target) if request.method in _READS else None
+        if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
         if time.time() < answer.expires_s and answer.proof.holds():
             self._counters[slots.PLANS_REUSED] += times
@@ -153,7 +157,7 @@ class Service:
             return _preflight(request)
         if endpoint is None:
             raise NotFoundError("the path must be one of those in /openapi.json")
-        if request.method not in {b"GET", b"HEAD"}:
+        if request.method not in _READS:
             raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
         return await endpoint(query_string, request.target)
 
@@ -217,7 +221,7 @@ class Service:
         return json_response(200, symbols_document(symbols))
 
     async def _health(self, _query_string: bytes, _target: bytes) -> Response:
-        return json_response(200, {"status": "alive"})
+        return self._constant[b"/healthz"]
 
     async def _readiness(self, _query_string: bytes, _target: bytes) -> Response:
         if self.draining:
@@ -233,7 +237,7 @@ class Service:
             pass
 
     async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
-        return json_response(200, OPENAPI)
+        return self._constant[b"/openapi.json"]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

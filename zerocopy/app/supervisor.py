@@ -113,6 +113,7 @@ class Supervisor:
         self._collector = Collector(self._counters_fd, count)
         self._selector = selectors.DefaultSelector()
         self._stops = 0
+        self._stops_told = 0
         self._kill_at_s = float("inf")
 
     def run(self, on_ready: Callable[[], None] | None = None) -> int:
@@ -126,12 +127,12 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
         self._selector.register(wake, selectors.EVENT_READ)
-        for worker in self._workers:
-            self._start(worker)
         announced = False
-        while any(worker.process for worker in self._workers) or not self._stops:
-            self._wait(wake)
+        while True:
             self._reap()
+            self._stop_workers()
+            if self._stops and not any(worker.process for worker in self._workers):
+                break
             if not announced and all(
                 worker.process and worker.ready_fd == -1 for worker in self._workers
             ):
@@ -144,14 +145,21 @@ class Supervisor:
                 )
                 if on_ready is not None:
                     on_ready()
+            self._wait(wake)
         _log.info("stopped", forced=self._stops > 1)
         return 0 if self._stops == 1 else 1
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        if number == signal.SIGCHLD:
-            return  # the wakeup alone is the message
-        self._stops += 1
+        """Only count: the main loop, woken by the same signal, does the rest between two steps."""
+        if number != signal.SIGCHLD:
+            self._stops += 1
+
+    def _stop_workers(self) -> None:
+        """Tell the workers of each stop once: SIGTERM for the first, SIGKILL for the next."""
+        if self._stops_told >= self._stops:
+            return
         forced = self._stops > 1
+        self._stops_told = self._stops
         self._kill_at_s = time.monotonic() + (
             0 if forced else self._config.server.drain_deadline_s + KILL_AFTER_S
         )
@@ -206,7 +214,7 @@ class Supervisor:
             elif process is not None and now_s >= self._kill_at_s:
                 process.kill()  # harmless when repeated: it is ours until reaped
             if worker.process is None and not self._stops and now_s >= worker.restart_at_s:
-                self._collector.worker_restarts += 1
+                self._collector.worker_restarts += worker.started_s > 0
                 self._start(worker)
 
     def _plan_restart(self, worker: _Worker, status: int, now_s: float) -> None:

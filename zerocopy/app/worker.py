@@ -8,8 +8,10 @@ and the worker drains as on SIGTERM.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +37,12 @@ if TYPE_CHECKING:
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
+
+PLAN_DESCRIPTORS = 160
+"""Descriptors one plan may hold while it is made: 128 files, the columns of a day, directories."""
+
+OWN_DESCRIPTORS = 128
+"""Descriptors of the worker itself and of the connections that are being refused, with a margin."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a planning thread may keep the interpreter from the event loop (CPython: 5 ms)."""
@@ -78,11 +86,26 @@ def build_service(config: Config, counters: Counters, executor: ThreadPoolExecut
     )
 
 
+def raise_descriptor_limit(config: Config) -> int:
+    """Take all descriptors the system allows; how many of them connections may have.
+
+    The rest is kept for day files and plans, or idle connections could leave none for an answer.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    kept = config.memory.open_files_max + config.limits.planner_threads * PLAN_DESCRIPTORS
+    connections_max = config.limits.connections_max
+    if hard != resource.RLIM_INFINITY and connections_max > hard - kept - OWN_DESCRIPTORS:
+        connections_max = max(1, hard - kept - OWN_DESCRIPTORS)
+        _log.warning("connections_capped", connections_max=connections_max, nofile=hard)
+    return connections_max
+
+
 def http1_limits(config: Config) -> Http1Limits:
     """The limits of the plain listener that `config` describes."""
     limits, timeouts = config.limits, config.timeouts
     return Http1Limits(
-        connections_max=limits.connections_max,
+        connections_max=raise_descriptor_limit(config),
         turn_bytes_max=limits.turn_bytes_max,
         header_read_s=timeouts.header_read_s,
         idle_s=timeouts.idle_s,
@@ -127,7 +150,8 @@ async def serve(orders: Orders) -> None:
         # What lives now lives for good: the collector need not walk it again.
         gc.collect()
         gc.freeze()
-        os.write(orders.ready_fd, b"1")
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone; standard input says so
+            os.write(orders.ready_fd, b"1")
         os.close(orders.ready_fd)
         await stop.wait()
         loop.remove_reader(sys.stdin.fileno())

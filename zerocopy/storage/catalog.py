@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RACY_NS = 100_000_000
 """Younger change times prove nothing: ten ticks of the slowest kernel clock (HZ=100)."""
 
+_READS_MAX = 3
+"""Readings of a directory that changes all the while; the last one is taken."""
+
 NAMES_MAX = 4_000_000
 """File names all kept listings may hold together: about 400 MB at the very worst, a few as a rule,
 because the days of a series share one set of columns."""
@@ -32,8 +35,8 @@ because the days of a series share one set of columns."""
 class Stamp(NamedTuple):
     """What must be equal for a file or directory to be unchanged (stat(2)).
 
-    Every write, truncation, rename, link or change of mode moves `changed_ns`, and only the kernel
-    sets it.
+    Every write(2), truncation, rename, link or change of mode moves `changed_ns`, and only the
+    kernel sets it. A store through a shared mapping may not; recorders append.
     """
 
     inode: int
@@ -90,8 +93,13 @@ class Catalog:
             if known is not None and known.stamp == stamp:
                 self._listings.move_to_end(series)
                 return known
-        listing = _read_listing(directory_fd, stamp)
-        if stamp.changed_ns < begun_ns - RACY_NS:
+        for _ in range(_READS_MAX):
+            listing = _read_listing(directory_fd, stamp)
+            after = stamp_of(os.fstat(directory_fd))
+            if after == stamp:
+                break
+            stamp = after  # readdir(3) may miss a name that is renamed meanwhile
+        if listing.stamp.changed_ns < begun_ns - RACY_NS:
             self._keep(series, listing)
         return listing
 

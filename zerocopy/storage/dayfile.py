@@ -29,7 +29,10 @@ assert sys.byteorder == "little", "records are little-endian and are viewed in p
 
 _U32 = struct.Struct("<I")
 _SWEEPS_KEPT = 2
-"""A descriptor unused for this many sweeps is closed, so deleted files free their blocks."""
+_SWEEPS_KEPT_OPEN_DAY = 180
+"""A descriptor unused for this many sweeps is closed, so deleted files free their blocks. One of an
+open day is kept for long: once its file has grown, a transfer that needs it cannot do without.
+"""
 
 
 class DayFile:
@@ -97,6 +100,17 @@ class DayFile:
             raise DataChangedError("a day file changed while it was not kept open")
 
 
+class _Entry:
+    """A descriptor, the sweep during which it was last used, and whether its day is closed."""
+
+    __slots__ = ("fd", "sealed", "used")
+
+    def __init__(self, fd: int, used: int, *, sealed: bool) -> None:
+        self.fd = fd
+        self.used = used
+        self.sealed = sealed
+
+
 class OpenFiles:
     """Descriptors of day files by identity; at most `count_max`, least recently used closed."""
 
@@ -106,7 +120,7 @@ class OpenFiles:
         self._count_max = count_max
         self._sweep = 0
         # By device and inode; see `DayFile.key`.
-        self._open: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         """How many descriptors are open."""
@@ -125,37 +139,45 @@ class OpenFiles:
             fd = self._reopen(day_file)
             self.adopt(day_file, fd)
             return fd
-        entry[1] = self._sweep
-        self._open.move_to_end(key)
-        day_file.check_kept(os.fstat(entry[0]))
-        return entry[0]
+        self._touch(key, entry)
+        day_file.check_kept(os.fstat(entry.fd))
+        return entry.fd
 
     def adopt(self, day_file: DayFile, fd: int) -> None:
         """Take over a descriptor that a planning thread opened; a second one is closed."""
         key = day_file.key
-        if key in self._open:
+        known = self._open.get(key)
+        if known is not None:
             os.close(fd)
+            self._touch(key, known)
             return
-        self._open[key] = [fd, self._sweep]
-        while len(self._open) > self._count_max:
-            _, (evicted, _) = self._open.popitem(last=False)
-            os.close(evicted)
+        if len(self._open) >= self._count_max:
+            self._evict()
+        self._open[key] = _Entry(fd, self._sweep, sealed=day_file.sealed)
 
     def sweep(self) -> None:
         """Close what was not used since the sweep before the last; called by a coarse timer."""
         self._sweep += 1
-        while self._open:
-            key, (fd, used) = next(iter(self._open.items()))
-            if self._sweep - used <= _SWEEPS_KEPT:
-                return
-            del self._open[key]
-            os.close(fd)
+        for key, entry in list(self._open.items()):
+            kept = _SWEEPS_KEPT if entry.sealed else _SWEEPS_KEPT_OPEN_DAY
+            if self._sweep - entry.used > kept:
+                del self._open[key]
+                os.close(entry.fd)
 
     def close(self) -> None:
         """Close every descriptor."""
         while self._open:
-            _, (fd, _) = self._open.popitem()
-            os.close(fd)
+            _, entry = self._open.popitem()
+            os.close(entry.fd)
+
+    def _touch(self, key: tuple[int, int], entry: _Entry) -> None:
+        entry.used = self._sweep
+        self._open.move_to_end(key)
+
+    def _evict(self) -> None:
+        """Close the least recently used file of a closed day; of an open day only if all are."""
+        key = next((key for key, e in self._open.items() if e.sealed), next(iter(self._open)))
+        os.close(self._open.pop(key).fd)
 
     def _reopen(self, day_file: DayFile) -> int:
         try:

@@ -38,6 +38,7 @@ def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[Symbo
     Raises:
         DataError: the root or a directory below it cannot be read.
     """
+    assert exchange is None or is_name(exchange), "whoever takes it from outside checks it"
     exchanges: dict[str, list[SymbolRecency]] = {} if exchange is None else {exchange: []}
     try:
         with open_root(root) as root_fd:
@@ -96,10 +97,13 @@ def _directories(directory_fd: int) -> Iterator[str]:
 
 
 def _open_directory(name: str, parent_fd: int) -> int | None:
-    """A descriptor of a directory, or None if it went away or is none."""
+    """A descriptor of a directory, or None if it went away, is none, or is closed to us.
+
+    `lost+found` is a legal name, and only root may look into it.
+    """
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent_fd)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
 
 

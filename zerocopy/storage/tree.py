@@ -1,8 +1,9 @@
 """The way down from the data root: directory descriptors, never a symbolic link.
 
-Owns every open(2) below the root. Each step opens one name relative to the descriptor of the
-directory above with O_NOFOLLOW, so that neither a link nor a rename between two steps can lead
-outside (open(2), openat). Names were checked before they come here; this is the second wall.
+Owns the walk to the files of a series; `symbols` takes the same steps to all of them. Each step
+opens one name relative to the descriptor of the directory above with O_NOFOLLOW, so that neither a
+link nor a rename between two steps can lead outside (open(2), openat). Names were checked before
+they come here; this is the second wall.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import DataError
+from zerocopy.core.errors import DataError, OverloadError
 from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
 from zerocopy.transport.http1_head import render_head
@@ -136,7 +136,10 @@ class Connection:
             self.deadline = server.wheel.now + server.idle_ticks
         elif self.state is not State.SENDING:
             self.close()
-        elif self._transfer is not None and self._transfer.sample_stall(self._fd) >= STALL_SAMPLES:
+        elif (
+            self._transfer is not None
+            and self._transfer.sample_stall(self._fd) + 1 >= STALL_SAMPLES
+        ):
             self.abort()
         else:
             self.deadline = server.wheel.now + server.stall_ticks
@@ -217,15 +220,6 @@ class Connection:
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
 
-    def settle(self, deadline: int) -> None:
-        """The batch answered, and all of it left."""
-        self.state = _READY
-        self.deadline = deadline
-
-    def go_on(self, message: Message, unsent: memoryview) -> None:
-        """The batch answered, and the socket is full."""
-        self._begin_transfer(message, Transfer(unsent, ()))
-
     def answer_alone(self, message: Message, response: Response | None) -> None:
         """The batch cannot answer this one: it is large, the last one, or needs a plan."""
         if self.state is _PENDING:
@@ -241,6 +235,8 @@ class Connection:
             self._answer_with(message, handler.respond_now(message.request))
 
     def _answer_with(self, message: Message, response: Response | None) -> None:
+        if response is not None and not self._server.has_room_for(response):
+            response = self._server.handler.refuse(OverloadError("too many large answers at once"))
         if response is None:
             self.state = State.WAITING
             self._server.spawn(self._answer_later(message))
@@ -253,7 +249,7 @@ class Connection:
             return  # closed in between
         self.state = State.READY
         self._turn_bytes = 0
-        self._send(message, response)
+        self._answer_with(message, response)
         if self.state is State.READY:
             self._answer_queued()
 
@@ -288,16 +284,16 @@ class Connection:
             self._finish(message)
             return
         unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
-        self._begin_transfer(message, Transfer(unsent, segments))
+        self.begin_transfer(message, Transfer(unsent, segments))
 
-    def _begin_transfer(self, message: Message, transfer: Transfer) -> None:
+    def begin_transfer(self, message: Message, transfer: Transfer) -> None:
+        """Send what did not leave at once, from now on turn by turn."""
         self._transfer = transfer
+        self._server.segments_held += transfer.segment_count
         self._message = message
         self.state = State.SENDING
         self.deadline = self._server.wheel.now + self._server.stall_ticks
         self._send_turn()
-
-    # ---- sending
 
     def _send_turn(self) -> None:
         """Send until done, blocked, or the turn's bytes are spent."""
@@ -312,11 +308,12 @@ class Connection:
                     server.on_transfer_failed(error)
                 self.abort()
                 return
+            self._turn_bytes += transfer.spent_bytes
             if not done:
                 self._wait_writable()
                 return
-        message = self._message
-        self._transfer = self._message = None
+        message, self._message = self._message, None
+        self._drop_transfer()
         self.state = State.READY
         self._stop_writing()
         if message is not None:
@@ -394,5 +391,10 @@ class Connection:
         self._sock.close()
         self._parser = None
         self._message = None
-        self._transfer = None
+        self._drop_transfer()
         self._server.forget(self)
+
+    def _drop_transfer(self) -> None:
+        if self._transfer is not None:
+            self._server.segments_held -= self._transfer.segment_count
+            self._transfer = None

@@ -14,6 +14,7 @@ from zerocopy.core import counters as slots
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Persistence
 from zerocopy.transport.http1_state import State
+from zerocopy.transport.transfer import Transfer
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _PENDING = State.PENDING
+_READY = State.READY
 
 
 class Batch:
@@ -84,8 +86,10 @@ class Batch:
             answered += 1
             total += sent
             if sent == nbytes:
-                connection.settle(deadline)
+                connection.state = _READY
+                connection.deadline = deadline
             else:
-                connection.go_on(message, memoryview(b"".join(buffers))[sent:])
+                unsent = memoryview(b"".join(buffers))[sent:]
+                connection.begin_transfer(message, Transfer(unsent, ()))
         server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += answered
         server.counters[slots.SENT_BYTES_COPY] += total

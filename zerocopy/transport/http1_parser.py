@@ -80,6 +80,7 @@ class Message:
 
 
 _UNREADABLE = Request(b"GET", b"", ())
+_UNREADABLE_HEAD = Request(b"HEAD", b"", ())
 
 
 class RequestParser:
@@ -93,6 +94,7 @@ class RequestParser:
     __slots__ = (
         "_buffer",
         "_content_left",
+        "_is_head",
         "_limits",
         "_pending",
         "_searched",
@@ -107,6 +109,7 @@ class RequestParser:
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no end of a head
         self._content_left = 0
+        self._is_head = False
         self._pending: Message | None = None  # its content is still to come
         self.messages: deque[Message] = deque()
         self.at_boundary = True
@@ -122,7 +125,8 @@ class RequestParser:
             while not self.ended and self._take_content() and self._take_head():
                 pass
         except RequestError as error:
-            self._end(Message(_UNREADABLE, Persistence.CLOSE, error))
+            request = _UNREADABLE_HEAD if self._is_head else _UNREADABLE
+            self._end(Message(request, Persistence.CLOSE, error))
         self.at_boundary = not self._buffer and self._pending is None
 
     def end_early(self) -> None:
@@ -150,6 +154,7 @@ class RequestParser:
         if buffer.startswith((b"\r", b"\n")):
             # RFC 9112 section 2.2: empty lines before a request line are ignored.
             del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
+        self._is_head = buffer.startswith(b"HEAD ")
         end = buffer.find(_END_OF_HEAD, max(0, self._searched - len(_END_OF_HEAD)))
         head = bytes(buffer[: end + len(_END_OF_HEAD)]) if end >= 0 else b""
         self._check_size(len(head) or len(buffer))

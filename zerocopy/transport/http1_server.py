@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from zerocopy.core.counters import Counters
-    from zerocopy.core.messages import Handler
+    from zerocopy.core.messages import Handler, Response
     from zerocopy.transport.http1_parser import Message, ParserLimits
 
 ACCEPTS_PER_TURN = 64
@@ -35,9 +35,13 @@ ACCEPTS_PER_TURN = 64
 REFUSALS_MAX = 64
 """Connections above the bound that may be told so at once; more are closed without a word."""
 
+SEGMENTS_HELD_MAX = 400_000
+"""Segments of all answers being sent, about 500 bytes each; an answer beyond them gets 503."""
+
 HEADS_MAX = 1_024
 HEAD_BYTES_MAX = 2_048
-"""Request heads remembered, and how long one may be: 2 MiB together at the very most."""
+HEAD_FIELDS_MAX = 32
+"""Request heads remembered, and how long one may be: about 8 MiB together at the very most."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -80,6 +84,7 @@ class Http1Server:
         self.heads: dict[bytes, Message] = {}
         self.tails: tuple[bytes, bytes, bytes] = (b"", b"", b"")
         self.batch = Batch(self)
+        self.segments_held = 0
         self._second = 0
         self._connections: set[Connection] = set()
         self._connections_max = limits.connections_max
@@ -119,9 +124,15 @@ class Http1Server:
 
     # ---- what connections use
 
+    def has_room_for(self, response: Response) -> bool:
+        """Whether its segments fit beside those that stalled clients keep in memory."""
+        return self.segments_held + len(response.segments) <= SEGMENTS_HELD_MAX or not (
+            self.segments_held and response.segments
+        )
+
     def remember_head(self, head: bytes, message: Message) -> None:
         """Keep what these bytes mean between two messages; the oldest is forgotten at the bound."""
-        if len(head) > HEAD_BYTES_MAX:
+        if len(head) > HEAD_BYTES_MAX or len(message.request.fields) > HEAD_FIELDS_MAX:
             return
         if len(self.heads) >= HEADS_MAX:
             del self.heads[next(iter(self.heads))]

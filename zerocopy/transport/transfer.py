@@ -31,7 +31,9 @@ _QUEUED = struct.Struct("i")
 class Transfer:
     """The unsent bytes of a head, then `segments` from the first byte of the first."""
 
-    __slots__ = ("_index", "_mark", "_position", "_segments", "_stalls", "_unsent")
+    __slots__ = (
+        "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "spent_bytes"
+    )  # fmt: skip
 
     def __init__(self, unsent: memoryview | None, segments: tuple[Segment, ...]) -> None:
         self._unsent = unsent
@@ -40,6 +42,12 @@ class Transfer:
         self._position = 0  # in that segment, in bytes
         self._mark: tuple[int, ...] = ()
         self._stalls = 0
+        self.spent_bytes = 0  # of the last turn: what it sent, or more for tiny segments
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments this transfer keeps in memory until it ends."""
+        return len(self._segments)
 
     def sample_stall(self, fd: int) -> int:
         """How many samples in a row found that the client took no byte since the one before.
@@ -60,6 +68,7 @@ class Transfer:
             DataError: a file changed or cannot be opened; the promise cannot be kept.
             OSError: the peer is gone, or a file cannot be read (see `send_range`).
         """
+        self.spent_bytes = 0
         if self._unsent is not None:
             try:
                 sent = sock.send(self._unsent, socket.MSG_MORE if self._segments else 0)
@@ -91,7 +100,9 @@ class Transfer:
                 counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
                 raise
             counters[slots.SENT_BYTES_SENDFILE] += sent
-            budget -= max(sent, SEGMENT_COST_BYTES)
+            cost = max(sent, SEGMENT_COST_BYTES)
+            budget -= cost
+            self.spent_bytes += cost
             self._position += sent
             if outcome is Outcome.DONE:
                 self._index += 1
