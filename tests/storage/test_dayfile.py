@@ -125,7 +125,8 @@ def test_open_files_bound_of_one_still_serves_all(root: str) -> None:
 
 def test_sweep_closes_what_was_not_used_since_the_sweep_before_the_last(files: OpenFiles) -> None:
     """Used files stay open; unused ones go at the third sweep."""
-    used, unused = adopted(files, "c0"), adopted(files, "c1")
+    used = adopted(files, "c0", sealed=True)
+    unused = adopted(files, "c1", sealed=True)
     for _ in range(2):
         files.sweep()
         used.fileno()
@@ -139,9 +140,32 @@ def test_sweep_closes_what_was_not_used_since_the_sweep_before_the_last(files: O
     assert len(files) == 0
 
 
+def test_sweep_keeps_files_of_an_open_day_for_an_hour(files: OpenFiles, root: str) -> None:
+    """A slow transfer reaches them late, when they have grown and could not be opened again."""
+    day_file = adopted(files)
+    for _ in range(180):
+        files.sweep()
+    append(path_of(root, "c0"), marks(3, base=4))
+    assert day_file.read(0, 16) == marks(4)
+    for _ in range(181):
+        files.sweep()
+    assert len(files) == 0
+
+
+def test_descriptor_of_a_closed_day_is_evicted_before_one_of_an_open_day(root: str) -> None:
+    """However long ago the open day's was used: the other can be opened again."""
+    files = OpenFiles(root, 2)
+    day_file, closed = adopted(files, "c0"), adopted(files, "c1", sealed=True)
+    assert closed.read(0, 4) == u32(10)
+    adopted(files, "c2", sealed=True)
+    append(path_of(root, "c0"), marks(3, base=4))
+    assert day_file.read(0, 16) == marks(4)
+    files.close()
+
+
 def test_sweep_frees_a_deleted_file(files: OpenFiles, root: str) -> None:
     """After three sweeps nothing holds the blocks of a file that was removed."""
-    fd = adopted(files).fileno()
+    fd = adopted(files, sealed=True).fileno()
     os.unlink(path_of(root, "c0"))
     assert os.readlink(f"/proc/self/fd/{fd}").endswith("(deleted)")
     for _ in range(3):

@@ -157,11 +157,29 @@ def test_list_symbols_root_may_be_a_link(tmp_path: Path) -> None:
     assert list_symbols(str(tmp_path / "link")) == list_symbols(str(tmp_path / "root"))
 
 
+def test_list_symbols_directory_that_may_not_be_read_is_as_good_as_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lost+found` is a legal name that only root may look into; the rest is listed."""
+    root = str(tmp_path)
+    touch(root, "coinbase/X/MD/time.01.01.25.bin")
+    touch(root, "lost+found/Y/MD/time.01.01.25.bin")
+    system_open = os.open
+
+    def call(path: str, *args: Any, **kwargs: Any) -> int:
+        if path == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return system_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", call)
+    assert list(list_symbols(root)) == ["coinbase"]
+
+
 @pytest.mark.parametrize(
     ("name", "number", "raised"),
     [
         ("open", errno.EMFILE, OverloadError),
-        ("open", errno.EACCES, DataError),
+        ("open", errno.EIO, DataError),
         ("scandir", errno.EIO, DataError),
     ],
 )
