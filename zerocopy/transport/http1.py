@@ -66,7 +66,7 @@ class Connection:
         "_turn_bytes",
         "_writing",
         "deadline",
-        "sendmsg",
+        "send",
         "state",
     )
 
@@ -75,7 +75,7 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._recv = sock.recv
-        self.sendmsg = sock.sendmsg
+        self.send = sock.send
         self._parser: RequestParser | None = None
         self._message: Message | None = None
         self._transfer: Transfer | None = None
