@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection that owns its non-blocking socket.
 
 Owns the order of things on a connection: requests are answered one at a time in the order they
-came, a small answer leaves in one sendmsg(2), a large one as its head with MSG_MORE and then, turn
+came, a small answer leaves in one call, a large one as its head with MSG_MORE and then, turn
 by turn, by sendfile(2). It knows neither what is asked nor where the bytes lie.
 
 `http1_state` has the states and the legal moves between them.
