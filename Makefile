@@ -40,6 +40,7 @@ lint: install ## style, types, layers
 	$(BIN)/lint-imports
 
 bench: install ## side by side with nginx, one core each side
+	@mkdir -p var
 	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
 
 load: install ## locust against a server of its own, with a report in var/
