@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
 
 from tests.transport.http1_bench import (
     LARGE,
@@ -17,9 +18,13 @@ from tests.transport.http1_bench import (
     until,
 )
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import DataChangedError
+from zerocopy.core.errors import DataChangedError, OverloadError
+from zerocopy.transport import http1_server
 from zerocopy.transport.http1_server import HEAD_BYTES_MAX, HEADS_MAX
 from zerocopy.transport.http1_state import PIPELINE_MAX, State
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_answers_now_later_and_from_files_keep_the_order(source: FileSource) -> None:
@@ -213,5 +218,26 @@ def test_one_turn_sends_no_more_than_its_bytes(source: FileSource) -> None:
             await answer(peer)
         counting.cancel()
         assert turns > 50
+
+    run(source, scenario)
+
+
+def test_segments_of_stalled_transfers_are_bound(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound a large answer gets 503; when the first has left, the next is served."""
+    monkeypatch.setattr(http1_server, "SEGMENTS_HELD_MAX", 1)
+
+    async def scenario(bench: Bench) -> None:
+        (first, sending), (second, _) = bench.connect(), bench.connect()
+        first.send(request("/large"))
+        await until(lambda: bench.server.segments_held == 1)
+        second.send(request("/large"))
+        assert (await answer(second))[1] == b"refused"
+        assert [type(error) for error in bench.handler.refused] == [OverloadError]
+        sending.abort()
+        assert bench.server.segments_held == 0
+        second.send(request("/large"))
+        assert (await answer(second))[1] == b"header\n" + LARGE
 
     run(source, scenario)
