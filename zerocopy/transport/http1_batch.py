@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 RENDERED_MAX = 64
-"""Small answers kept in one piece: at most 4 MiB, and a second old."""
+"""Small answers kept in one piece, 64 times `[limits] small_answer_bytes_max`: 4 MiB by default."""
 
 _PENDING = State.PENDING
 _READY = State.READY
