@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zerocopy.config import Config, Listeners, PlainTable, load
+from zerocopy.config import Config, Listeners, load
 from zerocopy.core.errors import ConfigError
+from zerocopy.options import PlainTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

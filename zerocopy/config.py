@@ -1,12 +1,12 @@
 """The configuration: config.toml, the environment and flags, read once into frozen tables.
 
-It owns the name, type, bounds, default and description of every option, the order in which the
-places override each other, and the one line that stops a start that was asked for wrongly. It
-must never know who uses a value: no sockets, no certificates, no day files, no logging.
+It owns the order in which the places override each other, and the one line that stops a start that
+was asked for wrongly. It must never know who uses a value: no sockets, no certificates, no day
+files, no logging.
 
-The idea to read it by: one Struct a table, each option declared once. `OPTIONS` is derived from
-the Structs, and everything else from `OPTIONS`: accepted keys, environment variables, validation,
-and the test that holds config.toml, the manual, to the same words and defaults. Each place is
+The idea to read it by: `OPTIONS` is derived from the Structs of options.py, and everything else
+from `OPTIONS`: accepted keys, environment variables, validation, and the test that holds
+config.toml, the manual, to the same words and defaults. Each place is
 read into checked settings; of two settings of one key the later wins, in the order: defaults of
 the profile, [table], [profile.table], environment, flags. Only `load` validates: a Struct made
 directly holds what it is given.
@@ -20,13 +20,25 @@ import re
 import reprlib
 import tomllib
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import fields
 
 from zerocopy.core.errors import ConfigError
+from zerocopy.options import (
+    CacheTable,
+    DataTable,
+    LimitsTable,
+    LogTable,
+    MemoryTable,
+    MetricsTable,
+    PlainTable,
+    ServerTable,
+    TimeoutsTable,
+    TlsTable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -41,115 +53,6 @@ _COLUMN: Final = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")  # the
 _DTYPE: Final = re.compile(r"[ui][1248]|f[48]|S([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
 _DTYPE_RULE: Final = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
 _WORDS: Final = {"yes": True, "on": True, "no": False, "off": False}
-
-# Bounds of the bounds: beyond what a machine of today carries, near enough to catch a slipped zero.
-Port = Annotated[int, Meta(ge=0, le=65_535)]
-Few = Annotated[int, Meta(ge=1, le=1_024)]
-FewOrNone = Annotated[int, Meta(ge=0, le=1_024)]
-Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
-SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
-MaxAge = Annotated[int, Meta(ge=0, le=31_536_000)]
-Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
-Timeout = Annotated[float, Meta(gt=0, le=86_400)]
-Text = Annotated[str, Meta(min_length=1)]
-Level = Literal["debug", "info", "warning", "error"]
-
-
-def _doc(description: str, **extra: object) -> Meta:
-    """Describe an option; `variable` is its short environment name, `production` a default."""
-    return Meta(description=description, extra=extra)
-
-
-class ServerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[server]`: the main listener and the worker processes behind it."""
-
-    use_tls: Annotated[bool, _doc("TLS and HTTP/2, or plain HTTP/1.1.", variable="USE_TLS")] = True
-    host: Annotated[
-        Text, _doc("The address of every listener.", variable="HOST", production="0.0.0.0")  # noqa: S104
-    ] = "127.0.0.1"
-    port: Annotated[Port, _doc("The TCP port of the main listener.", variable="PORT")] = 8443
-    workers: Annotated[FewOrNone, _doc("Worker processes; 0: one a core.", production=0)] = 1
-    backlog: Annotated[Count, _doc("Connections of a listener waiting to be accepted.")] = 1_024
-    drain_deadline_s: Annotated[Seconds, _doc("Seconds that requests get to finish.")] = 30.0
-
-
-class PlainTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[plain]`: plain HTTP/1.1, beside a main listener that speaks TLS."""
-
-    port: Annotated[Port | None, _doc("The TCP port of plain HTTP/1.1.")] = None
-
-
-class TlsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[tls]`: the certificate, and TLS beside a main listener that is plain."""
-
-    port: Annotated[Port | None, _doc("The TCP port of HTTP/2 over TLS.")] = None
-    cert_path: Annotated[
-        Text, _doc("The PEM file of the certificate and its chain.", variable="SSL_CERT_PATH")
-    ] = "certs/localhost.crt"
-    key_path: Annotated[
-        Text, _doc("The PEM file of the private key.", variable="SSL_PRIVATE_FILE")
-    ] = "certs/localhost.key"
-
-
-class DataTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[data]`: where the day files are and when a day is closed."""
-
-    path: Annotated[Text, _doc("The root of the day files.", variable="DATA_PATH")] = "/mnt/md/data"
-    settle_s: Annotated[Seconds, _doc("Seconds without a change that close a past day.")] = 600.0
-
-
-class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[cache]`: what caches between server and client may keep."""
-
-    closed_max_age_s: Annotated[MaxAge, _doc("Seconds that closed days may be cached.")] = 3_600
-
-
-class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: everything that can grow, each bound for one worker process."""
-
-    connections_max: Annotated[Count, _doc("Open connections; one more gets 503.")] = 10_000
-    requests_in_flight_max: Annotated[Count, _doc("Requests at work; one more gets 503.")] = 1_000
-    target_bytes_max: Annotated[SomeBytes, _doc("Bytes of a request target; more is 414.")] = 8_192
-    field_bytes_max: Annotated[SomeBytes, _doc("Bytes of one field; more is 431.")] = 8_192
-    head_bytes_max: Annotated[SomeBytes, _doc("Bytes of a request head; more is 431.")] = 32_768
-    fields_max: Annotated[Few, _doc("Fields of one request; more is 431.")] = 100
-    content_bytes_max: Annotated[Bytes, _doc("Bytes of request content read and dropped.")] = 65_536
-    columns_max: Annotated[Few, _doc("Columns of one query; more is 400.")] = 32
-    days_max: Annotated[Count, _doc("Days on disk one query may touch; more is 400.")] = 50_000
-    segments_max: Annotated[Count, _doc("Segments one query may touch; more is 400.")] = 200_000
-    turn_bytes_max: Annotated[SomeBytes, _doc("Bytes a connection sends in a turn.")] = 1_048_576
-    small_answer_bytes_max: Annotated[Bytes, _doc("Bytes of a body sent with its head.")] = 65_536
-    planner_threads: Annotated[Few, _doc("Threads that plan queries; more queries wait.")] = 4
-
-
-class TimeoutsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[timeouts]`: how long a client may keep a connection without getting on."""
-
-    header_read_s: Annotated[Timeout, _doc("Seconds that a request head may take.")] = 10.0
-    idle_s: Annotated[Timeout, _doc("Seconds that may pass between two requests.")] = 180.0
-    write_progress_s: Annotated[Timeout, _doc("Seconds that a client may take no byte.")] = 30.0
-
-
-class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[memory]`: what one worker process keeps between requests."""
-
-    open_files_max: Annotated[Count, _doc("Day files kept open between requests.")] = 512
-    plan_cache_bytes_max: Annotated[Bytes, _doc("Bytes of plans kept for reuse.")] = 33_554_432
-
-
-class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[metrics]`: the Prometheus listener."""
-
-    host: Annotated[Text, _doc("The address of the metrics listener.")] = "127.0.0.1"
-    port: Annotated[Port, _doc("The TCP port of /metrics.", variable="METRICS_PORT")] = 9091
-
-
-class LogTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[log]`: one event a line on standard error."""
-
-    level: Annotated[Level, _doc("The least severe level that is written.")] = "info"
-    format: Annotated[Literal["auto", "json", "console"], _doc("The form of a line.")] = "auto"
 
 
 class Layer(IntEnum):
