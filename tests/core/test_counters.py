@@ -26,6 +26,8 @@ POSITIONS = [
     ("PLAN_CACHE_BYTES", "zerocopy_plan_cache_bytes", ()),
     ("OPEN_FILES", "zerocopy_open_files", ()),
     ("DAYS_SKIPPED", "zerocopy_days_skipped", ()),
+    ("MAPPED_BYTES", "zerocopy_mapped_bytes", ()),
+    ("LOCKED_BYTES", "zerocopy_locked_bytes", ()),
 ]
 
 

@@ -23,6 +23,22 @@ class NoSource:
         """Fail: no test here sends anything."""
         raise NotImplementedError
 
+    def ready(self) -> bool:
+        """Fail: no test here sends anything."""
+        raise NotImplementedError
+
+    def fetch(self) -> object:
+        """Fail: no test here sends anything."""
+        raise NotImplementedError
+
+    def keep(self, fetched: object) -> None:
+        """Fail: no test here sends anything."""
+        raise NotImplementedError
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """Fail: no test here sends anything."""
+        raise NotImplementedError
+
 
 SEGMENT = Segment(NoSource(), 4, 12)
 

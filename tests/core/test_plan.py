@@ -27,6 +27,22 @@ class NamedSource:
         endless = self.name.encode() * (offset + count)
         return endless[offset : offset + count]
 
+    def ready(self) -> bool:
+        """Fail: composing opens nothing."""
+        raise NotImplementedError
+
+    def fetch(self) -> object:
+        """Fail: composing opens nothing."""
+        raise NotImplementedError
+
+    def keep(self, fetched: object) -> None:
+        """Fail: composing opens nothing."""
+        raise NotImplementedError
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """Return what `read` returns."""
+        return self.read(offset, count)
+
 
 def day_records(day: int, first: int, stop: int, columns: str = "tp") -> DayRecords:
     """Return the records [first, stop) of a day, with a source `t0`, `p0` for each column."""

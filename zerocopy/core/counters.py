@@ -48,6 +48,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("gauge", "zerocopy_plan_cache_bytes", (), "Memory the reusable plans take."),
     Slot("gauge", "zerocopy_open_files", (), "Day files open now."),
     Slot("counter", "zerocopy_days_skipped", (), "Days left out because they lack a column."),
+    Slot("gauge", "zerocopy_mapped_bytes", (), "Bytes of day files mapped now."),
+    Slot("gauge", "zerocopy_locked_bytes", (), "Bytes of day files locked into memory now."),
 )
 
 RESPONSES_2XX = 0
@@ -63,3 +65,5 @@ PLANS_REUSED = 11
 PLAN_CACHE_BYTES = 12
 OPEN_FILES = 13
 DAYS_SKIPPED = 14
+MAPPED_BYTES = 15
+LOCKED_BYTES = 16

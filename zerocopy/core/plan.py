@@ -40,6 +40,33 @@ class Source(Protocol):
             DataError: the file fails or is shorter than that.
         """
 
+    def ready(self) -> bool:
+        """Whether `view` takes no waiting for opening or mapping; asked by the event loop."""
+
+    def fetch(self) -> object:
+        """Open, map, lock and populate the file: what `view` would wait for.
+
+        Blocks; for a thread that is not the event loop's. The result is for `keep`, or is dropped.
+
+        Raises:
+            DataChangedError: the file is no longer the one that was planned.
+            DataError: it cannot be opened.
+        """
+
+    def keep(self, fetched: object) -> None:
+        """Take over what `fetch` returned, so that `ready` holds now; for the event loop."""
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """Exactly `count` bytes from `offset`, to be used before next yielding to the event loop.
+
+        Works without `fetch`, and may wait then. The file is looked at each time, so one that was
+        truncated raises where a mapping of it would end the process with SIGBUS.
+
+        Raises:
+            DataChangedError: the file is no longer the one that was planned.
+            DataError: the file fails.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

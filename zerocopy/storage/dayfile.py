@@ -1,13 +1,13 @@
 """One column of one day on disk, and the bounded cache of their descriptors.
 
-Owns descriptors of day files. A `DayFile` is what a plan keeps of a file: its identity, not a
-descriptor. Whoever sends asks for the descriptor anew each turn and uses it before yielding to the
-event loop, so nothing is ever in flight when the cache closes one, and ten thousand stalled
-transfers hold no descriptor at all. A file that was evicted and is no longer the same is noticed on
-reopening and aborts the transfer.
+Owns descriptors of day files, and decides what is mapped: closed days only, the open day is read.
+A `DayFile` is what a plan keeps of a file: its identity, not a descriptor. Whoever sends asks for
+the descriptor anew each turn and uses it before yielding to the event loop, so nothing is ever in
+flight when the cache closes one, and ten thousand stalled transfers hold no descriptor at all. A
+file that was evicted and is no longer the same is noticed on reopening and aborts the transfer.
 
-`OpenFiles` belongs to the event loop's thread and takes no lock; planning threads open files of
-their own and hand them over.
+`OpenFiles` belongs to the event loop's thread and takes no lock; planning threads open and map
+files of their own and hand them over.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from zerocopy.storage.tree import Series, data_error, open_file, open_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from zerocopy.storage.catalog import Stamp
+    from zerocopy.storage.mapping import MappedFiles, Mapping
 
 assert sys.byteorder == "little", "records are little-endian and are viewed in place"
 
@@ -72,6 +75,30 @@ class DayFile:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return read_exactly(self.fileno(), offset, count)
 
+    def ready(self) -> bool:
+        """Whether `view` would not wait for opening or mapping; see `Source`."""
+        return self._files.ready(self)
+
+    def fetch(self) -> Fetched:
+        """Open and, of a closed day, map, lock and populate it; see `Source`."""
+        return self._files.fetch(self)
+
+    def keep(self, fetched: object) -> None:
+        """Take over what `fetch` of this very file returned; see `Source`."""
+        assert isinstance(fetched, Fetched), "what fetch returned"
+        self._files.keep(self, fetched)
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """The bytes of the mapping, or read where there is none; see `Source`.
+
+        What is looked at is the file, each time: a page of a mapping past its end is SIGBUS.
+        """
+        fd = self._files.descriptor(self)
+        mapping = self._files.mapping(self)
+        if mapping is None:
+            return read_exactly(fd, offset, count)
+        return mapping.view(offset, count)
+
     def check_kept(self, status: os.stat_result) -> None:
         """Assure that a descriptor that was kept open still shows what was planned.
 
@@ -100,6 +127,35 @@ class DayFile:
             raise DataChangedError("a day file changed while it was not kept open")
 
 
+class Fetched:
+    """What a thread opened and mapped of the file of `stamp`; closes its descriptor unless taken.
+
+    `unmappable`: mapping was tried and failed, so the file is to be read.
+    """
+
+    __slots__ = ("fd", "mapping", "stamp", "unmappable")
+
+    def __init__(self, stamp: Stamp, fd: int | None) -> None:
+        self.fd = fd
+        self.stamp = stamp
+        self.mapping: Mapping | None = None
+        self.unmappable = False
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor unless it was taken."""
+        fd = self.take()
+        if fd is not None:
+            os.close(fd)
+
+    def take(self) -> int | None:
+        """The descriptor, now the caller's to close; None from the second call on."""
+        fd, self.fd = self.fd, None
+        return fd
+
+
 class _Entry:
     """A descriptor, the sweep during which it was last used, and whether its day is closed."""
 
@@ -112,11 +168,16 @@ class _Entry:
 
 
 class OpenFiles:
-    """Descriptors of day files by identity; at most `count_max`, least recently used closed."""
+    """Descriptors of day files by identity; at most `count_max`, least recently used closed.
 
-    def __init__(self, root: str, count_max: int) -> None:
+    Files of closed days are mapped into `mapped`, which it sweeps and closes too; without one,
+    nothing is mapped.
+    """
+
+    def __init__(self, root: str, count_max: int, mapped: MappedFiles | None = None) -> None:
         assert count_max > 0, "at least the file being sent is open"
         self.root = root
+        self.mapped = mapped
         self._count_max = count_max
         self._sweep = 0
         # By device and inode; see `DayFile.key`.
@@ -155,8 +216,57 @@ class OpenFiles:
             self._evict()
         self._open[key] = _Entry(fd, self._sweep, sealed=day_file.sealed)
 
+    def mapping(self, day_file: DayFile) -> Mapping | None:
+        """The mapping of a closed day's file, if the pool has it."""
+        if self.mapped is None or not day_file.sealed:
+            return None
+        return self.mapped.get(day_file.stamp)
+
+    def ready(self, day_file: DayFile) -> bool:
+        """Whether the file is open, and mapped if it is to be."""
+        return day_file.key in self._open and not self._wants_mapping(day_file)
+
+    def fetch(self, day_file: DayFile) -> Fetched:
+        """Open a file anew and map it if it is to be mapped; blocks, and may run in any thread.
+
+        Raises:
+            DataChangedError: it changed since it was planned, or cannot be opened.
+        """
+        try:
+            fetched = Fetched(day_file.stamp, self._reopen(day_file))
+        except DataChangedError:
+            # A file that was replaced or renamed cannot be found again, and still is whole where
+            # it is kept open. If it is closed by the time it is viewed, that raises this again.
+            if day_file.key not in self._open:
+                raise
+            fetched = Fetched(day_file.stamp, None)
+            fetched.unmappable = True
+        if self.mapped is not None and fetched.fd is not None and self._wants_mapping(day_file):
+            try:
+                fetched.mapping = self.mapped.map(fetched.fd, day_file.stamp)
+            except DataChangedError:
+                fetched.close()
+                raise
+            fetched.unmappable = fetched.mapping is None
+        return fetched
+
+    def keep(self, day_file: DayFile, fetched: Fetched) -> None:
+        """Take over the descriptor and the mapping that `fetch` made."""
+        assert fetched.stamp == day_file.stamp, "fetched for this file"
+        fd = fetched.take()
+        if fd is not None:
+            self.adopt(day_file, fd)
+        if self.mapped is None:
+            return
+        if fetched.mapping is not None:
+            self.mapped.keep(fetched.mapping)
+        elif fetched.unmappable and self._wants_mapping(day_file):
+            self.mapped.give_up(day_file.stamp)
+
     def sweep(self) -> None:
         """Close what was not used since the sweep before the last; called by a coarse timer."""
+        if self.mapped is not None:
+            self.mapped.sweep()
         self._sweep += 1
         for key, entry in list(self._open.items()):
             kept = _SWEEPS_KEPT if entry.sealed else _SWEEPS_KEPT_OPEN_DAY
@@ -165,10 +275,16 @@ class OpenFiles:
                 os.close(entry.fd)
 
     def close(self) -> None:
-        """Close every descriptor."""
+        """Close every descriptor and drop every mapping."""
+        if self.mapped is not None:
+            self.mapped.close()
         while self._open:
             _, entry = self._open.popitem()
             os.close(entry.fd)
+
+    def _wants_mapping(self, day_file: DayFile) -> bool:
+        """Any thread may ask, see `MappedFiles.wants`."""
+        return self.mapped is not None and day_file.sealed and self.mapped.wants(day_file.stamp)
 
     def _touch(self, key: tuple[int, int], entry: _Entry) -> None:
         entry.used = self._sweep

@@ -1,0 +1,180 @@
+"""Files of closed days, mapped read-only, and the bounded pool of them.
+
+Owns mappings. One is made of a whole file in a planning thread and kept by the event loop's. It is
+never unmapped by hand: the pool drops its reference and CPython unmaps when the last view is gone,
+so bytes on their way stay readable whatever is evicted.
+
+A mapping past the end of a file that shrank answers with SIGBUS. Whoever takes a view looks at the
+file first, in the same turn; see `DayFile.view`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from zerocopy.core.errors import DataChangedError
+from zerocopy.storage.catalog import stamp_of
+from zerocopy.storage.memlock import address_of
+
+if TYPE_CHECKING:
+    from zerocopy.storage.catalog import Stamp
+    from zerocopy.storage.memlock import MemoryLocks
+
+_SWEEPS_KEPT = 2
+"""A mapping unused for this many sweeps is dropped, so deleted files free their blocks."""
+
+
+class Mapping:
+    """One file mapped from its first byte to its last, locked as far as the budget goes.
+
+    `stamp` is the file's identity, `locked_bytes` whole pages or 0. mmap keeps a duplicate of the
+    descriptor, so the caller's may be closed.
+
+    Raises:
+        DataChangedError: the descriptor's file is not the one of `stamp`.
+        OSError: it cannot be mapped (mmap(2)).
+    """
+
+    __slots__ = ("_view", "locked_bytes", "stamp")
+
+    def __init__(self, fd: int, stamp: Stamp, locks: MemoryLocks) -> None:
+        assert stamp.size > 0, "mmap(2) refuses to map nothing"
+        try:
+            mapped = mmap.mmap(fd, stamp.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        except ValueError:  # longer than the file
+            raise DataChangedError("a day file is shorter than it was planned") from None
+        if stamp_of(os.fstat(fd)) != stamp:
+            mapped.close()
+            raise DataChangedError("a day file changed before it was mapped")
+        self.stamp = stamp
+        self._view = memoryview(mapped)
+        address = address_of(mapped)
+        self.locked_bytes = locks.lock(address, stamp.size)
+        if self.locked_bytes:
+            # On the mmap, not on self: views outlive self. It runs after munmap(2), which unlocks.
+            weakref.finalize(mapped, locks.give_back, self.locked_bytes).atexit = False
+        locks.populate(address, stamp.size)
+
+    @property
+    def nbytes(self) -> int:
+        """The length in bytes, that of the file when it was mapped."""
+        return self._view.nbytes
+
+    def view(self, offset: int, count: int) -> memoryview:
+        """The `count` bytes from `offset`; they stay mapped for as long as the view is held.
+
+        Raises:
+            DataChangedError: the mapping ends before that.
+        """
+        assert offset >= 0, "an offset inside the file"
+        if offset + count > self._view.nbytes:
+            raise DataChangedError("a day file is shorter than it was when it was planned")
+        return self._view[offset : offset + count]
+
+
+class _Entry:
+    """A mapping and the sweep during which it was last used."""
+
+    __slots__ = ("mapping", "used")
+
+    def __init__(self, mapping: Mapping, used: int) -> None:
+        self.mapping = mapping
+        self.used = used
+
+
+class MappedFiles:
+    """Mappings by the stamp of their file; at most `count_max`, least recently used dropped.
+
+    Belongs to the event loop's thread and takes no lock; only `map` and `wants` are for any thread.
+    """
+
+    def __init__(self, count_max: int, locks: MemoryLocks) -> None:
+        assert count_max > 0, "at least one file is mapped"
+        self._count_max = count_max
+        self._locks = locks
+        self._sweep = 0
+        self._mapped: OrderedDict[Stamp, _Entry] = OrderedDict()
+        # What could not be mapped, and the sweep during which that was found: not tried again soon.
+        self._failed: dict[Stamp, int] = {}
+        self._mapped_bytes = 0
+
+    def __len__(self) -> int:
+        """How many files the pool keeps mapped."""
+        return len(self._mapped)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the files in the pool."""
+        return self._mapped_bytes
+
+    @property
+    def locked_bytes(self) -> int:
+        """Bytes locked now, in whole pages, views that outlive the pool's reference included."""
+        return self._locks.locked_bytes
+
+    def wants(self, stamp: Stamp) -> bool:
+        """Whether the file is to be mapped: it is not, has bytes, and did not fail of late.
+
+        Any thread may ask; one that is not the event loop's may get the answer of a moment ago.
+        """
+        return stamp.size > 0 and stamp not in self._mapped and stamp not in self._failed
+
+    def map(self, fd: int, stamp: Stamp) -> Mapping | None:
+        """Map, lock and populate the file of a descriptor; None where the system refuses.
+
+        Blocks while the file is read; for planning threads.
+
+        Raises:
+            DataChangedError: the file is not the one of `stamp`.
+        """
+        try:
+            return Mapping(fd, stamp, self._locks)
+        except OSError:
+            # ENOMEM, EMFILE, ENODEV, EPERM (mmap(2)): pread(2) does as well, or tells why not.
+            return None
+
+    def get(self, stamp: Stamp) -> Mapping | None:
+        """The mapping of that very file, if the pool has it."""
+        entry = self._mapped.get(stamp)
+        if entry is None:
+            return None
+        entry.used = self._sweep
+        self._mapped.move_to_end(stamp)
+        return entry.mapping
+
+    def keep(self, mapping: Mapping) -> None:
+        """Take over a mapping; a second one of the same file is let go."""
+        if self.get(mapping.stamp) is not None:
+            return
+        if len(self._mapped) >= self._count_max:
+            self._drop(next(iter(self._mapped)))
+        self._mapped[mapping.stamp] = _Entry(mapping, self._sweep)
+        self._mapped_bytes += mapping.nbytes
+        self._failed.pop(mapping.stamp, None)
+
+    def give_up(self, stamp: Stamp) -> None:
+        """Remember that a file cannot be mapped; it is wanted again after a few sweeps."""
+        if len(self._failed) >= self._count_max:
+            del self._failed[next(iter(self._failed))]
+        self._failed[stamp] = self._sweep
+
+    def sweep(self) -> None:
+        """Drop what was not used since the sweep before the last; called by a coarse timer."""
+        self._sweep += 1
+        oldest = self._sweep - _SWEEPS_KEPT
+        for stamp in [stamp for stamp, entry in self._mapped.items() if entry.used < oldest]:
+            self._drop(stamp)
+        self._failed = {stamp: since for stamp, since in self._failed.items() if since >= oldest}
+
+    def close(self) -> None:
+        """Drop every mapping; what is in flight stays mapped until it is sent."""
+        for stamp in list(self._mapped):
+            self._drop(stamp)
+        self._failed.clear()
+
+    def _drop(self, stamp: Stamp) -> None:
+        self._mapped_bytes -= self._mapped.pop(stamp).mapping.nbytes
