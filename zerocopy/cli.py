@@ -135,12 +135,22 @@ def demo(
     port: Annotated[
         int, typer.Option(metavar="PORT", help="Port of plain HTTP/1.1; 0: any free one.")
     ] = 8080,
+    tls_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of HTTP/2 over TLS; 0: any free one.")
+    ] = 8443,
+    certs: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the development certificate is, or goes.")
+    ] = "certs",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sample data.")] = 7,
 ) -> None:
-    """Make sample data if there is none, serve it, and print URLs to try."""
+    """Make sample data and a certificate if there are none, serve both paths, print URLs."""
     from zerocopy.demo import run_demo
 
-    raise typer.Exit(run_demo(root=root, port=port, seed=seed, console=_out))
+    raise typer.Exit(
+        run_demo(
+            root=root, plain_port=port, tls_port=tls_port, certs=certs, seed=seed, console=_out
+        )
+    )
 
 
 @app.command("check-config")
@@ -326,6 +336,41 @@ def generate(
 
 def _count_or_names(text: str) -> int | tuple[str, ...]:
     return int(text) if text.isascii() and text.isdigit() else tuple(text.split(","))
+
+
+@app.command()
+def certs(
+    directory: Annotated[
+        str, typer.Option("--directory", metavar="DIR", help="Where the files go.")
+    ] = "certs",
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="A further host name or address; repeatable."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a certificate that exists; keep its CA.")
+    ] = False,
+    new_ca: Annotated[
+        bool, typer.Option("--new-ca", help="With --force: replace the CA too.")
+    ] = False,
+) -> None:
+    """Make a certificate for localhost, and a CA to trust it by, for development."""
+    import shlex
+
+    from zerocopy.certs import make_certificates
+
+    made = make_certificates(directory, names or (), force=force, new_ca=new_ca)
+    ca = shlex.quote(made.ca_cert)
+    installed = "/usr/local/share/ca-certificates/zerocopy-development-ca.crt"
+    for line in (
+        *made,
+        "",
+        "To trust the CA:",
+        f"  curl     curl --cacert {ca} https://localhost:8443/api/symbols",
+        f"  Debian   sudo cp {ca} {installed} && sudo update-ca-certificates",
+        f"  browser  import {ca} in the settings, under certificates, as an authority",
+    ):
+        typer.echo(line)
 
 
 def main() -> None:

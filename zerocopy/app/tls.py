@@ -1,0 +1,242 @@
+"""TLS of the server: a context from two PEM files, and one that takes new files while it serves.
+
+Owns versions, ciphers, ALPN and the sentence for every way the two files can be wrong. It must
+never know sockets, HTTP, nor what is done with a warning.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import ssl
+from typing import Final, NamedTuple, NoReturn
+
+from zerocopy.core.errors import ConfigError
+
+ALPN_PROTOCOLS: Final = ("h2", "http/1.1")
+"""What is offered, the preferred one first."""
+
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secret and AEAD; RFC 9113 section 9.2.2 forbids the rest to HTTP/2."""
+
+EXPIRY_WARNING: Final = dt.timedelta(days=7)
+"""How long before its end a certificate is worth a warning."""
+
+_CERT_OPTION: Final = "[tls] cert_path"
+_KEY_OPTION: Final = "[tls] key_path"
+_PEM_CERTIFICATE: Final = re.compile(
+    rb"^-----BEGIN CERTIFICATE-----\s.*?^-----END CERTIFICATE-----", re.DOTALL | re.MULTILINE
+)
+_PEM_KEY: Final = re.compile(rb"^-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----", re.MULTILINE)
+_NO_MATCH: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+_DER_SEQUENCE: Final = 0x30
+_DER_VERSION: Final = 0xA0
+_DER_UTC_TIME: Final = 0x17
+
+
+class Validity(NamedTuple):
+    """From when until when a certificate may be used, both in UTC."""
+
+    start: dt.datetime
+    end: dt.datetime
+
+
+class ReloadableContext:
+    """One context for the life of a listener, whose certificate can be replaced meanwhile.
+
+    OpenSSL calls the servername callback for every handshake, also when the client names no server.
+    It exchanges the context of that one connection, so open connections stay as they are. `context`
+    holds no certificate of its own; versions and options are those of `context`, since
+    SSL_set_SSL_CTX(3) takes over neither. Its ticket keys outlive a reload too: a client that
+    resumes a session is shown no certificate, neither the old one nor the new one. A server name
+    that is not ASCII ends the handshake; CPython tells sys.unraisablehook.
+
+    Raises:
+        ConfigError: as `make_context`.
+    """
+
+    def __init__(self, cert_path: str, key_path: str) -> None:
+        self._cert_path = cert_path
+        self._key_path = key_path
+        self._current = make_context(cert_path, key_path)
+        self.context = _bare_context()
+        self.context.sni_callback = self._take_current
+
+    def reload(self) -> None:
+        """Read both files again, for handshakes from now on. Blocks: call it in a thread.
+
+        Raises:
+            ConfigError: as `make_context`; the certificate that was there stays.
+        """
+        self._current = make_context(self._cert_path, self._key_path)
+
+    def _take_current(
+        self, connection: ssl.SSLObject, _server_name: str | None, _outer: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
+
+
+def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
+    """Build the context of a server: TLS 1.2 and 1.3, HTTP/2 preferred. Never prompts.
+
+    A client that offers ALPN without a common protocol gets none and the handshake goes on: CPython
+    answers SSL_TLSEXT_ERR_NOACK, see SSL_CTX_set_alpn_select_cb(3), where RFC 7301 section 3.2 has
+    a fatal no_application_protocol. Whoever serves the connection sees no protocol, as from a
+    client without ALPN, and speaks HTTP/1.1.
+
+    Raises:
+        ConfigError: a file cannot be read or is not PEM, the key is encrypted or does not belong
+            to the certificate, or OpenSSL refuses it; the detail names the option and the file.
+    """
+    _check_certificates(cert_path)
+    _check_key(key_path)
+    context = _bare_context()
+
+    def refuse_encrypted() -> NoReturn:
+        _refuse(
+            _KEY_OPTION,
+            key_path,
+            "is encrypted, and nobody is there to type its passphrase; "
+            "`openssl pkey` writes one that is not",
+        )
+
+    try:
+        context.load_cert_chain(cert_path, key_path, password=refuse_encrypted)
+    except ssl.SSLError as error:
+        if error.reason in _NO_MATCH:
+            why = f"does not belong to {cert_path}, whose first certificate is the server's own"
+            _refuse(_KEY_OPTION, key_path, why)
+        if error.reason is not None and error.reason.endswith(("_TOO_SMALL", "_TOO_WEAK")):
+            why = f"is too weak for OpenSSL ({error.reason})"
+            _refuse(_CERT_OPTION, cert_path, why)
+        _refuse(_KEY_OPTION, key_path, "holds a private key that OpenSSL cannot read")
+    except OSError as error:  # changed since it was checked
+        _refuse(_CERT_OPTION, cert_path, f"or {key_path} cannot be read: {error.strerror}")
+    return context
+
+
+def validity_of(cert_path: str) -> Validity:
+    """Return the validity of the first certificate of a PEM file (RFC 5280 section 4.1.2.5).
+
+    Raises:
+        ConfigError: the file cannot be read, or its first certificate cannot be understood.
+    """
+    pem = _check_certificates(cert_path)[0]
+    try:
+        # Certificate, its TBSCertificate; there version (optional), serialNumber, signature,
+        # issuer, validity.
+        der = memoryview(ssl.PEM_cert_to_DER_cert(pem))
+        fields = _der_children(_der_children(_der_children(der)[0][1])[0][1])
+        validity = fields[4 if fields[0][0] == _DER_VERSION else 3][1]
+        start, end = (_der_time(tag, bytes(value)) for tag, value in _der_children(validity))
+    except (IndexError, ValueError):
+        _refuse(_CERT_OPTION, cert_path, "has a validity that cannot be read")
+    return Validity(start, end)
+
+
+def validity_warning(cert_path: str, now: dt.datetime | None = None) -> str | None:
+    """Return one line about a certificate that clients refuse, or soon will; else None.
+
+    Raises:
+        ConfigError: as `validity_of`.
+    """
+    start, end = validity_of(cert_path)
+    now = now or dt.datetime.now(dt.UTC)
+    if now < start:
+        return f"{_CERT_OPTION}: {cert_path} is not valid before {start:%Y-%m-%d %H:%M:%S} UTC"
+    if now > end:
+        return f"{_CERT_OPTION}: {cert_path} expired on {end:%Y-%m-%d %H:%M:%S} UTC"
+    if now > end - EXPIRY_WARNING:
+        return f"{_CERT_OPTION}: {cert_path} expires on {end:%Y-%m-%d %H:%M:%S} UTC"
+    return None
+
+
+def _bare_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    # RFC 9113 section 9.2.1: neither compression nor renegotiation.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Every cipher left is a good one, so the client's order decides: it knows whether its processor
+    # has AES instructions.
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(list(ALPN_PROTOCOLS))
+    return context
+
+
+def _check_certificates(path: str) -> list[str]:
+    """Return the certificates of a file as PEM; all of them can be parsed."""
+    content = _read(_CERT_OPTION, path)
+    pems = [match.group().decode("latin-1") for match in _PEM_CERTIFICATE.finditer(content)]
+    if not pems and _PEM_KEY.search(content):
+        _refuse(_CERT_OPTION, path, "holds a private key and no certificate")
+    if not pems:
+        _refuse(_CERT_OPTION, path, f"holds no certificate in PEM form{_hint(content, 'x509')}")
+    for position, pem in enumerate(pems, start=1):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+        except (ssl.SSLError, ValueError):
+            _refuse(_CERT_OPTION, path, f"holds a broken certificate, number {position}")
+    return pems
+
+
+def _check_key(path: str) -> None:
+    content = _read(_KEY_OPTION, path)
+    if _PEM_KEY.search(content):
+        return
+    if _PEM_CERTIFICATE.search(content):
+        _refuse(_KEY_OPTION, path, "holds a certificate and no private key")
+    _refuse(_KEY_OPTION, path, f"holds no private key in PEM form{_hint(content, 'pkey')}")
+
+
+def _hint(content: bytes, command: str) -> str:
+    if content[:1] != bytes([_DER_SEQUENCE]):
+        return ""
+    return f"; it looks like DER, which `openssl {command} -inform der` makes PEM of"
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        _refuse(option, path, "does not exist; `zerocopy certs` makes a pair for development")
+    except IsADirectoryError:
+        _refuse(option, path, "is a directory, not a PEM file")
+    except OSError as error:
+        _refuse(option, path, f"cannot be read: {error.strerror}")
+    except ValueError:
+        _refuse(option, path, "is not a path")
+
+
+def _refuse(option: str, path: str, why: str) -> NoReturn:
+    """Keep it to one line, whatever the path holds; the cause's wording would repeat the path."""
+    message = f"{option}: {path} {why}"
+    raise ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in message)) from None
+
+
+def _der_children(value: memoryview) -> list[tuple[int, memoryview]]:
+    """Split DER into its elements, a tag and a value each (X.690 section 8.1).
+
+    Raises:
+        IndexError, ValueError: it is cut short.
+    """
+    children = []
+    while value:
+        tag, length, start = value[0], value[1], 2
+        if length & 0x80:
+            start += length & 0x7F
+            length = int.from_bytes(value[2:start], "big")
+        if start + length > len(value):
+            raise ValueError("cut short")
+        children.append((tag, value[start : start + length]))
+        value = value[start + length :]
+    return children
+
+
+def _der_time(tag: int, value: bytes) -> dt.datetime:
+    """Read a UTCTime or a GeneralizedTime; two digits from 50 on mean 19xx."""
+    text = value.decode("ascii")
+    if tag == _DER_UTC_TIME:
+        text = ("19" if text >= "5" else "20") + text
+    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
