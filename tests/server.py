@@ -14,8 +14,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tests.certificate import certificate_files, client_context
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 START_TIMEOUT_S = 20.0
@@ -34,10 +37,15 @@ class Answer:
 class RunningServer:
     """Starts `zerocopy serve` over `root`; waits for its `ready` line, never for time to pass.
 
-    `environ` are options as environment variables (`ZEROCOPY_LIMITS_COLUMNS_MAX`).
+    `environ` are options as environment variables (`ZEROCOPY_LIMITS_COLUMNS_MAX`). With
+    `USE_TLS="true"` or `ZEROCOPY_TLS_PORT` it has the certificate of `tests.certificate`.
     """
 
     def __init__(self, root: str | os.PathLike[str], **environ: str) -> None:
+        self.is_tls = environ.get("USE_TLS") == "true"
+        if self.is_tls or "ZEROCOPY_TLS_PORT" in environ:
+            names = ("SSL_CERT_PATH", "SSL_PRIVATE_FILE")
+            environ = {**dict(zip(names, certificate_files(), strict=True)), **environ}
         self._environ: Mapping[str, str] = {
             **{name: value for name, value in os.environ.items() if name.startswith("COV")},
             "PATH": os.environ["PATH"],
@@ -53,6 +61,9 @@ class RunningServer:
         self.log = tempfile.NamedTemporaryFile(prefix="zerocopy-", suffix=".log")  # noqa: SIM115
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        """Of the main listener; it is one of the next two."""
+        self.plain_port = 0
+        self.tls_port = 0
         self.metrics_port = 0
 
     def __enter__(self) -> Self:
@@ -69,8 +80,10 @@ class RunningServer:
                 self.process.kill()
                 raise AssertionError("the server did not start: " + self.log_text())
             time.sleep(0.01)
-        self.port = int(ready["address"].rpartition(":")[2])
-        self.metrics_port = int(ready["metrics"].rpartition(":")[2])
+        self.port = port_of(ready["address"])
+        self.plain_port = port_of(ready.get("plain", "" if self.is_tls else ready["address"]))
+        self.tls_port = port_of(ready.get("tls", ready["address"] if self.is_tls else ""))
+        self.metrics_port = port_of(ready["metrics"])
         return self
 
     def __exit__(
@@ -122,8 +135,12 @@ class RunningServer:
     def get(
         self, target: str, *, method: str = "GET", fields: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own, by http.client."""
+        """One request on a connection of its own to the main listener, by http.client."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        if self.is_tls:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=20, context=client_context(["http/1.1"])
+            )
         try:
             connection.request(method, target, headers=dict(fields or {}))
             response = connection.getresponse()
@@ -147,17 +164,40 @@ class RunningServer:
         )
 
     def connect(self, receive_buffer_bytes: int | None = None) -> socket.socket:
-        """A raw connection; a small receive buffer makes a slow reader felt soon."""
-        sock = socket.socket()
-        if receive_buffer_bytes is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        sock.settimeout(20)
+        """A raw connection to the main listener; a small buffer makes a slow reader felt soon."""
+        return connect_to(self.port, receive_buffer_bytes)
+
+    def connect_tls(
+        self, alpn: Sequence[str], receive_buffer_bytes: int | None = None
+    ) -> ssl.SSLSocket:
+        """A TLS connection; verified, and an end without close_notify is an error (SSLEOFError)."""
+        sock = connect_to(self.tls_port, receive_buffer_bytes)
         try:
-            sock.connect(("127.0.0.1", self.port))
+            return client_context(alpn).wrap_socket(
+                sock, server_hostname="127.0.0.1", suppress_ragged_eofs=False
+            )
         except OSError:
             sock.close()
             raise
-        return sock
+
+
+def port_of(address: str) -> int:
+    """The port of `host:port`; 0 where there is none."""
+    return int(address.rpartition(":")[2] or 0)
+
+
+def connect_to(port: int, receive_buffer_bytes: int | None = None) -> socket.socket:
+    """A TCP connection to a port of this machine, with a timeout."""
+    sock = socket.socket()
+    if receive_buffer_bytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    sock.settimeout(20)
+    try:
+        sock.connect(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def open_descriptors(pid: int) -> int:

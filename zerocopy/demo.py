@@ -1,4 +1,4 @@
-"""The demo: sample data, a running server, and lines to copy.
+"""The demo: sample data, a certificate, a running server, and lines to copy.
 
 Owns what a newcomer sees first. Makes nothing that the other commands could not.
 """
@@ -20,6 +20,7 @@ from rich.progress import (
 
 from zerocopy.app.log import configure_logging
 from zerocopy.app.supervisor import Supervisor
+from zerocopy.certs import ensure_certificates
 from zerocopy.config import load
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import DAY_S, parse_file_name
@@ -55,31 +56,22 @@ def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
     )
 
 
-def run_demo(*, root: str, port: int, seed: int, console: Console) -> int:
-    """Serve sample data on 127.0.0.1 until stopped; the exit code."""
+def run_demo(
+    *, root: str, plain_port: int, tls_port: int, certs: str, seed: int, console: Console
+) -> int:
+    """Serve sample data on 127.0.0.1, plain and over TLS, until stopped; the exit code."""
     if not os.path.isdir(root):
-        partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
-        today = dt.datetime.now(dt.UTC).date()
-        generate_with_progress(
-            GenerateSpec(
-                root=partial,
-                first_day=today - dt.timedelta(DEMO_DAYS),
-                exchanges=DEMO_EXCHANGES,
-                symbols=DEMO_SYMBOLS,
-                days=DEMO_DAYS,
-                records_per_day=DEMO_RECORDS,
-                seed=seed,
-                overwrite=True,
-            ),
-            console,
-        )
-        os.rename(partial, root)
+        _make_data(root, seed, console)
     midday_s = _newest_midday_s(root)
+    certificates = ensure_certificates(certs)
     flags: dict[str, object] = {
         "data.path": os.path.abspath(root),
         "server.host": "127.0.0.1",
-        "server.use_tls": False,
-        "server.port": port,
+        "server.use_tls": True,
+        "server.port": tls_port,
+        "plain.port": plain_port,
+        "tls.cert_path": certificates.cert,
+        "tls.key_path": certificates.key,
         "metrics.host": "127.0.0.1",
         "metrics.port": 0,
         "log.level": "warning",
@@ -89,37 +81,76 @@ def run_demo(*, root: str, port: int, seed: int, console: Console) -> int:
     try:
         supervisor = Supervisor(config)
     except ConfigError:
-        if port == 0:
+        if plain_port == tls_port == 0:
             raise
-        console.print(f"Port {port} is taken; using a free one.")
-        config = load(environ=os.environ, flags={**flags, "server.port": 0})
+        console.print(f"Port {plain_port} or {tls_port} is taken; using free ones.")
+        config = load(environ=os.environ, flags={**flags, "server.port": 0, "plain.port": 0})
         supervisor = Supervisor(config)
-    origin = f"http://127.0.0.1:{supervisor.address[1]}"
-    return supervisor.run(lambda: _print_urls(origin, midday_s, console))
+    plain, tls = supervisor.plain_address, supervisor.tls_address
+    assert plain is not None, "asked for above"
+    assert tls is not None, "asked for above"
+    origins = (f"http://127.0.0.1:{plain[1]}", f"https://127.0.0.1:{tls[1]}")
+    return supervisor.run(
+        lambda: _print_urls(origins, certificates.ca_cert, midday_s, console),
+        hangup_stops=True,  # the terminal that asked for it is gone
+    )
 
 
-def _print_urls(origin: str, day_s: int, console: Console) -> None:
-    minute = _data_url(origin, day_s, day_s + _MINUTE_S - 1, "time,price,volume")
-    whole = _data_url(origin, 0, 2**32 - 1, "time,price,best_bid,best_ask")
+def _make_data(root: str, seed: int, console: Console) -> None:
+    partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
+    today = dt.datetime.now(dt.UTC).date()
+    generate_with_progress(
+        GenerateSpec(
+            root=partial,
+            first_day=today - dt.timedelta(DEMO_DAYS),
+            exchanges=DEMO_EXCHANGES,
+            symbols=DEMO_SYMBOLS,
+            days=DEMO_DAYS,
+            records_per_day=DEMO_RECORDS,
+            seed=seed,
+            overwrite=True,
+        ),
+        console,
+    )
+    os.rename(partial, root)
+
+
+def _print_urls(origins: tuple[str, str], ca_cert: str, day_s: int, console: Console) -> None:
+    plain, tls = origins
+    minute, whole = (
+        _data_query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
+        _data_query(0, 2**32 - 1, "time,price,best_bid,best_ask"),
+    )
+    over_tls = (
+        f"curl -s -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
+        f"--cacert {ca_cert}"
+    )
     for line in (
         "",
         "Serving. Try, in another terminal or a browser:",
         "",
-        f"  {origin}/api/symbols",
-        f"  {minute}",
-        f"  {whole}",
+        f"  {plain}/api/symbols",
+        f"  {plain}{minute}",
+        f"  {tls}{minute}",
+        f"  {tls}{whole}",
         "",
         "One minute of ticks; the first line of the answer says what follows it:",
         "",
-        f"  curl -s '{minute}' | head -n 1",
-        f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{whole}'",
+        f"  curl -s '{plain}{minute}' | head -n 1",
+        f"  curl -s --cacert {ca_cert} '{tls}{minute}' | head -n 1",
         "",
+        "Everything there is, over plain HTTP/1.1 and over HTTP/2:",
+        "",
+        f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{plain}{whole}'",
+        f"  {over_tls} '{tls}{whole}'",
+        "",
+        f"A browser trusts the certificate once {ca_cert} is imported as an authority.",
         "Ctrl-C stops.",
     ):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _data_url(origin: str, start_s: int, end_s: int, columns: str) -> str:
+def _data_query(start_s: int, end_s: int, columns: str) -> str:
     query = {
         "symbol": DEMO_SYMBOLS[0],
         "type": "MD",
@@ -128,7 +159,7 @@ def _data_url(origin: str, start_s: int, end_s: int, columns: str) -> str:
         "columns": columns,
         "exchange": DEMO_EXCHANGES[0],
     }
-    return f"{origin}/api/data?{urlencode(query, safe=',')}"
+    return f"/api/data?{urlencode(query, safe=',')}"
 
 
 def _newest_midday_s(root: str) -> int:

@@ -36,7 +36,8 @@ def supervisor() -> Iterator[Supervisor]:
     supervisor._selector.close()
     os.close(supervisor._counters_fd)
     for worker in supervisor._workers:
-        worker.listener.close()
+        assert worker.plain is not None
+        worker.plain.close()
         if worker.ready_fd != -1:
             os.close(worker.ready_fd)
         if worker.process is not None and worker.process.stdin is not None:

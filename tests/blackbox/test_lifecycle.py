@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -301,7 +302,12 @@ def test_serve_on_a_port_in_use_fails_with_one_line(root: Path, variable: str) -
 @pytest.mark.parametrize(
     ("arguments", "environ", "words"),
     [
-        pytest.param(["serve"], {"USE_TLS": "true"}, ["TLS", "USE_TLS=false"], id="tls"),
+        pytest.param(
+            ["serve"],
+            {"USE_TLS": "true", "SSL_CERT_PATH": "/nowhere.crt"},
+            ["cert_path", "/nowhere.crt", "zerocopy certs"],
+            id="no certificate",
+        ),
         pytest.param(["serve"], {"PORT": "many"}, ["PORT", "many"], id="wrong type"),
         pytest.param(["serve"], {"ZEROCOPY_LIMITS_DAY_MAX": "1"}, ["DAYS_MAX"], id="unknown key"),
         pytest.param(["serve", "-c", "/nowhere.toml"], {}, ["/nowhere.toml"], id="no file"),
@@ -361,13 +367,15 @@ def test_query_plans_and_writes_the_body_of_the_http_answer(root: Path, tmp_path
 
 
 def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
-    """`demo` serves what `generate` made before, prints full URLs, and Ctrl-C stops it with 0."""
+    """`demo` serves what `generate` made before, prints URLs of both paths, ends by Ctrl-C."""
     made = run_command(
         "generate", str(tmp_path), "--symbols", "2", "--days", "2", "--records", "2000"
     )
     assert made.returncode == 0, made.stderr
+    certs = tmp_path / "certs"
+    places = ["--root", str(tmp_path), "--certs", str(certs)]
     demo = subprocess.Popen(
-        [sys.executable, "-m", "zerocopy", "demo", "--root", str(tmp_path), "--port", "0"],
+        [sys.executable, "-m", "zerocopy", "demo", *places, "--port", "0", "--tls-port", "0"],
         env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
@@ -375,15 +383,17 @@ def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
     assert demo.stdout is not None
     urls = []
     for line in demo.stdout:
-        urls += re.findall(r"^ +(http://\S+)$", line)
+        urls += re.findall(r"^ +(https?://\S+)$", line)
         if "Ctrl-C" in line:
             break
+    trusting = ssl.create_default_context(cafile=str(certs / "ca.crt"))
     for url in urls:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        context = trusting if url.startswith("https:") else None
+        with urllib.request.urlopen(url, timeout=10, context=context) as response:
             content = response.read()
             assert response.status == 200
             assert json.loads(content.partition(b"\n")[0])
-    assert any("/api/data?" in url for url in urls)
+    assert {url.partition(":")[0] for url in urls if "/api/data?" in url} == {"http", "https"}
     demo.send_signal(signal.SIGINT)
     assert demo.wait(EXIT_TIMEOUT_S) == 0
     demo.stdout.close()

@@ -11,18 +11,19 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
-from zerocopy.transport.http1_parser import ParserLimits
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
+from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from zerocopy.core.plan import Source
     from zerocopy.transport.http1 import Connection
 
 LARGE = os.urandom(3_000_000)
-PARSER_LIMITS = ParserLimits(
+PARSER_LIMITS = RequestLimits(
     target_bytes_max=8_192,
     field_bytes_max=8_192,
     head_bytes_max=32_768,
@@ -53,6 +54,22 @@ class FileSource:
         """Never called."""
         raise AssertionError((offset, count))
 
+    def ready(self) -> bool:
+        """Never called: this is for TLS."""
+        raise AssertionError
+
+    def fetch(self) -> object:
+        """Never called: this is for TLS."""
+        raise AssertionError
+
+    def keep(self, fetched: object) -> None:
+        """Never called: this is for TLS."""
+        raise AssertionError(fetched)
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """Never called: this is for TLS."""
+        raise AssertionError((offset, count))
+
 
 class FakeHandler:
     """Answers /now at once, /later when `gate` opens, /large from a file; writes down all."""
@@ -74,6 +91,13 @@ class FakeHandler:
             segments = (Segment(self.source, 0, len(LARGE)),)
             return Response(200, (), b"header\n", segments, len(LARGE))
         return Response(200, ((b"X-Target", request.target),), b"now")
+
+    def count_reused(self, times: int) -> None:
+        """HTTP/1.1 tells `respond_now` beforehand."""
+        raise NotImplementedError
+
+    async def prepare(self, sources: Sequence[Source]) -> None:
+        """Sources here need none."""
 
     async def respond(self, request: Request) -> Response:
         """The answer to /later."""

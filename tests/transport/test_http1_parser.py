@@ -10,12 +10,13 @@ from zerocopy.core.errors import (
     FieldsTooLargeError,
     TargetTooLongError,
 )
-from zerocopy.transport.http1_parser import Message, ParserLimits, Persistence, RequestParser
+from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
+from zerocopy.transport.limits import RequestLimits
 
-LIMITS = ParserLimits(
+LIMITS = RequestLimits(
     target_bytes_max=40, field_bytes_max=30, head_bytes_max=120, fields_max=5, content_bytes_max=10
 )
-WIDE = ParserLimits(
+WIDE = RequestLimits(
     target_bytes_max=8_192,
     field_bytes_max=8_192,
     head_bytes_max=32_768,
@@ -65,7 +66,7 @@ def outline(message: Message) -> tuple[object, ...]:
     )
 
 
-def parse(data: bytes, step: int, limits: ParserLimits = LIMITS) -> list[Message]:
+def parse(data: bytes, step: int, limits: RequestLimits = LIMITS) -> list[Message]:
     """Feed `data` in pieces of `step` bytes; the messages that came out."""
     parser = RequestParser(limits)
     for position in range(0, len(data), step):

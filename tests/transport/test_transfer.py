@@ -38,6 +38,22 @@ class FileSource:
         """Never called: a transfer copies nothing."""
         raise AssertionError((offset, count))
 
+    def ready(self) -> bool:
+        """Never called: this is for TLS."""
+        raise AssertionError
+
+    def fetch(self) -> object:
+        """Never called: this is for TLS."""
+        raise AssertionError
+
+    def keep(self, fetched: object) -> None:
+        """Never called: this is for TLS."""
+        raise AssertionError(fetched)
+
+    def view(self, offset: int, count: int) -> memoryview | bytes:
+        """Never called: this is for TLS."""
+        raise AssertionError((offset, count))
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[FileSource]:

@@ -34,11 +34,12 @@ from zerocopy.storage.symbols import list_symbols, symbols_document
 from zerocopy.storage.tree import open_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Request
+    from zerocopy.core.plan import Source
     from zerocopy.core.query import Query
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planned, Planner
@@ -135,6 +136,27 @@ class Service:
         finally:
             self._requests_in_flight -= 1
 
+    def count_reused(self, times: int) -> None:
+        """Equal requests that a transport answered together; see `Handler`."""
+        self._counters[slots.PLANS_REUSED] += times
+
+    async def prepare(self, sources: Sequence[Source]) -> None:
+        """Open, map and lock what is not ready, each in a thread of its own; see `Handler`."""
+        cold = [source for source in sources if not source.ready()]
+        fetched = await asyncio.gather(
+            *(self._in_thread(source.fetch) for source in cold), return_exceptions=True
+        )
+        failed: BaseException | None = None
+        for source, result in zip(cold, fetched, strict=True):
+            if isinstance(result, BaseException):
+                failed = result
+            else:
+                source.keep(result)
+        if cold:
+            self._count_files()
+        if failed is not None:
+            raise failed
+
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""
         if isinstance(error, DataError):
@@ -146,7 +168,14 @@ class Service:
     def sweep(self) -> None:
         """Called now and then: close day files that nobody reads."""
         self._files.sweep()
-        self._counters[slots.OPEN_FILES] = len(self._files)
+        self._count_files()
+
+    def _count_files(self) -> None:
+        mapped, counters = self._files.mapped, self._counters
+        counters[slots.OPEN_FILES] = len(self._files)
+        if mapped is not None:
+            counters[slots.MAPPED_BYTES] = mapped.mapped_bytes
+            counters[slots.LOCKED_BYTES] = mapped.locked_bytes
 
     # ---- routes
 
@@ -174,7 +203,7 @@ class Service:
         planned = await self._in_thread(lambda: self._planner.plan(query))
         for day_file, fd in planned.held:
             self._files.adopt(day_file, fd)
-        self._counters[slots.OPEN_FILES] = len(self._files)
+        self._count_files()
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query, planned)

@@ -6,6 +6,7 @@ the backlog of a worker that died are served by its successor.
 
     SIGTERM, SIGINT   drain: workers stop accepting, finish what they send, and exit; exit code 0
     the same again    stop at once; exit code 1
+    SIGHUP            workers read the certificate again; connections go on
     SIGCHLD           start the dead worker again, later and later if it keeps dying
 """
 
@@ -25,6 +26,7 @@ import msgspec
 import structlog
 
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
+from zerocopy.app.tls import make_context, validity_warning
 from zerocopy.app.worker import Orders
 from zerocopy.core.errors import ConfigError
 
@@ -79,12 +81,53 @@ def open_listeners(host: str, port: int, count: int, backlog: int) -> list[socke
     return listeners
 
 
+def _open_all(
+    config: Config, count: int
+) -> tuple[list[socket.socket] | list[None], list[socket.socket] | list[None]]:
+    """The listeners of plain HTTP/1.1 and of TLS, one of each for every worker.
+
+    Raises:
+        ConfigError: an address cannot be bound, or the certificate cannot be used.
+    """
+    server, ports = config.server, config.listeners()
+    plain: list[socket.socket] | list[None] = [None] * count
+    tls: list[socket.socket] | list[None] = [None] * count
+    if ports.tls_port is not None:
+        _check_certificate(config)
+        tls = open_listeners(server.host, ports.tls_port, count, server.backlog)
+    if ports.plain_port is not None:
+        try:
+            plain = open_listeners(server.host, ports.plain_port, count, server.backlog)
+        except ConfigError:
+            for listener in tls:
+                if listener is not None:
+                    listener.close()
+            raise
+    return plain, tls
+
+
+def _address(listeners: list[socket.socket] | list[None]) -> tuple[str, int] | None:
+    if listeners[0] is None:
+        return None
+    host, port = listeners[0].getsockname()[:2]
+    return host, port
+
+
+def _check_certificate(config: Config) -> None:
+    """Raise ConfigError if no handshake could succeed; warn of one that clients will refuse."""
+    make_context(config.tls.cert_path, config.tls.key_path)
+    warning = validity_warning(config.tls.cert_path)
+    if warning is not None:
+        _log.warning("certificate_validity", detail=warning)
+
+
 class _Worker:
     """One worker's place: the process that fills it now, and when to fill it again."""
 
-    def __init__(self, index: int, listener: socket.socket) -> None:
+    def __init__(self, index: int, plain: socket.socket | None, tls: socket.socket | None) -> None:
         self.index = index
-        self.listener = listener
+        self.plain = plain
+        self.tls = tls
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_fd = -1
         self.started_s = 0.0
@@ -96,53 +139,48 @@ class Supervisor:
     """Runs the workers of one configuration until it is told to stop."""
 
     def __init__(self, config: Config) -> None:
-        ports = config.listeners()
-        if ports.tls_port is not None:
-            raise ConfigError(
-                "[server] use_tls: this version serves plain HTTP/1.1 only; set USE_TLS=false"
-            )
-        assert ports.plain_port is not None, "one of the two is always there"
         self._config = config
         count = config.server.workers or len(os.sched_getaffinity(0))
-        listeners = open_listeners(
-            config.server.host, ports.plain_port, count, config.server.backlog
-        )
-        self.address: tuple[str, int] = listeners[0].getsockname()[:2]
-        self._workers = [_Worker(index, listener) for index, listener in enumerate(listeners)]
+        plain, tls = _open_all(config, count)
+        self.plain_address = _address(plain)
+        self.tls_address = _address(tls)
+        self._workers = [_Worker(index, plain[index], tls[index]) for index in range(count)]
         self._counters_fd = make_counters(count)
         self._collector = Collector(self._counters_fd, count)
         self._selector = selectors.DefaultSelector()
         self._stops = 0
+        self._hangups = 0
+        self._hangup_stops = False
         self._stops_told = 0
         self._kill_at_s = float("inf")
 
-    def run(self, on_ready: Callable[[], None] | None = None) -> int:
-        """Serve until stopped; the exit code. `on_ready` is called once every worker accepts."""
+    def run(self, on_ready: Callable[[], None] | None = None, *, hangup_stops: bool = False) -> int:
+        """Serve until stopped; the exit code. `on_ready` is called once every worker accepts.
+
+        With `hangup_stops` SIGHUP is a stop like any other.
+        """
+        self._hangup_stops = hangup_stops
         metrics = self._config.metrics
         metrics_port = serve_metrics(self._collector, metrics.host, metrics.port)
         wake, wakeup = socket.socketpair()
         wake.setblocking(False)
         wakeup.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
         self._selector.register(wake, selectors.EVENT_READ)
         announced = False
         while True:
             self._reap()
             self._stop_workers()
+            self._reload_certificates()
             if self._stops and not any(worker.process for worker in self._workers):
                 break
             if not announced and all(
                 worker.process and worker.ready_fd == -1 for worker in self._workers
             ):
                 announced = True
-                _log.info(
-                    "ready",
-                    address=f"{self.address[0]}:{self.address[1]}",
-                    metrics=f"{metrics.host}:{metrics_port}",
-                    workers=len(self._workers),
-                )
+                self._log_ready(f"{metrics.host}:{metrics_port}")
                 if on_ready is not None:
                     on_ready()
             self._wait(wake)
@@ -151,8 +189,36 @@ class Supervisor:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         """Only count: the main loop, woken by the same signal, does the rest between two steps."""
-        if number != signal.SIGCHLD:
+        if number == signal.SIGHUP and not self._hangup_stops:
+            self._hangups += 1
+        elif number != signal.SIGCHLD:
             self._stops += 1
+
+    def _log_ready(self, metrics: str) -> None:
+        addresses = {
+            name: f"{address[0]}:{address[1]}"
+            for name, address in (("plain", self.plain_address), ("tls", self.tls_address))
+            if address is not None
+        }
+        main = addresses["tls" if self._config.server.use_tls else "plain"]
+        _log.info("ready", address=main, **addresses, metrics=metrics, workers=len(self._workers))
+
+    def _reload_certificates(self) -> None:
+        """After SIGHUP: tell the workers, if the new certificate can be read at all."""
+        if not self._hangups:
+            return
+        self._hangups = 0
+        if self.tls_address is None:
+            _log.info("nothing_to_reload", reason="no listener speaks TLS")
+            return
+        try:
+            _check_certificate(self._config)
+        except ConfigError as error:
+            _log.error("certificate_kept", reason=error.detail)
+            return
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.send_signal(signal.SIGHUP)
 
     def _stop_workers(self) -> None:
         """Tell the workers of each stop once: SIGTERM for the first, SIGKILL for the next."""
@@ -164,7 +230,9 @@ class Supervisor:
             0 if forced else self._config.server.drain_deadline_s + KILL_AFTER_S
         )
         for worker in self._workers:
-            worker.listener.close()  # or newcomers would wait in a queue that nobody serves
+            for listener in (worker.plain, worker.tls):
+                if listener is not None:
+                    listener.close()  # or newcomers would wait in a queue that nobody serves
             if worker.process is not None:
                 worker.process.send_signal(signal.SIGKILL if forced else signal.SIGTERM)
 
@@ -231,13 +299,19 @@ class Supervisor:
 
     def _start(self, worker: _Worker) -> None:
         ready_read, ready_write = os.pipe()
-        inherited = (worker.listener.fileno(), self._counters_fd, ready_write)
+        plain_fd, tls_fd = (
+            None if listener is None else listener.fileno()
+            for listener in (worker.plain, worker.tls)
+        )
+        inherited = [self._counters_fd, ready_write]
+        inherited += [fd for fd in (plain_fd, tls_fd) if fd is not None]
         orders = Orders(
             config=self._config,
             worker=worker.index,
-            listener_fds=[inherited[0]],
-            counters_fd=inherited[1],
-            ready_fd=inherited[2],
+            plain_fd=plain_fd,
+            tls_fd=tls_fd,
+            counters_fd=self._counters_fd,
+            ready_fd=ready_write,
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "zerocopy.app.worker"],

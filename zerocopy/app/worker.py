@@ -14,9 +14,10 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -24,12 +25,18 @@ import structlog
 from zerocopy.app.log import configure_logging
 from zerocopy.app.metrics import open_row, reset_gauges
 from zerocopy.app.service import Service
+from zerocopy.app.tls import ReloadableContext
 from zerocopy.config import Config
+from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import RecordSizes
 from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.mapping import MappedFiles
+from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
-from zerocopy.transport.http1_parser import ParserLimits
+from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
+from zerocopy.transport.http2_server import Http2Limits, Http2Server, misfit
+from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
@@ -55,7 +62,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     worker: int
-    listener_fds: list[int]
+    plain_fd: int | None
+    tls_fd: int | None
     counters_fd: int
     ready_fd: int
 
@@ -63,7 +71,14 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 def build_service(config: Config, counters: Counters, executor: ThreadPoolExecutor) -> Service:
     """The service that `config` describes."""
     limits = config.limits
-    files = OpenFiles(config.data.path, config.memory.open_files_max)
+    mapped = None
+    if config.listeners().tls_port is not None:
+        locks = MemoryLocks(
+            config.memory.locked_bytes_max,
+            lambda sentence: _log.warning("memory_not_locked", detail=sentence),
+        )
+        mapped = MappedFiles(config.memory.mapped_files_max, locks)
+    files = OpenFiles(config.data.path, config.memory.open_files_max, mapped)
     planner = Planner(
         root=config.data.path,
         files=files,
@@ -94,6 +109,8 @@ def raise_descriptor_limit(config: Config) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     kept = config.memory.open_files_max + config.limits.planner_threads * PLAN_DESCRIPTORS
+    if config.listeners().tls_port is not None:
+        kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     connections_max = config.limits.connections_max
     if hard != resource.RLIM_INFINITY and connections_max > hard - kept - OWN_DESCRIPTORS:
         connections_max = max(1, hard - kept - OWN_DESCRIPTORS)
@@ -101,52 +118,145 @@ def raise_descriptor_limit(config: Config) -> int:
     return connections_max
 
 
-def http1_limits(config: Config) -> Http1Limits:
-    """The limits of the plain listener that `config` describes."""
-    limits, timeouts = config.limits, config.timeouts
-    return Http1Limits(
-        connections_max=raise_descriptor_limit(config),
-        turn_bytes_max=limits.turn_bytes_max,
-        header_read_s=timeouts.header_read_s,
-        idle_s=timeouts.idle_s,
-        write_progress_s=timeouts.write_progress_s,
-        parser=ParserLimits(
-            target_bytes_max=limits.target_bytes_max,
-            field_bytes_max=limits.field_bytes_max,
-            head_bytes_max=limits.head_bytes_max,
-            fields_max=limits.fields_max,
-            content_bytes_max=limits.content_bytes_max,
-        ),
+def request_limits(config: Config) -> RequestLimits:
+    """The bounds on one request that `config` describes."""
+    limits = config.limits
+    return RequestLimits(
+        target_bytes_max=limits.target_bytes_max,
+        field_bytes_max=limits.field_bytes_max,
+        head_bytes_max=limits.head_bytes_max,
+        fields_max=limits.fields_max,
+        content_bytes_max=limits.content_bytes_max,
     )
+
+
+def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
+    """`service` as an ASGI application."""
+    return AsgiApp(
+        handler=service,
+        limits=request_limits(config),
+        content_read_s=config.timeouts.header_read_s,
+        counters=counters,
+        on_transfer_failed=_on_transfer_failed,
+    )
+
+
+class _Worker:
+    """The servers of one process, from their orders to their end."""
+
+    def __init__(self, orders: Orders, counters: Counters, service: Service) -> None:
+        self._orders = orders
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        config = orders.config
+        connections_max = raise_descriptor_limit(config)
+        self._plain: Http1Server | None = None
+        self._tls: Http2Server | None = None
+        self._certificate: ReloadableContext | None = None
+        if orders.plain_fd is not None:
+            self._plain = self._build_plain(config, counters, connections_max)
+        if orders.tls_fd is not None:
+            self._tls = self._build_tls(config, counters, connections_max)
+            self._certificate = ReloadableContext(config.tls.cert_path, config.tls.key_path)
+
+    async def start(self) -> None:
+        """Accept on every listener."""
+        orders = self._orders
+        if self._plain is not None:
+            self._plain.start([socket.socket(fileno=orders.plain_fd)])
+        if self._tls is not None and self._certificate is not None:
+            reason = misfit()
+            if reason is not None:
+                _log.warning("http2_not_hooked", reason=reason, served_by="stock Hypercorn")
+            listener = socket.socket(fileno=orders.tls_fd)
+            await self._tls.start([listener], self._certificate.context, hooked=reason is None)
+
+    async def drain(self) -> None:
+        """Stop accepting, finish what is being sent, close."""
+        self._service.draining = True
+        async with asyncio.TaskGroup() as tasks:
+            if self._plain is not None:
+                tasks.create_task(self._plain.drain(self._orders.config.server.drain_deadline_s))
+            if self._tls is not None:
+                tasks.create_task(self._tls.drain())
+
+    async def reload_certificate(self) -> None:
+        """Read the certificate again for connections to come; a bad one changes nothing."""
+        if self._certificate is None:
+            return
+        try:
+            await asyncio.to_thread(self._certificate.reload)
+        except ConfigError as error:
+            _log.error("certificate_kept", reason=error.detail)
+        else:
+            _log.info("certificate_reloaded", worker=self._orders.worker)
+
+    def _build_plain(self, config: Config, counters: Counters, connections_max: int) -> Http1Server:
+        timeouts = config.timeouts
+        return Http1Server(
+            loop=self._loop,
+            handler=self._service,
+            limits=Http1Limits(
+                connections_max=connections_max,
+                turn_bytes_max=config.limits.turn_bytes_max,
+                header_read_s=timeouts.header_read_s,
+                idle_s=timeouts.idle_s,
+                write_progress_s=timeouts.write_progress_s,
+                parser=request_limits(config),
+            ),
+            counters=counters,
+            on_transfer_failed=_on_transfer_failed,
+        )
+
+    def _build_tls(self, config: Config, counters: Counters, connections_max: int) -> Http2Server:
+        limits, timeouts = config.limits, config.timeouts
+        return Http2Server(
+            loop=self._loop,
+            handler=self._service,
+            app=build_app(self._service, config, counters),
+            limits=Http2Limits(
+                connections_max=connections_max,
+                streams_max=limits.streams_max,
+                control_frames_max=limits.control_frames_max,
+                header_read_s=timeouts.header_read_s,
+                idle_s=timeouts.idle_s,
+                write_progress_s=timeouts.write_progress_s,
+                drain_deadline_s=config.server.drain_deadline_s,
+                request=request_limits(config),
+            ),
+            counters=counters,
+            on_transfer_failed=_on_transfer_failed,
+            on_connection_failed=_on_connection_failed,
+        )
 
 
 async def serve(orders: Orders) -> None:
     """Serve until told to stop, then drain."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_error)
     config = orders.config
     counters = open_row(orders.counters_fd, orders.worker)
     reset_gauges(counters)
     stop = asyncio.Event()
+    reloads: set[asyncio.Task[None]] = set()
     with ThreadPoolExecutor(config.limits.planner_threads, "planner") as executor:
         service = build_service(config, counters, executor)
-        server = Http1Server(
-            loop=loop,
-            handler=service,
-            limits=http1_limits(config),
-            counters=counters,
-            on_transfer_failed=lambda error: _log.error(
-                "transfer_aborted", cause=str(error), reason=repr(error.__cause__)
-            ),
-        )
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_reader(sys.stdin.fileno(), stop.set)
+        worker = _Worker(orders, counters, service)
 
         def sweep() -> None:
             service.sweep()
             loop.call_later(SWEEP_S, sweep)
 
+        def reload() -> None:
+            task = loop.create_task(worker.reload_certificate())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_reader(sys.stdin.fileno(), stop.set)
         sweep()
-        server.start([socket.socket(fileno=fd) for fd in orders.listener_fds])
+        await worker.start()
         # What lives now lives for good: the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -155,16 +265,40 @@ async def serve(orders: Orders) -> None:
         os.close(orders.ready_fd)
         await stop.wait()
         loop.remove_reader(sys.stdin.fileno())
-        service.draining = True
-        await server.drain(config.server.drain_deadline_s)
+        await worker.drain()
+
+
+def _on_transfer_failed(error: Exception) -> None:
+    _log.error("transfer_aborted", cause=str(error), reason=repr(error.__cause__))
+
+
+def _on_connection_failed(error: BaseException) -> None:
+    _log.error("connection_failed", exc_info=error)
+
+
+def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no request saw. A failed handshake or a lost connection is its client's affair."""
+    error = context.get("exception")
+    if isinstance(error, (ssl.SSLError, ConnectionError, TimeoutError)):
+        _log.debug("connection_lost", cause=repr(error))
+    else:
+        _log.error("loop_error", detail=context["message"], exc_info=error)
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """What a finalizer or a callback of OpenSSL could not raise, such as a name in no charset."""
+    _log.warning("unraisable", detail=repr(unraisable.exc_value), where=repr(unraisable.object))
 
 
 def main() -> None:
     """Read the orders and serve; the entry point of `python -m zerocopy.app.worker`."""
     # Ctrl-C reaches the whole foreground group; stopping is the supervisor's to order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So does a hang-up; until the handler is there, the certificate is about to be read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
     configure_logging(orders.config.log.level, orders.config.log.format)
+    sys.unraisablehook = _on_unraisable
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(orders))

@@ -6,11 +6,14 @@ RFC 9110 in responses. `Date`, `Server`, `Content-Length` and framing are the tr
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from zerocopy.core.plan import Segment
+    from collections.abc import Sequence
+
+    from zerocopy.core.plan import Segment, Source
 
 REASONS = {
     200: "OK",
@@ -29,6 +32,8 @@ REASONS = {
 http.HTTPStatus knows them too, but changes phrases from one Python to the next.
 """
 
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 
@@ -43,20 +48,37 @@ class Request:
     target: bytes
     fields: Fields
 
+    @property
+    def is_head(self) -> bool:
+        """Whether the response goes without its content, RFC 9110 section 9.3.2."""
+        return self.method == b"HEAD"
+
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field called `name` (lower-case), in order."""
         return [value for field, value in self.fields if field == name]
+
+
+def origin_form(target: bytes) -> bytes:
+    """A request target in origin-form; a server must take absolute-form too.
+
+    RFC 9112 sections 3.2.1 and 3.2.2.
+    """
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is None:
+        return target
+    path = absolute[2]
+    return path if path.startswith(b"/") else b"/" + path
 
 
 class Response:
     """One response: status, fields and a body of `content` followed by `segments`.
 
     `content` holds everything of a small answer and the header line of a large one. A response may
-    be sent many times; `head_h1` is the HTTP/1.1 transport's rendering of what never changes in
-    it, kept here because it lives exactly as long.
+    be sent many times; `head_h1` and `head_h2` are the transports' renderings of what never changes
+    in it, kept here because they live exactly as long.
     """
 
-    __slots__ = ("content", "fields", "head_h1", "nbytes", "segments", "status")
+    __slots__ = ("content", "fields", "head_h1", "head_h2", "nbytes", "segments", "status")
 
     def __init__(
         self,
@@ -73,6 +95,7 @@ class Response:
         self.segments = segments
         self.nbytes = len(content) + data_nbytes
         self.head_h1: bytes | None = None
+        self.head_h2: bytes | None = None
 
 
 class Handler(Protocol):
@@ -86,6 +109,16 @@ class Handler(Protocol):
 
     async def respond(self, request: Request) -> Response:
         """The response, waiting for threads where needed; never raises on account of input."""
+
+    def count_reused(self, times: int) -> None:
+        """The last response of `respond_now` has answered so many more equal requests since."""
+
+    async def prepare(self, sources: Sequence[Source]) -> None:
+        """Have threads open, map and lock what is not ready, all at the same time.
+
+        Raises:
+            DataError: one of them changed or cannot be opened.
+        """
 
     def refuse(self, error: Exception) -> Response:
         """The response to a request that a transport could not read or a bound refuses."""

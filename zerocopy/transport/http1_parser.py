@@ -14,23 +14,19 @@ from __future__ import annotations
 import enum
 import re
 from collections import deque
-from dataclasses import dataclass
 
 import httptools
 
 from zerocopy.core.errors import (
     BadRequestError,
-    ExpectationFailedError,
-    FieldsTooLargeError,
     MethodNotAllowedError,
     RequestError,
-    TargetTooLongError,
 )
-from zerocopy.core.messages import Request
+from zerocopy.core.messages import Request, origin_form
+from zerocopy.transport.limits import RequestLimits, malformed, unknown_expectation
 
 # RFC 3986 section 3.2.2: reg-name, IPv4 or bracketed literal, and an optional port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.vV]+\])(?::[0-9]*)?")
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
 # RFC 9112 section 3. A method is any token; llhttp knows only those that are registered.
@@ -49,17 +45,6 @@ class Persistence(enum.IntEnum):
     KEEP_ALIVE = 0
     KEEP_ALIVE_HTTP_1_0 = 1
     CLOSE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class ParserLimits:
-    """Bounds on one request head and its content, in bytes or as counts."""
-
-    target_bytes_max: int
-    field_bytes_max: int
-    head_bytes_max: int
-    fields_max: int
-    content_bytes_max: int
 
 
 class Message:
@@ -104,7 +89,7 @@ class RequestParser:
         "messages",
     )
 
-    def __init__(self, limits: ParserLimits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no end of a head
@@ -171,9 +156,9 @@ class RequestParser:
         limits = self._limits
         line_bytes_max = limits.target_bytes_max + REQUEST_LINE_REST_BYTES_MAX
         if nbytes > line_bytes_max and self._buffer.find(b"\r\n", 0, line_bytes_max) < 0:
-            raise _target_too_long(limits)
+            raise limits.target_too_long()
         if nbytes > limits.head_bytes_max:
-            raise _fields_too_large(limits)
+            raise limits.fields_too_large()
 
     def _on_head(self, head: _Head) -> None:
         message = Message(head.request(), head.persistence())
@@ -210,7 +195,7 @@ class RequestParser:
 class _Head:
     """One head as httptools reads it; its callbacks and the checks it leaves to others."""
 
-    def __init__(self, head: bytes, limits: ParserLimits) -> None:
+    def __init__(self, head: bytes, limits: RequestLimits) -> None:
         self._limits = limits
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
@@ -218,7 +203,7 @@ class _Head:
         self._keeps_alive = False
         line = _REQUEST_LINE.match(head)
         if line is None:
-            raise _malformed()
+            raise malformed()
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -230,7 +215,7 @@ class _Head:
         except httptools.HttpParserInvalidMethodError:
             raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS") from None
         except httptools.HttpParserError:
-            raise _malformed() from None
+            raise malformed() from None
         self._is_1_1 = line[1] == b"1"
         self._check_host()
         self.expects_continue = self._check_expectation()
@@ -239,7 +224,7 @@ class _Head:
         """Take the request target."""
         self._target += target
         if len(self._target) > self._limits.target_bytes_max:
-            raise _target_too_long(self._limits)
+            raise self._limits.target_too_long()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field."""
@@ -247,7 +232,7 @@ class _Head:
         if len(name) + len(value) > limits.field_bytes_max or (
             len(self._fields) >= limits.fields_max
         ):
-            raise _fields_too_large(limits)
+            raise limits.fields_too_large()
         self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -255,16 +240,8 @@ class _Head:
         self._keeps_alive = self._parser.should_keep_alive()
 
     def request(self) -> Request:
-        """The request, its target in origin-form.
-
-        A server must accept absolute-form (RFC 9112 section 3.2.2).
-        """
-        target = self._target
-        absolute = _ABSOLUTE_FORM.fullmatch(target)
-        if absolute is not None:
-            path = absolute[2]
-            target = path if path.startswith(b"/") else b"/" + path
-        return Request(self._parser.get_method(), target, tuple(self._fields))
+        """The request, its target in origin-form."""
+        return Request(self._parser.get_method(), origin_form(self._target), tuple(self._fields))
 
     def persistence(self) -> Persistence:
         """RFC 9112 section 9.3."""
@@ -294,26 +271,11 @@ class _Head:
         """RFC 9110 section 10.1.1; HTTP/1.0 clients cannot expect."""
         expectations = [value.lower() for name, value in self._fields if name == b"expect"]
         if any(value != b"100-continue" for value in expectations):
-            raise ExpectationFailedError("the Expect field may only ask for 100-continue")
+            raise unknown_expectation()
         return bool(expectations) and self._is_1_1
 
 
 def _check_beginning(buffer: bytearray) -> None:
     """What can never become a head is refused at once, not at a deadline."""
     if buffer and (_NO_METHOD.match(buffer) or _BARE_LF.search(buffer)):
-        raise _malformed()
-
-
-def _malformed() -> RequestError:
-    return BadRequestError("the request is not HTTP/1.1 as RFC 9112 defines it")
-
-
-def _target_too_long(limits: ParserLimits) -> RequestError:
-    return TargetTooLongError(f"the request target must be at most {limits.target_bytes_max} bytes")
-
-
-def _fields_too_large(limits: ParserLimits) -> RequestError:
-    return FieldsTooLargeError(
-        f"the request may hold at most {limits.fields_max} fields, {limits.field_bytes_max} "
-        f"bytes in one and {limits.head_bytes_max} bytes in all"
-    )
+        raise malformed()

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
-    from zerocopy.transport.http1_parser import Message, ParserLimits
+    from zerocopy.transport.http1_parser import Message
+    from zerocopy.transport.limits import RequestLimits
 
 ACCEPTS_PER_TURN = 64
 """Connections accepted before the ones that are open get their turn."""
@@ -55,7 +56,7 @@ class Http1Limits:
     header_read_s: float
     idle_s: float
     write_progress_s: float
-    parser: ParserLimits
+    parser: RequestLimits
 
 
 class Http1Server:
@@ -146,8 +147,9 @@ class Http1Server:
 
     def forget(self, connection: Connection) -> None:
         """A connection closed itself."""
-        self._connections.discard(connection)
-        self.counters[slots.CONNECTIONS] = len(self._connections)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self.counters[slots.CONNECTIONS] -= 1
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -169,7 +171,7 @@ class Http1Server:
             self._open(sock)
 
     def _open(self, sock: socket.socket) -> None:
-        count = len(self._connections)
+        count = self.counters[slots.CONNECTIONS]  # of all listeners of this worker
         self.counters[slots.CONNECTIONS_ACCEPTED] += 1
         if count >= self._connections_max + REFUSALS_MAX:
             self.counters[slots.CONNECTIONS_REFUSED] += 1

@@ -1,0 +1,190 @@
+"""The service as an ASGI 3.0 application, for any server that speaks it.
+
+Owns the translation of scope, receive and send into a `Request` and a `Response` and back. Bodies
+leave in bounded pieces, one awaited `send` each, so that the server's backpressure is ours too. It
+knows no server: Hypercorn runs it for HTTP/1.1 over TLS and for all routes but the data over
+HTTP/2, and the tests run it bare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import BadRequestError, OverloadError, ZerocopyError
+from zerocopy.core.messages import Request, origin_form
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.messages import Handler, Response
+    from zerocopy.core.plan import Segment
+    from zerocopy.transport.limits import RequestLimits
+
+    Event = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Event]]
+    Send = Callable[[Event], Awaitable[None]]
+
+PIECE_BYTES = 262_144
+"""Bytes of a body in one `send`: larger ones measured no faster, and all of it may be buffered."""
+
+PREPARE_AHEAD = 8
+"""Segments opened, mapped and locked in threads before the first of them is sent."""
+
+REFUSED = "zerocopy.refused"
+"""A key of scope["state"] that a listener sets for connections above its bound."""
+
+_WITHOUT_CONTENT = frozenset({204, 304})
+
+
+class TransferAbortedError(Exception):
+    """Ends a response after its status line: an ASGI server then aborts the stream."""
+
+
+class AsgiApp:
+    """`handler` as an ASGI application; scopes are `lifespan` and `http`."""
+
+    def __init__(
+        self,
+        *,
+        handler: Handler,
+        limits: RequestLimits,
+        content_read_s: float,
+        counters: Counters,
+        on_transfer_failed: Callable[[Exception], None],
+    ) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._content_read_s = content_read_s
+        self._counters = counters
+        self._on_transfer_failed = on_transfer_failed
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server's making.
+
+        Raises:
+            TransferAbortedError: a file failed after the status line had left.
+        """
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        else:
+            assert scope["type"] == "websocket", "the ASGI specification has no fourth type"
+            await send({"type": "websocket.close"})
+
+    async def _respond(self, scope: Event, receive: Receive, send: Send) -> None:
+        request = _request_of(scope)
+        content_is_read = await self._read_content(scope, request, receive)
+        response = await self._answer(scope, request)
+        fields = [(name.lower(), value) for name, value in response.fields]
+        fields.append((b"server", b"zerocopy"))
+        if response.status not in _WITHOUT_CONTENT:
+            fields.append((b"content-length", b"%d" % response.nbytes))
+        if scope["http_version"] in ("1.0", "1.1") and not content_is_read:
+            fields.append((b"connection", b"close"))  # what follows is not a request
+        await send({"type": "http.response.start", "status": response.status, "headers": fields})
+        self._counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        if request.is_head:
+            await send({"type": "http.response.body"})
+            return
+        await self._send(response, receive if content_is_read else None, send)
+
+    async def _answer(self, scope: Event, request: Request) -> Response:
+        if scope.get("state", {}).get(REFUSED):
+            return self._handler.refuse(OverloadError("too many connections; try again"))
+        error = self._limits.check(request)
+        if error is None and scope["http_version"] == "1.1" and not request.values(b"host"):
+            error = BadRequestError("the request must have exactly one Host field")
+        if error is not None:
+            return self._handler.refuse(error)
+        return self._handler.respond_now(request) or await self._handler.respond(request)
+
+    async def _read_content(self, scope: Event, request: Request, receive: Receive) -> bool:
+        """Read and drop the request's content; False where it is too long or too slow."""
+        nbytes = 0
+        if scope["http_version"] in ("1.0", "1.1"):
+            announced = [value for name, value in request.fields if name == b"content-length"]
+            if announced and int(announced[0]) > self._limits.content_bytes_max:
+                return False
+        try:
+            async with asyncio.timeout(self._content_read_s):
+                while nbytes <= self._limits.content_bytes_max:
+                    event = await receive()
+                    nbytes += len(event.get("body", b""))
+                    if not event.get("more_body", False):
+                        return True
+        except TimeoutError:
+            pass
+        return False
+
+    async def _send(self, response: Response, receive: Receive | None, send: Send) -> None:
+        body = send, response
+        if receive is None:
+            await self._send_body(*body)
+            return
+        # The only event left is http.disconnect: the rest of the answer is of no use then.
+        sending = asyncio.ensure_future(self._send_body(*body))
+        leaving = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.wait((sending, leaving))
+
+    async def _send_body(self, send: Send, response: Response) -> None:
+        await _send_piece(send, response.content, more=bool(response.segments))
+        self._counters[slots.SENT_BYTES_COPY] += len(response.content)
+        segments = response.segments
+        for first in range(0, len(segments), PREPARE_AHEAD):
+            batch = segments[first : first + PREPARE_AHEAD]
+            is_last_batch = first + PREPARE_AHEAD >= len(segments)
+            try:
+                await self._handler.prepare([segment.source for segment in batch])
+                await self._send_segments(send, batch, is_end=is_last_batch)
+            except ZerocopyError as error:
+                self._counters[slots.TRANSFERS_ABORTED] += 1
+                self._on_transfer_failed(error)
+                raise TransferAbortedError from error
+
+    async def _send_segments(
+        self, send: Send, segments: Sequence[Segment], *, is_end: bool
+    ) -> None:
+        for segment in segments:
+            position = 0
+            while position < segment.count:
+                count = min(PIECE_BYTES, segment.count - position)
+                piece = bytes(segment.source.view(segment.offset + position, count))
+                position += count
+                at_end = is_end and segment is segments[-1] and position == segment.count
+                await _send_piece(send, piece, more=not at_end)
+                self._counters[slots.SENT_BYTES_COPY] += count
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Start and stop with the server; what the handler needs is there before and after."""
+    while True:
+        event = await receive()
+        await send({"type": event["type"] + ".complete"})
+        if event["type"] == "lifespan.shutdown":
+            return
+
+
+async def _send_piece(send: Send, piece: bytes, *, more: bool) -> None:
+    await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+def _request_of(scope: Event) -> Request:
+    # The unescaped path is for servers that keep no other: raw_path is optional.
+    target: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    target = origin_form(target.partition(b"?")[0])
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    fields = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])
+    return Request(scope["method"].encode(), target, fields)

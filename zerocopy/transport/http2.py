@@ -1,0 +1,217 @@
+"""HTTP/2 inside Hypercorn: the receiving half of a connection, and what it hands to whom.
+
+Owns what happens between TLS and h2. Bytes are cut into frames here and given to h2 one by one, but
+for the requests that the connection's lane can answer at once. Requests for data go to the sending
+half (http2_streams.py); everything else (other routes, requests with content, SETTINGS, errors)
+stays h2's and Hypercorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived, StreamEnded
+from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.utilities import SizeLimitDict
+from hypercorn.events import Closed, RawData
+
+from zerocopy.core.errors import BadRequestError, NotFoundError, OverloadError, ZerocopyError
+from zerocopy.core.messages import Request
+from zerocopy.transport.http2_head import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    FRAMES_THAT_WORK,
+    GOAWAY,
+    GOAWAY_BYTES_MIN,
+    HEADERS,
+    SETTINGS,
+)
+from zerocopy.transport.http2_lane import Lane
+from zerocopy.transport.http2_streams import BATCH_BYTES, DataStreams
+
+if TYPE_CHECKING:
+    from h2.events import Event
+    from hypercorn.events import Event as ConnectionEvent
+
+    from zerocopy.core.messages import Response
+    from zerocopy.transport.http2_server import Http2Server
+
+EVENTS_PER_TURN = 32
+"""Events of h2 handled before other connections get their turn: each takes some 30 µs."""
+
+CLOSED_STREAMS_MAX = 256
+"""Closed streams h2 remembers, to excuse frames that were on their way when they closed."""
+
+_PREFACE_BYTES = 24
+_WHOLE_REQUEST = bytes((HEADERS, END_HEADERS | END_STREAM))
+_DATA_PATH = b"/api/data"
+_READS = frozenset({b"GET", b"HEAD"})
+
+
+class Http2Connection(DataStreams):
+    """One HTTP/2 connection; `server` has what all of them share."""
+
+    def __init__(self, *hypercorn: Any, server: Http2Server, is_refused: bool) -> None:
+        super().__init__(*hypercorn, server=server)
+        connection = self.connection
+        connection.local_settings = server.local_settings()
+        connection.decoder.max_header_list_size = server.header_list_bytes_max
+        connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_MAX)  # noqa: SLF001
+        self._is_refused = is_refused
+        self._lane = Lane(connection, server)
+        self._preface_left = _PREFACE_BYTES
+        self._partial = b""
+        self._control_frames = 0
+        self._control_second = 0
+
+    @property
+    def is_mid_head(self) -> bool:
+        """Whether the client began the preface, a frame or a header block and did not end it."""
+        incoming = self.connection.incoming_buffer
+        return bool(self._preface_left or self._partial or incoming._headers_buffer)  # noqa: SLF001
+
+    # ---- receiving
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Take bytes of the client's, or the end of the connection."""
+        if isinstance(event, RawData):
+            try:
+                await self._receive(event.data)
+            except ProtocolError:  # h2 has its GOAWAY ready
+                self._forget_all()
+                await self._write(self._lane.leave())
+                await self._flush()
+                await self.send(Closed())
+            return
+        await super().handle(event)
+        self._forget_all()
+        for buffer in self.stream_buffers.values():
+            await buffer.close()  # or an application that waits for room would wait for ever
+
+    async def _receive(self, data: bytes) -> None:
+        data = self._partial + data
+        lane, position, size = self._lane, min(self._preface_left, len(data)), len(data)
+        self._partial = b""
+        self._preface_left -= position
+        events = self.connection.receive_data(data[:position]) if position else []
+        while size - position >= FRAME_HEADER_BYTES:
+            nbytes = int.from_bytes(data[position : position + 3], "big")
+            end = position + FRAME_HEADER_BYTES + nbytes
+            if end > size and nbytes <= self.connection.max_inbound_frame_size:
+                break
+            frame, position = data[position:end], end
+            if (
+                frame[3:5] == _WHOLE_REQUEST
+                and not self._is_leaving
+                and lane.answer(frame[FRAME_HEADER_BYTES:], int.from_bytes(frame[5:9], "big"))
+            ):
+                continue
+            events += self._feed(frame)
+            if len(events) >= EVENTS_PER_TURN or lane.nbytes >= BATCH_BYTES:
+                await self._write(lane.leave())
+                await self._handle_events(events)
+                events = []
+                await asyncio.sleep(0)
+        self._partial = data[position:]
+        if lane.frames:
+            await self._write(lane.leave())
+        if events:
+            await self._handle_events(events)
+
+    def _feed(self, frame: bytes) -> list[Event]:
+        """Give one frame to h2; what it makes of it."""
+        kind, payload = frame[3], frame[FRAME_HEADER_BYTES:]
+        if kind not in FRAMES_THAT_WORK or (kind == DATA and not payload):
+            self._count_control_frame()
+        if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
+            # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
+            self._is_leaving = True
+            return []
+        events: list[Event] = self.connection.receive_data(frame)
+        if kind == SETTINGS:
+            self._lane.initial_window = self.connection.remote_settings.initial_window_size
+        elif not self._lane.is_table_unchanged() or frame[3:5] != _WHOLE_REQUEST:
+            return events
+        for event in events:
+            if isinstance(event, RequestReceived):
+                request = _request_of(event)
+                if _asks_for_data(request) and self._server.limits.check(request) is None:
+                    self._lane.learn(payload, request)
+        return events
+
+    def _count_control_frame(self) -> None:
+        if self._control_second != self._server.second:
+            self._control_second, self._control_frames = self._server.second, 0
+        self._control_frames += 1
+        if self._control_frames > self._server.control_frames_max:
+            self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise DenialOfServiceError("too many frames that ask for nothing")
+
+    async def _handle_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, RequestReceived) and self._is_leaving:
+                self.connection.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            elif (
+                isinstance(event, (DataReceived, StreamEnded))
+                and event.stream_id not in self.streams
+            ):
+                if isinstance(event, DataReceived):
+                    self._drop_content(event)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
+        await self._leave_if_idle()
+
+    def _drop_content(self, event: DataReceived) -> None:
+        """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
+        stream_id = event.stream_id
+        self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
+        if stream_id not in self.stream_buffers and stream_id not in self._bodies:
+            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+    async def _create_stream(self, event: RequestReceived) -> None:
+        """Answer a request of the data route, or one that may not reach an application."""
+        request, handler = _request_of(event), self._server.handler
+        response: Response | None = None
+        error: ZerocopyError | None = self._server.limits.check(request)
+        if self._is_refused:
+            error = OverloadError("too many connections; try again")
+        elif not request.target:
+            error = NotFoundError("the path must be one of those in /openapi.json")
+        elif not request.target.isascii() or request.target[:1] not in (b"/", b"*"):
+            error = BadRequestError("the path must begin with a slash and be percent-encoded")
+        if error is not None:
+            response = handler.refuse(error)
+        elif event.stream_ended is None or not _asks_for_data(request):
+            await super()._create_stream(event)
+            return
+        else:
+            response = handler.respond_now(request)
+        await self._open(event.stream_id, request, response)
+
+
+def _request_of(event: RequestReceived) -> Request:
+    """The request of a field section that h2 has found valid, RFC 9113 section 8.3.1.
+
+    A CONNECT has no path, so its target is empty. `:authority` becomes Host, as it would be in
+    HTTP/1.1.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    fields: list[tuple[bytes, bytes]] = []
+    for name, value in event.headers:
+        if name.startswith(b":"):
+            pseudo[name] = value
+        else:
+            fields.append((name, value))
+    if b":authority" in pseudo:
+        fields.append((b"host", pseudo[b":authority"]))
+    return Request(pseudo[b":method"], pseudo.get(b":path", b""), tuple(fields))
+
+
+def _asks_for_data(request: Request) -> bool:
+    path = request.target.partition(b"?")[0]
+    return path == _DATA_PATH and request.method in _READS

@@ -1,0 +1,260 @@
+"""The sending half of an HTTP/2 connection: answers of the data route, framed without h2's copies.
+
+Owns the streams of the data route from their request to their end. Hypercorn's own sending task
+calls `_send_data` for the stream whose turn it is in its priority tree; what it finds here is sent
+as frames cut from the slices, joined into one write. h2's windows and stream states are moved on as
+h2 would have done, so that it stays the judge of everything the client does next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from h2.connection import ConnectionInputs
+from h2.errors import ErrorCodes
+from h2.stream import StreamInputs
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.h2 import H2Protocol
+from priority.priority import PriorityError
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import OverloadError, ZerocopyError
+from zerocopy.transport.http2_body import Body
+from zerocopy.transport.http2_head import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    frame_header,
+    goaway_frame,
+    render_head,
+)
+
+if TYPE_CHECKING:
+    from h2.events import PriorityUpdated
+    from h2.stream import H2Stream
+    from hypercorn.protocol.events import Event as StreamEvent
+
+    from zerocopy.core.messages import Request, Response
+    from zerocopy.core.plan import Source
+    from zerocopy.transport.http2_server import Http2Server
+
+BATCH_BYTES = 262_144
+"""Bytes of frames joined into one write: a turn of a connection, about 0.2 ms of encryption."""
+
+QUANTUM_BYTES = 65_536
+"""Bytes of one stream in a turn while others of the same connection wait."""
+
+
+class DataStreams(H2Protocol):
+    """What a connection has to send; `server` has what all connections share."""
+
+    def __init__(self, *hypercorn: Any, server: Http2Server) -> None:
+        super().__init__(*hypercorn)
+        self._server = server
+        self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
+        self._is_leaving = False
+        self._moved_at = server.wheel.now  # when bytes of any stream left last
+
+    @property
+    def requests_open(self) -> int:
+        """Requests that are not answered to the end."""
+        return len(self._bodies) + len(self.streams)
+
+    async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
+        """Answer the request of a stream that h2 has opened; plan the answer if there is none."""
+        self._bodies[stream_id] = None
+        self.priority.insert_stream(stream_id)
+        self.priority.block(stream_id)
+        if response is not None:
+            await self._begin(stream_id, request, response)
+        else:
+            self.task_group.spawn(self._respond, stream_id, request)
+
+    async def _respond(self, stream_id: int, request: Request) -> None:
+        response = await self._server.handler.respond(request)
+        if stream_id in self._bodies:  # not reset in between
+            await self._begin(stream_id, request, response)
+
+    async def _begin(self, stream_id: int, request: Request, response: Response) -> None:
+        """Send the head, and of the body what the windows take."""
+        server, connection = self._server, self.connection
+        if not server.has_room_for(response):
+            response = server.handler.refuse(OverloadError("too many large answers at once"))
+        connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        stream = connection.streams[stream_id]
+        stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
+        block = (response.head_h2 or render_head(response)) + server.date_h2
+        if connection.encoder.header_table.resized:  # RFC 7541 section 4.2
+            block = connection.encoder.encode(()) + block
+        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        if request.is_head or not response.nbytes:
+            flags = END_HEADERS | END_STREAM
+            self._end(stream_id, stream)
+            await self._write(frame_header(len(block), HEADERS, flags, stream_id) + block)
+            await self._flush()
+            await self._leave_if_idle()
+        else:
+            body = self._bodies[stream_id] = Body(response, server.wheel.now)
+            server.segments_held += body.segment_count
+            frames: list[bytes | memoryview] = [
+                frame_header(len(block), HEADERS, END_HEADERS, stream_id),
+                block,
+            ]
+            await self._send_turn(stream_id, body, frames)
+        await self.has_data.set()
+
+    async def _send_data(self, stream_id: int) -> None:
+        """One turn of one stream; Hypercorn's sending task calls it for whose turn it is."""
+        if stream_id not in self._bodies:
+            await super()._send_data(stream_id)
+            return
+        body = self._bodies[stream_id]
+        if body is None or body.is_preparing:
+            self.priority.block(stream_id)
+            return
+        await self._send_turn(stream_id, body, [])
+        await asyncio.sleep(0)  # the other connections' turn
+
+    async def _send_turn(
+        self, stream_id: int, body: Body, frames: list[bytes | memoryview]
+    ) -> None:
+        connection, stream = self.connection, self.connection.streams[stream_id]
+        budget = BATCH_BYTES if self.requests_open == 1 else QUANTUM_BYTES
+        window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
+        try:
+            taken = body.take_frames(
+                frames, stream_id, min(window, budget), connection.max_outbound_frame_size
+            )
+        except ZerocopyError as error:
+            await self._abort(stream_id, error)
+            return
+        connection.outbound_flow_control_window -= taken
+        stream.outbound_flow_control_window -= taken
+        self._server.counters[slots.SENT_BYTES_COPY] += taken
+        if taken:
+            self._moved_at = body.moved_at = self._server.wheel.now
+        if not body.left:
+            self._end(stream_id, stream)
+        elif window <= taken:
+            self.priority.block(stream_id)  # until a WINDOW_UPDATE
+        elif cold := body.cold_sources():
+            body.is_preparing = True
+            self.priority.block(stream_id)
+            self.task_group.spawn(self._prepare, stream_id, body, cold)
+        else:
+            self.priority.unblock(stream_id)
+        if frames:
+            await self._write(b"".join(frames))
+        await self._flush()
+        await self._leave_if_idle()
+
+    async def _prepare(self, stream_id: int, body: Body, sources: list[Source]) -> None:
+        try:
+            await self._server.handler.prepare(sources)
+        except ZerocopyError as error:
+            await self._abort(stream_id, error)
+        body.is_preparing = False
+        if self._bodies.get(stream_id) is body:
+            self.priority.unblock(stream_id)
+            await self.has_data.set()
+
+    def _end(self, stream_id: int, stream: H2Stream) -> None:
+        stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        self._forget(stream_id)
+        if not stream.closed:  # RFC 9113 section 8.1: the content that still comes is not wanted
+            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+    def _forget(self, stream_id: int) -> None:
+        body = self._bodies.pop(stream_id)
+        self.priority.remove_stream(stream_id)
+        if body is not None:
+            self._server.segments_held -= body.segment_count
+
+    async def _abort(self, stream_id: int, error: Exception) -> None:
+        """Reset a stream whose promise cannot be kept."""
+        if stream_id in self._bodies:
+            self._server.on_transfer_failed(error)
+            self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+            await self._flush()
+            await self._leave_if_idle()
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        self._forget(stream_id)
+        self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        self.connection.reset_stream(stream_id, code)
+
+    def _forget_all(self) -> None:
+        for stream_id in list(self._bodies):
+            self._forget(stream_id)
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            await self.send(RawData(data))
+
+    # ---- what Hypercorn calls when a stream changes
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Take what an application answers; one that ends early breaks its promise."""
+        if not isinstance(event, StreamClosed):
+            await super().stream_send(event)
+            return
+        stream_id = event.stream_id
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is not None and stream_id in self.streams and not buffer._complete:  # noqa: SLF001
+            await buffer.close()
+            del self.stream_buffers[stream_id]
+            self.priority.remove_stream(stream_id)
+            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+            await self._flush()
+        await self._close_stream(stream_id)
+        await self._leave_if_idle()
+
+    async def _close_stream(self, stream_id: int) -> None:
+        if stream_id in self._bodies:
+            self._forget(stream_id)
+            self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        else:
+            await super()._close_stream(stream_id)
+
+    async def _window_updated(self, stream_id: int | None) -> None:
+        for waiting in [stream_id] if stream_id else list(self._bodies):
+            body = self._bodies.get(waiting)
+            if body is not None and not body.is_preparing:
+                self.priority.unblock(waiting)
+        await super()._window_updated(stream_id)
+
+    async def _priority_updated(self, event: PriorityUpdated) -> None:
+        """Order what is there; RFC 9113 section 5.3.2 makes PRIORITY advice, not a promise."""
+        known = self._bodies.keys() | self.stream_buffers.keys()
+        if event.stream_id in known:
+            event.depends_on = event.depends_on if event.depends_on in known else 0
+            with contextlib.suppress(PriorityError):
+                await super()._priority_updated(event)
+
+    # ---- the end
+
+    def go_away(self) -> bytes:
+        """Accept no further requests; the GOAWAY frame that says so.
+
+        h2 would send one too, but end the streams that are open (RFC 9113 section 6.8).
+        """
+        self._is_leaving = True
+        return goaway_frame(self.connection.highest_inbound_stream_id, ErrorCodes.NO_ERROR)
+
+    def reset_stalled(self, oldest: int) -> bytes:
+        """Reset streams whose client has given no window since the tick `oldest`; the frames."""
+        connection = self.connection
+        shut = connection.outbound_flow_control_window <= 0 and self._moved_at <= oldest
+        for stream_id, body in list(self._bodies.items()):
+            if body is None or body.is_preparing or body.moved_at > oldest:
+                continue
+            if shut or connection.streams[stream_id].outbound_flow_control_window <= 0:
+                self._reset(stream_id, ErrorCodes.CANCEL)
+        return connection.data_to_send()
+
+    async def _leave_if_idle(self) -> None:
+        if self._is_leaving and not self.requests_open and not self.stream_buffers:
+            await self.send(Closed())

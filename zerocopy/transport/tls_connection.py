@@ -1,0 +1,226 @@
+"""One TLS connection: what Hypercorn's TCPServer does, with deadlines and bounds.
+
+Owns the reader and the writer of the connection, and its time. Hypercorn has an idle timeout that
+starts and cancels a task for every request, and neither a header nor a write timeout; here a wheel
+looks at each connection now and then, and a request costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ssl
+import struct
+import termios
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import h11
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from zerocopy.transport.asgi import REFUSED
+from zerocopy.transport.deadlines import NEVER
+from zerocopy.transport.http2 import Http2Connection
+from zerocopy.transport.limits import malformed
+
+if TYPE_CHECKING:
+    from hypercorn.events import Event
+
+    from zerocopy.transport.http2_server import Http2Server
+
+READ_BYTES = 65_536
+"""Bytes read at once: what uvloop's TLS keeps for a reader before it pauses the socket."""
+
+STALL_SAMPLES = 4
+"""Progress is sampled so many times in one write-progress timeout."""
+
+_QUEUED = struct.Struct("i")
+_GONE = (OSError, RuntimeError, ssl.SSLError)
+"""What reading from and writing to a connection that is closing raises (uvloop: RuntimeError)."""
+
+
+class TlsConnection(TCPServer):
+    """A connection of `server`; Hypercorn constructs it in the place of its own class."""
+
+    def __init__(self, *hypercorn: Any, server: Http2Server) -> None:
+        super().__init__(*hypercorn)
+        self._server = server
+        self._http2: Http2Connection | None = None
+        self._is_answering = False  # a request of HTTP/1.1 is being answered
+        self._head_since: int | None = server.wheel.now  # a head is awaited in full since then
+        self._idle_since = server.wheel.now
+        self._mark: tuple[int, ...] = ()
+        self._stalls = 0
+        self.deadline = server.wheel.now + 1
+
+    async def run(self) -> None:
+        """Serve the connection to its end; nothing that happens on it goes any further."""
+        is_served = self._server.admit(self)
+        try:
+            await self._serve(is_refused=not is_served)
+        except* _GONE:
+            pass
+        except* Exception as errors:  # noqa: BLE001 - one connection must not stop the others
+            self._server.on_connection_failed(errors)
+        finally:
+            self.deadline = NEVER
+            self._server.forget(self)
+            await self._close()
+
+    async def _serve(self, *, is_refused: bool) -> None:
+        peer = self.writer.get_extra_info("socket")
+        tls = self.writer.get_extra_info("ssl_object")
+        async with TaskGroup(self.loop) as tasks:
+            arguments = (
+                self.app,
+                self.config,
+                self.context,
+                tasks,
+                ConnectionState({**self.state, REFUSED: is_refused}),
+                True,
+                parse_socket_addr(peer.family, peer.getpeername()),
+                parse_socket_addr(peer.family, peer.getsockname()),
+                self.protocol_send,
+            )
+            if tls.selected_alpn_protocol() == "h2":
+                self._http2 = Http2Connection(
+                    *arguments, server=self._server, is_refused=is_refused
+                )
+                self.protocol = self._http2  # type: ignore[assignment]
+            else:
+                self.protocol = _Http1OverTls(*arguments, server=self._server)  # type: ignore[assignment]
+            await self.protocol.initiate()
+            if self._server.draining:
+                self.drain()
+            await self._read_data()
+
+    async def _read_data(self) -> None:
+        while not self.reader.at_eof():
+            try:
+                data = await self.reader.read(READ_BYTES)
+            except _GONE:
+                break
+            if self._head_since is None and not self._is_busy():
+                self._head_since = self._server.wheel.now
+            await self.protocol.handle(RawData(data))
+            if self._http2 is not None and not self._http2.is_mid_head:
+                self._head_since = None
+                self._idle_since = self._server.wheel.now
+        await self.protocol.handle(Closed())
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write bytes and wait until most of them have left; close; or note what goes on."""
+        if isinstance(event, RawData):
+            try:
+                self.writer.write(event.data)
+                await self.writer.drain()
+            except _GONE:
+                await self.protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            await self._close()
+        elif isinstance(event, Updated):
+            self._is_answering = not event.idle
+            self._head_since = None
+            self._idle_since = self._server.wheel.now
+
+    async def _close(self) -> None:
+        """Close, whatever state the connection is in; at most once does it take long."""
+        self.writer.close()
+        with contextlib.suppress(*_GONE):
+            await self.writer.wait_closed()
+
+    # ---- time
+
+    def on_deadline(self) -> None:
+        """Look whether the client gets on; at least once a second."""
+        now = self._server.wheel.now
+        self.deadline = now + 1
+        if self._is_stalled(now) or (
+            self._head_since is not None and now - self._head_since > self._server.header_ticks
+        ):
+            self.abort()
+        elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
+            self.drain()
+
+    def drain(self) -> None:
+        """Finish what is being answered, then close; at once where nothing is."""
+        if self._http2 is not None:
+            self._write_now(self._http2.go_away())
+        if not self._is_busy():
+            self.writer.close()
+
+    def abort(self) -> None:
+        """Close at once; what has not left is lost, and the client can tell."""
+        self.writer.transport.abort()
+
+    def _is_busy(self) -> bool:
+        return self._is_answering or (self._http2 is not None and self._http2.requests_open > 0)
+
+    def _is_stalled(self, now: int) -> bool:
+        """Whether the client took no byte for the write-progress timeout, though some are there."""
+        server = self._server
+        if self._http2 is not None and self._http2.requests_open:
+            self._write_now(self._http2.reset_stalled(now - STALL_SAMPLES * server.stall_ticks))
+        if now % server.stall_ticks:
+            return False
+        buffered = self.writer.transport.get_write_buffer_size()
+        fd = self.writer.get_extra_info("socket").fileno()
+        queued = 0
+        if fd >= 0:
+            queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
+        mark = (buffered, queued)
+        self._stalls = self._stalls + 1 if mark == self._mark and any(mark) else 0
+        self._mark = mark
+        return self._stalls >= STALL_SAMPLES
+
+    def _write_now(self, data: bytes) -> None:
+        if data and not self.writer.transport.is_closing():
+            self.writer.write(data)
+
+
+class _Http1OverTls(H11Protocol):
+    """HTTP/1.1 by h11; a request that is none gets the same answer as on the plain path."""
+
+    def __init__(self, *hypercorn: Any, server: Http2Server) -> None:
+        super().__init__(*hypercorn)
+        self._server = server
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """RFC 9110 section 7.8: a server may ignore Upgrade; h2 is chosen by ALPN."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        plain = [field for field in request.headers if field[0] != b"upgrade"]
+        await super()._create_stream(
+            h11.Request(
+                method=request.method,
+                target=request.target,
+                headers=plain,
+                http_version=request.http_version,
+            )
+        )
+
+    async def _send_error_response(self, status_code: int) -> None:
+        limits = self._server.limits
+        pending = self.connection.trailing_data[0]
+        if status_code != HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            error = malformed()
+        elif b"\r\n" in pending:
+            error = limits.fields_too_large()
+        else:
+            error = limits.target_too_long()
+        response = self._server.handler.refuse(error)
+        fields = [
+            *response.fields,
+            (b"server", b"zerocopy"),
+            (b"content-length", b"%d" % response.nbytes),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
+        await self._send_h11_event(h11.Data(data=response.content))
+        await self._send_h11_event(h11.EndOfMessage())
