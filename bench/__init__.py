@@ -1,1 +1,1 @@
-"""Side-by-side measurements of zerocopy and nginx; `python -m bench` runs them all."""
+"""Side-by-side measurements of zerocopy and its peers; `python -m bench` runs them all."""

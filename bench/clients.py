@@ -1,19 +1,23 @@
-"""The clients that measure: wrk for small answers, one that discards bytes for large ones.
+"""The clients that measure: wrk and a client that discards bytes for HTTP/1.1, h2load for HTTP/2.
 
-Owns what a client saw: counts, seconds, latencies. Both hold their connections open and run on the
+Owns what a client saw: counts, seconds, latencies. All hold their connections open and run on the
 core the caller is pinned to.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.peers import Endpoint
 
 TIMEOUT_S = 30.0
@@ -21,10 +25,32 @@ HEAD_BYTES_MAX = 65_536
 DISCARD_BYTES = 4 << 20
 """Bytes asked of one recv(2) of the discarding client: never the limit."""
 
+CIPHER = "TLS_AES_128_GCM_SHA256"
+"""The only one h2load offers, or servers with different preferences would do different work."""
+
+WINDOW_BITS = 24
+"""HTTP/2 windows of 16 MB, of a stream and of a connection: near what browsers and curl offer."""
+
+SILENCE_SHARE_MAX, SILENCE_S_MAX = 0.1, 0.25
+"""Of the time, and seconds, that h2load may see no answer at the end, beside the longest wait: it
+neither opens a connection again that the server ended nor tells of it."""
+
 _UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 _REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m),")
 _PERCENTILE = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", re.MULTILINE)
 _FAULTS = re.compile(r"^\s*(Socket errors: .*|Non-2xx or 3xx responses: .*)$", re.MULTILINE)
+_H2LOAD_COUNTS = re.compile(
+    r"^requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, "
+    r"(\d+) failed, (\d+) errored, (\d+) timeout$",
+    re.MULTILINE,
+)
+_H2LOAD_SECONDS = re.compile(r"^finished in ([\d.]+)(us|ms|s), ", re.MULTILINE)
+_H2LOAD_DATA = re.compile(r"^traffic: .* \((\d+)\) data$", re.MULTILINE)
+_H2LOAD_PROTOCOL = (
+    "TLS Protocol: TLSv1.3",
+    f"Cipher: {CIPHER}",
+    "Application protocol: h2",
+)
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
@@ -49,6 +75,17 @@ class DiscardRun:
     answers: int
     nbytes: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class H2loadRun:
+    """What h2load counted; `nbytes` are bytes of bodies, of unfinished answers too."""
+
+    requests: int
+    nbytes: int
+    seconds: float
+    p50_us: float
+    p99_us: float
 
 
 def run_wrk(endpoint: Endpoint, *, connections: int, seconds: int) -> WrkRun:
@@ -86,6 +123,71 @@ def parse_wrk(report: str) -> WrkRun:
         p50_us=latencies["50"],
         p99_us=latencies["99"],
     )
+
+
+def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: float) -> H2loadRun:
+    """Ask for `endpoint` over HTTP/2 and TLS with `streams` requests open on every connection.
+
+    The handshakes are part of the time: with a warm-up they would be part of neither the time nor
+    the answers, but of the processor seconds.
+
+    Raises:
+        ClientError: h2load failed, its report is not one of answers alone, or they stopped early.
+    """
+    with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
+        log_path = os.path.join(directory, "log")
+        command = [
+            *("h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{round(seconds * 1e3)}ms"),
+            *(f"-w{WINDOW_BITS}", f"-W{WINDOW_BITS}", f"--tls13-ciphers={CIPHER}"),
+            *("--npn-list=h2", f"--log-file={log_path}", endpoint.url),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ClientError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        requests, nbytes, elapsed_s = parse_h2load(done.stdout, in_flight_max=connections * streams)
+        with open(log_path, encoding="ascii") as log:
+            p50_us, p99_us = parse_h2load_log(log, seconds)
+    return H2loadRun(requests, nbytes, elapsed_s, p50_us, p99_us)
+
+
+def parse_h2load_log(lines: Iterable[str], seconds: float) -> tuple[float, float]:
+    """The median and the 99th percentile, in µs, of a log of a run of `seconds`.
+
+    Raises:
+        ClientError: there is no answer in it, or none near its end.
+    """
+    rows = [(int(begun), int(took)) for begun, _, took in map(str.split, lines)]
+    if not rows:
+        raise ClientError("h2load: no answer in its log")
+    answered_s = (max(map(sum, rows)) - min(begun for begun, _ in rows)) / 1e6
+    took_us = sorted(took for _, took in rows)
+    silence_s_max = seconds * SILENCE_SHARE_MAX + SILENCE_S_MAX + took_us[-1] / 1e6
+    if seconds - answered_s > silence_s_max:
+        raise ClientError(f"h2load: answers for {answered_s:.2f} s of {seconds:.2f} s")
+    return took_us[len(took_us) // 2], took_us[len(took_us) * 99 // 100]
+
+
+def parse_h2load(report: str, *, in_flight_max: int) -> tuple[int, int, float]:
+    """Requests answered, bytes of bodies and seconds of a report of `h2load --duration`.
+
+    It ends with at most `in_flight_max` requests unanswered; more of them were lost on the way.
+
+    Raises:
+        ClientError: the report tells of errors, lost requests or another protocol, or is none.
+    """
+    counts, elapsed = _H2LOAD_COUNTS.search(report), _H2LOAD_SECONDS.search(report)
+    data = _H2LOAD_DATA.search(report)
+    if counts is None or elapsed is None or data is None:
+        raise ClientError(f"h2load wrote no report: {report.strip()}")
+    _, started, done, succeeded, failed, errored, timeout = map(int, counts.groups())
+    if failed or errored or timeout or succeeded != done or started - done > in_flight_max:
+        raise ClientError(f"h2load: {counts[0]}")
+    if done == 0:
+        raise ClientError("h2load: no request was answered in time")
+    for line in _H2LOAD_PROTOCOL:
+        if f"\n{line}\n" not in report:
+            raise ClientError(f"h2load: no line {line!r}: {report.strip()}")
+    return done, int(data[1]), float(elapsed[1]) * _UNITS_US[elapsed[2]] / 1e6
 
 
 def run_discard(endpoint: Endpoint, *, seconds: float) -> DiscardRun:

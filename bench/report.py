@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SERVERS = ("zerocopy", "nginx")
+OURS = "zerocopy"
+_TITLE = "zerocopy beside nginx and stock Hypercorn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +60,30 @@ class Section:
         return f"{seconds * 1e6:.2f}" if self.unit == "requests" else f"{seconds:.3f}"
 
     @property
-    def ratio_of_medians(self) -> float | None:
-        """How many times nginx's median rate is ours, where both were measured."""
-        if not all(self.rounds.get(server) for server in SERVERS):
-            return None
-        ours, theirs = (_median_rate(self.rounds[server]) for server in SERVERS)
-        return ours / theirs
+    def peers(self) -> list[str]:
+        """Whom ours is compared with, in the order of measurement."""
+        return [server for server in self.rounds if server != OURS] if OURS in self.rounds else []
 
-    @property
-    def ratio_by_cpu(self) -> float:
-        """How many times nginx's work ours does in a processor second of the server; medians."""
+    def share_of_core(self, server: str) -> float:
+        """Of a core, what a server used; median."""
+        return median(round_.cpu_s / round_.seconds for round_ in self.rounds[server])
+
+    def ratio_of_medians(self, peer: str) -> float:
+        """How many times that peer's median rate is ours."""
+        return _median_rate(self.rounds[OURS]) / _median_rate(self.rounds[peer])
+
+    def ratio_by_cpu(self, peer: str) -> float:
+        """How many times the peer's work ours does in a processor second of the server; medians."""
         ours, theirs = (
-            median(round_.cpu_s_per_unit for round_ in self.rounds[server]) for server in SERVERS
+            median(round_.cpu_s_per_unit for round_ in self.rounds[server])
+            for server in (OURS, peer)
         )
         return theirs / ours
 
-    @property
-    def ratios(self) -> list[float]:
-        """How many times nginx's rate was ours, round by round."""
-        ours, theirs = (self.rounds.get(server, []) for server in SERVERS)
-        return [a.rate / b.rate for a, b in zip(ours, theirs, strict=False)]
+    def ratios(self, peer: str) -> list[float]:
+        """How many times the peer's rate was ours, round by round."""
+        pairs = zip(self.rounds[OURS], self.rounds[peer], strict=True)
+        return [ours.rate / theirs.rate for ours, theirs in pairs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ class Machine:
 
 def markdown(machine: Machine, sections: Sequence[Section]) -> str:
     """The whole report."""
-    parts = ["# zerocopy beside nginx, plain HTTP/1.1", ""]
+    parts = [f"# {_TITLE}", ""]
     for section in sections:
         parts += _section_lines(section)
     parts += ["## Where and when", "", *(f"- {line}" for line in machine.lines), ""]
@@ -111,15 +116,14 @@ def _section_lines(section: Section) -> list[str]:
         ]
         lines += [_row(section, server, rounds) for server, rounds in section.rounds.items()]
         lines.append("")
-    ratio = section.ratio_of_medians
-    if ratio is not None:
-        ratios = section.ratios
+    for peer in section.peers:
+        ratios = section.ratios(peer)
         lines += [
             (
-                f"zerocopy / nginx: **{ratio:.2f}** (ratio of medians), {median(ratios):.2f} "
-                f"(median over {len(ratios)} rounds; "
+                f"{OURS} / {peer}: **{section.ratio_of_medians(peer):.2f}** (ratio of medians), "
+                f"{median(ratios):.2f} (median over {len(ratios)} rounds; "
                 f"range {min(ratios):.2f} to {max(ratios):.2f}). "
-                f"By processor seconds of the server: {section.ratio_by_cpu:.2f}."
+                f"By processor seconds of the server: {section.ratio_by_cpu(peer):.2f}."
             ),
             "",
         ]
@@ -135,7 +139,7 @@ def _row(section: Section, server: str, rounds: Sequence[Round]) -> str:
     rate = "{:,.0f}" if section.unit == "requests" else "{:.2f}"
     spread = f"{rate} ({rate} to {rate})".format(median(rates), min(rates), max(rates))
     cpu = section.cpu(median(round_.cpu_s_per_unit for round_ in rounds))
-    share = median(round_.cpu_s / round_.seconds for round_ in rounds)
+    share = section.share_of_core(server)
     others = max(round_.others_share for round_ in rounds)
     p50 = _latency([round_.p50_us for round_ in rounds])
     p99 = _latency([round_.p99_us for round_ in rounds])
@@ -153,10 +157,10 @@ def _median_rate(rounds: Sequence[Round]) -> float:
 
 # ---- the picture
 
-_WIDTH = 720
-_LABEL_X = 76
-_BAR_X = 84
-_BAR_WIDTH_MAX = 380
+_WIDTH = 800
+_LABEL_X = 124
+_BAR_X = 132
+_BAR_WIDTH_MAX = 240
 _BAR_HEIGHT = 22
 _BAR_STEP = 28
 _TITLE_HEIGHT = 34
@@ -170,8 +174,8 @@ _STYLE = """\
 text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #6e7781; }
 .title { font-weight: 600; }
 .foot { font-size: 12px; }
-.zerocopy { fill: #2f81f7; }
-.nginx { fill: #7d8590; }
+rect.ours { fill: #2f81f7; }
+rect.peer { fill: #7d8590; }
 .ratio { font-weight: 700; }
 @media (prefers-color-scheme: light) { text { fill: #1f2328; } }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3; } }"""  # noqa: E501 - one rule a line
@@ -197,7 +201,7 @@ def svg(machine: Machine, sections: Sequence[Section]) -> str:
                 f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{total}" '
                 f'viewBox="0 0 {_WIDTH} {total}" role="img" aria-labelledby="title desc">'
             ),
-            '<title id="title">zerocopy beside nginx, plain HTTP/1.1</title>',
+            f'<title id="title">{_TITLE}</title>',
             f'<desc id="desc">{escape(" ".join(spoken))} {escape(foot)}.</desc>',
             f"<style>\n{_STYLE}\n</style>",
             *body,
@@ -217,18 +221,20 @@ def _group(section: Section, top: int) -> tuple[int, list[str], str]:
         y = top + _TITLE_HEIGHT - 6 + index * _BAR_STEP
         figure = f"{rate:,.0f} requests/s" if section.unit == "requests" else f"{rate:.2f} GB/s"
         width = max(1, round(_BAR_WIDTH_MAX * rate / most))
-        ratio = section.ratio_of_medians if server == SERVERS[0] else None
-        times = (
-            f' <tspan class="ratio">{ratio:.2f}&#215; nginx</tspan>' if ratio is not None else ""
-        )
+        ratios = {peer: section.ratio_of_medians(peer) for peer in section.peers}
+        told = ratios if server == OURS else {}
+        times = ", ".join(f"{ratio:.2f}&#215; {escape(peer)}" for peer, ratio in told.items())
+        tail = f'<tspan class="ratio" dx="8">{times}</tspan>' if times else ""
+        kind = "ours" if server == OURS else "peer"
         lines += [
             f'<text x="{_LABEL_X}" y="{y + 16}" text-anchor="end">{escape(server)}</text>',
             (
-                f'<rect class="{escape(server)}" x="{_BAR_X}" y="{y}" width="{width}" '
+                f'<rect class="{kind}" x="{_BAR_X}" y="{y}" width="{width}" '
                 f'height="{_BAR_HEIGHT}" rx="3"/>'
             ),
-            f'<text x="{_BAR_X + width + 8}" y="{y + 16}">{figure}{times}</text>',
+            f'<text x="{_BAR_X + width + 8}" y="{y + 16}">{figure}{tail}</text>',
         ]
-        words.append(f"{server} {figure}" + (f", {ratio:.2f} times nginx;" if ratio else ";"))
+        spoken = "".join(f", {ratio:.2f} times {peer}" for peer, ratio in told.items())
+        words.append(f"{server} {figure}{spoken};")
     height = _TITLE_HEIGHT - 6 + len(rates) * _BAR_STEP
     return height, lines, " ".join(words).rstrip(";") + "."

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.clients import ClientError, parse_wrk
+from bench.clients import ClientError, parse_h2load, parse_h2load_log, parse_wrk
 from bench.report import Machine, Round, Section, markdown, svg
 from bench.workload import pick_range
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TOOLS_MISSING = [tool for tool in ("nginx", "wrk") if shutil.which(tool) is None]
+TOOLS_MISSING = [tool for tool in ("nginx", "wrk", "h2load") if shutil.which(tool) is None]
 MACHINE = Machine(date="2026-11-22 18:00 UTC", commit="abc1234", lines=("a machine",))
 
 WRK_REPORT = """\
@@ -40,12 +40,30 @@ Requests/sec: 120937.51
 Transfer/sec:    508.13MB
 """
 
+H2LOAD_REPORT = """\
+starting benchmark...
+spawning thread #0: 8 total client(s). Timing-based test with 0s of warm-up time and 1s of main \
+duration for measurements.
+TLS Protocol: TLSv1.3
+Cipher: TLS_AES_128_GCM_SHA256
+Server Temp Key: X25519 253 bits
+Application protocol: h2
+Main benchmark duration is over for thread #0. Stopping all clients.
 
-def run_smoke(tmp_path: Path, path: str) -> tuple[str, ET.Element]:
+finished in 300.10ms, 80500.00 req/s, 322.55MB/s
+requests: 24150 total, 24230 started, 24150 done, 24150 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 24151 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 96.76MB (101465912) total, 2.97MB (3117375) headers (space savings 39.11%), 93.64MB \
+(98187180) data
+time for request:       24us      2.62ms       647us       138us    91.47%
+"""
+
+
+def run_smoke(tmp_path: Path, path: str, *more: str) -> tuple[str, ET.Element]:
     """The report on standard output and the picture of a smoke run with that PATH."""
     picture = tmp_path / "bench.svg"
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--smoke", "--svg", str(picture)],
+        [sys.executable, "-m", "bench", "--smoke", "--svg", str(picture), *more],
         cwd=REPOSITORY,
         env={**os.environ, "PATH": path},
         capture_output=True,
@@ -63,33 +81,45 @@ def sections_of(report: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
-def test_smoke_with_peers_compares_both_servers_in_both_sections(tmp_path: Path) -> None:
-    """Small and large answers are measured on both servers, and the ratio is told."""
+def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
+    """Small and large answers, plain and over TLS, are measured on every server there is."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
-    small, large, where = sections_of(report).items()
-    assert re.fullmatch(r"A\. 4,0\d\d-byte answers, 16 connections", small[0])
-    assert large[0].startswith("B. ")
+    small, large, tls_small, tls_large, where = sections_of(report).items()
+    assert re.fullmatch(r"A\. HTTP/1\.1, 4,0\d\d-byte answers, 16 connections", small[0])
+    assert large[0].startswith("B. HTTP/1.1, ")
+    assert re.fullmatch(
+        r"C\. HTTP/2 over TLS, 4,0\d\d-byte answers, 8 connections of 10 streams", tls_small[0]
+    )
+    assert tls_large[0].startswith("D. HTTP/2 over TLS, ")
     assert where[0] == "Where and when"
-    for _, text in (small, large):
-        assert "| zerocopy |" in text
-        assert "| nginx |" in text
-        assert re.search(r"zerocopy / nginx: \*\*\d+\.\d\d\*\*", text)
+    for title, text in (small, large, tls_small, tls_large):
+        peers = ["nginx", "stock Hypercorn"] if "TLS" in title else ["nginx"]
+        assert re.findall(r"^\| (\w[\w ]*) \| \d", text, re.MULTILINE) == ["zerocopy", *peers]
+        assert re.findall(r"^zerocopy / (.*): \*\*\d+\.\d\d\*\*", text, re.MULTILINE) == peers
         assert "skipped" not in text.lower()
-    assert len(picture.findall("{*}rect")) == 4
+    assert len(picture.findall("{*}rect")) == 10
 
 
 def test_smoke_without_peers_measures_zerocopy_alone_and_says_what_to_install(
     tmp_path: Path,
 ) -> None:
-    """Neither tool on PATH: no failure, but the reason stands where the figures would."""
+    """No tool on PATH: no failure, but the reason stands where the figures would."""
     report, picture = run_smoke(tmp_path, str(tmp_path))
-    small, large, _ = sections_of(report).values()
+    small, large, tls_small, tls_large, _ = sections_of(report).values()
     assert "Skipped: wrk is not on PATH: apt-get install wrk." in small
     assert "| zerocopy |" in large
     assert "| nginx |" not in large
     assert "nginx skipped: nginx is not on PATH: apt-get install nginx" in large
+    for text in (tls_small, tls_large):
+        assert "Skipped: h2load is not on PATH: apt-get install nghttp2-client." in text
     assert "zerocopy / nginx" not in report
     assert len(picture.findall("{*}rect")) == 1
+
+
+def test_smoke_of_one_section_is_that_section_alone(tmp_path: Path) -> None:
+    """What was not asked for is neither started nor told."""
+    report, _ = run_smoke(tmp_path, str(tmp_path), "--only", "large")
+    assert [title[:2] for title in sections_of(report)] == ["B.", "Wh"]
 
 
 def test_parse_wrk_reads_counts_and_latencies_in_one_unit() -> None:
@@ -115,6 +145,66 @@ def test_parse_wrk_of_something_else_raises() -> None:
         parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
+def test_parse_h2load_reads_counts_bytes_and_seconds() -> None:
+    """Bytes are of bodies only; 80 requests on 8 connections were open at the end."""
+    requests, nbytes, seconds = parse_h2load(H2LOAD_REPORT, in_flight_max=80)
+    assert (requests, nbytes) == (24_150, 98_187_180)
+    assert seconds == pytest.approx(0.3001)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0 failed", "1 failed"),
+        ("0 errored", "1 errored"),
+        ("0 timeout", "1 timeout"),
+        ("24150 succeeded", "24149 succeeded"),
+        ("24230 started", "24231 started"),
+    ],
+)
+def test_parse_h2load_with_errors_or_lost_requests_raises(old: str, new: str) -> None:
+    """A server that answers 500 or hangs up quickly must not win."""
+    with pytest.raises(ClientError, match=new):
+        parse_h2load(H2LOAD_REPORT.replace(old, new), in_flight_max=80)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Application protocol: h2", "Application protocol: http/1.1"),
+        ("TLS Protocol: TLSv1.3", "TLS Protocol: TLSv1.2"),
+        ("Cipher: TLS_AES_128_GCM_SHA256", "Cipher: TLS_AES_256_GCM_SHA384"),
+    ],
+)
+def test_parse_h2load_of_another_protocol_raises(old: str, new: str) -> None:
+    """All servers must have done the same work."""
+    with pytest.raises(ClientError, match=f"no line '{old}'"):
+        parse_h2load(H2LOAD_REPORT.replace(old, new), in_flight_max=80)
+
+
+def test_parse_h2load_without_answers_raises() -> None:
+    """h2load says nothing and exits with 0 where nobody listens."""
+    report = re.sub(r"\d+ (total|started|done|succeeded),", r"0 \1,", H2LOAD_REPORT)
+    with pytest.raises(ClientError, match="no request was answered"):
+        parse_h2load(report, in_flight_max=80)
+    with pytest.raises(ClientError, match="no report"):
+        parse_h2load("no URI or input file given\n", in_flight_max=80)
+
+
+def test_parse_h2load_log_tells_latencies() -> None:
+    """The log is in the order of ends; 99 of 100 answers took 1 to 99 µs."""
+    log = [f"{1_000_000 + 20_000 * index}\t200\t{index + 1}\n" for index in range(100)]
+    assert parse_h2load_log(log, 2.0) == (51, 100)
+
+
+def test_parse_h2load_log_that_stops_early_raises() -> None:
+    """h2load waits in silence for a server that ended its connections."""
+    with pytest.raises(ClientError, match=r"answers for 1\.00 s of 2\.00 s"):
+        parse_h2load_log(["1000000\t200\t100000\n", "1900000\t200\t100000\n"], 2.0)
+    with pytest.raises(ClientError, match="no answer"):
+        parse_h2load_log([], 2.0)
+
+
 @pytest.mark.parametrize(
     ("records", "expected"), [(1, (13, 13)), (4, (14, 14)), (5, (13, 14)), (100, (10, 14))]
 )
@@ -131,17 +221,24 @@ def test_report_ratios_are_of_medians_of_rounds_and_of_processor_time() -> None:
     section = Section(title="A. <tiny>", unit="requests", client="a client")
     section.rounds["zerocopy"] = [make_round(rate) for rate in (100.0, 300.0, 200.0)]
     section.rounds["nginx"] = [make_round(rate) for rate in (100.0, 150.0, 50.0)]
-    assert section.ratio_of_medians == 2.0
-    assert section.ratios == [1.0, 2.0, 4.0]
-    assert section.ratio_by_cpu == pytest.approx(2.0)
+    section.rounds["stock Hypercorn"] = [make_round(rate) for rate in (10.0, 20.0, 40.0)]
+    assert section.peers == ["nginx", "stock Hypercorn"]
+    assert section.ratio_of_medians("nginx") == 2.0
+    assert section.ratios("nginx") == [1.0, 2.0, 4.0]
+    assert section.ratio_by_cpu("nginx") == pytest.approx(2.0)
+    assert section.ratio_of_medians("stock Hypercorn") == 10.0
+    assert section.ratios("stock Hypercorn") == [10.0, 15.0, 5.0]
     page = markdown(MACHINE, [section])
     assert "**2.00** (ratio of medians), 2.00 (median over 3 rounds; range 1.00 to 4.00)" in page
+    assert "zerocopy / stock Hypercorn: **10.00** (ratio of medians)" in page
     assert "| zerocopy | 200 (100 to 300) | 5000.00 | 100% | 2% | - | - |" in page
     picture = ET.fromstring(svg(MACHINE, [section]))
-    assert [bar.get("width") for bar in picture.findall("{*}rect")] == ["380", "190"]
+    assert [bar.get("width") for bar in picture.findall("{*}rect")] == ["240", "120", "24"]
     description = picture.findtext("{*}desc")
     assert description is not None
-    assert "A. <tiny>: zerocopy 200 requests/s, 2.00 times nginx; nginx 100" in description
+    assert (
+        "A. <tiny>: zerocopy 200 requests/s, 2.00 times nginx, 10.00 times stock Hypercorn; nginx"
+    ) in description
 
 
 def make_round(rate: float) -> Round:
