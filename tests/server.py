@@ -189,6 +189,8 @@ def port_of(address: str) -> int:
 def connect_to(port: int, receive_buffer_bytes: int | None = None) -> socket.socket:
     """A TCP connection to a port of this machine, with a timeout."""
     sock = socket.socket()
+    # As every client has it: else two small writes in a row cost 40 ms (RFC 1122, 4.2.3.2).
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if receive_buffer_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     sock.settimeout(20)

@@ -10,16 +10,20 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tests.h2client import H2Client
 from tests.server import Answer
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from tests.server import RunningServer
 
 RECV_BYTES = 1 << 20
+H2_WINDOW_BYTES = 1 << 20
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([A-Za-z -]+)")
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [A-Za-z -]+")
+_STATUS_LINE_BARE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [A-Za-z -]*")
 _FIELD_LINE = re.compile(rb"([A-Za-z0-9-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
 _WITHOUT_CONTENT = frozenset({204, 304})
 
@@ -57,11 +61,17 @@ class Session(Protocol):
 class Http1Session:
     """Plain HTTP/1.1, framed by hand: exact syntax, exact Content-Length, nothing in between."""
 
+    _status_line = _STATUS_LINE
+
     def __init__(self, server: RunningServer) -> None:
-        self._sock = server.connect()
+        self._sock = self._connect(server)
         self._received = bytearray()
         self._method = ""
         self._last = False
+
+    @staticmethod
+    def _connect(server: RunningServer) -> socket.socket:
+        return server.connect()
 
     def send(
         self,
@@ -122,10 +132,10 @@ class Http1Session:
         self._received += data
         return bool(data)
 
-    @staticmethod
-    def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    @classmethod
+    def _parse_head(cls, head: bytes) -> tuple[int, dict[str, str]]:
         status_line, *lines = head.split(b"\r\n")
-        status = _STATUS_LINE.fullmatch(status_line)
+        status = cls._status_line.fullmatch(status_line)
         assert status, status_line
         names: dict[str, str] = {}
         for line in lines:
@@ -135,6 +145,72 @@ class Http1Session:
             assert name not in names, f"{name} is there twice"
             names[name] = match[2].decode()
         return int(status[1]), names
+
+
+class Http1TlsSession(Http1Session):
+    """The same over TLS, chosen by ALPN; the connection ends with close_notify or is an error.
+
+    The reason phrase may be empty (RFC 9112, 4): h11, which frames these answers, sends none.
+    """
+
+    _status_line = _STATUS_LINE_BARE
+
+    @staticmethod
+    def _connect(server: RunningServer) -> socket.socket:
+        sock = server.connect_tls(["http/1.1"])
+        assert sock.selected_alpn_protocol() == "http/1.1"
+        return sock
+
+
+class Http2Session:
+    """HTTP/2 over TLS; see `H2Client` for what it does not forgive."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._client = H2Client(
+            server, initial_window=H2_WINDOW_BYTES, connection_window=H2_WINDOW_BYTES
+        )
+        self._stream_id = 0
+        self._last = False
+
+    def send(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        fields: Sequence[tuple[str, str]] = (),
+        last: bool = False,
+    ) -> None:
+        """Send a request; see `Session`."""
+        lower = [(name.lower(), value) for name, value in fields]
+        self._stream_id = self._client.request(target, method, lower)
+        self._last = last
+
+    def receive(self) -> Answer:
+        """Receive its response; see `Session`."""
+        answer = self._client.answer(self._stream_id)
+        assert ":status" not in answer.fields
+        if self._last and not self._client.is_closed and not self._client.goaways:
+            seen = len(self._client.frames)
+            self._client.ping()
+            late = self._client.frames[seen:]
+            assert not [frame for frame in late if frame.stream_id], "frames after the content"
+        return answer
+
+    def request(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        fields: Sequence[tuple[str, str]] = (),
+        last: bool = False,
+    ) -> Answer:
+        """Make a request; see `Session`."""
+        self.send(target, method=method, fields=fields, last=last)
+        return self.receive()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._client.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +223,6 @@ class Transport:
 
 TRANSPORTS: Mapping[str, Transport] = {
     "http1": Transport(Http1Session, {"USE_TLS": "false"}),
+    "http1-tls": Transport(Http1TlsSession, {"USE_TLS": "true"}),
+    "http2": Transport(Http2Session, {"USE_TLS": "true"}),
 }

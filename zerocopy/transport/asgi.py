@@ -37,6 +37,9 @@ PREPARE_AHEAD = 8
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
 
+METHOD = "zerocopy.method"
+"""A key of scope["state"] for the method as it was sent: servers change it to upper case."""
+
 _WITHOUT_CONTENT = frozenset({204, 304})
 
 
@@ -139,8 +142,8 @@ class AsgiApp:
             await asyncio.wait((sending, leaving))
 
     async def _send_body(self, send: Send, response: Response) -> None:
-        await _send_piece(send, response.content, more=bool(response.segments))
         self._counters[slots.SENT_BYTES_COPY] += len(response.content)
+        await _send_piece(send, response.content, more=bool(response.segments))
         segments = response.segments
         for first in range(0, len(segments), PREPARE_AHEAD):
             batch = segments[first : first + PREPARE_AHEAD]
@@ -163,8 +166,8 @@ class AsgiApp:
                 piece = bytes(segment.source.view(segment.offset + position, count))
                 position += count
                 at_end = is_end and segment is segments[-1] and position == segment.count
-                await _send_piece(send, piece, more=not at_end)
                 self._counters[slots.SENT_BYTES_COPY] += count
+                await _send_piece(send, piece, more=not at_end)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -187,4 +190,5 @@ def _request_of(scope: Event) -> Request:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     fields = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])
-    return Request(scope["method"].encode(), target, fields)
+    method: bytes = scope.get("state", {}).get(METHOD) or scope["method"].encode()
+    return Request(method, target, fields)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded
-from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
 from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
 
@@ -101,7 +101,10 @@ class Http2Connection(DataStreams):
         while size - position >= FRAME_HEADER_BYTES:
             nbytes = int.from_bytes(data[position : position + 3], "big")
             end = position + FRAME_HEADER_BYTES + nbytes
-            if end > size and nbytes <= self.connection.max_inbound_frame_size:
+            if nbytes > self.connection.max_inbound_frame_size:  # h2 would wait for all of it
+                self.connection.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
+                raise FrameTooLargeError
+            if end > size:
                 break
             frame, position = data[position:end], end
             if (
@@ -139,7 +142,9 @@ class Http2Connection(DataStreams):
         for event in events:
             if isinstance(event, RequestReceived):
                 request = _request_of(event)
-                if _asks_for_data(request) and self._server.limits.check(request) is None:
+                if _asks_for_data(request) and not (
+                    request.values(b"content-length") or self._server.limits.check(request)
+                ):
                     self._lane.learn(payload, request)
         return events
 
@@ -176,6 +181,11 @@ class Http2Connection(DataStreams):
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer a request of the data route, or one that may not reach an application."""
         request, handler = _request_of(event), self._server.handler
+        if event.stream_ended is not None and any(
+            length.strip(b"0") for length in request.values(b"content-length")
+        ):  # malformed, RFC 9113 section 8.1.1; h2 compares only what comes in DATA
+            self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
         response: Response | None = None
         error: ZerocopyError | None = self._server.limits.check(request)
         if self._is_refused:
@@ -186,11 +196,11 @@ class Http2Connection(DataStreams):
             error = BadRequestError("the path must begin with a slash and be percent-encoded")
         if error is not None:
             response = handler.refuse(error)
-        elif event.stream_ended is None or not _asks_for_data(request):
-            await super()._create_stream(event)
-            return
-        else:
+        elif event.stream_ended is not None and _asks_for_data(request):
             response = handler.respond_now(request)
+        elif request.method.isupper():
+            await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1
+            return
         await self._open(event.stream_id, request, response)
 
 

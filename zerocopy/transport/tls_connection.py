@@ -23,8 +23,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from zerocopy.transport.asgi import REFUSED
-from zerocopy.transport.deadlines import NEVER
+from zerocopy.transport.asgi import METHOD, REFUSED
+from zerocopy.transport.deadlines import NEVER, Wheel
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.limits import malformed
 
@@ -38,6 +38,9 @@ READ_BYTES = 65_536
 
 STALL_SAMPLES = 4
 """Progress is sampled so many times in one write-progress timeout."""
+
+LINGER_TICKS = Wheel.ticks(1.0)
+"""How long a client gets to answer close_notify once everything has left."""
 
 _QUEUED = struct.Struct("i")
 _GONE = (OSError, RuntimeError, ssl.SSLError)
@@ -56,6 +59,7 @@ class TlsConnection(TCPServer):
         self._idle_since = server.wheel.now
         self._mark: tuple[int, ...] = ()
         self._stalls = 0
+        self._closing_since: int | None = None
         self.deadline = server.wheel.now + 1
 
     async def run(self) -> None:
@@ -68,9 +72,9 @@ class TlsConnection(TCPServer):
         except* Exception as errors:  # noqa: BLE001 - one connection must not stop the others
             self._server.on_connection_failed(errors)
         finally:
+            await self._close()
             self.deadline = NEVER
             self._server.forget(self)
-            await self._close()
 
     async def _serve(self, *, is_refused: bool) -> None:
         peer = self.writer.get_extra_info("socket")
@@ -129,8 +133,8 @@ class TlsConnection(TCPServer):
             self._idle_since = self._server.wheel.now
 
     async def _close(self) -> None:
-        """Close, whatever state the connection is in; at most once does it take long."""
-        self.writer.close()
+        """Close in whatever state; a client that does not answer close_notify gets `LINGER_S`."""
+        self._begin_closing()
         with contextlib.suppress(*_GONE):
             await self.writer.wait_closed()
 
@@ -140,8 +144,10 @@ class TlsConnection(TCPServer):
         """Look whether the client gets on; at least once a second."""
         now = self._server.wheel.now
         self.deadline = now + 1
-        if self._is_stalled(now) or (
-            self._head_since is not None and now - self._head_since > self._server.header_ticks
+        if (
+            self._is_stalled(now)
+            or self._lingers(now)
+            or (self._head_since is not None and now - self._head_since > self._server.header_ticks)
         ):
             self.abort()
         elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
@@ -152,7 +158,12 @@ class TlsConnection(TCPServer):
         if self._http2 is not None:
             self._write_now(self._http2.go_away())
         if not self._is_busy():
-            self.writer.close()
+            self._begin_closing()
+
+    def _begin_closing(self) -> None:
+        if self._closing_since is None:
+            self._closing_since = self._server.wheel.now
+        self.writer.close()
 
     def abort(self) -> None:
         """Close at once; what has not left is lost, and the client can tell."""
@@ -178,6 +189,14 @@ class TlsConnection(TCPServer):
         self._mark = mark
         return self._stalls >= STALL_SAMPLES
 
+    def _lingers(self, now: int) -> bool:
+        """Whether everything has left and the client does not answer close_notify."""
+        return (
+            self._closing_since is not None
+            and now - self._closing_since > LINGER_TICKS
+            and not self.writer.transport.get_write_buffer_size()
+        )
+
     def _write_now(self, data: bytes) -> None:
         if data and not self.writer.transport.is_closing():
             self.writer.write(data)
@@ -194,6 +213,8 @@ class _Http1OverTls(H11Protocol):
         """RFC 9110 section 7.8: a server may ignore Upgrade; h2 is chosen by ALPN."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        # Hypercorn would make get a GET: methods are case-sensitive, RFC 9110 section 9.1.
+        self.connection_state[METHOD] = request.method
         plain = [field for field in request.headers if field[0] != b"upgrade"]
         await super()._create_stream(
             h11.Request(
