@@ -31,7 +31,7 @@ from zerocopy.transport.http2_head import (
     SETTINGS,
 )
 from zerocopy.transport.http2_lane import Lane
-from zerocopy.transport.http2_streams import BATCH_BYTES, DataStreams
+from zerocopy.transport.http2_streams import DataStreams
 
 if TYPE_CHECKING:
     from h2.events import Event
@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 
     from zerocopy.core.messages import Response
     from zerocopy.transport.http2_server import Http2Server
+    from zerocopy.transport.tls_connection import TlsConnection
 
 EVENTS_PER_TURN = 32
 """Events of h2 handled before other connections get their turn: each takes some 30 µs."""
+
+LANE_BYTES_MAX = 262_144
+"""Bytes of answers from the lane before they are written: the client may not read them."""
 
 CLOSED_STREAMS_MAX = 256
 """Closed streams h2 remembers, to excuse frames that were on their way when they closed."""
@@ -55,8 +59,10 @@ _READS = frozenset({b"GET", b"HEAD"})
 class Http2Connection(DataStreams):
     """One HTTP/2 connection; `server` has what all of them share."""
 
-    def __init__(self, *hypercorn: Any, server: Http2Server, is_refused: bool) -> None:
-        super().__init__(*hypercorn, server=server)
+    def __init__(
+        self, *hypercorn: Any, server: Http2Server, wire: TlsConnection, is_refused: bool
+    ) -> None:
+        super().__init__(*hypercorn, server=server, wire=wire)
         connection = self.connection
         connection.local_settings = server.local_settings()
         connection.decoder.max_header_list_size = server.header_list_bytes_max
@@ -83,7 +89,7 @@ class Http2Connection(DataStreams):
                 await self._receive(event.data)
             except ProtocolError:  # h2 has its GOAWAY ready
                 self._forget_all()
-                await self._write(self._lane.leave())
+                self._wire.write(self._lane.leave())
                 await self._flush()
                 await self.send(Closed())
             return
@@ -114,14 +120,16 @@ class Http2Connection(DataStreams):
             ):
                 continue
             events += self._feed(frame)
-            if len(events) >= EVENTS_PER_TURN or lane.nbytes >= BATCH_BYTES:
-                await self._write(lane.leave())
+            if len(events) >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
+                self._wire.write(lane.leave())
                 await self._handle_events(events)
                 events = []
                 await asyncio.sleep(0)
+                await self._wire.drain()
         self._partial = data[position:]
         if lane.frames:
-            await self._write(lane.leave())
+            self._wire.write(lane.leave())
+            await self._wire.drain()
         if events:
             await self._handle_events(events)
 

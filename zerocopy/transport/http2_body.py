@@ -72,18 +72,20 @@ class Body:
             DataError: a file changed or failed; the promise cannot be kept.
         """
         taken = cost = 0
+        full = frame_header(frame_bytes_max, DATA, 0, stream_id)
         while cost < budget and taken < budget and self.left:
             piece = self._slice(budget - taken)
             if piece is None:
                 break
-            for start in range(0, len(piece), frame_bytes_max):
-                part = piece[start : start + frame_bytes_max]
-                self.left -= len(part)
-                flags = 0 if self.left else END_STREAM
-                frames.append(frame_header(len(part), DATA, flags, stream_id))
-                frames.append(part)
-            taken += len(piece)
-            cost += max(len(piece), SEGMENT_COST_BYTES)
+            nbytes = len(piece)
+            self.left -= nbytes
+            last = nbytes - (nbytes % frame_bytes_max or frame_bytes_max)
+            for start in range(0, last, frame_bytes_max):
+                frames += (full, piece[start : start + frame_bytes_max])
+            flags = 0 if self.left else END_STREAM
+            frames += (frame_header(nbytes - last, DATA, flags, stream_id), piece[last:])
+            taken += nbytes
+            cost += max(nbytes, SEGMENT_COST_BYTES)
         return taken
 
     def _slice(self, count: int) -> bytes | memoryview | None:

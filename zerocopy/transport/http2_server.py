@@ -69,6 +69,7 @@ class Http2Limits:
     connections_max: int
     streams_max: int
     control_frames_max: int
+    turn_bytes_max: int
     header_read_s: float
     idle_s: float
     write_progress_s: float
@@ -116,6 +117,7 @@ class Http2Server:
         self.limits = limits.request
         self.streams_max = limits.streams_max
         self.control_frames_max = limits.control_frames_max
+        self.turn_bytes_max = limits.turn_bytes_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
         self.wheel = Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
@@ -165,7 +167,7 @@ class Http2Server:
         """Stop accepting, tell clients to go, let answers finish, abort the late ones."""
         self.draining = True
         for connection in list(self._connections):
-            connection.drain()
+            connection.leave()
         self._stopping.set()
         if self._serving is not None:
             await self._serving

@@ -93,14 +93,14 @@ class TlsConnection(TCPServer):
             )
             if tls.selected_alpn_protocol() == "h2":
                 self._http2 = Http2Connection(
-                    *arguments, server=self._server, is_refused=is_refused
+                    *arguments, server=self._server, wire=self, is_refused=is_refused
                 )
                 self.protocol = self._http2  # type: ignore[assignment]
             else:
                 self.protocol = _Http1OverTls(*arguments, server=self._server)  # type: ignore[assignment]
             await self.protocol.initiate()
             if self._server.draining:
-                self.drain()
+                self.leave()
             await self._read_data()
 
     async def _read_data(self) -> None:
@@ -120,17 +120,31 @@ class TlsConnection(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         """Write bytes and wait until most of them have left; close; or note what goes on."""
         if isinstance(event, RawData):
-            try:
-                self.writer.write(event.data)
-                await self.writer.drain()
-            except _GONE:
-                await self.protocol.handle(Closed())
+            self.write(event.data)
+            await self.drain()
         elif isinstance(event, Closed):
             await self._close()
         elif isinstance(event, Updated):
             self._is_answering = not event.idle
             self._head_since = None
             self._idle_since = self._server.wheel.now
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and has not reached the kernel."""
+        return self.writer.transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and queue `data`; nothing once the connection is closing."""
+        if data and not self.writer.transport.is_closing():
+            self.writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait until little of what was written is left; end the protocol if the client left."""
+        try:
+            await self.writer.drain()
+        except _GONE:
+            await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
         """Close in whatever state; a client that does not answer close_notify gets `LINGER_S`."""
@@ -151,12 +165,12 @@ class TlsConnection(TCPServer):
         ):
             self.abort()
         elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
-            self.drain()
+            self.leave()
 
-    def drain(self) -> None:
+    def leave(self) -> None:
         """Finish what is being answered, then close; at once where nothing is."""
         if self._http2 is not None:
-            self._write_now(self._http2.go_away())
+            self.write(self._http2.go_away())
         if not self._is_busy():
             self._begin_closing()
 
@@ -176,10 +190,10 @@ class TlsConnection(TCPServer):
         """Whether the client took no byte for the write-progress timeout, though some are there."""
         server = self._server
         if self._http2 is not None and self._http2.requests_open:
-            self._write_now(self._http2.reset_stalled(now - STALL_SAMPLES * server.stall_ticks))
+            self.write(self._http2.reset_stalled(now - STALL_SAMPLES * server.stall_ticks))
         if now % server.stall_ticks:
             return False
-        buffered = self.writer.transport.get_write_buffer_size()
+        buffered = self.unsent_bytes
         fd = self.writer.get_extra_info("socket").fileno()
         queued = 0
         if fd >= 0:
@@ -194,12 +208,8 @@ class TlsConnection(TCPServer):
         return (
             self._closing_since is not None
             and now - self._closing_since > LINGER_TICKS
-            and not self.writer.transport.get_write_buffer_size()
+            and not self.unsent_bytes
         )
-
-    def _write_now(self, data: bytes) -> None:
-        if data and not self.writer.transport.is_closing():
-            self.writer.write(data)
 
 
 class _Http1OverTls(H11Protocol):
