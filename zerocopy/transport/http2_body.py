@@ -79,6 +79,12 @@ class Body:
                 break
             nbytes = len(piece)
             self.left -= nbytes
+            if not (frames or nbytes % frame_bytes_max) and self.left:
+                # The middle of a large segment: equal frames, joined by their common header.
+                starts = range(0, nbytes, frame_bytes_max)
+                parts = [piece[start : start + frame_bytes_max] for start in starts]
+                frames.append(full.join([b"", *parts]))
+                return nbytes
             last = nbytes - (nbytes % frame_bytes_max or frame_bytes_max)
             for start in range(0, last, frame_bytes_max):
                 frames += (full, piece[start : start + frame_bytes_max])

@@ -53,6 +53,9 @@ some 40 µs besides its bytes. One that stalls fills the kernel's buffer before 
 so what it leaves behind is little.
 """
 
+SLOW_S = 0.02
+"""A client that takes longer for what is left of a turn gets small ones again."""
+
 
 class DataStreams(H2Protocol):
     """What a connection has to send; `server` has what all connections share."""
@@ -127,9 +130,10 @@ class DataStreams(H2Protocol):
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         await self._send_turn(stream_id, body, [], budget)
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
-        if self._wire.unsent_bytes:
+        begun_s = self._server.loop.time()
+        await self._wire.drain()
+        if self._server.loop.time() - begun_s > SLOW_S:
             self._turn_bytes, self._turns_taken = TURN_BYTES_MIN, 0
-            await self._wire.drain()
             return
         self._turns_taken += 1
         if self._turns_taken >= TURNS_TO_GROW:

@@ -1,0 +1,375 @@
+"""Stopping, reloading and surviving with TLS: answers finish, certificates change, workers die."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import ssl
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.certificate import NAMES, authority, client_context
+from tests.faults.client import (
+    LARGE,
+    LARGE_BYTES,
+    MEDIUM,
+    SMALL,
+    TINY_BUFFER_BYTES,
+    body_of,
+    make_root,
+    poll,
+    request_of,
+    seal,
+)
+from tests.faults.tls_client import (
+    HELLO,
+    NO_ERROR,
+    REFUSED_STREAM,
+    TlsClient,
+    client_hello,
+    connect_raw,
+    wide_client,
+)
+from tests.h2client import H2Client
+from tests.server import RunningServer, connect_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EXIT_TIMEOUT_S = 10.0
+"""Far below the drain deadline, far above what an idle server needs."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root that no test changes."""
+    path = tmp_path_factory.mktemp("lifecycle-tls")
+    make_root(path)
+    for series in ("SMALL", "MEDIUM", "LARGE"):
+        seal(path, series)
+    yield path
+    shutil.rmtree(path)
+
+
+def exit_code(server: RunningServer) -> int:
+    """Wait for the supervisor to exit; its exit code."""
+    assert server.process is not None
+    return server.process.wait(EXIT_TIMEOUT_S)
+
+
+def count_of(server: RunningServer, name: str) -> int:
+    """How often an event was logged."""
+    return sum(event["event"] == name for event in server.events())
+
+
+# ---- stopping
+
+
+def test_stop_ends_idle_connections_at_once(root: Path) -> None:
+    """Idle and new ones of both protocols: GOAWAY to HTTP/2, close_notify to all, exit code 0."""
+    with (
+        RunningServer(root, USE_TLS="true") as server,
+        H2Client(server) as idle,
+        TlsClient(server) as idle_too,
+        connect_raw(server) as silent,
+        connect_raw(server) as greeted,
+    ):
+        assert idle.ask(SMALL).status == 200
+        idle_too.send(request_of(SMALL))
+        assert idle_too.answer().status == 200
+        greeted.sendall(HELLO)
+        poll(lambda: server.metric("zerocopy_connections") == 4, "all to be connected")
+        os.kill(server.pid, signal.SIGTERM)
+        idle.pump_to_end()
+        assert [code for code, _ in idle.goaways] == [NO_ERROR]
+        assert idle_too.read_until_end(1) == (b"", False)
+        for sock in (idle.sock, idle_too.sock, silent, greeted):
+            sock.close()
+        assert exit_code(server) == 0
+        assert "Traceback" not in server.log_text()
+
+
+def test_stop_waits_for_nobody_who_keeps_the_connection_open(root: Path) -> None:
+    """Clients that answer neither GOAWAY nor close_notify, nor finish a handshake, hold nothing."""
+    with (
+        RunningServer(root, USE_TLS="true") as server,
+        connect_raw(server) as mute,
+        connect_raw(server, "http/1.1") as mute_too,
+    ):
+        mute.sendall(HELLO)
+        mute_too.sendall(request_of(SMALL))
+        assert mute.recv(100)
+        assert mute_too.recv(100)
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server) == 0
+
+
+def test_stop_does_not_wait_for_a_handshake(root: Path) -> None:
+    """A client that has begun a handshake and says no more does not hold up the exit."""
+    with (
+        RunningServer(root, USE_TLS="true") as server,
+        connect_to(server.tls_port) as late,
+        connect_to(server.tls_port),
+    ):
+        late.sendall(client_hello())
+        assert late.recv(100), "the handshake is under way"
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server) == 0
+
+
+def test_stop_lets_a_large_answer_finish_and_refuses_new_streams(root: Path) -> None:
+    """GOAWAY amid the body, REFUSED_STREAM for what comes after it, every byte, exit code 0."""
+    with (
+        RunningServer(root, USE_TLS="true") as server,
+        wide_client(server, receive_buffer_bytes=TINY_BUFFER_BYTES) as client,
+    ):
+        stream_id = client.request(LARGE)
+        stream = client.streams[stream_id]
+        client.pump(lambda: len(stream.content) > 10_000, "the first bytes")
+        os.kill(server.pid, signal.SIGTERM)
+        client.pump(lambda: bool(client.goaways), "GOAWAY")
+        assert client.goaways == [(NO_ERROR, stream_id)]
+        assert not stream.is_over, "GOAWAY comes amid the body"
+        late = client.streams[client.request(SMALL)]
+        assert client.answer(stream_id).content == body_of(root, "LARGE", ["price"])
+        client.pump(lambda: late.is_over or client.is_closed, "the refusal")
+        assert late.reset_code == REFUSED_STREAM
+        client.pump_to_end()
+        assert exit_code(server) == 0
+
+
+def test_stop_lets_a_large_answer_over_http1_finish(root: Path) -> None:
+    """Every byte, close_notify, exit code 0."""
+    with RunningServer(root, USE_TLS="true") as server:
+        with TlsClient(server, TINY_BUFFER_BYTES) as client, H2Client(server) as idle:
+            idle.ping()
+            client.send(request_of(LARGE))
+            _, fields = client.head()
+            os.kill(server.pid, signal.SIGTERM)
+            idle.pump_to_end()
+            body = client.read(int(fields["content-length"]))
+            assert body == body_of(root, "LARGE", ["price"])
+            assert client.read_until_end(1) == (b"", False)
+        assert exit_code(server) == 0
+
+
+def test_drain_deadline_aborts_streams_that_stall(root: Path) -> None:
+    """At the deadline a stalled answer is cut off without a clean end, and the exit code is 0."""
+    with (
+        RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
+        wide_client(server, receive_buffer_bytes=TINY_BUFFER_BYTES) as stalled,
+        wide_client(server, window=10_000, auto_window=False) as shut,
+        TlsClient(server, TINY_BUFFER_BYTES) as stalled_too,
+    ):
+        streams = [client.streams[client.request(LARGE)] for client in (stalled, shut)]
+        stalled_too.send(request_of(LARGE))
+        stalled_too.head()
+        os.kill(server.pid, signal.SIGTERM)
+        assert exit_code(server) == 0
+        for client in (stalled, shut):
+            client.pump_to_end()
+        assert not any(stream.is_ended for stream in streams)
+        body, is_aborted = stalled_too.read_until_end(LARGE_BYTES)
+        assert is_aborted
+        assert len(body) < LARGE_BYTES
+
+
+# ---- certificates
+
+
+class Pair:
+    """Certificate and key on disk, replaced by rename as certbot does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.chain_path, self.key_path = str(folder / "leaf.crt"), str(folder / "leaf.key")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Where a server finds them."""
+        return {"SSL_CERT_PATH": self.chain_path, "SSL_PRIVATE_FILE": self.key_path}
+
+    def issue(self) -> bytes:
+        """Put a new pair in place; the certificate, in DER."""
+        leaf = authority().issue_cert(*NAMES)
+        self.put(self.key_path, leaf.private_key_pem.bytes())
+        self.put(self.chain_path, b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+        return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+
+    @staticmethod
+    def put(path: str, content: bytes) -> None:
+        """Replace a file by rename."""
+        with open(path + ".new", "wb") as file:
+            file.write(content)
+        os.rename(path + ".new", path)
+
+
+def certificate_of(server: RunningServer) -> bytes | None:
+    """What a new connection is shown, in DER."""
+    with connect_raw(server) as sock:
+        return sock.getpeercert(binary_form=True)
+
+
+def test_hangup_replaces_the_certificate_and_disturbs_no_answer(root: Path, tmp_path: Path) -> None:
+    """New connections get the new one; an answer under way and its connection go on."""
+    pair = Pair(tmp_path)
+    first = pair.issue()
+    body = body_of(root, "MEDIUM")
+    with RunningServer(root, USE_TLS="true", **pair.environ) as server:
+        workers = server.worker_pids()
+        with wide_client(server, window=10_000, auto_window=False) as client:
+            assert client.sock.getpeercert(binary_form=True) == first
+            stream_id = client.request(MEDIUM)
+            content = client.streams[stream_id].content
+            client.pump(lambda: len(content) == 10_000, "the answer to stall")
+            second = pair.issue()
+            assert certificate_of(server) == first, "until SIGHUP nothing changes"
+            os.kill(server.pid, signal.SIGHUP)
+            poll(lambda: server.event("certificate_reloaded") is not None, "the reload")
+            assert certificate_of(server) == second
+            client.window(stream_id, len(body))
+            assert client.answer(stream_id).content == body
+            assert client.ask("/healthz").status == 200
+            assert not client.goaways
+        os.kill(workers[0], signal.SIGKILL)
+        assert certificate_of(server) == second, "a worker started later has it too"
+
+
+@pytest.mark.parametrize("fault", ["no PEM", "another key", "gone", "empty key"])
+def test_hangup_with_bad_files_keeps_the_certificate(
+    root: Path, tmp_path: Path, fault: str
+) -> None:
+    """The old certificate serves on, the log says why, and good files then are taken."""
+    pair = Pair(tmp_path)
+    first = pair.issue()
+    with RunningServer(root, USE_TLS="true", **pair.environ) as server:
+        match fault:
+            case "no PEM":
+                pair.put(pair.chain_path, os.urandom(1_000))
+            case "another key":
+                pair.put(pair.key_path, authority().issue_cert("x.test").private_key_pem.bytes())
+            case "gone":
+                os.unlink(pair.chain_path)
+            case _:
+                pair.put(pair.key_path, b"")
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: server.event("certificate_kept") is not None, "the refusal")
+        kept = server.event("certificate_kept")
+        assert kept is not None
+        assert str(tmp_path) in kept["reason"]
+        assert certificate_of(server) == first
+        assert server.event("certificate_reloaded") is None
+        second = pair.issue()
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: server.event("certificate_reloaded") is not None, "the reload")
+        assert certificate_of(server) == second
+
+
+def test_hangups_reach_every_worker_and_end_none(root: Path, tmp_path: Path) -> None:
+    """Ten reloads in a row with two workers: the last certificate is what both show."""
+    pair = Pair(tmp_path)
+    pair.issue()
+    with RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_WORKERS="2", **pair.environ) as server:
+        workers = server.worker_pids()
+        for _ in range(10):
+            last = pair.issue()
+            reloads = count_of(server, "certificate_reloaded")
+            os.kill(server.pid, signal.SIGHUP)
+            poll(lambda: count_of(server, "certificate_reloaded") >= reloads + 2, "both")  # noqa: B023
+        assert {certificate_of(server) for _ in range(20)} == {last}
+        assert server.worker_pids() == workers
+
+
+def test_hangup_without_tls_reloads_nothing(root: Path) -> None:
+    """The log says so, and the server lives."""
+    with RunningServer(root) as server:
+        workers = server.worker_pids()
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: server.event("nothing_to_reload") is not None, "the log line")
+        assert server.get(SMALL).content == body_of(root, "SMALL")
+        assert server.worker_pids() == workers
+
+
+# ---- listeners and protocols
+
+
+@pytest.mark.parametrize(
+    "environ", [{"USE_TLS": "true", "ZEROCOPY_PLAIN_PORT": "0"}, {"ZEROCOPY_TLS_PORT": "0"}]
+)
+def test_both_listeners_answer_the_same(root: Path, environ: dict[str, str]) -> None:
+    """Plain HTTP/1.1, HTTP/1.1 over TLS and HTTP/2: same status, same bytes, same fields."""
+    with (
+        RunningServer(root, **environ) as server,
+        H2Client(server) as h2,
+        TlsClient(server) as h1,
+    ):
+        assert server.plain_port != server.tls_port
+        plain = http.client.HTTPConnection("127.0.0.1", server.plain_port, timeout=20)
+        for target in (SMALL, MEDIUM, LARGE, "/api/symbols", "/healthz", "/nowhere", "/api/data"):
+            plain.request("GET", target)
+            response = plain.getresponse()
+            content = response.read()
+            h1.send(request_of(target))
+            for answer in (h1.answer(), h2.ask(target)):
+                assert answer.status == response.status
+                assert answer.content == content
+                for name in ("content-type", "content-length", "etag", "cache-control"):
+                    assert answer.fields.get(name) == response.getheader(name)
+        plain.close()
+
+
+def test_killed_worker_serves_tls_again(root: Path) -> None:
+    """A kill -9 costs the open connections only; the next are served without a wait."""
+    with RunningServer(root, USE_TLS="true", ZEROCOPY_PLAIN_PORT="0") as server:
+        (worker,) = server.worker_pids()
+        with wide_client(server, receive_buffer_bytes=TINY_BUFFER_BYTES) as busy:
+            stream = busy.streams[busy.request(LARGE)]
+            busy.pump(lambda: len(stream.content) > 0, "the first bytes")
+            os.kill(worker, signal.SIGKILL)
+            busy.pump_to_end()
+            assert not stream.is_ended
+        with H2Client(server) as client:
+            assert client.ask(SMALL).content == body_of(root, "SMALL")
+        assert server.get(SMALL).content == body_of(root, "SMALL")
+        assert worker not in server.worker_pids()
+        assert server.metric("zerocopy_worker_restarts_total") == 1
+        poll(lambda: server.metric("zerocopy_connections") == 0, "no connection to be counted")
+
+
+def test_old_versions_of_tls_are_refused(root: Path) -> None:
+    """A client that knows TLS 1.1 at most gets the alert that says why."""
+    with RunningServer(root, USE_TLS="true") as server:
+        context = client_context(["h2"])
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+        with (
+            connect_to(server.tls_port) as sock,
+            pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"),
+        ):
+            context.wrap_socket(sock, server_hostname="127.0.0.1")
+        assert server.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("alpn", [[], ["http/1.0", "spdy/3"]])
+def test_client_without_a_known_protocol_gets_http1(root: Path, alpn: list[str]) -> None:
+    """HTTP/1.1, which every client of TLS understands."""
+    with RunningServer(root, USE_TLS="true") as server:
+        context = ssl.create_default_context()
+        authority().configure_trust(context)
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        with context.wrap_socket(connect_to(server.tls_port), server_hostname="127.0.0.1") as sock:
+            assert sock.selected_alpn_protocol() is None
+            sock.sendall(request_of(SMALL, "Connection: close"))
+            received = b""
+            while data := sock.recv(1 << 16):
+                received += data
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert received.endswith(body_of(root, "SMALL"))

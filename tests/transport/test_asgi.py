@@ -1,0 +1,365 @@
+"""AsgiApp without any server: what it sends, when it reads, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.transport.asgi_driver import (
+    REQUEST,
+    TIMEOUT_S,
+    Driver,
+    FakeHandler,
+    FakeSource,
+    ask,
+    scope_of,
+    settle,
+)
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import DataChangedError
+from zerocopy.core.messages import Response
+from zerocopy.core.plan import Segment
+from zerocopy.transport.asgi import (
+    METHOD,
+    PIECE_BYTES,
+    PREPARE_AHEAD,
+    REFUSED,
+    AsgiApp,
+    TransferAbortedError,
+)
+from zerocopy.transport.limits import RequestLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTENT_BYTES_MAX = 1_000
+LIMITS = RequestLimits(
+    target_bytes_max=100,
+    field_bytes_max=200,
+    head_bytes_max=600,
+    fields_max=10,
+    content_bytes_max=CONTENT_BYTES_MAX,
+)
+DISCONNECT = {"type": "http.disconnect"}
+NOW = Response(200, ((b"ETag", b'"x"'), (b"X-Mixed", b"Case")), b"hello")
+OLD = {"http_version": "1.1"}
+
+
+class Rig:
+    """An application over a `FakeHandler`, with its counters and failures."""
+
+    def __init__(self, response: Response = NOW, *, content_read_s: float = TIMEOUT_S) -> None:
+        self.handler = FakeHandler(response)
+        self.counters = [0] * len(slots.SLOTS)
+        self.failures: list[Exception] = []
+        self.app = AsgiApp(
+            handler=self.handler,
+            limits=LIMITS,
+            content_read_s=content_read_s,
+            counters=self.counters,
+            on_transfer_failed=self.failures.append,
+        )
+
+
+def large(*sources: FakeSource) -> Response:
+    """A header line and everything in `sources`."""
+    segments = tuple(Segment(source, 0, len(source.content)) for source in sources)
+    return Response(200, (), b"line\n", segments, sum(segment.count for segment in segments))
+
+
+def test_lifespan_is_completed_and_ends() -> None:
+    """Startup and shutdown are answered, in this order, and then the call returns."""
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    driver = ask(Rig().app, {"type": "lifespan"}, *events)
+    assert [event["type"] for event in driver.sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+
+
+def test_websocket_is_closed() -> None:
+    """A handshake is refused with the one event that does so."""
+    driver = ask(Rig().app, {"type": "websocket", "path": "/"}, {"type": "websocket.connect"})
+    assert driver.sent == [{"type": "websocket.close"}]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_response_is_one_start_and_one_body(*, is_known: bool) -> None:
+    """Names are lower case; length and server are added; an answer made later is the same."""
+    rig = Rig()
+    rig.handler.is_known = is_known
+    driver = ask(rig.app, scope_of("/x?a=b"))
+    assert driver.status == 200
+    assert driver.fields == {
+        b"etag": b'"x"',
+        b"x-mixed": b"Case",
+        b"server": b"zerocopy",
+        b"content-length": b"5",
+    }
+    assert driver.pieces == [b"hello"]
+    assert driver.is_ended
+    assert rig.handler.requests[0].target == b"/x?a=b"
+    assert rig.counters[slots.RESPONSES_2XX] == 1
+    assert rig.counters[slots.SENT_BYTES_COPY] == 5
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_status_without_content_has_no_length(status: int) -> None:
+    """RFC 9110 section 8.6: 204 and 304 are sent without Content-Length."""
+    driver = ask(Rig(Response(status, ())).app, scope_of("/x", "OPTIONS"))
+    assert (driver.status, driver.fields) == (status, {b"server": b"zerocopy"})
+    assert driver.pieces == [b""]
+    assert driver.is_ended
+
+
+def test_head_tells_the_length_and_reads_nothing() -> None:
+    """HEAD has the fields of GET, an empty body, and leaves the files alone."""
+    source = FakeSource(os.urandom(5_000))
+    rig = Rig(large(source))
+    driver = ask(rig.app, scope_of("/x", "HEAD"))
+    assert driver.fields[b"content-length"] == b"5005"
+    assert driver.pieces == [b""]
+    assert driver.is_ended
+    assert source.read_to == 0
+    assert not rig.handler.prepared
+    assert rig.counters[slots.SENT_BYTES_COPY] == 0
+
+
+@pytest.mark.parametrize("nbytes", [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 700_001])
+def test_body_comes_in_bounded_pieces(nbytes: int) -> None:
+    """Content first, then each segment in pieces of at most `PIECE_BYTES`, the last one ends it."""
+    sources = [FakeSource(os.urandom(nbytes)) for _ in range(2)]
+    rig = Rig(large(*sources))
+    driver = ask(rig.app, scope_of("/x"))
+    assert b"".join(driver.pieces) == b"line\n" + sources[0].content + sources[1].content
+    assert driver.pieces[0] == b"line\n"
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in driver.pieces)
+    assert driver.is_ended
+    assert rig.counters[slots.SENT_BYTES_COPY] == 5 + 2 * nbytes
+
+
+def test_segments_are_prepared_a_batch_at_a_time() -> None:
+    """Twenty segments are asked for in eights, and the body is exact across batches."""
+    sources = [FakeSource(bytes([index]) * 10) for index in range(2 * PREPARE_AHEAD + 4)]
+    rig = Rig(large(*sources))
+    driver = ask(rig.app, scope_of("/x"))
+    assert rig.handler.prepared == [PREPARE_AHEAD, PREPARE_AHEAD, 4]
+    assert b"".join(driver.pieces[1:]) == b"".join(source.content for source in sources)
+    assert driver.is_ended
+
+
+def test_send_that_blocks_stops_the_reading() -> None:
+    """While a send waits nothing more is read; each release lets one piece more be read."""
+    source = FakeSource(bytes(4 * PIECE_BYTES))
+    rig = Rig(large(source))
+
+    async def run() -> None:
+        driver = Driver()
+        gate = asyncio.Semaphore(0)
+
+        async def send(event: Any) -> None:
+            driver.sent.append(event)
+            await gate.acquire()
+
+        task = asyncio.create_task(rig.app(scope_of("/x"), driver.receive, send))
+        for step, read_to in enumerate([0, 0, 1, 2, 3, 4]):
+            await settle()
+            assert source.read_to == read_to * PIECE_BYTES
+            assert len(driver.sent) == step + 1
+            gate.release()
+        await asyncio.wait_for(task, TIMEOUT_S)
+        assert driver.is_ended
+
+    asyncio.run(run())
+
+
+def test_client_that_leaves_stops_the_reading() -> None:
+    """After http.disconnect the call returns, though its send would still wait."""
+    source = FakeSource(bytes(4 * PIECE_BYTES))
+    rig = Rig(large(source))
+
+    async def run() -> None:
+        driver = Driver()
+        task = asyncio.create_task(rig.app(scope_of("/x"), driver.receive, driver.send))
+        await settle()
+        driver.sent.clear()
+        assert task.done()
+
+        driver = Driver()
+        task = asyncio.create_task(rig.app(scope_of("/x"), driver.receive, driver.send))
+        driver.room.clear()
+        source.read_to = 0
+        await settle()
+        driver.room.set()
+        await asyncio.sleep(0)
+        driver.room.clear()
+        await settle()
+        read_to = source.read_to
+        driver.push(DISCONNECT)
+        await asyncio.wait_for(task, TIMEOUT_S)
+        assert source.read_to == read_to < 4 * PIECE_BYTES
+        assert not driver.is_ended
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+    assert not rig.failures
+
+
+def aborted(rig: Rig) -> Driver:
+    """The driver of a transfer that ends in TransferAbortedError."""
+
+    async def run() -> Driver:
+        driver = Driver()
+        with pytest.raises(TransferAbortedError) as raised:
+            await rig.app(scope_of("/x"), driver.receive, driver.send)
+        assert isinstance(raised.value.__cause__, DataChangedError)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return driver
+
+    return asyncio.run(run())
+
+
+def test_source_that_fails_aborts_the_transfer() -> None:
+    """What was promised cannot be kept: the error is raised, told and counted; no end is sent."""
+    source = FakeSource(bytes(3 * PIECE_BYTES), fails_at=PIECE_BYTES)
+    rig = Rig(large(source))
+    driver = aborted(rig)
+    assert driver.status == 200
+    assert [len(piece) for piece in driver.pieces] == [5, PIECE_BYTES]
+    assert not driver.is_ended
+    assert rig.counters[slots.TRANSFERS_ABORTED] == 1
+    assert [type(error) for error in rig.failures] == [DataChangedError]
+
+
+def test_source_that_cannot_be_prepared_aborts_the_transfer() -> None:
+    """The same for a file that is gone before its first byte; the header line has left."""
+    rig = Rig(large(FakeSource(b"x")))
+    rig.handler.prepare_error = DataChangedError("a day file changed")
+    assert aborted(rig).pieces == [b"line\n"]
+    assert rig.counters[slots.TRANSFERS_ABORTED] == len(rig.failures) == 1
+
+
+def content(nbytes: int, *, more: bool = True) -> dict[str, Any]:
+    """An event of request content."""
+    return {"type": "http.request", "body": bytes(nbytes), "more_body": more}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [REQUEST],
+        [content(CONTENT_BYTES_MAX, more=False)],
+        [*[content(100)] * 10, content(0, more=False)],
+        [{"type": "http.request"}],
+        [content(9), DISCONNECT],
+    ],
+)
+def test_content_within_the_bound_is_dropped(events: Sequence[Any]) -> None:
+    """It is read to its end before the answer, and the connection persists."""
+    driver = ask(Rig().app, scope_of("/x", **OLD), *events)
+    assert driver.received == len(events)
+    assert driver.pieces == [b"hello"]
+    assert b"connection" not in driver.fields
+
+
+@pytest.mark.parametrize(("version", "closes"), [("1.0", True), ("1.1", True), ("2", False)])
+def test_content_above_the_bound_is_read_no_further(version: str, *, closes: bool) -> None:
+    """It is answered, and HTTP/1.x is told that nothing more is read from its connection."""
+    events = [content(600), content(600), content(600), content(1, more=False)]
+    driver = ask(Rig().app, scope_of("/x", http_version=version), *events)
+    assert driver.received == 2
+    assert driver.pieces == [b"hello"]
+    assert driver.is_ended
+    assert driver.fields.get(b"connection") == (b"close" if closes else None)
+
+
+@pytest.mark.parametrize(("nbytes", "received"), [(CONTENT_BYTES_MAX, 1), (1_001, 0)])
+def test_announced_content_above_the_bound_is_not_awaited(nbytes: int, received: int) -> None:
+    """A Content-Length that is too long is answered at once: the client may wait for 100."""
+    headers = [(b"host", b"t"), (b"content-length", b"%d" % nbytes)]
+    driver = ask(Rig().app, scope_of("/x", headers=headers, **OLD), content(nbytes, more=False))
+    assert driver.received == received
+    assert driver.pieces == [b"hello"]
+    assert driver.fields.get(b"connection") == (None if received else b"close")
+
+
+def test_content_that_does_not_come_is_not_awaited_for_ever() -> None:
+    """After `content_read_s` the answer is given, and the connection is closed."""
+    driver = ask(Rig(content_read_s=0.05).app, scope_of("/x", **OLD), content(1))
+    assert driver.received == 1
+    assert driver.pieces == [b"hello"]
+    assert driver.fields[b"connection"] == b"close"
+
+
+HOST = (b"host", b"t")
+BAD: dict[str, tuple[dict[str, Any], int]] = {
+    "target": (scope_of("/" + "x" * 100), 414),
+    "target with query": (scope_of("/x?" + "y" * 98), 414),
+    "field": (scope_of("/x", headers=[HOST, (b"a", b"x" * 200)]), 431),
+    "head": (scope_of("/x", headers=[HOST, *[(b"a", b"x" * 150)] * 4]), 431),
+    "count": (scope_of("/x", headers=[(b"a", b"")] * 11), 431),
+    "expectation": (scope_of("/x", headers=[HOST, (b"expect", b"200-ok")]), 417),
+    "no host": (scope_of("/x", headers=[], **OLD), 400),
+    "refused": (scope_of("/x", state={REFUSED: True}), 503),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bound_is_told_by_its_status(name: str) -> None:
+    """What the server let pass and a limit does not is a problem document, and is counted."""
+    scope, status = BAD[name]
+    rig = Rig()
+    driver = ask(rig.app, scope)
+    assert driver.status == status
+    assert driver.fields[b"content-type"] == b"application/problem+json"
+    assert int(driver.fields[b"content-length"]) == len(driver.pieces[0])
+    assert not rig.handler.requests
+    assert len(rig.handler.refused) == 1
+    assert rig.counters[slots.RESPONSES_2XX + status // 100 - 2] == 1
+
+
+GOOD = {
+    "target": scope_of("/" + "x" * 99),
+    "field": scope_of("/x", headers=[HOST, (b"a", b"x" * 199)]),
+    "count": scope_of("/x", headers=[(b"a", b"")] * 10),
+    "expectation": scope_of("/x", headers=[HOST, (b"expect", b"100-Continue")]),
+    "no host in HTTP/1.0": scope_of("/x", headers=[], http_version="1.0"),
+    "not refused": scope_of("/x", state={REFUSED: False}),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_bound_that_is_just_kept_is_no_error(name: str) -> None:
+    """At the bound itself a request is answered."""
+    assert ask(Rig().app, GOOD[name]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("scope", "method", "target"),
+    [
+        (scope_of("/x", "GET", state={METHOD: b"get"}), b"get", b"/x"),
+        (scope_of("/x", "GET", state={}), b"GET", b"/x"),
+        (scope_of("/ignored", raw_path=b"/a%2Fb?no"), b"GET", b"/a%2Fb"),
+        (scope_of("/ü b", raw_path=None), b"GET", b"/%C3%BC%20b"),
+        (scope_of("/x", raw_path=b"http://host/y"), b"GET", b"/y"),
+        (scope_of("/x?q=%20", raw_path=b"/x"), b"GET", b"/x?q=%20"),
+    ],
+)
+def test_request_is_as_it_was_sent(scope: dict[str, Any], method: bytes, target: bytes) -> None:
+    """Method in its own case, target in origin-form and still percent-encoded."""
+    rig = Rig()
+    ask(rig.app, scope)
+    request = rig.handler.requests[0]
+    assert (request.method, request.target, request.fields) == (method, target, (HOST,))
+
+
+def test_raw_path_may_be_missing() -> None:
+    """The key is optional in the ASGI specification; the path is quoted then."""
+    scope = scope_of("/a b")
+    del scope["raw_path"]
+    rig = Rig()
+    ask(rig.app, scope)
+    assert rig.handler.requests[0].target == b"/a%20b"
