@@ -27,7 +27,7 @@ SMALL = ticks_target(end_s=SMALL_END_S)
 LARGE = ticks_target()
 TARGETS = {"small": SMALL, "large": LARGE}
 ALIVE = b'{"status":"alive"}'
-TIMEOUT_S = 30
+TIMEOUT_S = 15
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_h2load = pytest.mark.skipif(
@@ -164,7 +164,7 @@ def test_curl_posts_content_and_is_told_405(
 def h2load(server: RunningServer, target: str, requests: int, *options: str) -> int:
     """Run h2load; every request succeeded. The bytes of DATA."""
     url = f"https://127.0.0.1:{server.port}{target}"
-    command = ("h2load", "-t1", f"-n{requests}", "--connection-active-timeout=25", *options, url)
+    command = ("h2load", "-t1", f"-n{requests}", "--connection-active-timeout=10", *options, url)
     report = run(*command).decode()
     assert "Application protocol: h2" in report, report
     wanted = f"{requests} done, {requests} succeeded, 0 failed, 0 errored, 0 timeout"
@@ -182,6 +182,8 @@ def h2load(server: RunningServer, target: str, requests: int, *options: str) -> 
         ("small", 4, ["-w4", "-W30"]),
         ("small", 8, ["-w4", "-W30", "-m8"]),
         ("small", 20, ["-w12"]),
+        ("small", 20, ["-W1"]),
+        ("small", 30, ["-W4", "-m4"]),
         ("small", 2_000, ["-m100", "-c1"]),
         ("small", 2_000, ["-m10", "-c50"]),
         ("small", 2_000, ["-m100", "-c4", "-w30", "-W30"]),

@@ -53,11 +53,22 @@ class Scene:
         self.aborted = server.metric("zerocopy_transfers_aborted_total")
 
     def begin(self, client: H2Client) -> int:
-        """Ask, and read a first part."""
+        """Ask, read a first part, and wait until no more is sent: copying races with a change."""
         stream_id = client.request(self.target)
         content = client.streams[stream_id].content
         client.pump(lambda: len(content) >= 10_000, "the first bytes")
+        self.stall()
         return stream_id
+
+    def stall(self) -> None:
+        """Wait until nothing more can be sent."""
+        seen = [-1.0]
+
+        def is_stalled() -> bool:
+            seen.append(self.server.metric('zerocopy_sent_bytes_total{path="copy"}'))
+            return seen[-1] == seen[-2]
+
+        poll(is_stalled, "the answer to stall")
 
     def end(self, client: H2Client, stream_id: int) -> bool:
         """Read on to the end; the bytes so far are right. Whether the stream was reset."""
@@ -167,6 +178,7 @@ def test_truncation_over_http1_aborts_the_connection(closed: Scene) -> None:
         client.send(request_of(closed.target))
         _, fields = client.head()
         begun = client.read(100_000)
+        closed.stall()
         os.truncate(closed.path, 100_000)
         nbytes = int(fields["content-length"])
         rest, is_aborted = client.read_until_end(nbytes - len(begun))

@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def assert_no_connection_is_left(server: RunningServer) -> None:
     """Every client has left, so the gauge has to come to zero."""
-    poll(lambda: server.metric("zerocopy_connections") == 0, PATIENCE_S)
+    poll(lambda: server.metric("zerocopy_connections") == 0, "no connection", PATIENCE_S)
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/api/data"])
@@ -73,4 +73,22 @@ def test_content_above_the_bound_over_http1(server: RunningServer, nbytes: int) 
             answer = sock.recv(1 << 16).lower()
             assert answer.startswith(b"http/1.1 405 ")
             assert b"\r\nconnection: close\r\n" in answer
+    assert_no_connection_is_left(server)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 5])
+@pytest.mark.parametrize(("method", "status"), [("POST", 414), ("post", 405)])
+def test_content_that_comes_with_a_head_answered_at_once(
+    server: RunningServer, method: str, status: int, frames: int
+) -> None:
+    """A stream that was answered and reset in one turn costs no other stream its connection."""
+    target = "/healthz" + "?" * (9_000 if status == 414 else 0)
+    with H2Client(server) as client:
+        client.ping()
+        stream_id, raw = client.request_bytes(target, method, end_stream=False)
+        client.send_bytes(raw + frame(DATA, 0, stream_id, bytes(10)) * frames)
+        stream = client.streams[stream_id]
+        client.pump(lambda: stream.is_over, "an answer", PATIENCE_S)
+        assert stream.status == status
+        assert client.ask("/healthz").content == ALIVE
     assert_no_connection_is_left(server)

@@ -104,7 +104,7 @@ def test_blocks_mix_with_those_of_an_encoder() -> None:
     first, again = encoder.encode(fields), encoder.encode(fields)
     assert len(again) == 2
     assert decoder.decode(first, raw=True) == fields
-    assert len(decoder.decode(ours, raw=True)) == 4
+    assert len(list(decoder.decode(ours, raw=True))) == 4
     assert decoder.decode(again, raw=True) == fields
 
 

@@ -16,6 +16,7 @@ from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
 from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
+from hypercorn.protocol.events import EndBody
 
 from zerocopy.core.errors import BadRequestError, NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 EVENTS_PER_TURN = 32
 """Events of h2 handled before other connections get their turn: each takes some 30 µs."""
 
+CONTENT_COST_BYTES = 64
+"""What a DATA frame of a client costs its stream at least."""
+
 LANE_BYTES_MAX = 262_144
 """Bytes of answers from the lane before they are written: the client may not read them."""
 
@@ -71,6 +75,7 @@ class Http2Connection(DataStreams):
         self._lane = Lane(connection, server)
         self._preface_left = _PREFACE_BYTES
         self._partial = b""
+        self._content_left: dict[int, int] = {}
         self._control_frames = 0
         self._control_second = 0
 
@@ -174,6 +179,9 @@ class Http2Connection(DataStreams):
             ):
                 if isinstance(event, DataReceived):
                     self._drop_content(event)
+            elif isinstance(event, DataReceived) and not self._has_room_for(event):
+                self._drop_content(event)
+                await self.streams[event.stream_id].handle(EndBody(event.stream_id))
             else:
                 await super()._handle_events([event])
         await self._flush()
@@ -183,8 +191,25 @@ class Http2Connection(DataStreams):
         """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
         stream_id = event.stream_id
         self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
-        if stream_id not in self.stream_buffers and stream_id not in self._bodies:
+        stream = self.connection.streams.get(stream_id)
+        is_answered = stream_id not in self.stream_buffers and stream_id not in self._bodies
+        if is_answered and stream is not None and not stream.closed:
             self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+    def _has_room_for(self, event: DataReceived) -> bool:
+        """Whether the application may have this content too.
+
+        It has read what it wants by then, or never will; Hypercorn would wait for it, and with it
+        the whole connection. Tiny frames are charged for the events that they are.
+        """
+        stream_id = event.stream_id
+        left = self._content_left.get(stream_id, self._server.limits.content_bytes_max)
+        self._content_left[stream_id] = left - max(len(event.data), CONTENT_COST_BYTES)
+        return left > 0
+
+    async def _close_stream(self, stream_id: int) -> None:
+        self._content_left.pop(stream_id, None)
+        await super()._close_stream(stream_id)
 
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer a request of the data route, or one that may not reach an application."""

@@ -8,6 +8,7 @@ looks at each connection now and then, and a request costs nothing.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import ssl
 import struct
@@ -92,6 +93,10 @@ class TlsConnection(TCPServer):
                 self.protocol_send,
             )
             if tls.selected_alpn_protocol() == "h2":
+                # Its content is bounded before it comes to Hypercorn's queue, which must not block.
+                self.config = copy.copy(self.config)
+                self.config.max_app_queue_size = 0
+                arguments = (self.app, self.config, *arguments[2:])
                 self._http2 = Http2Connection(
                     *arguments, server=self._server, wire=self, is_refused=is_refused
                 )
