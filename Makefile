@@ -28,7 +28,7 @@ demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
 	$(BIN)/zerocopy demo
 
 test: install ## every test but the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 3 -m 'not slow'
 
 slow: install ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow
@@ -39,7 +39,7 @@ lint: install ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## side by side with nginx, one core each side
+bench: install ## side by side with nginx and stock Hypercorn, one core each side
 	@mkdir -p var
 	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
 

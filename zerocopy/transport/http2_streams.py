@@ -99,7 +99,8 @@ class DataStreams(H2Protocol):
         stream = connection.streams[stream_id]
         stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
         block = (response.head_h2 or render_head(response)) + server.date_h2
-        if connection.encoder.header_table.resized:  # RFC 7541 section 4.2
+        if connection.encoder.header_table.resized:
+            # RFC 7541 section 4.2: the first block after a change begins with it.
             block = connection.encoder.encode(()) + block
         server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
         if request.is_head or not response.nbytes:
@@ -111,11 +112,8 @@ class DataStreams(H2Protocol):
         else:
             body = self._bodies[stream_id] = Body(response, server.wheel.now)
             server.segments_held += body.segment_count
-            frames: list[bytes | memoryview] = [
-                frame_header(len(block), HEADERS, END_HEADERS, stream_id),
-                block,
-            ]
-            await self._send_turn(stream_id, body, frames, TURN_BYTES_MIN)
+            head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
+            await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
         await self.has_data.set()
 
     async def _send_data(self, stream_id: int) -> None:
@@ -128,7 +126,7 @@ class DataStreams(H2Protocol):
             self.priority.block(stream_id)
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
-        await self._send_turn(stream_id, body, [], budget)
+        await self._send_turn(stream_id, body, budget)
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
         begun_s = self._server.loop.time()
         await self._wire.drain()
@@ -140,9 +138,9 @@ class DataStreams(H2Protocol):
             self._turn_bytes = min(2 * self._turn_bytes, self._server.turn_bytes_max)
             self._turns_taken = 0
 
-    async def _send_turn(
-        self, stream_id: int, body: Body, frames: list[bytes | memoryview], budget: int
-    ) -> None:
+    async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
+        """Send `head`, and frames of `body` for at most `budget` bytes, in one write."""
+        frames: list[bytes | memoryview] = [head] if head else []
         connection, stream = self.connection, self.connection.streams[stream_id]
         window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
         try:
@@ -150,6 +148,7 @@ class DataStreams(H2Protocol):
                 frames, stream_id, min(window, budget), connection.max_outbound_frame_size
             )
         except ZerocopyError as error:
+            self._wire.write(head)  # it may tell a new table size, which the client must see
             await self._abort(stream_id, error)
             return
         connection.outbound_flow_control_window -= taken

@@ -102,7 +102,7 @@ class TlsConnection(TCPServer):
                 )
                 self.protocol = self._http2  # type: ignore[assignment]
             else:
-                self.protocol = _Http1OverTls(*arguments, server=self._server)  # type: ignore[assignment]
+                self.protocol = _Http1OverTls(*arguments, server=self._server, wire=self)  # type: ignore[assignment]
             await self.protocol.initiate()
             if self._server.draining:
                 self.leave()
@@ -130,7 +130,8 @@ class TlsConnection(TCPServer):
         elif isinstance(event, Closed):
             await self._close()
         elif isinstance(event, Updated):
-            self._is_answering = not event.idle
+            # HTTP/2 counts its requests itself, and tells only of their beginning.
+            self._is_answering = self._http2 is None and not event.idle
             self._head_since = None
             self._idle_since = self._server.wheel.now
 
@@ -220,9 +221,15 @@ class TlsConnection(TCPServer):
 class _Http1OverTls(H11Protocol):
     """HTTP/1.1 by h11; a request that is none gets the same answer as on the plain path."""
 
-    def __init__(self, *hypercorn: Any, server: Http2Server) -> None:
+    def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
         super().__init__(*hypercorn)
         self._server = server
+        self._wire = wire
+
+    async def _maybe_recycle(self) -> None:
+        if self.connection.our_state is h11.SEND_BODY:
+            self._wire.abort()  # a promise broke: close_notify would make it look like an end
+        await super()._maybe_recycle()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """RFC 9110 section 7.8: a server may ignore Upgrade; h2 is chosen by ALPN."""
