@@ -268,3 +268,20 @@ def test_bad_preface_is_not_served(server: RunningServer) -> None:
         while data := sock.recv(1_024):
             received += data
         assert ALIVE not in received
+
+
+@pytest.mark.parametrize("target", [SMALL, LARGE, "/healthz"])
+def test_request_taken_back_in_the_same_bytes_costs_nobody_else(
+    server: RunningServer, target: str
+) -> None:
+    """HEADERS and RST_STREAM in one record beside a request that is meant: that is answered."""
+    with H2Client(server) as client:
+        for _ in range(3):  # unknown, then planned, then known
+            taken_back, raw = client.request_bytes(target)
+            client.h2.reset_stream(taken_back, 8)
+            client.streams[taken_back].is_given_up = True
+            raw += client.h2.data_to_send()
+            stream_id, wanted = client.request_bytes(SMALL)
+            client.send_bytes(raw + wanted)
+            assert client.answer(stream_id).status == 200
+        assert not client.goaways

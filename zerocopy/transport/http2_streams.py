@@ -93,10 +93,13 @@ class DataStreams(H2Protocol):
     async def _begin(self, stream_id: int, request: Request, response: Response) -> None:
         """Send the head, and of the body what the windows take."""
         server, connection = self._server, self.connection
+        stream = connection.streams.get(stream_id)
+        if stream is None or stream.closed:
+            self._forget(stream_id)  # its RST_STREAM came in the same bytes as its HEADERS
+            return
         if not server.has_room_for(response):
             response = server.handler.refuse(OverloadError("too many large answers at once"))
         connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
-        stream = connection.streams[stream_id]
         stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
         block = (response.head_h2 or render_head(response)) + server.date_h2
         if connection.encoder.header_table.resized:
