@@ -48,7 +48,7 @@ STALLED_BYTES_MAX = 2_500_000
 """Anonymous memory of one connection that does not read, however much it asked for: a turn of
 turn_bytes_max, once as frames and once as TLS records, and the buffers of the connection."""
 
-SLACK_BYTES = 40_000_000
+SLACK_BYTES = 56_000_000
 """What malloc(3) may keep once all have left: TRIM_THRESHOLD_BYTES of the worker, and a margin."""
 
 PLANNERS = 4

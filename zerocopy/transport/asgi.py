@@ -87,8 +87,9 @@ class AsgiApp:
         fields.append((b"server", b"zerocopy"))
         if response.status not in _WITHOUT_CONTENT:
             fields.append((b"content-length", b"%d" % response.nbytes))
-        if scope["http_version"] in ("1.0", "1.1") and not content_is_read:
-            fields.append((b"connection", b"close"))  # what follows is not a request
+        is_last = not content_is_read or scope.get("state", {}).get(REFUSED)
+        if scope["http_version"] in ("1.0", "1.1") and is_last:
+            fields.append((b"connection", b"close"))  # content is no request
         await send({"type": "http.response.start", "status": response.status, "headers": fields})
         self._counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
         if request.is_head:
@@ -129,9 +130,9 @@ class AsgiApp:
         if receive is None:
             await self._send_body(*body)
             return
-        # The only event left is http.disconnect: the rest of the answer is of no use then.
+        # Once the client has left, the rest of the answer is of no use.
         sending = asyncio.ensure_future(self._send_body(*body))
-        leaving = asyncio.ensure_future(receive())
+        leaving = asyncio.ensure_future(_until_disconnected(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -177,6 +178,11 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": event["type"] + ".complete"})
         if event["type"] == "lifespan.shutdown":
             return
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send_piece(send: Send, piece: bytes, *, more: bool) -> None:

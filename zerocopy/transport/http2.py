@@ -76,6 +76,7 @@ class Http2Connection(DataStreams):
         self._preface_left = _PREFACE_BYTES
         self._partial = b""
         self._content_left: dict[int, int] = {}
+        self._overrun: set[int] = set()
         self._control_frames = 0
         self._control_second = 0
 
@@ -93,13 +94,13 @@ class Http2Connection(DataStreams):
             try:
                 await self._receive(event.data)
             except ProtocolError:  # h2 has its GOAWAY ready
-                self._forget_all()
+                self.forget_all()
                 self._wire.write(self._lane.leave())
                 await self._flush()
                 await self.send(Closed())
             return
         await super().handle(event)
-        self._forget_all()
+        self.forget_all()
         for buffer in self.stream_buffers.values():
             await buffer.close()  # or an application that waits for room would wait for ever
 
@@ -121,7 +122,8 @@ class Http2Connection(DataStreams):
             if (
                 frame[3:5] == _WHOLE_REQUEST
                 and not self._is_leaving
-                and lane.answer(frame[FRAME_HEADER_BYTES:], int.from_bytes(frame[5:9], "big"))
+                and not self._is_refused
+                and lane.answer(frame[FRAME_HEADER_BYTES:], _stream_id_of(frame))
             ):
                 continue
             events += self._feed(frame)
@@ -132,8 +134,8 @@ class Http2Connection(DataStreams):
                 await asyncio.sleep(0)
                 await self._wire.drain()
         self._partial = data[position:]
-        if lane.frames:
-            self._wire.write(lane.leave())
+        if answers := lane.leave():
+            self._wire.write(answers)
             await self._wire.drain()
         if events:
             await self._handle_events(events)
@@ -150,6 +152,8 @@ class Http2Connection(DataStreams):
         events: list[Event] = self.connection.receive_data(frame)
         if kind == SETTINGS:
             self._lane.initial_window = self.connection.remote_settings.initial_window_size
+            # Nothing that uses the new settings may leave before they are acknowledged.
+            self._wire.write(self._lane.leave() + self.connection.data_to_send())
         elif not self._lane.is_table_unchanged() or frame[3:5] != _WHOLE_REQUEST:
             return events
         for event in events:
@@ -172,7 +176,7 @@ class Http2Connection(DataStreams):
     async def _handle_events(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, RequestReceived) and self._is_leaving:
-                self.connection.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+                self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             elif (
                 isinstance(event, (DataReceived, StreamEnded))
                 and event.stream_id not in self.streams
@@ -181,7 +185,9 @@ class Http2Connection(DataStreams):
                     self._drop_content(event)
             elif isinstance(event, DataReceived) and not self._has_room_for(event):
                 self._drop_content(event)
-                await self.streams[event.stream_id].handle(EndBody(event.stream_id))
+                if event.stream_id not in self._overrun:
+                    self._overrun.add(event.stream_id)
+                    await self.streams[event.stream_id].handle(EndBody(event.stream_id))
             else:
                 await super()._handle_events([event])
         await self._flush()
@@ -191,10 +197,8 @@ class Http2Connection(DataStreams):
         """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
         stream_id = event.stream_id
         self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
-        stream = self.connection.streams.get(stream_id)
-        is_answered = stream_id not in self.stream_buffers and stream_id not in self._bodies
-        if is_answered and stream is not None and not stream.closed:
-            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+        if stream_id not in self.stream_buffers and stream_id not in self._bodies:
+            self._reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
     def _has_room_for(self, event: DataReceived) -> bool:
         """Whether the application may have this content too.
@@ -209,6 +213,7 @@ class Http2Connection(DataStreams):
 
     async def _close_stream(self, stream_id: int) -> None:
         self._content_left.pop(stream_id, None)
+        self._overrun.discard(stream_id)
         await super()._close_stream(stream_id)
 
     async def _create_stream(self, event: RequestReceived) -> None:
@@ -217,12 +222,13 @@ class Http2Connection(DataStreams):
         if event.stream_ended is not None and any(
             length.strip(b"0") for length in request.values(b"content-length")
         ):  # malformed, RFC 9113 section 8.1.1; h2 compares only what comes in DATA
-            self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         response: Response | None = None
         error: ZerocopyError | None = self._server.limits.check(request)
         if self._is_refused:
             error = OverloadError("too many connections; try again")
+            self._wire.write(self.go_away())
         elif not request.target:
             error = NotFoundError("the path must be one of those in /openapi.json")
         elif not request.target.isascii() or request.target[:1] not in (b"/", b"*"):
@@ -231,10 +237,15 @@ class Http2Connection(DataStreams):
             response = handler.refuse(error)
         elif event.stream_ended is not None and _asks_for_data(request):
             response = handler.respond_now(request)
-        elif request.method.isupper():
+        elif request.method.isascii() and request.method.isupper():
             await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1
             return
         await self._open(event.stream_id, request, response)
+
+
+def _stream_id_of(frame: bytes) -> int:
+    """RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
+    return int.from_bytes(frame[5:9], "big") & 0x7FFF_FFFF
 
 
 def _request_of(event: RequestReceived) -> Request:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 BLOCKS_MAX = 16
 BLOCK_BYTES_MAX = 512
-"""Header blocks remembered, and how long one may be: about 24 KiB a connection at the most."""
+"""Header blocks remembered, and how long one may be. What one means may be longer, by the dynamic
+table, but is bounded by `[limits] head_bytes_max`."""
 
 _CLOSED = StreamClosedBy.SEND_END_STREAM
 _TableState = tuple[object, int, int]
@@ -71,6 +72,7 @@ class Lane:
             return True
         self._table_state = after
         self._requests.clear()
+        self._answers.clear()
         return False
 
     def answer(self, block: bytes, stream_id: int) -> bool:
@@ -88,7 +90,7 @@ class Lane:
             or not stream_id & 1
             or len(connection.streams) >= self._server.streams_max
             or connection.incoming_buffer._headers_buffer  # noqa: SLF001 - a block is unfinished
-            or connection.encoder.header_table.resized  # the next block must tell the new size
+            or connection.encoder.table_size_changes  # the next block must tell of them
         ):
             return False
         answer = self._answers.get(block)
@@ -96,14 +98,13 @@ class Lane:
             response = self._server.handler.respond_now(request)
             if response is None or response.segments:
                 return False
-            head = (response.head_h2 or render_head(response)) + self._server.date_h2
-            answer = self._answers[block] = (head, response)
-            self._repeated -= 1  # respond_now has counted this one
+            answer = (response.head_h2 or render_head(response)) + self._server.date_h2, response
         head, response = answer
         nbytes = 0 if request.is_head else len(response.content)
         if nbytes > connection.outbound_flow_control_window or nbytes > self.initial_window:
             return False
-        self._repeated += 1
+        self._repeated += block in self._answers
+        self._answers[block] = answer
         connection.highest_inbound_stream_id = stream_id
         connection._closed_streams[stream_id] = _CLOSED  # noqa: SLF001 - as h2 would note it
         connection.outbound_flow_control_window -= nbytes

@@ -44,6 +44,9 @@ HYPERCORN_VERSION = "0.18."
 H2_VERSION = "4."
 """The releases that transport/http2.py was written for."""
 
+ABORT_S = 2.0
+"""Seconds that connections get to end after the drain deadline aborted them."""
+
 _HOOK = "TCPServer"
 """The name in hypercorn.asyncio.run that is called for each connection: the one place."""
 
@@ -169,12 +172,15 @@ class Http2Server:
         for connection in list(self._connections):
             connection.leave()
         self._stopping.set()
+        self.loop.call_later(self._bounds.drain_deadline_s, self._abort_all)
         if self._serving is not None:
             await self._serving
-        for connection in list(self._connections):
-            connection.abort()
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def _abort_all(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
 
     # ---- what connections use
 
@@ -237,7 +243,7 @@ class _HypercornConfig(Config):
         self.h2_max_concurrent_streams = limits.streams_max
         self.keep_alive_timeout = limits.idle_s
         self.keep_alive_max_requests = 2**63
-        self.graceful_timeout = limits.drain_deadline_s
+        self.graceful_timeout = limits.drain_deadline_s + ABORT_S
         self.ssl_handshake_timeout = limits.header_read_s
 
     @property

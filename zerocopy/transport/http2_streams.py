@@ -65,6 +65,7 @@ class DataStreams(H2Protocol):
         self._server = server
         self._wire = wire
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
+        self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
         self._is_leaving = False
         self._turn_bytes = TURN_BYTES_MIN
         self._turns_taken = 0
@@ -102,9 +103,10 @@ class DataStreams(H2Protocol):
         connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
         stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
         block = (response.head_h2 or render_head(response)) + server.date_h2
-        if connection.encoder.header_table.resized:
+        if connection.encoder.table_size_changes:
             # RFC 7541 section 4.2: the first block after a change begins with it.
-            block = connection.encoder.encode(()) + block
+            block = connection.encoder._encode_table_size_change() + block  # noqa: SLF001
+            connection.encoder.header_table.resized = False
         server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
         if request.is_head or not response.nbytes:
             flags = END_HEADERS | END_STREAM
@@ -122,7 +124,9 @@ class DataStreams(H2Protocol):
     async def _send_data(self, stream_id: int) -> None:
         """One turn of one stream; Hypercorn's sending task calls it for whose turn it is."""
         if stream_id not in self._bodies:
-            await super()._send_data(stream_id)
+            self._app_moved_at[stream_id] = self._server.wheel.now
+            with contextlib.suppress(KeyError):  # its application ended amid a write
+                await super()._send_data(stream_id)
             return
         body = self._bodies[stream_id]
         if body is None or body.is_preparing:
@@ -144,7 +148,10 @@ class DataStreams(H2Protocol):
     async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
         """Send `head`, and frames of `body` for at most `budget` bytes, in one write."""
         frames: list[bytes | memoryview] = [head] if head else []
-        connection, stream = self.connection, self.connection.streams[stream_id]
+        connection, stream = self.connection, self.connection.streams.get(stream_id)
+        if stream is None or stream.closed:
+            self._forget(stream_id)  # h2 knows already; the event is still to be handled
+            return
         window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
         try:
             taken = body.take_frames(
@@ -207,9 +214,16 @@ class DataStreams(H2Protocol):
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         self._forget(stream_id)
         self._server.counters[slots.TRANSFERS_ABORTED] += 1
-        self.connection.reset_stream(stream_id, code)
+        self._reset_stream(stream_id, code)
 
-    def _forget_all(self) -> None:
+    def _reset_stream(self, stream_id: int, code: ErrorCodes) -> None:
+        """RST_STREAM, unless h2 knows of one that was received and is still to be handled."""
+        stream = self.connection.streams.get(stream_id)
+        if stream is not None and not stream.closed:
+            self.connection.reset_stream(stream_id, code)
+
+    def forget_all(self) -> None:
+        """The connection is over."""
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 
@@ -223,10 +237,17 @@ class DataStreams(H2Protocol):
         stream_id = event.stream_id
         buffer = self.stream_buffers.get(stream_id)
         if buffer is not None and stream_id in self.streams and not buffer._complete:  # noqa: SLF001
+            await self._abandon(stream_id, ErrorCodes.INTERNAL_ERROR)
+        await self._close_stream(stream_id)
+        await self._leave_if_idle()
+
+    async def _abandon(self, stream_id: int, code: ErrorCodes) -> None:
+        """Reset a stream that an application answers, and let the application go."""
+        buffer = self.stream_buffers.pop(stream_id, None)
+        if buffer is not None:
             await buffer.close()
-            del self.stream_buffers[stream_id]
             self.priority.remove_stream(stream_id)
-            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+            self._reset_stream(stream_id, code)
             await self._flush()
         await self._close_stream(stream_id)
         await self._leave_if_idle()
@@ -236,6 +257,7 @@ class DataStreams(H2Protocol):
             self._forget(stream_id)
             self._server.counters[slots.TRANSFERS_ABORTED] += 1
         else:
+            self._app_moved_at.pop(stream_id, None)
             await super()._close_stream(stream_id)
 
     async def _window_updated(self, stream_id: int | None) -> None:
@@ -267,13 +289,27 @@ class DataStreams(H2Protocol):
         """Reset streams whose client has given no window since the tick `oldest`; the frames."""
         connection = self.connection
         shut = connection.outbound_flow_control_window <= 0 and self._moved_at <= oldest
+
+        def is_shut(stream_id: int) -> bool:
+            stream = connection.streams.get(stream_id)
+            return shut or stream is None or stream.outbound_flow_control_window <= 0
+
         for stream_id, body in list(self._bodies.items()):
             if body is None or body.is_preparing or body.moved_at > oldest:
                 continue
-            if shut or connection.streams[stream_id].outbound_flow_control_window <= 0:
+            if is_shut(stream_id):
                 self._reset(stream_id, ErrorCodes.CANCEL)
+        for stream_id, buffer in self.stream_buffers.items():
+            moved_at = self._app_moved_at.setdefault(stream_id, self._server.wheel.now)
+            if buffer.buffer and moved_at <= oldest and is_shut(stream_id):
+                self.task_group.spawn(self._abandon, stream_id, ErrorCodes.CANCEL)
         return connection.data_to_send()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing keeps the connection: a GOAWAY came or went, and all is answered."""
+        return self._is_leaving and not self.requests_open and not self.stream_buffers
+
     async def _leave_if_idle(self) -> None:
-        if self._is_leaving and not self.requests_open and not self.stream_buffers:
+        if self.is_done:
             await self.send(Closed())

@@ -73,9 +73,13 @@ class TlsConnection(TCPServer):
         except* Exception as errors:  # noqa: BLE001 - one connection must not stop the others
             self._server.on_connection_failed(errors)
         finally:
-            await self._close()
-            self.deadline = NEVER
-            self._server.forget(self)
+            if self._http2 is not None:
+                self._http2.forget_all()
+            try:
+                await self._close()
+            finally:
+                self.deadline = NEVER
+                self._server.forget(self)
 
     async def _serve(self, *, is_refused: bool) -> None:
         peer = self.writer.get_extra_info("socket")
@@ -114,11 +118,18 @@ class TlsConnection(TCPServer):
                 data = await self.reader.read(READ_BYTES)
             except _GONE:
                 break
-            if self._head_since is None and not self._is_busy():
-                self._head_since = self._server.wheel.now
+            begun = self._head_since
+            if begun is None and not self._is_busy():
+                begun = self._server.wheel.now
+            if self._http2 is None:
+                self._head_since = begun
+                await self.protocol.handle(RawData(data))
+                continue
+            self._head_since = None  # what follows may wait for the client to read
             await self.protocol.handle(RawData(data))
-            if self._http2 is not None and not self._http2.is_mid_head:
-                self._head_since = None
+            if self._http2.is_mid_head:
+                self._head_since = begun if begun is not None else self._server.wheel.now
+            else:
                 self._idle_since = self._server.wheel.now
         await self.protocol.handle(Closed())
 
@@ -153,7 +164,7 @@ class TlsConnection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
-        """Close in whatever state; a client that does not answer close_notify gets `LINGER_S`."""
+        """Close in whatever state; who does not answer close_notify gets `LINGER_TICKS`."""
         self._begin_closing()
         with contextlib.suppress(*_GONE):
             await self.writer.wait_closed()
@@ -164,14 +175,22 @@ class TlsConnection(TCPServer):
         """Look whether the client gets on; at least once a second."""
         now = self._server.wheel.now
         self.deadline = now + 1
-        if (
-            self._is_stalled(now)
-            or self._lingers(now)
-            or (self._head_since is not None and now - self._head_since > self._server.header_ticks)
-        ):
+        try:
+            self._check_progress(now)
+        except Exception as error:  # noqa: BLE001 - the wheel turns for the other connections too
+            self._server.on_connection_failed(error)
+            self.abort()
+
+    def _check_progress(self, now: int) -> None:
+        is_late = (
+            self._head_since is not None and now - self._head_since > self._server.header_ticks
+        )
+        if self._is_stalled(now) or self._lingers(now) or is_late:
             self.abort()
         elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
             self.leave()
+        elif self._http2 is not None and self._http2.is_done:
+            self._begin_closing()
 
     def leave(self) -> None:
         """Finish what is being answered, then close; at once where nothing is."""
