@@ -77,7 +77,8 @@ def open_listeners(host: str, port: int, count: int, backlog: int) -> list[socke
     except OSError as error:
         for listener in listeners:
             listener.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        why = os.strerror(error.errno) if error.errno else error.strerror
+        raise ConfigError(f"cannot listen on {host}:{port}: {why}") from error
     return listeners
 
 
