@@ -12,7 +12,16 @@ import pytest
 from h2.settings import SettingCodes
 from hpack.hpack import encode_integer
 
-from tests.faults.client import LARGE, SMALL, body_of, make_root, poll, target_of
+from tests.faults.client import (
+    LARGE,
+    SMALL,
+    body_of,
+    make_root,
+    poll,
+    seal,
+    target_of,
+    write_series,
+)
 from tests.h2client import HEADERS, WINDOW_BYTES_MAX, H2Client
 from tests.server import RunningServer
 from tests.storage.trees import put, u32
@@ -30,9 +39,11 @@ NEWEST_ENTRY = b"\xbe"  # the first entry of the dynamic table
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 800 KB and 48 MB an answer."""
+    """A root with 4 KB, 40 KB, 800 KB and 48 MB an answer."""
     path = tmp_path_factory.mktemp("http2")
     make_root(path)
+    write_series(path, "HALF", 5_000)
+    seal(path, "HALF")
     yield path
     shutil.rmtree(path)
 
@@ -124,16 +135,16 @@ def test_method_that_is_not_ascii_is_refused_alone(server: RunningServer) -> Non
 
 def test_new_settings_are_acknowledged_before_they_are_used(server: RunningServer) -> None:
     """A larger MAX_FRAME_SIZE beside a known request: no frame above 16 KiB precedes the ACK."""
-    target = target_of("SMALL")
-    with H2Client(server) as client:
+    target = target_of("HALF")
+    with H2Client(server, connection_window=1 << 20, initial_window=1 << 20) as client:
         for _ in range(3):
-            assert client.ask(target).status == 200
-        stream_id, raw = client.request_bytes(LARGE)
+            assert 17_000 < len(client.ask(target).content) <= 65_536  # one answer of the lane
         client.h2.update_settings({SettingCodes.MAX_FRAME_SIZE: 1 << 20})
         client._settings_sent += 1
-        client.send_bytes(raw + client.h2.data_to_send())  # h2 holds the server to the order
-        client.pump(lambda: bool(client.lengths(stream_id)), "the first frame of data")
-        client.reset(stream_id)
+        change = client.h2.data_to_send()
+        stream_id, raw = client.request_bytes(target)
+        client.send_bytes(change + raw)  # h2 holds the server to the order
+        assert client.answer(stream_id).status == 200
 
 
 def test_answer_that_waited_for_its_window_is_not_believed_later(tmp_path: Path) -> None:
