@@ -14,8 +14,10 @@ from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport import http2_head
-from zerocopy.transport.http2_body import PREPARE_AHEAD, SEGMENT_COST_BYTES, Body
+from zerocopy.transport.asgi import PREPARE_AHEAD
+from zerocopy.transport.http2_body import Body
 from zerocopy.transport.http2_head import frame_header, goaway_frame, literal, render_head
+from zerocopy.transport.transfer import SEGMENT_COST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerocopy.transport.asgi import PREPARE_AHEAD
 from zerocopy.transport.http2_head import DATA, END_STREAM, frame_header
+from zerocopy.transport.transfer import SEGMENT_COST_BYTES
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
     from zerocopy.core.plan import Source
-
-PREPARE_AHEAD = 8
-"""Segments opened, mapped and locked in threads at the same time when the next is not ready."""
-
-SEGMENT_COST_BYTES = 8_192
-"""What one segment costs its turn at least, so that many tiny ones end it too."""
 
 
 class Body:

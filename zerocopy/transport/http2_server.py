@@ -26,9 +26,10 @@ from hypercorn.protocol.h2 import H2Protocol
 from zerocopy.core import counters as slots
 from zerocopy.core.semantics import http_date
 from zerocopy.transport.deadlines import TICK_S, Wheel
-from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
+from zerocopy.transport.http1_server import REFUSALS_MAX, SEGMENTS_HELD_MAX
+from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2_head import literal
-from zerocopy.transport.tls_connection import STALL_SAMPLES, TlsConnection
+from zerocopy.transport.tls_connection import TlsConnection
 
 if TYPE_CHECKING:
     import socket
@@ -49,9 +50,6 @@ ABORT_S = 2.0
 
 _HOOK = "TCPServer"
 """The name in hypercorn.asyncio.run that is called for each connection: the one place."""
-
-REFUSALS_MAX = 64
-"""Connections above the bound that may be told so at once; more are closed without a word."""
 
 _H2PROTOCOL_NEEDS = (
     "_close_stream", "_create_stream", "_flush", "_handle_events", "_priority_updated",

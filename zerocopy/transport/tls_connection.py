@@ -26,6 +26,7 @@ from hypercorn.utils import parse_socket_addr
 
 from zerocopy.transport.asgi import METHOD, REFUSED
 from zerocopy.transport.deadlines import NEVER, Wheel
+from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.limits import malformed
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65_536
 """Bytes read at once: what uvloop's TLS keeps for a reader before it pauses the socket."""
-
-STALL_SAMPLES = 4
-"""Progress is sampled so many times in one write-progress timeout."""
 
 LINGER_TICKS = Wheel.ticks(1.0)
 """How long a client gets to answer close_notify once everything has left."""
