@@ -27,9 +27,13 @@ STATUSES = {
     "BadRequestError": 400,
     "NotFoundError": 404,
     "MethodNotAllowedError": 405,
+    "PreconditionFailedError": 412,
     "TargetTooLongError": 414,
+    "RangeError": 416,
     "ExpectationFailedError": 417,
     "FieldsTooLargeError": 431,
+    "UnknownCodingError": 501,
+    "UnknownVersionError": 505,
     "DataError": 500,
     "DataChangedError": 500,
     "OverloadError": 503,
@@ -53,9 +57,10 @@ def test_error_has_the_status_that_fits(name: str, status: int) -> None:
 
 
 def test_errors_are_split_by_whose_fault_it_is() -> None:
-    """4xx are the client's, all else is ours; a changed file is a data error like another."""
+    """4xx are the client's, and so is speaking what we do not; all else is ours."""
     for error in TREE:
-        assert issubclass(error, RequestError) == (400 <= error.status < 500)
+        is_clients = 400 <= error.status < 500 or error.status in {501, 505}
+        assert issubclass(error, RequestError) == is_clients
     assert issubclass(DataChangedError, DataError)
     assert not issubclass(OverloadError, DataError)
     assert not issubclass(ConfigError, RequestError)

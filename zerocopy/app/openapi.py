@@ -36,7 +36,8 @@ compact JSON, ended by one LF: `HeaderLine` among the schemas. After it come the
 records of the first column, days ascending, then those of the second, with nothing between. Every
 column has the same number of records, and record i of each belongs to record i of `time`. Times are
 u32 unix seconds, prices and volumes f32, unless the operator declared another width: `record_size`
-tells it. A range without records is no error: every `num_records` is 0."""
+tells it. A range without records is no error: every `num_records` is 0. Preconditions and ranges
+(RFC 9110 sections 13 and 14) concern the content as a whole, header line included."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -53,13 +54,17 @@ _PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("The request is malformed: a parameter, the Host field, or its framing.", ()),
     404: ("Exchange, symbol or type does not exist, or no day of the symbol has a column.", ()),
     405: ("The method is none of those in Allow.", ("Allow",)),
+    412: ("If-Match or If-Unmodified-Since does not hold.", ()),
     414: ("The request target is too long.", ()),
+    416: ("No byte of the Range field can be had, or it has too many.", ("Content-Range",)),
     417: ("The Expect field asks for something other than 100-continue.", ()),
     431: ("One field of the request, or all of them together, are too long.", ()),
     500: ("The data directory or a day file cannot be read.", ()),
+    501: ("The content has a transfer coding other than chunked.", ()),
     503: ("Too many connections or requests in flight, or not ready.", ("Retry-After",)),
+    505: ("The major version of HTTP is not 1.", ()),
 }
-_ANY_METHOD = (400, 414, 417, 431, 500, 503)
+_ANY_METHOD = (400, 414, 417, 431, 500, 501, 503, 505)
 
 
 def _ref(kind: str, name: str) -> Json:
@@ -126,6 +131,9 @@ def _responses(
     return {str(status): answer, **errors}
 
 
+_UNCHANGED: Json = {"304": _ref("responses", "Unchanged")}
+
+
 def _path_item(
     name: str,
     summary: str,
@@ -133,24 +141,25 @@ def _path_item(
     *,
     parameters: Iterable[str] = (),
     problems: Sequence[int] = (405,),
+    others: Json | None = None,
     **told: str,
 ) -> Json:
-    """GET, HEAD and OPTIONS of one path; `answer` is what GET gives with 200."""
+    """GET, HEAD and OPTIONS of one path; `answer` is what GET gives with 200, or `others`."""
     asked: Json = {"parameters": [_ref("parameters", parameter) for parameter in parameters]}
-    problems = (*_ANY_METHOD, *problems)
+    problems = (*_ANY_METHOD, 412, *problems)
     return {
         "get": {
             "operationId": f"get{name}",
             "summary": summary,
             **told,
             **asked,
-            "responses": _responses(200, answer, problems),
+            "responses": _responses(200, answer, problems) | _UNCHANGED | (others or {}),
         },
         "head": {
             "operationId": f"head{name}",
             "summary": "The same fields without content.",
             **asked,
-            "responses": _responses(200, _without_content(answer), problems, "Head"),
+            "responses": _responses(200, _without_content(answer), problems, "Head") | _UNCHANGED,
         },
         "options": {
             "operationId": f"options{name}",
@@ -166,12 +175,13 @@ _PATHS: Json = {
         "The records of one symbol in a time range.",
         _response(
             "The header line and the records.",
-            (*_WITH_CONTENT, "ETag", "Last-Modified"),
+            (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges"),
             "application/octet-stream",
         ),
+        others={"206": _ref("responses", "Part")},
         description=_DATA,
         parameters=("symbol", "type", "start", "end", "columns", "exchange"),
-        problems=(404, 405),
+        problems=(404, 405, 416),
     ),
     "/api/symbols": _path_item(
         "Symbols",
@@ -191,6 +201,12 @@ _PATHS: Json = {
         "Description", "This document.", _json("OpenAPI 3.1.", {"type": "object"})
     ),
 }
+
+_PART = _response(
+    "What the Range field asked for: one range, or several as multipart/byteranges.",
+    (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
+    "application/octet-stream",
+)
 
 _PARAMETERS: Json = {
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
@@ -225,6 +241,8 @@ _HEADERS: Json = {
     "Last-Modified": _header(
         "The newest file of the answer; absent without files.", "Fri, 31 Jan 2025 12:35:23 GMT"
     ),
+    "Accept-Ranges": _header("Any part may be asked for.", "bytes"),
+    "Content-Range": _header("Which bytes of how many; 416 tells only that.", "bytes 0-99/8127"),
     "Allow": _header("The methods of every path.", "GET, HEAD, OPTIONS"),
     "Retry-After": _header("Seconds to wait.", "1"),
     "Vary": _header("What the preflight depends on.", "Access-Control-Request-Headers"),
@@ -290,6 +308,10 @@ OPENAPI: dict[str, object] = {
         "headers": _HEADERS,
         "responses": {
             "Preflight": _without_content(_response("Any field may be sent.", _PREFLIGHT, "")),
+            "Unchanged": _without_content(
+                _response("What the client has is still true.", (*_ANY_RESPONSE, "ETag"), "")
+            ),
+            "Part": _PART,
             **{f"Problem{status}": _problem(status) for status in _PROBLEMS},
             **{f"Head{status}": _without_content(_problem(status)) for status in _PROBLEMS},
         },

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import orjson
 
-from zerocopy.core.errors import MethodNotAllowedError, OverloadError, ZerocopyError
+from zerocopy.core.errors import MethodNotAllowedError, OverloadError, RangeError, ZerocopyError
 from zerocopy.core.messages import REASONS, Fields, Response
 
 RETRY_AFTER_S = 1
@@ -50,6 +50,8 @@ def problem_response(error: Exception) -> Response:
         fields = ((b"Retry-After", b"%d" % RETRY_AFTER_S),)
     elif isinstance(error, MethodNotAllowedError):
         fields = ((b"Allow", ALLOWED_METHODS),)
+    elif isinstance(error, RangeError):
+        fields = ((b"Content-Range", b"bytes */%d" % error.nbytes),)
     problem = {
         "type": "about:blank",  # RFC 9457 section 4.2.1: the title is the status phrase
         "title": REASONS[status],

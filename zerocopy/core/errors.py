@@ -9,9 +9,13 @@ never holds a path, a stack trace or another library's wording.
     │   ├── BadRequestError         400
     │   ├── NotFoundError           404
     │   ├── MethodNotAllowedError   405
+    │   ├── PreconditionFailedError 412
     │   ├── TargetTooLongError      414
+    │   ├── RangeError              416
     │   ├── ExpectationFailedError  417
-    │   └── FieldsTooLargeError     431
+    │   ├── FieldsTooLargeError     431
+    │   ├── UnknownCodingError      501
+    │   └── UnknownVersionError     505
     ├── DataError               our data's fault: 500
     │   └── DataChangedError        a file changed after its answer was promised: abort
     ├── OverloadError           a bound was reached: 503
@@ -57,10 +61,29 @@ class MethodNotAllowedError(RequestError):
     status = 405
 
 
+class PreconditionFailedError(RequestError):
+    """If-Match or If-Unmodified-Since does not hold: RFC 9110 section 13.1."""
+
+    status = 412
+
+
 class TargetTooLongError(RequestError):
     """The request target is longer than `[limits] target_bytes_max`."""
 
     status = 414
+
+
+class RangeError(RequestError):
+    """No byte of the Range field can be had: RFC 9110 section 15.5.17.
+
+    `nbytes` is the length of the whole representation, for Content-Range.
+    """
+
+    status = 416
+
+    def __init__(self, detail: str, nbytes: int = 0) -> None:
+        super().__init__(detail)
+        self.nbytes = nbytes
 
 
 class ExpectationFailedError(RequestError):
@@ -73,6 +96,18 @@ class FieldsTooLargeError(RequestError):
     """One field, or all fields together, are longer or more than the limits allow."""
 
     status = 431
+
+
+class UnknownCodingError(RequestError):
+    """The content has a transfer coding other than chunked: RFC 9112 section 6.1."""
+
+    status = 501
+
+
+class UnknownVersionError(RequestError):
+    """The request line names a major version of HTTP other than 1: RFC 9110 section 15.6.6."""
+
+    status = 505
 
 
 class DataError(ZerocopyError):
