@@ -20,8 +20,8 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
 CORE_MAY_IMPORT = {
-    *("__future__", "bisect", "collections", "dataclasses", "datetime", "email", "hashlib"),
-    *("itertools", "re", "typing", "urllib"),  # values in, values out
+    *("__future__", "array", "bisect", "calendar", "collections", "dataclasses", "datetime"),
+    *("email", "hashlib", "itertools", "re", "typing", "urllib"),  # values in, values out
     "orjson",
     "zerocopy",  # import-linter allows only zerocopy.core
 }

@@ -123,6 +123,47 @@ def test_large_answer_leaves_through_sendfile(server: RunningServer, tmp_path: P
     assert peak_resident_bytes(worker) < RESIDENT_BYTES_MAX
 
 
+def test_range_leaves_through_sendfile_at_its_offset(
+    server: RunningServer, root: Path, tmp_path: Path
+) -> None:
+    """A range of a large answer is one call at its offset: nothing else of the file is touched."""
+    (worker,) = server.worker_pids()
+    expected = body_of(root, "LARGE", HUGE_COLUMNS)
+    first, count = len(expected) // 2, 50_000
+    request = request_of(HUGE).replace(
+        b"\r\n\r\n", b"\r\nRange: bytes=%d-%d\r\n\r\n" % (first, first + count - 1)
+    )
+    with traced(worker, tmp_path / "trace"), Client(server) as client:
+        client.send(request)
+        answer = client.answer()
+    assert (answer.status, answer.content) == (206, expected[first : first + count])
+    sent = [result for name, result in calls_of(tmp_path / "trace") if name == "sendfile"]
+    assert sent == [count]
+
+
+def test_repeated_304_costs_a_wait_a_read_a_send_and_its_proof(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """What a client has already costs the calls of a small answer, without its bytes."""
+    (worker,) = server.worker_pids()
+    with Client(server) as client:
+        client.send(request_of(SMALL))
+        etag = client.answer().fields["etag"]
+        tag_field = b"\r\nIf-None-Match: %s\r\n\r\n" % etag.encode()
+        request = request_of(SMALL).replace(b"\r\n\r\n", tag_field)
+        for _ in range(5):
+            client.send(request)
+            assert client.answer().status == 304
+        with traced(worker, tmp_path / "trace"):
+            for _ in range(REQUESTS):
+                client.send(request)
+                assert client.answer().status == 304
+    tally = Counter(name for name, _ in calls_of(tmp_path / "trace"))
+    assert tally["recvfrom"] == tally["sendto"] == REQUESTS
+    assert sum(tally[name] for name in ("lstat", "newfstatat", "statx")) == 2 * REQUESTS
+    assert not {"sendmsg", "sendfile", "openat", "pread64"} & tally.keys()
+
+
 def test_large_answer_is_exact(server: RunningServer, root: Path) -> None:
     """Five columns of 48 MB each arrive as they lie on disk, in order, behind the header line."""
     (worker,) = server.worker_pids()

@@ -63,7 +63,7 @@ def test_request_is_a_value() -> None:
 
 def test_response_counts_content_and_segments() -> None:
     """`nbytes` is the Content-Length: the header line and all data."""
-    response = Response(200, FIELDS, b"header\n", (SEGMENT, SEGMENT), 24)
+    response = Response(200, FIELDS, b"header\n", (SEGMENT, SEGMENT))
     assert response.nbytes == 7 + 24
     assert response.segments == (SEGMENT, SEGMENT)
     assert (response.status, response.fields, response.content) == (200, FIELDS, b"header\n")
@@ -78,10 +78,25 @@ def test_response_may_be_empty_and_is_rendered_by_its_transport_later() -> None:
     assert not hasattr(response, "__dict__")
 
 
-@pytest.mark.parametrize(("segments", "data_nbytes"), [((SEGMENT,), 0), ((), 12)])
+@pytest.mark.parametrize(("segments", "ends"), [((SEGMENT,), ()), ((), (12,))])
 def test_response_with_a_count_that_cannot_be_right_is_a_programmers_error(
-    segments: tuple[Segment, ...], data_nbytes: int
+    segments: tuple[Segment, ...], ends: tuple[int, ...]
 ) -> None:
-    """Segments without bytes, or bytes without segments, would break the framing."""
-    with pytest.raises(AssertionError, match="data_nbytes"):
-        Response(200, (), b"", segments, data_nbytes)
+    """Segments without ends, or ends without segments, would break the framing."""
+    with pytest.raises(AssertionError, match="an end for each"):
+        Response(200, (), b"", segments, ends=ends)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"],
+)
+def test_request_knows_that_its_fields_may_change_the_answer(name: bytes) -> None:
+    """The fields of RFC 9110 sections 13 and 14.2, wherever they stand."""
+    assert Request(b"GET", b"/", ((b"host", b"a"), (name, b"x"))).is_conditional
+
+
+@pytest.mark.parametrize("name", [b"if-range", b"accept", b"ranges"])
+def test_request_knows_that_its_fields_change_nothing(name: bytes) -> None:
+    """If-Range alone asks for nothing, RFC 9110 section 13.1.5."""
+    assert not Request(b"GET", b"/", ((b"host", b"a"), (name, b"range"))).is_conditional

@@ -172,7 +172,7 @@ def test_compose_of_any_days_adds_up(
 
 def test_plan_counts_header_and_data() -> None:
     """`nbytes` is the Content-Length."""
-    assert Plan(b"{}\n", (Segment(NamedSource("t"), 0, 8),), 8).nbytes == 11
+    assert Plan(b"{}\n", (Segment(NamedSource("t"), 0, 8),), (8,)).nbytes == 11
 
 
 @pytest.mark.parametrize("days", [(1, 1), (2, 1)])

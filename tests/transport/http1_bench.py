@@ -89,7 +89,7 @@ class FakeHandler:
             return None
         if request.target == b"/large":
             segments = (Segment(self.source, 0, len(LARGE)),)
-            return Response(200, (), b"header\n", segments, len(LARGE))
+            return Response(200, (), b"header\n", segments)
         return Response(200, ((b"X-Target", request.target),), b"now")
 
     def count_reused(self, times: int) -> None:

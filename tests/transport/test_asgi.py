@@ -67,7 +67,7 @@ class Rig:
 def large(*sources: FakeSource) -> Response:
     """A header line and everything in `sources`."""
     segments = tuple(Segment(source, 0, len(source.content)) for source in sources)
-    return Response(200, (), b"line\n", segments, sum(segment.count for segment in segments))
+    return Response(200, (), b"line\n", segments)
 
 
 def test_lifespan_is_completed_and_ends() -> None:

@@ -174,7 +174,7 @@ def body_of(content: bytes, parts: Sequence[bytes], *, is_ready: bool = True) ->
         Segment(FakeSource(b"margin" + part + b"tail", is_ready=is_ready), 6, len(part))
         for part in parts
     )
-    return Body(Response(200, (), content, segments, sum(map(len, parts))), now=0)
+    return Body(Response(200, (), content, segments), now=0)
 
 
 def parse(raw: bytes) -> list[tuple[bytes, bool]]:
@@ -272,7 +272,7 @@ def test_ready_sources_are_not_named() -> None:
 def test_changed_file_raises_before_its_frame() -> None:
     """What the source raises reaches the caller, and no frame is left half-made."""
     segments = (Segment(FakeSource(b"ok"), 0, 2), Segment(FakeSource(b""), 0, 5))
-    body = Body(Response(200, (), b"", segments, 7), now=0)
+    body = Body(Response(200, (), b"", segments), now=0)
     frames: list[bytes | memoryview] = []
     with pytest.raises(DataChangedError):
         body.take_frames(frames, 7, 1 << 20, 16_384)

@@ -11,7 +11,7 @@ import pytest
 from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.plan import Segment
+from zerocopy.core.plan import Segment, in_memory
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer
 
 if TYPE_CHECKING:
@@ -125,6 +125,31 @@ def test_head_and_segments_arrive_once_and_in_order(
     assert received == HEAD + data
     assert counters[slots.SENT_BYTES_COPY] == len(HEAD)
     assert counters[slots.SENT_BYTES_SENDFILE] == len(data)
+
+
+@pytest.mark.parametrize("turn_bytes", [1, 1_000, 1 << 20])
+@pytest.mark.parametrize("read_bytes", [700, 1 << 20])
+def test_what_is_in_memory_arrives_between_what_is_in_files(
+    source: FileSource, pair: tuple[socket.socket, socket.socket], turn_bytes: int, read_bytes: int
+) -> None:
+    """Bytes of neither a head nor a file keep their place, whole or in pieces, and are counted."""
+    out, peer = pair
+    counters = make_counters()
+    segments = (
+        in_memory(HEAD), Segment(source, 5, 9_000), in_memory(b"x"), Segment(source, 0, 1),
+        in_memory(HEAD[:7]), in_memory(HEAD),
+    )  # fmt: skip
+    transfer = Transfer(None, segments)
+    received = b""
+    for _ in range(100_000):
+        done = transfer.send(out, counters, turn_bytes)
+        received += drain(peer, read_bytes)
+        if done:
+            break
+    received += drain(peer)
+    assert received == HEAD + CONTENT[5:9_005] + b"x" + CONTENT[:1] + HEAD[:7] + HEAD
+    assert counters[slots.SENT_BYTES_COPY] == 2 * len(HEAD) + 8
+    assert counters[slots.SENT_BYTES_SENDFILE] == 9_001
 
 
 def test_turn_sends_no_more_than_its_budget(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import secrets
 import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -29,7 +30,7 @@ from zerocopy.core.errors import (
 from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
-from zerocopy.core.semantics import cache_control, last_modified
+from zerocopy.core.semantics import cache_control, last_modified, select
 from zerocopy.storage.symbols import list_symbols, symbols_document
 from zerocopy.storage.tree import open_root
 
@@ -56,6 +57,7 @@ DATE_LAG_S = 1
 DAYS_LOGGED_MAX = 10
 """Skipped days named in one log line; their number is always there."""
 
+_OK = 200
 _DATA = b"/api/data"
 _READS = frozenset({b"GET", b"HEAD"})
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
@@ -106,6 +108,8 @@ class Service:
             b"/healthz": json_response(200, {"status": "alive"}),
             b"/openapi.json": json_response(200, OPENAPI),
         }
+        # Nobody who writes data can know it, so no data holds it: RFC 2046 section 5.1.1.
+        self._boundary = secrets.token_hex(16).encode()
         self.draining = False
 
     # ---- the Handler of the transports
@@ -115,12 +119,13 @@ class Service:
         answer = self._answers.get(request.target)
         if answer is None:
             # Whether the process lives must be told even when requests for plans are refused.
-            return self._constant.get(request.target) if request.method in _READS else None
+            constant = self._constant.get(request.target) if request.method in _READS else None
+            return constant and self._select(request, constant)
         if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
         if time.time() < answer.expires_s and answer.proof.holds():
             self._counters[slots.PLANS_REUSED] += times
-            return answer.response
+            return self._select(request, answer.response)
         self._answers.drop(request.target)
         return None
 
@@ -130,7 +135,7 @@ class Service:
             return problem_response(OverloadError("too many requests in flight; try again"))
         self._requests_in_flight += 1
         try:
-            return await self._route(request)
+            return self._select(request, await self._route(request))
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
             return self.refuse(error)
         finally:
@@ -169,6 +174,15 @@ class Service:
         """Called now and then: close day files that nobody reads."""
         self._files.sweep()
         self._count_files()
+
+    def _select(self, request: Request, response: Response) -> Response:
+        """What the request's preconditions and ranges make of its answer."""
+        if not request.is_conditional or response.status != _OK:
+            return response
+        try:
+            return select(request, response, now_s=time.time(), boundary=self._boundary)
+        except RequestError as error:
+            return self.refuse(error)
 
     def _count_files(self) -> None:
         mapped, counters = self._files.mapped, self._counters
@@ -215,15 +229,17 @@ class Service:
             (b"Content-Type", b"application/octet-stream"),
             (b"Cache-Control", cache_control(validators, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
+            (b"Accept-Ranges", b"bytes"),
             *CORS_FIELDS,
         ]
         modified = last_modified(validators, int(now_s) - DATE_LAG_S)
         if modified is not None:
             fields.append((b"Last-Modified", modified))
         if planned.content is not None:
-            response = Response(200, tuple(fields), planned.content)
+            response = Response(_OK, tuple(fields), planned.content, validators=validators)
         else:
-            response = Response(200, tuple(fields), plan.header, plan.segments, plan.data_nbytes)
+            body = plan.header, plan.segments
+            response = Response(_OK, tuple(fields), *body, ends=plan.ends, validators=validators)
         if planned.proof.reusable:
             expires_s = validators.closes_s if validators.closes_s > now_s else math.inf
             self._answers.put(target, Answer(response, planned.proof, expires_s))

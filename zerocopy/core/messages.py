@@ -7,13 +7,16 @@ RFC 9110 in responses. `Date`, `Server`, `Content-Length` and framing are the tr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from zerocopy.core.plan import ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zerocopy.core.plan import Segment, Source
+    from zerocopy.core.semantics import Validators
 
 REASONS = {
     200: "OK",
@@ -40,6 +43,10 @@ http.HTTPStatus knows them too, but changes phrases from one Python to the next.
 
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
+_CONDITIONAL = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"}
+)
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 
@@ -47,12 +54,19 @@ Fields = tuple[tuple[bytes, bytes], ...]
 class Request:
     """One request whose framing the transport has already checked.
 
-    `target` is the request target in origin-form, still percent-encoded.
+    `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
+    whether its fields may change a 200 into another answer (RFC 9110 sections 13 and 14).
     """
 
     method: bytes
     target: bytes
     fields: Fields
+    is_conditional: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once for a head: transports keep the request beside the bytes it came in.
+        conditional = not _CONDITIONAL.isdisjoint([name for name, _ in self.fields])
+        object.__setattr__(self, "is_conditional", conditional)
 
     @property
     def is_head(self) -> bool:
@@ -79,12 +93,19 @@ def origin_form(target: bytes) -> bytes:
 class Response:
     """One response: status, fields and a body of `content` followed by `segments`.
 
-    `content` holds everything of a small answer and the header line of a large one. A response may
-    be sent many times; `head_h1` and `head_h2` are the transports' renderings of what never changes
-    in it, kept here because they live exactly as long.
+    `content` holds everything of a small answer and the header line of a large one. `ends` holds
+    for each segment where it ends, in bytes after the content. `validators` tell the state of the
+    representation, where it has any.
+
+    A response may be sent many times; `head_h1` and `head_h2` are the transports' renderings of
+    what never changes in it, and `unchanged` is the 304 in its place, kept here because they live
+    exactly as long.
     """
 
-    __slots__ = ("content", "fields", "head_h1", "head_h2", "nbytes", "segments", "status")
+    __slots__ = (
+        "content", "ends", "fields", "head_h1", "head_h2", "nbytes", "segments", "status",
+        "unchanged", "validators",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -92,14 +113,19 @@ class Response:
         fields: Fields,
         content: bytes = b"",
         segments: tuple[Segment, ...] = (),
-        data_nbytes: int = 0,
+        *,
+        ends: Sequence[int] | None = None,
+        validators: Validators | None = None,
     ) -> None:
-        assert bool(segments) == (data_nbytes > 0), "data_nbytes counts the segments"
         self.status = status
         self.fields = fields
         self.content = content
         self.segments = segments
-        self.nbytes = len(content) + data_nbytes
+        self.ends = ends_of(segments) if ends is None else ends
+        assert len(self.ends) == len(segments), "an end for each segment"
+        self.nbytes = len(content) + (self.ends[-1] if segments else 0)
+        self.validators = validators
+        self.unchanged: Response | None = None
         self.head_h1: bytes | None = None
         self.head_h2: bytes | None = None
 

@@ -7,8 +7,9 @@ transport is a new implementation of this Protocol and nothing else.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import orjson
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """One column of one day, as it was when its plan was made."""
 
-    def fileno(self) -> int:
+    def fileno(self) -> int | None:
         """A readable descriptor, valid until the caller next yields to the event loop.
 
-        Asked again for every turn, so a stalled transfer holds no descriptor.
+        Asked again for every turn, so a stalled transfer holds no descriptor. None where there is
+        no file: then `view` gives bytes that are in memory.
 
         Raises:
             DataChangedError: the file is no longer the one that was planned.
@@ -77,6 +79,42 @@ class Segment:
     count: int
 
 
+class _Memory:
+    """A `Source` of bytes that are no file's: what stands between the parts of a body."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def fileno(self) -> None:
+        """There is none; see `Source`."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly `count` bytes from `offset`; see `Source`."""
+        return self._data[offset : offset + count]
+
+    def ready(self) -> bool:
+        """Always; see `Source`."""
+        return True
+
+    def fetch(self) -> None:
+        """Nothing is to be waited for; see `Source`."""
+
+    def keep(self, fetched: object) -> None:
+        """Nothing was fetched; see `Source`."""
+
+    def view(self, offset: int, count: int) -> memoryview:
+        """Exactly `count` bytes from `offset`; see `Source`."""
+        return memoryview(self._data)[offset : offset + count]
+
+
+def in_memory(data: bytes) -> Segment:
+    """A segment of all of `data`, which is not empty."""
+    assert data, "a segment has bytes"
+    return Segment(_Memory(data), 0, len(data))
+
+
 class DayRecords(NamedTuple):
     """The records [first, stop) of one day; `sources` are in the order of the columns."""
 
@@ -89,12 +127,17 @@ class DayRecords(NamedTuple):
 class Plan:
     """A body before it is sent: `header` (ended by LF), then `segments`.
 
-    `data_nbytes` is the sum of the segments' counts.
+    `ends` holds for each segment where it ends, in bytes from the end of the header.
     """
 
     header: bytes
     segments: tuple[Segment, ...]
-    data_nbytes: int
+    ends: Sequence[int]
+
+    @property
+    def data_nbytes(self) -> int:
+        """Bytes of all segments."""
+        return self.ends[-1] if self.ends else 0
 
     @property
     def nbytes(self) -> int:
@@ -126,9 +169,16 @@ def compose(
         for day in days
         if day.records.stop > day.records.first
     )
-    data_nbytes = num_records * sum(record_sizes)
-    assert data_nbytes == sum(segment.count for segment in segments), "segments add up"
-    return Plan(_header_line(columns, record_sizes, num_records, skipped), segments, data_nbytes)
+    plan = Plan(
+        _header_line(columns, record_sizes, num_records, skipped), segments, ends_of(segments)
+    )
+    assert plan.data_nbytes == num_records * sum(record_sizes), "segments add up"
+    return plan
+
+
+def ends_of(segments: Sequence[Segment]) -> Sequence[int]:
+    """Where each segment ends, in bytes from the beginning of the first: 8 bytes for each."""
+    return array("Q", accumulate(segment.count for segment in segments))
 
 
 def _header_line(

@@ -1,6 +1,8 @@
-"""Validators and freshness of a representation: RFC 9110 section 8.8, RFC 9111 section 5.2.
+"""What an answer is worth later: validators, freshness, preconditions, parts.
 
-Owns ETag, Last-Modified and Cache-Control of a data answer. The clock is a value that comes in.
+Owns ETag, Last-Modified and Cache-Control of a data answer (RFC 9110 section 8.8, RFC 9111 section
+5.2), and what a request's conditional fields make of an answer (RFC 9110 sections 13 and 14). The
+clock is a value that comes in.
 """
 
 from __future__ import annotations
@@ -10,10 +12,17 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from zerocopy.core.conditions import ANY_TAG, EntityTag, parse_entity_tags, parse_http_date
+from zerocopy.core.errors import PreconditionFailedError
 from zerocopy.core.layout import DAY_S, day_of
+from zerocopy.core.messages import Response
+from zerocopy.core.ranges import content_range, cut, cut_many, parse_ranges, satisfiable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from zerocopy.core.messages import Fields, Request
+    from zerocopy.core.ranges import RangeSpec
 
 _ETAG_BYTES = 16
 _NS_PER_S = 1_000_000_000
@@ -88,3 +97,104 @@ def cache_control(validators: Validators, now_s: float, closed_max_age_s: int) -
     if now_s < validators.closes_s:
         return b"no-cache, no-transform"
     return b"public, max-age=%d, no-transform" % closed_max_age_s
+
+
+# ---- preconditions, RFC 9110 section 13
+
+
+def _is_unmodified_since(
+    request: Request, name: bytes, whole: Response, now_s: float
+) -> bool | None:
+    """Whether nothing changed after the date in a field; None where there is nothing to compare."""
+    values, validators = request.values(name), whole.validators
+    if len(values) != 1 or validators is None or validators.modified_ns == 0:
+        return None
+    date_s = parse_http_date(values[0], now_s)
+    return None if date_s is None else validators.modified_ns // _NS_PER_S <= date_s
+
+
+def _matches(tags: Sequence[EntityTag], whole: Response, *, weakly: bool) -> bool:
+    """RFC 9110 section 8.8.3.2; ours are strong, so only the client's may be weak."""
+    if ANY_TAG in tags:
+        return True
+    etag = None if whole.validators is None else whole.validators.etag
+    return any(tag.opaque == etag and (weakly or not tag.is_weak) for tag in tags)
+
+
+def _is_not_modified(request: Request, whole: Response, now_s: float) -> bool:
+    """Evaluate the preconditions in the order of RFC 9110 section 13.2.2; whether 304 is due.
+
+    Raises:
+        PreconditionFailedError: 412 is.
+    """
+    if values := request.values(b"if-match"):
+        if not _matches(parse_entity_tags(values), whole, weakly=False):
+            raise PreconditionFailedError("the entity tag is not among those of If-Match")
+    elif _is_unmodified_since(request, b"if-unmodified-since", whole, now_s) is False:
+        raise PreconditionFailedError("the data changed after the date of If-Unmodified-Since")
+    if values := request.values(b"if-none-match"):
+        return _matches(parse_entity_tags(values), whole, weakly=True)
+    return _is_unmodified_since(request, b"if-modified-since", whole, now_s) is True
+
+
+def select(request: Request, whole: Response, *, now_s: float, boundary: bytes) -> Response:
+    """What `request` gets of `whole`, the 200 it would get without its conditional fields.
+
+    That is `whole`, a 304, or a 206 whose parts are kept apart by `boundary`.
+
+    Raises:
+        PreconditionFailedError: a precondition does not hold.
+        RangeError: none of the ranges asked for is there.
+    """
+    assert whole.status == 200, "other answers are given as they are, section 13.2.1"  # noqa: PLR2004
+    if _is_not_modified(request, whole, now_s):
+        if whole.unchanged is None:
+            fields = tuple(field for field in whole.fields if field[0] not in _NOT_IN_304)
+            whole.unchanged = Response(304, fields)
+        return whole.unchanged
+    specs = _ranges_wanted(request, whole)
+    return whole if specs is None else _part_of(request, whole, specs, boundary)
+
+
+# ---- ranges, RFC 9110 section 14
+
+_CONTENT_TYPE = b"Content-Type"
+_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", b"Accept-Ranges"})
+_NOT_IN_304 = _METADATA
+"""Section 15.4.5: what updates nothing in a cache that has the ETag."""
+
+
+def _ranges_wanted(request: Request, whole: Response) -> list[RangeSpec] | None:
+    """The ranges to answer with, or None: sections 13.1.5 and 14.2."""
+    values = request.values(b"range")
+    if request.method != b"GET" or whole.validators is None or len(values) != 1:
+        return None
+    conditions = request.values(b"if-range")
+    # A date is never strong here: files may be replaced by older ones, and days removed.
+    if conditions and conditions != [whole.validators.etag]:
+        return None
+    return parse_ranges(values[0])
+
+
+def _part_of(
+    request: Request, whole: Response, specs: list[RangeSpec], boundary: bytes
+) -> Response:
+    """The 206: RFC 9110 section 15.3.7."""
+    parts = satisfiable(specs, whole.nbytes)
+    fields = whole.fields
+    if request.values(b"if-range"):  # the client has them already, section 15.3.7
+        fields = tuple(field for field in fields if field[0] not in _METADATA)
+    if len(parts) == 1:
+        told = (b"Content-Range", content_range(parts[0], whole.nbytes))
+        content, segments = cut(whole, parts[0])
+        return Response(206, (*fields, told), content, segments)
+    media_types = [
+        b"Content-Type: " + value for name, value in whole.fields if name == _CONTENT_TYPE
+    ]
+    content, segments = cut_many(whole, parts, boundary, media_types)
+    return Response(206, _with_media_type(fields, boundary), content, segments)
+
+
+def _with_media_type(fields: Fields, boundary: bytes) -> Fields:
+    others = tuple(field for field in fields if field[0] != _CONTENT_TYPE)
+    return ((_CONTENT_TYPE, b"multipart/byteranges; boundary=" + boundary), *others)

@@ -79,27 +79,29 @@ class Transfer:
                 self._unsent = self._unsent[sent:]
                 return False
             self._unsent = None
-        return self._send_segments(sock.fileno(), counters, turn_bytes_max)
+        return self._send_segments(sock, counters, turn_bytes_max)
 
-    def _send_segments(self, fd: int, counters: Counters, budget: int) -> bool:
-        segments = self._segments
+    def _send_segments(self, sock: socket.socket, counters: Counters, budget: int) -> bool:
+        segments, fd = self._segments, sock.fileno()
         while self._index < len(segments):
             if budget <= 0:
                 return False
             segment = segments[self._index]
             assert 0 <= self._position < segment.count, "something of the segment is left"
-            try:
-                sent, outcome = send_range(
-                    fd,
-                    segment.source.fileno(),
-                    segment.offset + self._position,
-                    segment.count - self._position,
-                    budget,
-                )
-            except OSError as error:
-                counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
-                raise
-            counters[slots.SENT_BYTES_SENDFILE] += sent
+            offset, count = segment.offset + self._position, segment.count - self._position
+            source_fd = segment.source.fileno()
+            if source_fd is None:
+                view = segment.source.view(offset, min(count, budget))
+                flags = socket.MSG_MORE if self._index + 1 < len(segments) else 0
+                sent, outcome = _send_view(sock, view, flags, count)
+                counters[slots.SENT_BYTES_COPY] += sent
+            else:
+                try:
+                    sent, outcome = send_range(fd, source_fd, offset, count, budget)
+                except OSError as error:
+                    counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
+                    raise
+                counters[slots.SENT_BYTES_SENDFILE] += sent
             cost = max(sent, SEGMENT_COST_BYTES)
             budget -= cost
             self.spent_bytes += cost
@@ -112,3 +114,16 @@ class Transfer:
             else:
                 return False
         return True
+
+
+def _send_view(
+    sock: socket.socket, view: memoryview | bytes, flags: int, count: int
+) -> tuple[int, Outcome]:
+    """Send bytes from memory, the first of `count`; as `send_range` does for those of a file."""
+    try:
+        sent = sock.send(view, flags)
+    except BlockingIOError:
+        return 0, Outcome.WOULD_BLOCK
+    if sent < len(view):
+        return sent, Outcome.WOULD_BLOCK
+    return sent, Outcome.DONE if sent == count else Outcome.BUDGET_SPENT
