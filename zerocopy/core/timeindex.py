@@ -11,18 +11,35 @@ For a sorted column t of n records:
     upper_bound(t, key) = r  such that  all(t[i] <= key for i < r) and all(t[i] >  key for i >= r)
 
 with 0 <= r <= n, as `bisect_left` and `bisect_right`. Both are 0 for an empty column.
+
+A column that is not sorted has no such r, and is never scanned to find out. What a search reads
+anyway is held together instead, and raises `UnsortedError` unless
+
+    t[0] <= t[n - 1],
+    low <= t[i] <= high  for each single record i, where low and high are the times known nearest
+                         to its left and its right, and
+    the last window, with the times known on both sides of it, ascends.
+
+So disorder among the records that were read is always found, and disorder among those that were
+not is never seen: a day that lies wholly inside the range is judged by its first and last record
+alone, and one that is cut by those, some twenty single records and the window around each cut.
+Times outside the column's own UTC day are no disorder: the clocks of recorders differ at midnight.
+Only the first `len(column)` records are read, so one that is being appended to is as good as any.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from bisect import bisect_left
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from zerocopy.core.layout import U32_MAX
 
 WINDOW_RECORDS = 1024
 """The window that is read at once: 4 KiB, one page, costs the same pread(2) as one record."""
+
+
+class UnsortedError(Exception):
+    """Records that were read do not ascend; says which. Whoever knows the day tells the client."""
 
 
 class TimeColumn(Protocol):
@@ -34,7 +51,7 @@ class TimeColumn(Protocol):
     def at(self, index: int) -> int:
         """The time of one record, in unix seconds."""
 
-    def window(self, first: int, stop: int) -> Sequence[int]:
+    def window(self, first: int, stop: int) -> list[int]:
         """The times of the records [first, stop)."""
 
 
@@ -46,27 +63,21 @@ class RecordRange(NamedTuple):
 
 
 def lower_bound(column: TimeColumn, key_s: int) -> int:
-    """The first index whose time is >= `key_s`; `len(column)` if there is none."""
-    low, high = 0, len(column)
-    while high - low > WINDOW_RECORDS:
-        middle = (low + high) // 2
-        if column.at(middle) < key_s:
-            low = middle + 1
-        else:
-            high = middle
-    return low + bisect_left(column.window(low, high), key_s) if low < high else low
+    """The first index whose time is >= `key_s`; `len(column)` if there is none.
+
+    Raises:
+        UnsortedError: records that were read do not ascend.
+    """
+    return _search(column, key_s, 0, 0, U32_MAX)
 
 
 def upper_bound(column: TimeColumn, key_s: int) -> int:
-    """The first index whose time is > `key_s`; `len(column)` if there is none."""
-    low, high = 0, len(column)
-    while high - low > WINDOW_RECORDS:
-        middle = (low + high) // 2
-        if column.at(middle) <= key_s:
-            low = middle + 1
-        else:
-            high = middle
-    return low + bisect_right(column.window(low, high), key_s) if low < high else low
+    """The first index whose time is > `key_s`; `len(column)` if there is none.
+
+    Raises:
+        UnsortedError: records that were read do not ascend.
+    """
+    return _search(column, key_s + 1, 0, 0, U32_MAX)
 
 
 def record_range(column: TimeColumn, start_s: int, end_s: int) -> RecordRange:
@@ -74,12 +85,45 @@ def record_range(column: TimeColumn, start_s: int, end_s: int) -> RecordRange:
 
     The day's first and last record are asked first: a day that lies wholly inside the range, which
     is nearly every day of a long one, costs these two reads and no search.
+
+    Raises:
+        UnsortedError: records that were read do not ascend.
     """
     assert start_s <= end_s, "the query was validated"
     count = len(column)
     if count == 0:
         return RecordRange(0, 0)
-    first = 0 if column.at(0) >= start_s else lower_bound(column, start_s)
-    stop = count if column.at(count - 1) <= end_s else upper_bound(column, end_s)
-    # They cross only if the file changes between the searches; then the range is empty.
-    return RecordRange(first, max(first, stop))
+    first_s, last_s = column.at(0), column.at(count - 1)
+    if first_s > last_s:
+        raise UnsortedError(f"record 0 is at {first_s} s, the last, {count - 1}, at {last_s} s")
+    first, stop = 0, count
+    if first_s < start_s:
+        first = _search(column, start_s, 0, first_s, last_s)
+        first_s = start_s  # from here on no record may be earlier
+    if last_s > end_s:
+        stop = _search(column, end_s + 1, first, first_s, last_s)
+    return RecordRange(first, stop)
+
+
+def _search(column: TimeColumn, key_s: int, low: int, low_s: int, high_s: int) -> int:
+    """The first index from `low` on whose time is >= `key_s`; `len(column)` if there is none.
+
+    No record from `low` on may be earlier than `low_s`, none later than `high_s`.
+    """
+    high = len(column)
+    while high - low > WINDOW_RECORDS:
+        middle = (low + high) // 2
+        time_s = column.at(middle)
+        if not low_s <= time_s <= high_s:
+            raise UnsortedError(f"record {middle} is at {time_s} s, not in {low_s} to {high_s} s")
+        if time_s < key_s:
+            low, low_s = middle + 1, time_s
+        else:
+            high, high_s = middle, time_s
+    if low == high:
+        return low
+    times = column.window(low, high)
+    # Sorting what is sorted compares each pair of neighbours once, in C.
+    if not low_s <= times[0] <= times[-1] <= high_s or sorted(times) != times:
+        raise UnsortedError(f"records {low} to {high - 1} do not ascend from {low_s} to {high_s} s")
+    return low + bisect_left(times, key_s)

@@ -23,8 +23,6 @@ from zerocopy.storage.catalog import stamp_of
 from zerocopy.storage.tree import Series, data_error, open_file, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.mapping import MappedFiles, Mapping
 
@@ -345,7 +343,7 @@ class TimeFile:
         second: int = _U32.unpack(read_exactly(self._fd, index * 4, 4))[0]
         return second
 
-    def window(self, first: int, stop: int) -> Sequence[int]:
+    def window(self, first: int, stop: int) -> list[int]:
         """The times of the records [first, stop)."""
         assert 0 <= first <= stop <= self._count, "a window inside the column"
-        return memoryview(read_exactly(self._fd, first * 4, (stop - first) * 4)).cast("I")
+        return memoryview(read_exactly(self._fd, first * 4, (stop - first) * 4)).cast("I").tolist()

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
-from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_of, file_name
+from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_label, day_of, file_name
 from zerocopy.core.plan import DayRecords, Plan, compose
 from zerocopy.core.semantics import Validators, validators_of
-from zerocopy.core.timeindex import record_range
+from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
 from zerocopy.storage.tree import Series, data_error, open_file, open_series
@@ -118,7 +118,7 @@ class Planner:
         Raises:
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
             BadRequestError: the range holds more days or segments than the limits allow.
-            DataError: a directory or a file cannot be read.
+            DataError: a directory or a file cannot be read, or a day's times are not sorted.
         """
         series = Series(query.exchange, query.symbol, query.type)
         for _ in range(_ATTEMPTS):
@@ -208,6 +208,9 @@ class _Planning:
 
         The day's length is the shortest column in whole records, so a torn tail and a column that
         lags behind are left out together.
+
+        Raises:
+            DataError: a file cannot be read, or what was read of `time` is not sorted.
         """
         opened: dict[str, tuple[DayFile, int]] = {}
         try:
@@ -217,6 +220,10 @@ class _Planning:
             records = record_range(
                 TimeFile(opened[TIME_COLUMN][1], length), self._query.start_s, self._query.end_s
             )
+        except UnsortedError as error:
+            # The cause is for the log, which may name the file.
+            cause = UnsortedError(f"{self.directory}/{file_name(TIME_COLUMN, day)}: {error}")
+            raise DataError(f"the times of {day_label(day)} are not sorted") from cause
         finally:
             for day_file, fd in opened.values():
                 self._hold_or_close(day_file, fd)
