@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
@@ -46,18 +46,23 @@ _NS_PER_S = 1_000_000_000
 class Proof:
     """Paths and the stamps lstat(2) must give for the plan to be still true.
 
-    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`.
+    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`. `lost`
+    names files of the plan that could not be opened again since; see `DayFile`.
     """
 
     stamps: tuple[tuple[str, Stamp], ...]
     reusable: bool
+    lost: list[str] = field(default_factory=list)
 
     def holds(self) -> bool:
         """Whether nothing the answer depends on has changed: one lstat(2) for each stamp.
 
         Nothing is opened. The last component is never followed; a directory further up that was
-        moved away and linked back leads to the same inode, so to the same bytes.
+        moved away and linked back leads to the same inode, so to the same bytes. But once a file
+        had to be opened again and could not be, which follows no link at all, nothing holds.
         """
+        if self.lost:
+            return False
         try:
             for path, (inode, device, size, changed_ns) in self.stamps:
                 status = os.lstat(path)
@@ -166,7 +171,11 @@ class Planner:
                 settle_s=self._settle_s,
                 skipped_ns=planning.skipped_ns,
             ),
-            proof=Proof(tuple(planning.stamps), reusable=youngest_ns < begun_ns - RACY_NS),
+            proof=Proof(
+                tuple(planning.stamps),
+                reusable=youngest_ns < begun_ns - RACY_NS,
+                lost=planning.lost,
+            ),
             skipped=skipped,
             held=() if content is not None else planning.hand_over(),
         )
@@ -201,6 +210,7 @@ class _Planning:
         self.validated: list[tuple[int, int, int, int]] = []
         self.skipped_ns = 0
         self.directory = os.path.join(files.root, *series)
+        self.lost: list[str] = []
         self.stamps: list[tuple[str, Stamp]] = []
 
     def read_day(self, directory_fd: int, day: int, sizes: dict[str, int]) -> DayRecords:
@@ -284,6 +294,7 @@ class _Planning:
             status,
             sealed=(day + 1) * DAY_S <= now_s
             and status.st_mtime_ns / _NS_PER_S + self._settle_s <= now_s,
+            lost=self.lost,
         )
         self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
         return day_file, fd
