@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from zerocopy.core import timeindex
 from zerocopy.core.layout import U32_MAX
-from zerocopy.core.timeindex import RecordRange, lower_bound, record_range, upper_bound
+from zerocopy.core.timeindex import (
+    RecordRange,
+    UnsortedError,
+    lower_bound,
+    record_range,
+    upper_bound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,11 +47,11 @@ class RecordingColumn:
         self.singles += 1
         return self.times[index]
 
-    def window(self, first: int, stop: int) -> Sequence[int]:
+    def window(self, first: int, stop: int) -> list[int]:
         """Return a run of times, which must exist and not be empty."""
         assert 0 <= first < stop <= len(self.times)
         self.windows.append(stop - first)
-        return self.times[first:stop]
+        return list(self.times[first:stop])
 
 
 def small_columns() -> Iterator[Times]:
@@ -151,37 +157,150 @@ def test_record_range_of_large_columns_agrees_with_bisect(
     assert record_range(RecordingColumn(times), start_s, end_s) == expected
 
 
+class ReadColumn(RecordingColumn):
+    """A column that remembers every record it was asked for, in any way."""
+
+    def __init__(self, times: Sequence[int]) -> None:
+        super().__init__(times)
+        self.read: dict[int, int] = {}
+
+    def at(self, index: int) -> int:
+        """Return one time, and remember it."""
+        time_s = super().at(index)
+        self.read[index] = time_s
+        return time_s
+
+    def window(self, first: int, stop: int) -> list[int]:
+        """Return a run of times, and remember them."""
+        times = super().window(first, stop)
+        self.read.update(enumerate(times, first))
+        return times
+
+    @property
+    def ascends(self) -> bool:
+        """Whether what was read is in order."""
+        times = [self.read[index] for index in sorted(self.read)]
+        return times == sorted(times)
+
+
 @given(
-    st.lists(st.integers(0, 60), max_size=40),
+    st.lists(st.integers(0, 60), min_size=1, max_size=40),
     st.integers(0, 60),
     st.integers(0, 60),
     st.integers(1, 5),
 )
-def test_record_range_of_an_unsorted_column_stays_inside_it(
+def test_record_range_raises_exactly_where_the_records_it_read_do_not_ascend(
     times: list[int], start_s: int, length_s: int, window: int
 ) -> None:
-    """Broken data gives some range, never one that is reversed or outside the file."""
+    """The docstring's promise, both ways; what it finds is right for the records it read."""
+    column, end_s = ReadColumn(times), start_s + length_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timeindex, "WINDOW_RECORDS", window)
-        found = record_range(RecordingColumn(times), start_s, start_s + length_s)
-    assert 0 <= found.first <= found.stop <= len(times)
+        try:
+            first, stop = record_range(column, start_s, end_s)
+        except UnsortedError:
+            assert not column.ascends
+            return
+    assert column.ascends
+    assert 0 <= first <= stop <= len(times)
+    for index, time_s in column.read.items():
+        assert (first <= index < stop) == (start_s <= time_s <= end_s)
 
 
-def test_record_range_of_a_column_rewritten_between_its_searches_is_empty() -> None:
-    """Where the stop comes before the first, nothing is promised rather than a reversed range."""
+@given(st.integers(1_025, 20_000), st.data())
+def test_record_range_of_a_sorted_column_never_raises(length: int, data: st.DataObject) -> None:
+    """Long runs of one second, and times far outside the day, are in order."""
+    step = data.draw(st.integers(1, 3_000))
+    base_s = data.draw(st.integers(0, U32_MAX - length))
+    times = [base_s + index // step for index in range(length)]
+    start_s = data.draw(st.integers(max(0, base_s - 2), base_s + length // step + 2))
+    found = record_range(RecordingColumn(times), start_s, start_s + data.draw(st.integers(0, 9)))
+    assert 0 <= found.first <= found.stop <= length
+
+
+@pytest.mark.parametrize(
+    ("broken", "start_s", "end_s", "message"),
+    [
+        ({0: 9_000}, 0, U32_MAX, "record 0 is at 9000 s, the last, 4999, at 4999 s"),
+        ({4_999: 0, 0: 1}, 0, U32_MAX, "record 0 is at 1 s, the last, 4999, at 0 s"),
+        ({2_500: 70_000}, 10, U32_MAX, "record 2500 is at 70000 s, not in 0 to 4999 s"),
+        ({2_500: 0, 0: 1}, 10, U32_MAX, "record 2500 is at 0 s, not in 1 to 4999 s"),
+        ({1_250: 2_600}, 10, U32_MAX, "record 1250 is at 2600 s, not in 0 to 2500 s"),
+        ({100: 500}, 10, U32_MAX, "records 0 to 624 do not ascend from 0 to 625 s"),
+        ({624: 626}, 10, U32_MAX, "records 0 to 624 do not ascend from 0 to 625 s"),
+        ({4_990: 17}, 0, 4_995, "records 4376 to 4999 do not ascend from 4375 to 4999 s"),
+    ],
+)
+def test_record_range_of_an_unsorted_column_names_what_is_wrong(
+    broken: dict[int, int], start_s: int, end_s: int, message: str
+) -> None:
+    """Each of the three rules, by the record that breaks it: what the operator reads in the log."""
+    times = [broken.get(index, index) for index in range(5_000)]
+    with pytest.raises(UnsortedError, match=message):
+        record_range(RecordingColumn(times), start_s, end_s)
+
+
+def test_record_range_does_not_look_between_the_records_it_needs() -> None:
+    """A day wholly inside the range is not scanned, so disorder in its middle is not seen."""
+    times = list(range(5_000))
+    times[2_000:3_000] = reversed(times[2_000:3_000])
+    column = RecordingColumn(times)
+    assert record_range(column, 0, U32_MAX) == RecordRange(0, 5_000)
+    assert (column.singles, column.windows) == (2, [])
+
+
+def test_record_range_of_a_column_rewritten_between_its_searches_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the second search finds must fit to what the first one found."""
 
     class RewrittenColumn(RecordingColumn):
         """Holds later times once its first window was read."""
 
-        def window(self, first: int, stop: int) -> Sequence[int]:
+        def window(self, first: int, stop: int) -> list[int]:
             """Return the times, then add a hundred to all of them."""
             times = super().window(first, stop)
             self.times = [time_s + 100 for time_s in self.times]
             return times
 
-    column = RewrittenColumn([1, 2, 8, 9])
-    assert record_range(column, 5, 20) == RecordRange(2, 2)
-    assert column.windows == [4, 4]
+    monkeypatch.setattr(timeindex, "WINDOW_RECORDS", 2)
+    column = RewrittenColumn([1, 2, 8, 9, 30])
+    with pytest.raises(UnsortedError, match="records 3 to 4 do not ascend from 8 to 30 s"):
+        record_range(column, 5, 20)
+    assert column.windows == [2, 2]
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.data())
+def test_record_range_of_a_column_that_is_appended_to_never_raises(
+    times: list[int], data: st.DataObject
+) -> None:
+    """Only the records that were there when the search began are read, whatever comes behind."""
+    times.sort()
+
+    class GrowingColumn(RecordingColumn):
+        """Longer after every look at it; its length is what it was planned with."""
+
+        def __len__(self) -> int:
+            return count
+
+        def at(self, index: int) -> int:
+            """Append anything, then answer."""
+            assert index < count
+            self.times = [*self.times, data.draw(st.integers(0, U32_MAX))]
+            return super().at(index)
+
+        def window(self, first: int, stop: int) -> list[int]:
+            """Append anything, then answer."""
+            assert stop <= count
+            self.times = [*self.times, 0, U32_MAX]
+            return super().window(first, stop)
+
+    count, start_s = len(times), data.draw(st.integers(0, 60))
+    end_s = data.draw(st.integers(start_s, 60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeindex, "WINDOW_RECORDS", data.draw(st.integers(1, 5)))
+        found = record_range(GrowingColumn(times), start_s, end_s)
+    assert found == RecordRange(bisect_left(times, start_s), bisect_right(times, end_s))
 
 
 def test_record_range_of_an_empty_column_is_empty() -> None:
@@ -196,7 +315,7 @@ def test_record_range_of_an_empty_column_is_empty() -> None:
         (3, 9, (0, 5), []),
         (3, 8, (0, 4), [5]),
         (4, 9, (2, 5), [5]),
-        (4, 8, (2, 4), [5, 5]),
+        (4, 8, (2, 4), [5]),
     ],
 )
 def test_record_range_searches_only_the_side_that_cuts_the_day(

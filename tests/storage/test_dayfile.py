@@ -302,6 +302,29 @@ def test_descriptor_out_of_descriptors_is_a_data_error(
     assert day_file.read(0, 4) == u32(0)
 
 
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "evicted"])
+def test_descriptor_fstat_that_fails_is_a_data_error(
+    files: OpenFiles, monkeypatch: pytest.MonkeyPatch, *, is_open: bool
+) -> None:
+    """EIO and ESTALE of a network file system cut the transfer off; the cause is kept."""
+    day_file = adopted(files)
+    if not is_open:
+        evict(files)
+    before = open_descriptors()
+
+    def fail(*_args: Any) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(DataError) as caught:
+            day_file.fileno()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert "nput/output" not in caught.value.detail
+    assert open_descriptors() == before
+    assert day_file.read(0, 4) == u32(0)
+
+
 def test_read_exactly_past_the_end_is_changed(files: OpenFiles) -> None:
     """Fewer bytes than asked for means that the file is not what it was."""
     day_file = adopted(files)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.storage.trees import (
     SERIES,
     U32_MAX,
     Bench,
+    append,
     bench,
     body_of,
     marks,
@@ -25,6 +27,7 @@ from tests.storage.trees import (
     put,
     query,
     replace,
+    start_of,
     u32,
 )
 from zerocopy.core.errors import (
@@ -280,3 +283,64 @@ def test_plan_segments_of_many_files_one_replaced_meanwhile_are_never_mixed(
         planned = plan_while_replaced(opened, monkeypatch, last)
         with pytest.raises(DataChangedError):
             body_of(planned)
+
+
+@pytest.mark.parametrize("day", [0, 1])
+@pytest.mark.parametrize("cut", [False, True], ids=["whole day", "cut day"])
+def test_plan_unsorted_times_name_the_day_and_never_a_path(
+    root: str, *, day: int, cut: bool
+) -> None:
+    """The client is told which day, the log which file and record; descriptors are given back."""
+    path = path_of(root, "time", DAY + timedelta(days=day))
+    start_s = DAY_START_S + 86_400 * day
+    times = [start_s + second for second in ((7, 5) if not cut else (5, 9, 7, 11))]
+    replace(path, u32(*times))
+    replace(path_of(root, "price", DAY + timedelta(days=day)), marks(len(times)))
+    before = open_descriptors()
+    with bench(root) as opened:
+        with pytest.raises(DataError) as caught:
+            opened.plan(query(DAY_START_S, start_s + 6 if cut else U32_MAX))
+        assert caught.value.detail == f"the times of {('31.01.25', '01.02.25')[day]} are not sorted"
+        assert path in str(caught.value.__cause__)
+        other_s = DAY_START_S + 86_400 * (1 - day)
+        ends = other_s, other_s + 86_399
+        expected = naive_answer(root, *SERIES, *ends, ("time", "price"))
+        assert opened.body(query(*ends)) == expected
+    assert open_descriptors() == before
+
+
+def test_plan_times_outside_their_day_are_no_fault(root: str) -> None:
+    """The clocks of recorders differ at midnight: records are found by their times."""
+    replace(path_of(root, "time"), u32(DAY_START_S - 3, DAY_START_S + 86_402))
+    with bench(root) as opened:
+        for wanted in (query(), query(DAY_START_S, DAY_START_S + 86_402)):
+            expected = naive_answer(root, *SERIES, wanted.start_s, wanted.end_s, wanted.columns)
+            assert opened.body(wanted) == expected
+
+
+def test_plan_of_a_growing_day_never_takes_it_for_unsorted(root: str) -> None:
+    """A recorder appends without a pause, torn in the middle of records; every plan is right."""
+    today = datetime.now(UTC).date()
+    start_s = start_of(today)
+    paths = put(root, {"time": u32(*[start_s] * 3_000), "price": marks(3_000)}, today)
+    done = threading.Event()
+
+    def record() -> None:
+        with open(paths["time"], "ab", buffering=0) as times:
+            for second in range(1, 40_000):
+                record = u32(start_s + second // 2)
+                times.write(record[: second % 5])
+                times.write(record[second % 5 :])
+                append(paths["price"], marks(1))
+                if done.is_set():
+                    return
+
+    recorder = threading.Thread(target=record)
+    recorder.start()
+    try:
+        with bench(root, small_bytes_max=0) as opened:
+            for second in range(300):
+                opened.plan(query(start_s + 1 + second % 7, start_s + 40 + second))
+    finally:
+        done.set()
+        recorder.join()

@@ -28,7 +28,7 @@ from tests.storage.trees import (
     replace,
     u32,
 )
-from zerocopy.core.errors import ZerocopyError
+from zerocopy.core.errors import DataChangedError, NotFoundError, ZerocopyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -283,3 +283,20 @@ def test_validators_when_only_time_is_unsettled_are_open(opened: Bench, root: st
 def test_validators_range_that_ends_in_the_future_is_open(opened: Bench) -> None:
     """Until the last second asked for has passed, a new day may come."""
     assert opened.plan(query(0, U32_MAX)).validators.closes_s > U32_MAX
+
+
+def test_proof_of_a_linked_directory_holds_until_a_file_has_to_be_opened_again(
+    root: str, opened: Bench
+) -> None:
+    """Moved away and linked back it is the same file, but a link is followed by no open(2)."""
+    symbol = os.path.dirname(folder(root))
+    with bench(root, small_bytes_max=0, open_files_max=1) as narrow:
+        planned = narrow.plan(WANTED)
+        os.rename(symbol, symbol + ".away")
+        os.symlink(symbol + ".away", symbol)
+        assert planned.proof.holds()
+        with pytest.raises(DataChangedError):
+            body_of(planned)
+    assert not planned.proof.holds(), "the next request must be planned anew"
+    with pytest.raises(NotFoundError):
+        opened.plan(WANTED)

@@ -23,8 +23,6 @@ from zerocopy.storage.catalog import stamp_of
 from zerocopy.storage.tree import Series, data_error, open_file, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.mapping import MappedFiles, Mapping
 
@@ -42,13 +40,21 @@ class DayFile:
     """The `Source` of a segment: a file as it was when the plan was made.
 
     `size` is in bytes, `modified_ns` in unix nanoseconds. A `sealed` file belongs to a closed day
-    and must not differ at all; one of an open day may grow while its descriptor is kept.
+    and must not differ at all; one of an open day may grow while its descriptor is kept. `lost` is
+    shared by all files of a plan: the names of those that could not be opened again.
     """
 
-    __slots__ = ("_files", "modified_ns", "name", "sealed", "series", "stamp")
+    __slots__ = ("_files", "lost", "modified_ns", "name", "sealed", "series", "stamp")
 
     def __init__(
-        self, files: OpenFiles, series: Series, name: str, status: os.stat_result, *, sealed: bool
+        self,
+        files: OpenFiles,
+        series: Series,
+        name: str,
+        status: os.stat_result,
+        *,
+        sealed: bool,
+        lost: list[str] | None = None,
     ) -> None:
         self._files = files
         self.series = series
@@ -56,6 +62,7 @@ class DayFile:
         self.stamp = stamp_of(status)
         self.modified_ns = status.st_mtime_ns
         self.sealed = sealed
+        self.lost = [] if lost is None else lost
 
     @property
     def size(self) -> int:
@@ -201,7 +208,11 @@ class OpenFiles:
             self.adopt(day_file, fd)
             return fd
         self._touch(key, entry)
-        day_file.check_kept(os.fstat(entry.fd))
+        try:
+            status = os.fstat(entry.fd)
+        except OSError as error:
+            raise data_error(error) from error
+        day_file.check_kept(status)
         return entry.fd
 
     def adopt(self, day_file: DayFile, fd: int) -> None:
@@ -299,8 +310,10 @@ class OpenFiles:
         try:
             with open_series(self.root, day_file.series) as directory_fd:
                 fd, status = open_file(directory_fd, day_file.name)
-        except (FileNotFoundError, ZerocopyError) as error:
-            raise DataChangedError("a day file can no longer be opened") from error
+        except (OSError, ZerocopyError) as error:
+            day_file.lost.append(day_file.name)
+            cause = error.__cause__ or error
+            raise DataChangedError("a day file can no longer be opened") from cause
         try:
             day_file.check_reopened(status)
         except DataChangedError:
@@ -345,7 +358,7 @@ class TimeFile:
         second: int = _U32.unpack(read_exactly(self._fd, index * 4, 4))[0]
         return second
 
-    def window(self, first: int, stop: int) -> Sequence[int]:
+    def window(self, first: int, stop: int) -> list[int]:
         """The times of the records [first, stop)."""
         assert 0 <= first <= stop <= self._count, "a window inside the column"
-        return memoryview(read_exactly(self._fd, first * 4, (stop - first) * 4)).cast("I")
+        return memoryview(read_exactly(self._fd, first * 4, (stop - first) * 4)).cast("I").tolist()

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
-from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_of, file_name
+from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_label, day_of, file_name
 from zerocopy.core.plan import DayRecords, Plan, compose
 from zerocopy.core.semantics import Validators, validators_of
-from zerocopy.core.timeindex import record_range
+from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
 from zerocopy.storage.tree import Series, data_error, open_file, open_series
@@ -46,18 +46,23 @@ _NS_PER_S = 1_000_000_000
 class Proof:
     """Paths and the stamps lstat(2) must give for the plan to be still true.
 
-    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`.
+    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`. `lost`
+    names files of the plan that could not be opened again since; see `DayFile`.
     """
 
     stamps: tuple[tuple[str, Stamp], ...]
     reusable: bool
+    lost: list[str] = field(default_factory=list)
 
     def holds(self) -> bool:
         """Whether nothing the answer depends on has changed: one lstat(2) for each stamp.
 
         Nothing is opened. The last component is never followed; a directory further up that was
-        moved away and linked back leads to the same inode, so to the same bytes.
+        moved away and linked back leads to the same inode, so to the same bytes. But once a file
+        had to be opened again and could not be, which follows no link at all, nothing holds.
         """
+        if self.lost:
+            return False
         try:
             for path, (inode, device, size, changed_ns) in self.stamps:
                 status = os.lstat(path)
@@ -118,7 +123,7 @@ class Planner:
         Raises:
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
             BadRequestError: the range holds more days or segments than the limits allow.
-            DataError: a directory or a file cannot be read.
+            DataError: a directory or a file cannot be read, or a day's times are not sorted.
         """
         series = Series(query.exchange, query.symbol, query.type)
         for _ in range(_ATTEMPTS):
@@ -166,7 +171,11 @@ class Planner:
                 settle_s=self._settle_s,
                 skipped_ns=planning.skipped_ns,
             ),
-            proof=Proof(tuple(planning.stamps), reusable=youngest_ns < begun_ns - RACY_NS),
+            proof=Proof(
+                tuple(planning.stamps),
+                reusable=youngest_ns < begun_ns - RACY_NS,
+                lost=planning.lost,
+            ),
             skipped=skipped,
             held=() if content is not None else planning.hand_over(),
         )
@@ -201,6 +210,7 @@ class _Planning:
         self.validated: list[tuple[int, int, int, int]] = []
         self.skipped_ns = 0
         self.directory = os.path.join(files.root, *series)
+        self.lost: list[str] = []
         self.stamps: list[tuple[str, Stamp]] = []
 
     def read_day(self, directory_fd: int, day: int, sizes: dict[str, int]) -> DayRecords:
@@ -208,6 +218,9 @@ class _Planning:
 
         The day's length is the shortest column in whole records, so a torn tail and a column that
         lags behind are left out together.
+
+        Raises:
+            DataError: a file cannot be read, or what was read of `time` is not sorted.
         """
         opened: dict[str, tuple[DayFile, int]] = {}
         try:
@@ -217,6 +230,10 @@ class _Planning:
             records = record_range(
                 TimeFile(opened[TIME_COLUMN][1], length), self._query.start_s, self._query.end_s
             )
+        except UnsortedError as error:
+            # The cause is for the log, which may name the file.
+            cause = UnsortedError(f"{self.directory}/{file_name(TIME_COLUMN, day)}: {error}")
+            raise DataError(f"the times of {day_label(day)} are not sorted") from cause
         finally:
             for day_file, fd in opened.values():
                 self._hold_or_close(day_file, fd)
@@ -277,6 +294,7 @@ class _Planning:
             status,
             sealed=(day + 1) * DAY_S <= now_s
             and status.st_mtime_ns / _NS_PER_S + self._settle_s <= now_s,
+            lost=self.lost,
         )
         self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
         return day_file, fd
