@@ -24,15 +24,13 @@ from tests.transport.strict_cases import (
     target,
 )
 from tests.transport.strict_framing_cases import SECTIONS
+from tests.transport.strict_streams import mutated_streams
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
 from zerocopy.transport.limits import RequestLimits
 
 NARROW = RequestLimits(
     target_bytes_max=24, field_bytes_max=24, head_bytes_max=140, fields_max=4, content_bytes_max=9
 )
-STREAMS = [case.data for cases in SECTIONS.values() for case in cases.values()]
-SHORT = [stream for stream in STREAMS if len(stream) < 400]
-BYTES_THAT_MATTER = b"\r\n \t:,/*#@[]%\0\x0b\xff09Aa."
 
 
 def outline(message: Message) -> tuple[object, ...]:
@@ -67,28 +65,11 @@ def test_parser_decides_as_the_table_says(section: str) -> None:
     assert wrong == {}
 
 
-mutated = st.builds(
-    lambda streams, edits: edited(b"".join(streams), edits),
-    st.lists(st.sampled_from(SHORT), min_size=1, max_size=3),
-    st.lists(
-        st.tuples(st.integers(0, 400), st.integers(0, 2), st.sampled_from(BYTES_THAT_MATTER)),
-        max_size=3,
-    ),
-)
-
-
-def edited(stream: bytes, edits: list[tuple[int, int, int]]) -> bytes:
-    """A stream with bytes inserted, replaced or left out."""
-    for position, kind, byte in edits:
-        at = position % (len(stream) + 1)
-        left, right = stream[:at], stream[at + (kind > 0) :]
-        stream = left + (b"" if kind == 2 else bytes([byte])) + right
-    return stream
-
-
 @settings(max_examples=150, deadline=None)
 @given(
-    mutated, st.lists(st.integers(0, 1_200), max_size=8), st.sampled_from([PARSER_LIMITS, NARROW])
+    mutated_streams(),
+    st.lists(st.integers(0, 1_200), max_size=8),
+    st.sampled_from([PARSER_LIMITS, NARROW]),
 )
 def test_verdict_does_not_depend_on_the_cut(
     stream: bytes, cuts: list[int], limits: RequestLimits
@@ -150,7 +131,7 @@ def read_by_h11(stream: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(mutated)
+@given(mutated_streams())
 def test_what_is_kept_alive_is_what_another_reader_reads(stream: bytes) -> None:
     """Requests come out as h11 would see them on the way here, or one of the two refuses."""
     parser = RequestParser(PARSER_LIMITS)

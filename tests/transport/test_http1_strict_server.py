@@ -190,3 +190,12 @@ def test_path_of_http2_is_judged_alike(
         for _ in range(2):
             assert client.ask(path, method).status == status
         assert client.ask("/healthz").status == 200
+
+
+@pytest.mark.parametrize("authority", ["u@t", "t:65536", "t:x", "a b", "[::g]", "t/"])
+def test_authority_of_http2_is_judged_alike(server: RunningServer, authority: str) -> None:
+    """RFC 9113 section 8.3.1: `:authority` is a host and a port, without user information."""
+    pseudo = {":method": "GET", ":scheme": "https", ":authority": authority, ":path": "/healthz"}
+    with H2Client(server) as client:
+        assert client.answer(client.request("/healthz", pseudo=pseudo)).status == 400
+        assert client.ask("/healthz").status == 200
