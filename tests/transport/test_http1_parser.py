@@ -232,7 +232,7 @@ def test_chunks_of_http_1_0_end_the_connection() -> None:
 
 def test_protocol_that_is_not_http_is_refused() -> None:
     """The parser beneath also knows RTSP and others; they are not HTTP."""
-    for name in (b"RTSP/1.0", b"ICE/1.0", b"HTTP/2.0", b"HTTP/0.9"):
+    for name in (b"RTSP/1.0", b"ICE/1.0", b"HTTP/0.9", b"http/1.1", b"HTTP/1.10", b"HTTP/1"):
         (message,) = parse(b"GET / %s\r\nHost: t\r\n\r\n" % name, 1_000)
         assert isinstance(message.error, BadRequestError), name
 

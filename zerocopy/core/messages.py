@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from zerocopy.core.authority import is_authority
 from zerocopy.core.plan import ends_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ REASONS = {
 http.HTTPStatus knows them too, but changes phrases from one Python to the next.
 """
 
-_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*+)(.*+)", re.IGNORECASE | re.DOTALL)
 
 _CONDITIONAL = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"}
@@ -78,15 +79,19 @@ class Request:
         return [value for field, value in self.fields if field == name]
 
 
-def origin_form(target: bytes) -> bytes:
+def origin_form(target: bytes, method: bytes = b"") -> bytes:
     """A request target in origin-form; a server must take absolute-form too.
 
-    RFC 9112 sections 3.2.1 and 3.2.2.
+    RFC 9112 sections 3.2.1 and 3.2.2. Without a path it means the root, but to OPTIONS the server
+    (RFC 9110 section 4.2.3). What has no valid authority (section 4.2.1), or one with user
+    information (section 4.2.4), stays as it is: no transport answers it.
     """
     absolute = _ABSOLUTE_FORM.fullmatch(target)
-    if absolute is None:
+    if absolute is None or not is_authority(absolute[1]):
         return target
     path = absolute[2]
+    if not path and method == b"OPTIONS":
+        return b"*"
     return path if path.startswith(b"/") else b"/" + path
 
 

@@ -18,7 +18,7 @@ from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
 from hypercorn.protocol.events import EndBody
 
-from zerocopy.core.errors import BadRequestError, NotFoundError, OverloadError, ZerocopyError
+from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
 from zerocopy.transport.http2_head import (
     DATA,
@@ -231,8 +231,6 @@ class Http2Connection(DataStreams):
             self._wire.write(self.go_away())
         elif not request.target:
             error = NotFoundError("the path must be one of those in /openapi.json")
-        elif not request.target.isascii() or request.target[:1] not in (b"/", b"*"):
-            error = BadRequestError("the path must begin with a slash and be percent-encoded")
         if error is not None:
             response = handler.refuse(error)
         elif event.stream_ended is not None and _asks_for_data(request):

@@ -1,10 +1,12 @@
-"""The bounds on one request, whatever carries it, and the errors that tell a client of them."""
+"""What one request may be, whatever carries it: its bounds, its target, its authority."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zerocopy.core.authority import has_port, is_authority
 from zerocopy.core.errors import (
     BadRequestError,
     ExpectationFailedError,
@@ -15,6 +17,9 @@ from zerocopy.core.errors import (
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Request
+
+_ORIGIN_FORM = re.compile(rb"/[!\"$-~]*+")
+"""Visible ASCII but `#`: clients send more of it raw than RFC 3986 allows (`^`, `|`, `{`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,10 @@ class RequestLimits:
             return self.fields_too_large()
         if any(value.lower() != b"100-continue" for value in request.values(b"expect")):
             return unknown_expectation()
-        return None
+        if any(value and not is_authority(value) for value in request.values(b"host")):
+            return invalid_host()
+        # HTTP/2 has no target for CONNECT: RFC 9113 section 8.5.
+        return target_fault(request.method, request.target) if request.target else None
 
     def target_too_long(self) -> RequestError:
         """414 with the bound."""
@@ -64,3 +72,21 @@ def malformed() -> RequestError:
 def unknown_expectation() -> RequestError:
     """417, RFC 9110 section 10.1.1."""
     return ExpectationFailedError("the Expect field may only ask for 100-continue")
+
+
+def invalid_host() -> RequestError:
+    """400, RFC 9112 section 3.2."""
+    return BadRequestError("the Host field must be a host and an optional port")
+
+
+def target_fault(method: bytes, target: bytes) -> RequestError | None:
+    """What is wrong with a target that is not in absolute-form, or None: RFC 9112 section 3.2."""
+    if method == b"CONNECT":
+        if not (is_authority(target) and has_port(target)):
+            return BadRequestError("the target of CONNECT must be a host and a port")
+    elif target == b"*":
+        if method != b"OPTIONS":
+            return BadRequestError("only OPTIONS may have the target *")
+    elif _ORIGIN_FORM.fullmatch(target) is None:
+        return BadRequestError("the path must begin with a slash and be percent-encoded")
+    return None

@@ -13,6 +13,7 @@ import fcntl
 import ssl
 import struct
 import termios
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,23 @@ import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, RawData, Updated
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from zerocopy.transport.asgi import METHOD, REFUSED
 from zerocopy.transport.deadlines import NEVER, Wheel
+from zerocopy.transport.http1_gate import GatedConnection
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.limits import malformed
 
 if TYPE_CHECKING:
     from hypercorn.events import Event
+    from hypercorn.protocol.events import Event as StreamEvent
 
+    from zerocopy.core.errors import RequestError
     from zerocopy.transport.http2_server import Http2Server
 
 READ_BYTES = 65_536
@@ -236,10 +241,13 @@ class TlsConnection(TCPServer):
 
 
 class _Http1OverTls(H11Protocol):
-    """HTTP/1.1 by h11; a request that is none gets the same answer as on the plain path."""
+    """HTTP/1.1 by h11 behind a gate: what is no request gets the answer of the plain path."""
+
+    connection: GatedConnection
 
     def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
         super().__init__(*hypercorn)
+        self.connection = GatedConnection(server.limits)
         self._server = server
         self._wire = wire
 
@@ -254,25 +262,20 @@ class _Http1OverTls(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         # Hypercorn would make get a GET: methods are case-sensitive, RFC 9110 section 9.1.
         self.connection_state[METHOD] = request.method
-        plain = [field for field in request.headers if field[0] != b"upgrade"]
-        await super()._create_stream(
-            h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=plain,
-                http_version=request.http_version,
-            )
-        )
+        await super()._create_stream(request)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send what the application has made; the gate may know that it is the last answer."""
+        if isinstance(event, Response) and self.connection.closes_after:
+            fields = [field for field in event.headers if field[0] != b"connection"]
+            event = replace(event, headers=[*fields, (b"connection", b"close")])
+        await super().stream_send(event)
 
     async def _send_error_response(self, status_code: int) -> None:
-        limits = self._server.limits
-        pending = self.connection.trailing_data[0]
-        if status_code != HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            error = malformed()
-        elif b"\r\n" in pending:
-            error = limits.fields_too_large()
-        else:
-            error = limits.target_too_long()
+        limits, connection = self._server.limits, self.connection
+        error: RequestError = connection.fault or malformed()
+        if connection.fault is None and status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            error = limits.fields_too_large()  # around the chunks of content
         response = self._server.handler.refuse(error)
         fields = [
             *response.fields,
@@ -282,5 +285,6 @@ class _Http1OverTls(H11Protocol):
             *self.config.response_headers("h11"),
         ]
         await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
-        await self._send_h11_event(h11.Data(data=response.content))
-        await self._send_h11_event(h11.EndOfMessage())
+        if not connection.is_head:
+            await self._send_h11_event(h11.Data(data=response.content))
+            await self._send_h11_event(h11.EndOfMessage())
