@@ -304,6 +304,7 @@ class Http2Server:
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
         self.wheel.advance()
+        self._acceptor.tick()
         second = int(time.time())
         if second != self.second:
             self.second = second
