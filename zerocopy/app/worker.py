@@ -323,7 +323,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So does a hang-up; until the handler is there, the certificate is about to be read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # the supervisor died before it had said what to do
+    orders = msgspec.json.decode(line, type=Orders)
     configure_logging(orders.config.log.level, orders.config.log.format)
     keep_freed_memory()
     sys.unraisablehook = _on_unraisable
