@@ -15,6 +15,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Few = Annotated[int, Meta(ge=1, le=1_024)]
 FewOrNone = Annotated[int, Meta(ge=0, le=1_024)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
 ManyBytes = Annotated[int, Meta(ge=0, le=1_099_511_627_776)]
 SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
@@ -78,6 +79,9 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """`[limits]`: everything that can grow, each bound for one worker process."""
 
     connections_max: Annotated[Count, _doc("Open connections; one more gets 503.")] = 10_000
+    connections_per_address_max: Annotated[
+        CountOrNone, _doc("Open connections of one address; one more gets 503.")
+    ] = 0
     requests_in_flight_max: Annotated[Count, _doc("Requests at work; one more gets 503.")] = 1_000
     target_bytes_max: Annotated[SomeBytes, _doc("Bytes of a request target; more is 414.")] = 8_192
     field_bytes_max: Annotated[SomeBytes, _doc("Bytes of one field; more is 431.")] = 8_192

@@ -11,6 +11,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
+from zerocopy.transport.admission import Admission
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
@@ -134,17 +135,22 @@ class Bench:
         self.counters = [0] * len(SLOTS)
         self.failures: list[Exception] = []
         values = {"connections_max": 10, "turn_bytes_max": 100_000} | limits
+        self.admission = Admission(
+            connections_max=int(values["connections_max"]),
+            connections_per_address_max=0,
+            counters=self.counters,
+        )
         self.server = Http1Server(
             loop=asyncio.get_running_loop(),
             handler=self.handler,
             limits=Http1Limits(
-                connections_max=int(values["connections_max"]),
                 turn_bytes_max=int(values["turn_bytes_max"]),
                 header_read_s=10,
                 idle_s=10,
                 write_progress_s=10,
                 parser=PARSER_LIMITS,
             ),
+            admission=self.admission,
             counters=self.counters,
             on_transfer_failed=self.failures.append,
         )
@@ -159,8 +165,10 @@ class Bench:
         peer = Peer(end)
         self.peers.append(peer)
         known = set(self.server._connections)
-        self.server._open(sock)
-        (connection,) = self.server._connections - known
+        seat = self.admission.enter("127.0.0.1")
+        assert seat is not None
+        self.server._open(sock, seat)
+        (connection,) = set(self.server._connections) - known
         return peer, connection
 
     async def close(self) -> None:

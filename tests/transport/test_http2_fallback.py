@@ -45,7 +45,6 @@ def test_another_release_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (hypercorn_run, "TCPServer"),
         (hypercorn_run, "worker_serve"),
         (H2Protocol, "_send_data"),
         (H2Protocol, "_window_updated"),

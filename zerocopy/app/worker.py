@@ -34,6 +34,7 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
+from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
 from zerocopy.transport.http2_server import Http2Limits, Http2Server, misfit
@@ -157,14 +158,18 @@ class _Worker:
         self._service = service
         self._loop = asyncio.get_running_loop()
         config = orders.config
-        connections_max = raise_descriptor_limit(config)
+        admission = Admission(
+            connections_max=raise_descriptor_limit(config),
+            connections_per_address_max=config.limits.connections_per_address_max,
+            counters=counters,
+        )
         self._plain: Http1Server | None = None
         self._tls: Http2Server | None = None
         self._certificate: ReloadableContext | None = None
         if orders.plain_fd is not None:
-            self._plain = self._build_plain(config, counters, connections_max)
+            self._plain = self._build_plain(config, counters, admission)
         if orders.tls_fd is not None:
-            self._tls = self._build_tls(config, counters, connections_max)
+            self._tls = self._build_tls(config, counters, admission)
             self._certificate = ReloadableContext(config.tls.cert_path, config.tls.key_path)
 
     async def start(self) -> None:
@@ -177,7 +182,7 @@ class _Worker:
             if reason is not None:
                 _log.warning("http2_not_hooked", reason=reason, served_by="stock Hypercorn")
             listener = socket.socket(fileno=orders.tls_fd)
-            await self._tls.start([listener], self._certificate.context, hooked=reason is None)
+            await self._tls.start([listener], self._certificate.context, fits=reason is None)
 
     async def drain(self) -> None:
         """Stop accepting, finish what is being sent, close."""
@@ -199,31 +204,30 @@ class _Worker:
         else:
             _log.info("certificate_reloaded", worker=self._orders.worker)
 
-    def _build_plain(self, config: Config, counters: Counters, connections_max: int) -> Http1Server:
+    def _build_plain(self, config: Config, counters: Counters, admission: Admission) -> Http1Server:
         timeouts = config.timeouts
         return Http1Server(
             loop=self._loop,
             handler=self._service,
             limits=Http1Limits(
-                connections_max=connections_max,
                 turn_bytes_max=config.limits.turn_bytes_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
                 parser=request_limits(config),
             ),
+            admission=admission,
             counters=counters,
             on_transfer_failed=_on_transfer_failed,
         )
 
-    def _build_tls(self, config: Config, counters: Counters, connections_max: int) -> Http2Server:
+    def _build_tls(self, config: Config, counters: Counters, admission: Admission) -> Http2Server:
         limits, timeouts = config.limits, config.timeouts
         return Http2Server(
             loop=self._loop,
             handler=self._service,
             app=build_app(self._service, config, counters),
             limits=Http2Limits(
-                connections_max=connections_max,
                 streams_max=limits.streams_max,
                 control_frames_max=limits.control_frames_max,
                 turn_bytes_max=limits.turn_bytes_max,
@@ -233,6 +237,7 @@ class _Worker:
                 drain_deadline_s=config.server.drain_deadline_s,
                 request=request_limits(config),
             ),
+            admission=admission,
             counters=counters,
             on_transfer_failed=_on_transfer_failed,
             on_connection_failed=_on_connection_failed,
@@ -318,7 +323,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # So does a hang-up; until the handler is there, the certificate is about to be read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # the supervisor died before it had said what to do
+    orders = msgspec.json.decode(line, type=Orders)
     configure_logging(orders.config.log.level, orders.config.log.format)
     keep_freed_memory()
     sys.unraisablehook = _on_unraisable

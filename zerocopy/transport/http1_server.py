@@ -1,4 +1,4 @@
-"""The plain HTTP/1.1 listener of one worker: accepts, keeps time, drains.
+"""The plain HTTP/1.1 listener of one worker: keeps connections and their time, drains.
 
 Owns the set of connections and what they share: the handler, the limits, the wheel of deadlines,
 the lines that change once a second, and the request heads seen before. Every number that can grow
@@ -8,33 +8,27 @@ here has a bound.
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.semantics import http_date
+from zerocopy.transport.acceptor import Acceptor
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1 import Connection
 from zerocopy.transport.http1_batch import Batch
 from zerocopy.transport.http1_state import STALL_SAMPLES, State
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Coroutine, Sequence
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
+    from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.http1_parser import Message
     from zerocopy.transport.limits import RequestLimits
-
-ACCEPTS_PER_TURN = 64
-"""Connections accepted before the ones that are open get their turn."""
-
-REFUSALS_MAX = 64
-"""Connections above the bound that may be told so at once; more are closed without a word."""
 
 SEGMENTS_HELD_MAX = 400_000
 """Segments of all answers being sent, about 500 bytes each; an answer beyond them gets 503."""
@@ -44,14 +38,11 @@ HEAD_BYTES_MAX = 2_048
 HEAD_FIELDS_MAX = 32
 """Request heads remembered, and how long one may be: about 8 MiB together at the very most."""
 
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http1Limits:
-    """Bounds of a listener: counts, bytes and seconds, as in config.toml."""
+    """Bounds of a connection: bytes and seconds, as in config.toml."""
 
-    connections_max: int
     turn_bytes_max: int
     header_read_s: float
     idle_s: float
@@ -68,6 +59,7 @@ class Http1Server:
         loop: asyncio.AbstractEventLoop,
         handler: Handler,
         limits: Http1Limits,
+        admission: Admission,
         counters: Counters,
         on_transfer_failed: Callable[[Exception], None],
     ) -> None:
@@ -87,32 +79,23 @@ class Http1Server:
         self.batch = Batch(self)
         self.segments_held = 0
         self._second = 0
-        self._connections: set[Connection] = set()
-        self._connections_max = limits.connections_max
+        self._admission = admission
+        self._acceptor = Acceptor(loop, admission, self._open)
+        self._connections: dict[Connection, Seat] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listeners: list[socket.socket] = []
-        self._paused = False
         self._emptied: asyncio.Future[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to accept on `listeners`, which are listening and from now on this server's."""
-        self._listeners = list(listeners)
-        for listener in self._listeners:
-            listener.setblocking(False)
-            # Accepted sockets inherit it (tcp(7)), so it costs no call for each.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._set_date()
-        self._accept_again()
+        self._acceptor.start(listeners)
         self._ticking = self.loop.call_later(TICK_S, self._tick)
 
     async def drain(self, deadline_s: float) -> None:
         """Stop accepting, close idle connections, let answers finish, abort the late ones."""
         self.draining = True
-        for listener in self._listeners:
-            self.loop.remove_reader(listener.fileno())
-            listener.close()
-        self._listeners = []
+        self._acceptor.stop()
         for connection in list(self._connections):
             connection.drain()
         if self._connections:
@@ -147,54 +130,20 @@ class Http1Server:
 
     def forget(self, connection: Connection) -> None:
         """A connection closed itself."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-            self.counters[slots.CONNECTIONS] -= 1
+        seat = self._connections.pop(connection, None)
+        if seat is not None:
+            self._admission.leave(seat)
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    # ---- accepting
-
-    def _on_acceptable(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    # The listener stays readable: without a pause the loop would spin.
-                    self._pause_accepting()
-                    return
-                continue  # a fault of that connection alone (accept(2), Error handling)
-            sock.setblocking(False)
-            self._open(sock)
-
-    def _open(self, sock: socket.socket) -> None:
-        count = self.counters[slots.CONNECTIONS]  # of all listeners of this worker
-        self.counters[slots.CONNECTIONS_ACCEPTED] += 1
-        if count >= self._connections_max + REFUSALS_MAX:
-            self.counters[slots.CONNECTIONS_REFUSED] += 1
-            sock.close()
-            return
+    def _open(self, sock: socket.socket, seat: Seat) -> None:
+        """A connection came in."""
         connection = Connection(self, sock)
-        self._connections.add(connection)
-        self.counters[slots.CONNECTIONS] = count + 1
-        if count >= self._connections_max:
-            self.counters[slots.CONNECTIONS_REFUSED] += 1
+        self._connections[connection] = seat
+        if seat.is_refused:
             connection.refuse(OverloadError("too many connections; try again"))
         if connection.state is not State.CLOSED:
             self.wheel.add(connection)
-
-    def _pause_accepting(self) -> None:
-        self._paused = True
-        for listener in self._listeners:
-            self.loop.remove_reader(listener.fileno())
-
-    def _accept_again(self) -> None:
-        self._paused = False
-        for listener in self._listeners:
-            self.loop.add_reader(listener.fileno(), self._on_acceptable, listener)
 
     # ---- time
 
@@ -202,8 +151,7 @@ class Http1Server:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
         self._set_date()
         self.wheel.advance()
-        if self._paused:
-            self._accept_again()
+        self._acceptor.tick()
 
     def _set_date(self) -> None:
         second = int(time.time())

@@ -1,15 +1,15 @@
-"""The TLS listener of one worker: Hypercorn runs it, with connections of our own class.
+"""The TLS listener of one worker: makes connections of our own class, with Hypercorn inside them.
 
-Owns the one place where Hypercorn is changed (`hypercorn.asyncio.run.TCPServer`), the check that it
-is the Hypercorn that place was written for, and what all TLS connections share: handler, limits,
-the wheel of deadlines, the Date field, the bound on connections. Where the check fails, Hypercorn
-serves the same ASGI application in its own way, slower and without our deadlines.
+Owns the check that the installed Hypercorn is the one they were written for, the handshakes under
+way, and what all TLS connections share: handler, limits, the wheel of deadlines, the Date field.
+Where the check fails, Hypercorn itself accepts and serves the same ASGI application in its own way,
+slower and without our bounds and deadlines.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,13 +20,14 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config, Sockets
 from hypercorn.protocol.h2 import H2Protocol
 
-from zerocopy.core import counters as slots
 from zerocopy.core.semantics import http_date
+from zerocopy.transport.acceptor import Acceptor
 from zerocopy.transport.deadlines import TICK_S, Wheel
-from zerocopy.transport.http1_server import REFUSALS_MAX, SEGMENTS_HELD_MAX
+from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2_head import literal
 from zerocopy.transport.tls_connection import TlsConnection
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
+    from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.asgi import AsgiApp
     from zerocopy.transport.limits import RequestLimits
 
@@ -48,14 +50,15 @@ H2_VERSION = "4."
 ABORT_S = 2.0
 """Seconds that connections get to end after the drain deadline aborted them."""
 
-_HOOK = "TCPServer"
-"""The name in hypercorn.asyncio.run that is called for each connection: the one place."""
+HANDSHAKE_GRACE_S = 1.0
+"""Seconds that handshakes under way get to end once the server is told to stop."""
 
 _H2PROTOCOL_NEEDS = (
     "_close_stream", "_create_stream", "_flush", "_handle_events", "_priority_updated",
     "_send_data", "_window_updated", "handle", "initiate", "send_task", "stream_send",
 )  # fmt: skip
 _TCPSERVER_NEEDS = ("_close", "_read_data", "protocol_send", "run")
+_CONTEXT_NEEDS = ("mark_request", "terminated")
 _H2_NEEDS = (
     "_closed_streams", "decoder", "encoder", "highest_inbound_stream_id", "incoming_buffer",
     "max_inbound_frame_size", "max_outbound_frame_size", "outbound_flow_control_window",
@@ -67,7 +70,6 @@ _H2_NEEDS = (
 class Http2Limits:
     """Bounds of the TLS listener: counts, bytes and seconds, as in config.toml."""
 
-    connections_max: int
     streams_max: int
     control_frames_max: int
     turn_bytes_max: int
@@ -84,15 +86,16 @@ def misfit() -> str | None:
         found = version(package)
         if not found.startswith(wanted):
             return f"{package} {found} is installed, {wanted}x is known"
-    for owner, names in (
-        (hypercorn_run, (_HOOK, "worker_serve")),
-        (H2Protocol, _H2PROTOCOL_NEEDS),
-        (TCPServer, _TCPSERVER_NEEDS),
-        (H2Connection(), _H2_NEEDS),
+    for name, owner, needs in (
+        ("hypercorn.asyncio.run", hypercorn_run, ("worker_serve",)),
+        ("H2Protocol", H2Protocol, _H2PROTOCOL_NEEDS),
+        ("TCPServer", TCPServer, _TCPSERVER_NEEDS),
+        ("WorkerContext", WorkerContext(None), _CONTEXT_NEEDS),
+        ("h2", H2Connection(), _H2_NEEDS),
     ):
-        missing = [name for name in names if not hasattr(owner, name)]
+        missing = [need for need in needs if not hasattr(owner, need)]
         if missing:
-            return f"{getattr(owner, '__name__', 'h2')} has no {', '.join(missing)}"
+            return f"{name} has no {', '.join(missing)}"
     return None
 
 
@@ -106,6 +109,7 @@ class Http2Server:
         handler: Handler,
         app: AsgiApp,
         limits: Http2Limits,
+        admission: Admission,
         counters: Counters,
         on_transfer_failed: Callable[[Exception], None],
         on_connection_failed: Callable[[BaseException], None],
@@ -128,23 +132,36 @@ class Http2Server:
         self.segments_held = 0
         self.second = 0
         self.date_h2 = b""
-        self._app = app
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type]
         self._bounds = limits
+        self._admission = admission
+        self._acceptor = Acceptor(loop, admission, self._open)
+        self._context: ssl.SSLContext | None = None
+        self._config: Config = Config()
+        self._shared = WorkerContext(None)
         self._connections: set[TlsConnection] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._tick()
 
     async def start(
-        self, listeners: Sequence[socket.socket], context: ssl.SSLContext, *, hooked: bool = True
+        self, listeners: Sequence[socket.socket], context: ssl.SSLContext, *, fits: bool = True
     ) -> None:
         """Begin to accept on `listeners`, which are listening and from now on this server's.
 
-        With `hooked` False Hypercorn's own connections serve.
+        With `fits` False Hypercorn accepts, and its own connections serve.
         """
-        ours = functools.partial(TlsConnection, server=self)
-        setattr(hypercorn_run, _HOOK, ours if hooked else TCPServer)
+        self._context = context
+        self._config = _HypercornConfig(context, self._bounds)
+        if fits:
+            self._acceptor.start(listeners)
+        else:
+            await self._start_hypercorn(listeners)
+
+    async def _start_hypercorn(self, listeners: Sequence[socket.socket]) -> None:
         accepting = self.loop.create_future()
 
         async def until_stopped() -> None:
@@ -152,33 +169,117 @@ class Http2Server:
                 accepting.set_result(None)
             await self._stopping.wait()
 
-        self._serving = self.loop.create_task(
+        serving = self.loop.create_task(
             hypercorn_run.worker_serve(
-                ASGIWrapper(self._app),  # type: ignore[arg-type]
-                _HypercornConfig(context, self._bounds),
+                self._app,
+                self._config,
                 sockets=Sockets(list(listeners), [], []),
                 shutdown_trigger=until_stopped,
             )
         )
-        await asyncio.wait((accepting, self._serving), return_when=asyncio.FIRST_COMPLETED)
-        if self._serving.done():
-            self._serving.result()
+        await asyncio.wait((accepting, serving), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        self._serving = serving
 
     async def drain(self) -> None:
         """Stop accepting, tell clients to go, let answers finish, abort the late ones."""
         self.draining = True
+        self._acceptor.stop()
         for connection in list(self._connections):
             connection.leave()
         self._stopping.set()
-        self.loop.call_later(self._bounds.drain_deadline_s, self._abort_all)
+        await self._shared.terminated.set()
+        deadline_s = self._bounds.drain_deadline_s
+        self.loop.call_later(min(HANDSHAKE_GRACE_S, deadline_s), self._end_handshakes)
+        self.loop.call_later(deadline_s, self._abort_all)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=deadline_s + ABORT_S)
         if self._serving is not None:
             await self._serving
         if self._ticking is not None:
             self._ticking.cancel()
 
+    def _end_handshakes(self) -> None:
+        for task in list(self._handshakes):
+            task.cancel()
+
     def _abort_all(self) -> None:
         for connection in list(self._connections):
             connection.abort()
+
+    # ---- connections
+
+    def _open(self, sock: socket.socket, seat: Seat) -> None:
+        """A connection came in; it has yet to speak TLS."""
+        task = self.loop.create_task(self._serve(sock, seat))
+        self._handshakes.add(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._tasks.discard(task)
+
+    async def _serve(self, sock: socket.socket, seat: Seat) -> None:
+        """Serve a connection to its end; a handshake that fails is its client's affair."""
+        task = asyncio.current_task()
+        assert task is not None, "started by _open"
+        try:
+            with contextlib.suppress(OSError):
+                reader, writer = await self._handshake(sock)
+                self._handshakes.discard(task)
+                await self._serve_http(reader, writer, is_refused=seat.is_refused)
+        except Exception as error:  # noqa: BLE001 - one connection must not stop the others
+            self.on_connection_failed(error)
+        finally:
+            self._admission.leave(seat)
+
+    async def _serve_http(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_refused: bool
+    ) -> None:
+        connection = TlsConnection(
+            self._app,
+            self.loop,
+            self._config,
+            self._shared,
+            {},
+            reader,
+            writer,
+            server=self,
+            is_refused=is_refused,
+        )
+        self._connections.add(connection)
+        self.wheel.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def _handshake(
+        self, sock: socket.socket
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The two ends of a connection that speaks TLS.
+
+        Raises:
+            OSError: the client left, took too long, or speaks no TLS of ours.
+        """
+        reader = asyncio.StreamReader(loop=self.loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
+        try:
+            transport, _ = await self.loop.connect_accepted_socket(
+                lambda: protocol,
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=self._bounds.header_read_s,
+            )
+        except BaseException:
+            sock.close()  # unless a transport owns it, which closes it by itself
+            raise
+        if transport.get_extra_info("ssl_object") is None:
+            # uvloop calls it done when the connection is lost without an error.
+            raise ConnectionAbortedError("the client left amid the handshake")
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self.loop)
 
     # ---- what connections use
 
@@ -198,31 +299,12 @@ class Http2Server:
             self.segments_held and response.segments
         )
 
-    def admit(self, connection: TlsConnection) -> bool:
-        """Count a new connection; whether it may be served. One far above the bound is aborted."""
-        count = self.counters[slots.CONNECTIONS]
-        self.counters[slots.CONNECTIONS_ACCEPTED] += 1
-        self.counters[slots.CONNECTIONS] = count + 1
-        self._connections.add(connection)
-        self.wheel.add(connection)
-        if count < self._bounds.connections_max:
-            return True
-        self.counters[slots.CONNECTIONS_REFUSED] += 1
-        if count >= self._bounds.connections_max + REFUSALS_MAX:
-            connection.abort()
-        return False
-
-    def forget(self, connection: TlsConnection) -> None:
-        """A connection has ended."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-            self.counters[slots.CONNECTIONS] -= 1
-
     # ---- time
 
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
         self.wheel.advance()
+        self._acceptor.tick()
         second = int(time.time())
         if second != self.second:
             self.second = second

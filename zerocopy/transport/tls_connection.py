@@ -52,11 +52,12 @@ _GONE = (OSError, RuntimeError, ssl.SSLError)
 
 
 class TlsConnection(TCPServer):
-    """A connection of `server`; Hypercorn constructs it in the place of its own class."""
+    """A connection of `server`, which constructs it as Hypercorn does its own class."""
 
-    def __init__(self, *hypercorn: Any, server: Http2Server) -> None:
+    def __init__(self, *hypercorn: Any, server: Http2Server, is_refused: bool) -> None:
         super().__init__(*hypercorn)
         self._server = server
+        self._is_refused = is_refused
         self._http2: Http2Connection | None = None
         self._is_answering = False  # a request of HTTP/1.1 is being answered
         self._head_since: int | None = server.wheel.now  # a head is awaited in full since then
@@ -68,9 +69,8 @@ class TlsConnection(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection to its end; nothing that happens on it goes any further."""
-        is_served = self._server.admit(self)
         try:
-            await self._serve(is_refused=not is_served)
+            await self._serve()
         except* _GONE:
             pass
         except* Exception as errors:  # noqa: BLE001 - one connection must not stop the others
@@ -82,9 +82,8 @@ class TlsConnection(TCPServer):
                 await self._close()
             finally:
                 self.deadline = NEVER
-                self._server.forget(self)
 
-    async def _serve(self, *, is_refused: bool) -> None:
+    async def _serve(self) -> None:
         peer = self.writer.get_extra_info("socket")
         tls = self.writer.get_extra_info("ssl_object")
         async with TaskGroup(self.loop) as tasks:
@@ -93,7 +92,7 @@ class TlsConnection(TCPServer):
                 self.config,
                 self.context,
                 tasks,
-                ConnectionState({**self.state, REFUSED: is_refused}),
+                ConnectionState({**self.state, REFUSED: self._is_refused}),
                 True,
                 parse_socket_addr(peer.family, peer.getpeername()),
                 parse_socket_addr(peer.family, peer.getsockname()),
@@ -105,7 +104,7 @@ class TlsConnection(TCPServer):
                 self.config.max_app_queue_size = 0
                 arguments = (self.app, self.config, *arguments[2:])
                 self._http2 = Http2Connection(
-                    *arguments, server=self._server, wire=self, is_refused=is_refused
+                    *arguments, server=self._server, wire=self, is_refused=self._is_refused
                 )
                 self.protocol = self._http2  # type: ignore[assignment]
             else:

@@ -1,0 +1,97 @@
+"""Which connections come in: all those of a worker are counted here, together and by network.
+
+Owns the two bounds on open connections, `connections_max` and `connections_per_address_max`, and
+the counters that tell of them. Both listeners of a worker share one `Admission`, so the bounds hold
+for what they carry together. A TLS connection has its seat before its handshake.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+
+if TYPE_CHECKING:
+    from zerocopy.core.counters import Counters
+
+REFUSALS_MAX = 64
+"""Connections above a bound that may be told so at once; more are closed without a word."""
+
+NETWORK_BYTES = 8
+"""Of an IPv6 address: a /64, the least that a provider gives to one client (RFC 6177)."""
+
+_MAPPED = bytes(10) + b"\xff\xff"
+"""How an IPv6 address begins that stands for one of IPv4 (RFC 4291 section 2.5.5.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of one connection among those of its worker, until it is left."""
+
+    network: bytes
+    is_refused: bool
+
+
+class Admission:
+    """The seats of one worker. Used in the event loop's thread only.
+
+    Who is refused still gets a seat, to be told so, but one of `REFUSALS_MAX` of their own: nobody
+    who is refused keeps a client out that would be served.
+    """
+
+    def __init__(
+        self, *, connections_max: int, connections_per_address_max: int, counters: Counters
+    ) -> None:
+        self._connections_max = connections_max
+        self._per_network_max = connections_per_address_max
+        self._counters = counters
+        self._served = 0
+        self._refused = 0
+        self._by_network: dict[bytes, int] = {}
+
+    def enter(self, host: str) -> Seat | None:
+        """A seat for a connection from `host`, or None where it is to be closed without a word."""
+        self._counters[slots.CONNECTIONS_ACCEPTED] += 1
+        network = network_of(host) if self._per_network_max else b""
+        here = self._by_network.get(network, 0)
+        is_full = self._served >= self._connections_max or 0 < self._per_network_max <= here
+        if is_full:
+            self._counters[slots.CONNECTIONS_REFUSED] += 1
+            if self._refused >= REFUSALS_MAX:
+                return None
+            self._refused += 1
+        else:
+            self._served += 1
+            if network:
+                self._by_network[network] = here + 1
+        self._counters[slots.CONNECTIONS] = self._served + self._refused
+        return Seat(network, is_full)
+
+    def leave(self, seat: Seat) -> None:
+        """The connection of `seat` has ended; a network is forgotten with its last one."""
+        if seat.is_refused:
+            self._refused -= 1
+        else:
+            self._served -= 1
+            if seat.network:
+                here = self._by_network.pop(seat.network)
+                if here > 1:
+                    self._by_network[seat.network] = here - 1
+        self._counters[slots.CONNECTIONS] = self._served + self._refused
+
+    def turn_away(self) -> None:
+        """Count a connection that was closed because no descriptor was left to serve it."""
+        self._counters[slots.CONNECTIONS_ACCEPTED] += 1
+        self._counters[slots.CONNECTIONS_REFUSED] += 1
+
+
+def network_of(host: str) -> bytes:
+    """Whose connections count together: an address of IPv4, the /64 of one of IPv6."""
+    if ":" not in host:
+        return socket.inet_aton(host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    if packed.startswith(_MAPPED):
+        return packed[len(_MAPPED) :]
+    return packed[:NETWORK_BYTES]
