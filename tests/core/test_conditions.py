@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from email.utils import formatdate
 
@@ -35,6 +36,8 @@ def strong(*opaque: bytes) -> tuple[EntityTag, ...]:
         ([b"*"], (ANY_TAG,)),
         ([b" *\t"], (ANY_TAG,)),
         ([b'*, "a"'], ()),
+        ([b"*\x0b"], ()),
+        ([b"X*"], ()),
         ([b"a"], ()),
         ([b"'a'"], ()),
         ([b'"a'], ()),
@@ -124,6 +127,21 @@ def test_two_digits_of_a_year_are_never_far_in_the_future(year: bytes, full: int
     """More than 50 years ahead means the past, RFC 9110 section 5.6.7."""
     expected_s = datetime(full, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
     assert parse_http_date(b"Sunday, 06-Nov-" + year + b" 08:49:37 GMT", NOW_S) == expected_s
+
+
+def test_two_digits_of_a_year_are_counted_from_the_year_in_utc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """New Year's Eve in UTC, New Year in Tokyo: 2077 is still 51 years ahead."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        eve_s = datetime(2026, 12, 31, 20, tzinfo=UTC).timestamp()
+        past_s = datetime(1977, 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
+        assert parse_http_date(b"Sunday, 06-Nov-77 08:49:37 GMT", eve_s) == past_s
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_leap_second_is_the_second_after() -> None:

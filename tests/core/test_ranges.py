@@ -39,6 +39,7 @@ MANY = 10**18
         (b"bytes= 0-1 ,\t5-6 ", [(0, 1), (5, 6)]),
         (b"bytes=,,0-1,,", [(0, 1)]),
         (b"bytes=007-0000008", [(7, 8)]),
+        (b"bytes=0-" + b"9" * 18, [(0, MANY - 1)]),
         (b"bytes=0-" + b"9" * 5_000, [(0, MANY)]),
         (b"bytes=" + b"9" * 5_000 + b"-", [(MANY, None)]),
         (b"bytes=-" + b"9" * 5_000, [(None, MANY)]),
@@ -55,7 +56,7 @@ def test_ranges_of_a_field(value: bytes, specs: list[tuple[int | None, int | Non
     [
         b"", b"bytes", b"bytes=", b"bytes=,", b"bytes=-", b"bytes=a-b", b"bytes=1", b"bytes=2-1",
         b"bytes=1-2-3", b"bytes=+1-2", b"bytes=1 - 2", b"bytes =1-2", b"bytes:1-2", b" bytes=1-2",
-        b"bytes=0-1;2-3", b"bytes=0-1,x", b"bytes=0x0-0x1", b"bytes=1_0-2_0", b"bytes=--1",
+        b"bytes=0-1;2-3", b"bytes=0-1,x", b"bytes=X0-1", b"bytes=0-1X", b"bytes=0x0-0x1", b"bytes=1_0-2_0", b"bytes=--1",
         b"records=0-1", b"none", b"bytes=0-1\n", b"bytes=0-\xef\xbc\x91", b"bytes=*",
         b"bytes=1" + b"0" * 5_000 + b"-9" + b"0" * 4_999,
     ],
@@ -175,6 +176,13 @@ def test_cut_at_every_place_of_a_small_body() -> None:
             content, segments = cut(whole, ByteRange(first, stop))
             assert bytes_of(content, segments) == BODY[first:stop]
             assert content == BODY[first : min(stop, 3)]
+
+
+@pytest.mark.parametrize("part", [(5, 5), (6, 5), (-1, 3), (0, 11)])
+def test_cut_of_no_part_is_a_programmers_error(part: tuple[int, int]) -> None:
+    """Empty, reversed, or beyond a body of ten bytes."""
+    with pytest.raises(AssertionError, match="part of this body"):
+        cut(body_of(3, [2, 1, 4]), ByteRange(*part))
 
 
 @given(

@@ -101,6 +101,25 @@ def test_fields_of_several_lines() -> None:
     assert status_of(whole(), if_unmodified_since=[BEFORE, BEFORE]) == 200
 
 
+def test_dates_may_be_of_the_obsolete_form() -> None:
+    """Two digits of a year need the clock: here 2025, and 1997."""
+    same, long_ago = b"Friday, 31-Jan-25 00:00:00 GMT", b"Sunday, 06-Nov-97 08:49:37 GMT"
+    assert status_of(whole(), if_modified_since=same) == 304
+    assert status_of(whole(), if_modified_since=long_ago) == 200
+    assert status_of(whole(), if_unmodified_since=same) == 200
+    assert status_of(whole(), if_unmodified_since=long_ago) == 412
+
+
+def test_412_says_which_condition_failed() -> None:
+    """In a sentence for the client."""
+    with pytest.raises(PreconditionFailedError) as caught:
+        ask(whole(), if_match=OTHER)
+    assert caught.value.detail == "the entity tag is not among those of If-Match"
+    with pytest.raises(PreconditionFailedError) as caught:
+        ask(whole(), if_unmodified_since=BEFORE)
+    assert caught.value.detail == "the data changed after the date of If-Unmodified-Since"
+
+
 def test_dates_say_nothing_of_an_answer_without_files() -> None:
     """Sections 13.1.3 and 13.1.4: without a modification date the fields are ignored."""
     assert status_of(whole(modified_ns=0), if_modified_since=AFTER) == 200
