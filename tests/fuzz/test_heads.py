@@ -30,7 +30,9 @@ REFUSALS = {400, 405, 414, 417, 431, 501, 505}
 _SHORT = [part for part in (*requests.FIELDS, *requests.CONTENTS) if len(part) < 100]
 _TARGETS = [part for part in requests.TARGETS if len(part) < 100]
 PARTS = st.one_of(
-    st.sampled_from([b"GET / HTTP/1.1\r\nHost: t\r\n", b"HEAD /a HTTP/1.0\r\n", b"\r\n", b"\r\n\r\n"]),
+    st.sampled_from(
+        [b"GET / HTTP/1.1\r\nHost: t\r\n", b"HEAD /a HTTP/1.0\r\n", b"\r\n", b"\r\n\r\n"]
+    ),
     st.sampled_from([*requests.METHODS, *_TARGETS, *requests.VERSIONS, *requests.HOSTS]),
     st.sampled_from(_SHORT).map(lambda field: field + b"\r\n"),
     st.sampled_from([*requests.BYTES, b"a" * 50]),

@@ -16,7 +16,9 @@ from tests.fuzz.wire import Received, besieged, converse
 if TYPE_CHECKING:
     from pathlib import Path
 
-STATUSES = frozenset({100, 200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 417, 431, 501, 503, 505})
+STATUSES = frozenset(
+    {100, 200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 417, 431, 501, 503, 505}
+)
 WITHOUT_CONTENT = frozenset({100, 204, 304})
 QUIET_SHARE = 0.05
 """Connections that send and then wait for the server to end them."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-AT_ONCE = 50
+AT_ONCE = 100
 END_S = 15.0
 """Seconds in which every connection must have ended: far more than all deadlines together."""
 GROWTH_BYTES_MAX = 48 << 20
@@ -28,7 +28,14 @@ DEADLINES = {
     "ZEROCOPY_LIMITS_PLANNER_THREADS": "1",
 }
 FAULTS = frozenset(
-    {"internal_error", "loop_error", "data_error", "connection_failed", "transfer_aborted", "unraisable"}
+    {
+        "internal_error",
+        "loop_error",
+        "data_error",
+        "connection_failed",
+        "transfer_aborted",
+        "unraisable",
+    }
 )
 
 
@@ -83,9 +90,10 @@ def converse(
     for first in range(0, len(cases), AT_ONCE):
         batch = cases[first : first + AT_ONCE]
         with ExitStack() as stack:
-            socks = [stack.enter_context(connect()) for _ in batch]
-            for sock, case in zip(socks, batch, strict=True):
-                send(sock, case)
+            socks = []
+            for case in batch:
+                socks.append(stack.enter_context(connect()))
+                send(socks[-1], case)
             deadline_s = time.monotonic() + END_S
             for sock, case in zip(socks, batch, strict=True):
                 yield case, receive(sock, case, deadline_s)
