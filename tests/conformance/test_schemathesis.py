@@ -29,7 +29,9 @@ def make_root(root: Path) -> None:
     """Data for the names that the document gives as examples, so that some answers are 200."""
     for exchange in ("kraken", "coinbase"):
         put(
-            str(root), {"time": u32(1, 2), "price": marks(2)}, series=Series(exchange, "BTC-USD", "MD")
+            str(root),
+            {"time": u32(1, 2), "price": marks(2)},
+            series=Series(exchange, "BTC-USD", "MD"),
         )
 
 

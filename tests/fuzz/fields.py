@@ -85,7 +85,9 @@ def tag_lists(etag: str, *, may_mix: bool) -> Texts:
     good = st.lists(tags(etag), min_size=1, max_size=4).flatmap(
         lambda parts: _COMMAS.map(lambda comma: comma.join(parts))
     )
-    bad = st.sampled_from(["", "x", '"', 'w/"x"', 'W/ "x"', '"a" "b"', "*, *", '*, "x"', '"a', "**"])
+    bad = st.sampled_from(
+        ["", "x", '"', 'w/"x"', 'W/ "x"', '"a" "b"', "*, *", '*, "x"', '"a', "**"]
+    )
     if may_mix:
         mixed = st.sampled_from(['{}, "', "{}x", "{} {}", "x, {}", '{}, w/"x"', "*, {}"])
         bad = st.one_of(bad, mixed.map(lambda text: text.replace("{}", etag)))
@@ -122,19 +124,26 @@ def field_lists(representation: Representation) -> st.SearchStrategy[Fields]:
     etag, modified = representation.etag, representation.modified
     values: dict[str, Texts] = {
         "Range": range_sets(representation.nbytes),
-        "If-Range": st.one_of(tags(etag), st.just(etag), dates(modified), st.sampled_from(["*", ""])),
+        "If-Range": st.one_of(
+            tags(etag), st.just(etag), dates(modified), st.sampled_from(["*", ""])
+        ),
         "If-Match": tag_lists(etag, may_mix=True),
         "If-None-Match": tag_lists(etag, may_mix=False),
         "If-Modified-Since": dates(modified),
         "If-Unmodified-Since": dates(modified),
     }
-    # Range is there most often: without it If-Range means nothing.
-    names = st.sampled_from(["Range", "Range", "Range", *values])
     cases = st.sampled_from([str, str, str.lower, str.upper])
-    one = st.builds(lambda case, field: (case(field[0]), field[1]), cases, names.flatmap(
-        lambda name: st.tuples(st.just(name), values[name])
-    ))
-    return st.lists(one, max_size=5)
+    lines = {
+        name: st.builds(lambda case, value, name=name: (case(name), value), cases, texts)
+        for name, texts in values.items()
+    }
+    ranges, any_line = lines["Range"], st.one_of(*lines.values())
+    return st.one_of(
+        ranges.map(lambda line: [line]),
+        st.tuples(ranges, lines["If-Range"]).map(list),
+        st.tuples(any_line, ranges).map(list),
+        st.lists(any_line, max_size=4),
+    )
 
 
 def methods() -> st.SearchStrategy[str]:

@@ -154,7 +154,9 @@ def parse_tags(text: str) -> list[str] | None:
         end = text.find('"', at + 1)
         if not text.startswith('"', at) or end < 0:
             return None
-        if any(not (c == "!" or "#" <= c <= "~" or "\x80" <= c <= "\xff") for c in text[at + 1 : end]):
+        if any(
+            not (c == "!" or "#" <= c <= "~" or "\x80" <= c <= "\xff") for c in text[at + 1 : end]
+        ):
             return None
         at = end + 1
         tags.append(text[start:at])
@@ -174,7 +176,9 @@ def parse_date(text: str) -> datetime | None:
     words = text.split(" ")
     if len(words) == 6 and words[5] == "GMT":  # Sun, 06 Nov 1994 08:49:37 GMT
         weekday, dd, month, year, clock, _ = words
-        return _date(weekday[:-1] if weekday.endswith(",") else "", dd, month, year, clock, short=True)
+        return _date(
+            weekday[:-1] if weekday.endswith(",") else "", dd, month, year, clock, short=True
+        )
     if len(words) == 4 and words[3] == "GMT":  # Sunday, 06-Nov-94 08:49:37 GMT
         weekday, day, clock, _ = words
         parts = day.split("-")
@@ -214,6 +218,8 @@ def _date(
         number -= 100 * (number > this + 50)
     hour, minute, second = (time or 0 for time in times)
     try:
-        return datetime(number, MONTHS.index(month) + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
+        return datetime(
+            number, MONTHS.index(month) + 1, day, hour, minute, min(second, 59), tzinfo=UTC
+        )
     except ValueError:
         return None
