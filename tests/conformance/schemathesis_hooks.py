@@ -10,6 +10,6 @@ import schemathesis
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: dict[str, Any]) -> None:
     """Put start before end: JSON Schema cannot compare two parameters, and the contract does."""
-    ends = [(case.query or {}).get(name) for name in ("start", "end")]
-    if all(str(end).isdecimal() for end in ends):
+    ends = [str((case.query or {}).get(name)) for name in ("start", "end")]
+    if all(end.isdecimal() for end in ends):
         case.query["start"], case.query["end"] = sorted(ends, key=int)

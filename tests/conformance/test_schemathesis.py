@@ -75,7 +75,7 @@ def tested(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
 
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, over_tls: bool) -> None:
+def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, *, over_tls: bool) -> None:
     """All checks of schemathesis, for every operation: statuses, types, fields, schemas, methods.
 
     The document itself is what it begins with, so it does not ask for that again.

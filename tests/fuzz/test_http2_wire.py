@@ -106,7 +106,7 @@ class Reply:
         assert flags & END_HEADERS
         assert stream_id % 2 == 1
         assert stream_id not in self.statuses, "a second response"
-        fields = dict(self.decoder.decode(payload))
+        fields = {str(name): str(value) for name, value in self.decoder.decode(payload)}
         self.statuses[stream_id] = int(fields[":status"])
         if "content-length" in fields:
             self.lengths[stream_id] = int(fields["content-length"])
@@ -162,7 +162,7 @@ def attack(root: Path, numbers: range) -> Counter[str]:
 
 
 def test_damaged_frames_are_answered_as_the_rfc_says_and_leave_no_trace(tmp_path: Path) -> None:
-    """The same connections each time: answers, both kinds of errors, and PINGs that are answered."""
+    """The same connections each time: answers, both kinds of errors, PINGs that are answered."""
     seen = attack(tmp_path, range(200))
     assert seen.keys() >= {"status 200", "status 404", "goaway 0", "goaway 1", "reset 0", "reset 5"}
     assert seen["ping"] > 30

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from tests.fuzz.fields import Fields
 
     Ask = Callable[[str, Fields], Answer]
-
-    Served = tuple[Asker, bytes, Representation, st.SearchStrategy[Fields]]
+    Served = tuple["Asker", bytes, Representation, st.SearchStrategy[Fields]]
 
 RECORDS = 100
 
@@ -126,7 +125,7 @@ def fixture_served(
 @settings(deadline=None, max_examples=400)
 @given(data=st.data())
 def test_any_fields_have_the_outcome_of_the_rfc(served: Served, data: st.DataObject) -> None:
-    """Status, Content-Range and every byte of each part, for valid, nearly valid and hostile ones."""
+    """Status, Content-Range and every byte, for valid, nearly valid and hostile fields."""
     ask, body, whole, fields = served
     check(ask, body, whole, data.draw(methods()), data.draw(fields))
 
