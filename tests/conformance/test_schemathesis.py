@@ -53,7 +53,7 @@ def judge(server: RunningServer, folder: Path, *, over_tls: bool) -> list[dict[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -61,7 +61,7 @@ def judge(server: RunningServer, folder: Path, *, over_tls: bool) -> list[dict[s
     return [json.loads(line) for line in lines]
 
 
-def tested(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
+def tried(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
     """The operations that were tried, and how often each status came."""
     recorders = [
         event["ScenarioFinished"]["recorder"] for event in report if "ScenarioFinished" in event
@@ -69,11 +69,12 @@ def tested(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
     statuses = Counter(
         interaction["response"]["status_code"]
         for recorder in recorders
-        for interaction in recorder["interactions"].values()
+        for interaction in recorder.get("interactions", {}).values()
     )
     return {recorder["label"] for recorder in recorders}, statuses
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, *, over_tls: bool) -> None:
     """All checks of schemathesis, for every operation: statuses, types, fields, schemas, methods.
@@ -82,7 +83,7 @@ def test_every_answer_is_one_that_the_document_describes(tmp_path: Path, *, over
     """
     make_root(tmp_path / "root")
     with RunningServer(tmp_path / "root", ZEROCOPY_TLS_PORT="0") as server:
-        operations, statuses = tested(judge(server, tmp_path, over_tls=over_tls))
+        operations, statuses = tried(judge(server, tmp_path, over_tls=over_tls))
         assert server.event("internal_error") is None
     paths: dict[str, Any] = OPENAPI["paths"]  # type: ignore[assignment]
     described = {f"{method.upper()} {path}" for path in paths for method in paths[path]}

@@ -84,8 +84,9 @@ def besieged(root: Path, **environ: str) -> Iterator[RunningServer]:
         assert (answer.status, answer.content) == (200, body)
         poll(lambda: open_descriptors(worker) <= before[0], "descriptors given back")
         poll(lambda: threads(worker) <= before[1], "threads gone")
-        assert resident_bytes(worker) - before[2] < GROWTH_BYTES_MAX
         assert [event for event in server.events() if event["event"] in FAULTS] == []
+        growth = resident_bytes(worker) - before[2]
+        assert growth < GROWTH_BYTES_MAX, growth
 
 
 def converse(
