@@ -71,7 +71,7 @@ def statuses_of(case: Bytes, received: Received) -> list[int]:
 def attack(root: Path, numbers: range) -> Counter[int]:
     """Send the cases of these numbers; how often each status was the answer."""
     seen: Counter[int] = Counter()
-    with besieged(root) as server:
+    with besieged(root, len(numbers)) as server:
         for case, received in converse(server.connect, [Bytes.of(number) for number in numbers]):
             assert isinstance(case, Bytes)
             statuses = statuses_of(case, received)
@@ -80,6 +80,7 @@ def attack(root: Path, numbers: range) -> Counter[int]:
     return seen
 
 
+@pytest.mark.timeout(180)
 def test_damaged_requests_have_wellformed_answers_and_leave_no_trace(tmp_path: Path) -> None:
     """A thousand connections, the same each time: every kind of answer comes, none is a 500."""
     seen = attack(tmp_path, range(1_000))

@@ -146,7 +146,8 @@ def attack(root: Path, numbers: range) -> Counter[str]:
     seen: Counter[str] = Counter()
     cases = [Frames(number, mutated(Random(number))) for number in numbers]
     context = client_context(["h2"])
-    with besieged(root, USE_TLS="true", ZEROCOPY_TIMEOUTS_HEADER_READ_S="3") as server:
+    environ = {"USE_TLS": "true", "ZEROCOPY_TIMEOUTS_HEADER_READ_S": "3"}
+    with besieged(root, len(numbers), **environ) as server:
 
         def connect() -> ssl.SSLSocket:
             return context.wrap_socket(server.connect(), server_hostname="127.0.0.1")
@@ -161,6 +162,7 @@ def attack(root: Path, numbers: range) -> Counter[str]:
     return seen
 
 
+@pytest.mark.timeout(180)
 def test_damaged_frames_are_answered_as_the_rfc_says_and_leave_no_trace(tmp_path: Path) -> None:
     """The same connections each time: answers, both kinds of errors, PINGs that are answered."""
     seen = attack(tmp_path, range(200))

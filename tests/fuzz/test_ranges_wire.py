@@ -122,6 +122,7 @@ def fixture_served(
         ask.close()
 
 
+@pytest.mark.timeout(180)
 @settings(deadline=None, max_examples=400)
 @given(data=st.data())
 def test_any_fields_have_the_outcome_of_the_rfc(served: Served, data: st.DataObject) -> None:
