@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CLOSED_S = 1_590_969_600  # 2020-06-01 00:00:00 UTC
 DATA = "/api/data?symbol=X&type=MD&columns=time,price"
+LARGE = "/api/data?symbol=LARGE&type=MD&columns=time,price&start=0&end=4294967295"
+LARGE_RECORDS = 20_000
+WITHOUT_CONTENT = (204, 304)
 CLOSED = f"{DATA}&start={CLOSED_S}&end={CLOSED_S + 99}"
 OPEN = f"{DATA}&start={CLOSED_S + 3}&end={U32_MAX}"
 ORIGIN = "Origin: https://charts.example"
@@ -38,10 +41,15 @@ class Case:
     method: str = "GET"
     fields: tuple[str, ...] = ()
     accepted: tuple[tuple[str, str], ...] = ()
+    version: str = "1.1"
 
     def raw(self) -> bytes:
         """Return the request as it is sent; the answer ends with its connection."""
-        lines = [f"{self.method} {self.target} HTTP/1.1", "Host: localhost", "User-Agent: httplint"]
+        lines = [
+            f"{self.method} {self.target} HTTP/{self.version}",
+            "Host: localhost",
+            "User-Agent: httplint",
+        ]
         return "\r\n".join([*lines, *self.fields, "Connection: close", "", ""]).encode()
 
 
@@ -51,11 +59,18 @@ CASES = {
     "data without records": Case(200, f"{DATA}&start=0&end=1"),
     "data to a script": Case(200, CLOSED, fields=(ORIGIN,)),
     "data by HEAD": Case(200, CLOSED, "HEAD"),
+    "data of an open day by HEAD": Case(200, OPEN, "HEAD"),
+    "large data": Case(200, LARGE),
+    "large data by HEAD": Case(200, LARGE, "HEAD"),
     "symbols": Case(200, "/api/symbols"),
     "symbols by HEAD": Case(200, "/api/symbols", "HEAD"),
+    "symbols of nobody": Case(200, "/api/symbols?exchange=nobody"),
     "health": Case(200, "/healthz"),
+    "health by HEAD": Case(200, "/healthz", "HEAD"),
     "readiness": Case(200, "/readyz"),
+    "readiness by HEAD": Case(200, "/readyz", "HEAD"),
     "description": Case(200, "/openapi.json"),
+    "description by HEAD": Case(200, "/openapi.json", "HEAD"),
     "preflight": Case(204, "/api/data", "OPTIONS", PREFLIGHT),
     "preflight without fields": Case(204, "/api/symbols", "OPTIONS", PREFLIGHT[:2]),
     "OPTIONS that is no preflight": Case(
@@ -74,6 +89,9 @@ CASES = {
     "bad Host": Case(400, "/healthz", fields=("Host: twice",)),
     "unknown path": Case(404, "/nowhere"),
     "unknown symbol": Case(404, CLOSED.replace("symbol=X", "symbol=Y")),
+    "unknown column": Case(404, CLOSED.replace("price", "volume")),
+    "unknown path by HEAD": Case(404, "/nowhere", "HEAD"),
+    "known method that is not allowed": Case(405, "/healthz", "DELETE"),
     "unknown method": Case(405, "/api/data", "POST", ("Content-Length: 0",)),
     "long target": Case(
         414,
@@ -90,21 +108,48 @@ CASES_WITHOUT_ROOT = {
     "unreadable data directory": Case(500, "/api/symbols"),
     "not ready": Case(503, "/readyz"),
 }
-ALL_CASES = CASES | CASES_WITHOUT_ROOT
+CASES_WITHOUT_ROOM = {"too many connections": Case(503, CLOSED)}
+CASES_OF_RANGES = {
+    "one range": Case(206, CLOSED, fields=("Range: bytes=0-9",)),
+    "one range of large data": Case(206, LARGE, fields=("Range: bytes=9-100008",)),
+    "several ranges": Case(206, CLOSED, fields=("Range: bytes=0-9, 20-29",)),
+    "nothing new": Case(304, CLOSED, fields=("If-None-Match: *",)),
+    "nothing new by HEAD": Case(304, CLOSED, "HEAD", ("If-None-Match: *",)),
+    "something else": Case(412, CLOSED, fields=('If-Match: "else"',)),
+    "no such range": Case(416, CLOSED, fields=("Range: bytes=999999999-",)),
+}
+"""Judged wherever the server has Accept-Ranges."""
+
+CASES_OF_STRICTNESS = {
+    "unknown coding": Case(501, "/healthz", fields=("Transfer-Encoding: gzip, chunked",)),
+    "unknown version": Case(505, "/healthz", version="2.0"),
+}
+"""Judged wherever the server tells them from 200 and 400."""
+
+LATER = CASES_OF_RANGES | CASES_OF_STRICTNESS
+ALL_CASES = CASES | CASES_WITHOUT_ROOT | CASES_WITHOUT_ROOM | LATER
 
 
-def fetch(server: RunningServer, raw: bytes) -> bytes:
+class Fetched(NamedTuple):
+    """A response, and when it was asked for: Date is judged by that."""
+
+    raw: bytes
+    asked_s: float
+
+
+def fetch(server: RunningServer, raw: bytes) -> Fetched:
     """Return all that the server sends on a connection of its own."""
+    asked_s = time.time()
     received = bytearray()
     with server.connect() as sock:
         sock.sendall(raw)
         while data := sock.recv(65_536):
             received += data
-    return bytes(received)
+    return Fetched(bytes(received), asked_s)
 
 
 @pytest.fixture(name="answers", scope="module")
-def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fetched]:
     """Return the raw response to each case of one server; the root is gone for the last ones."""
     root: Path = tmp_path_factory.mktemp("httplint") / "data"
     for day, start_s in ((day_of(CLOSED_S), CLOSED_S), (day_of(int(time.time())), 0)):
@@ -113,12 +158,35 @@ def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
             write_column(path, [start_s or int(time.time())] * 10, code)
             if start_s:
                 os.utime(path, (start_s + 86_400, start_s + 86_400))
+    for column, code in (("time", "I"), ("price", "f")):
+        path = f"{root}/coinbase/LARGE/MD/{file_name(column, day_of(CLOSED_S))}"
+        write_column(path, [CLOSED_S] * LARGE_RECORDS, code)
     with RunningServer(root) as server:
-        answers = {name: fetch(server, case.raw()) for name, case in CASES.items()}
+        answers = {name: fetch(server, case.raw()) for name, case in (CASES | LATER).items()}
         root.rename(root.with_name("away"))
         answers |= {name: fetch(server, case.raw()) for name, case in CASES_WITHOUT_ROOT.items()}
         root.with_name("away").rename(root)
+    with (
+        RunningServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
+        server.connect() as one,
+    ):
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert one.recv(65_536)
+        answers |= {name: fetch(server, case.raw()) for name, case in CASES_WITHOUT_ROOM.items()}
     return answers
+
+
+@pytest.fixture(name="case", params=ALL_CASES)
+def fixture_case(
+    request: pytest.FixtureRequest, answers: dict[str, Fetched]
+) -> tuple[Case, Fetched]:
+    """Return each case and its raw response, if the server has that kind of response."""
+    name: str = request.param
+    if name in CASES_OF_RANGES and b"\r\nAccept-Ranges: " not in answers["large data"].raw:
+        pytest.skip("ranges not served")
+    if name in CASES_OF_STRICTNESS and answers[name].raw[9:12] in {b"200", b"400"}:
+        pytest.skip("not told from others")
+    return ALL_CASES[name], answers[name]
 
 
 def split(message: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:
@@ -129,15 +197,15 @@ def split(message: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes
     return first.split(b" ", 2), fields, content
 
 
-def judge(request: bytes, response: bytes) -> HttpResponseLinter:
-    """Return the linter of a response that knows its request and that it came just now."""
+def judge(request: bytes, fetched: Fetched) -> HttpResponseLinter:
+    """Return the linter of a response that knows its request and when it was made."""
     [method, target, _], fields, _ = split(request)
-    asked = HttpRequestLinter(start_time=time.time())
+    asked = HttpRequestLinter(start_time=fetched.asked_s)
     asked.process_request_topline(method, target, b"1.1")
     asked.process_headers(fields)
     asked.finish_content(complete=True)
-    [version, status, phrase], fields, content = split(response)
-    judged = HttpResponseLinter(start_time=time.time(), _related=asked)
+    [version, status, phrase], fields, content = split(fetched.raw)
+    judged = HttpResponseLinter(start_time=fetched.asked_s, _related=asked)
     judged.is_head_response = method == b"HEAD"
     judged.process_response_topline(version.removeprefix(b"HTTP/"), status, phrase)
     judged.process_headers(fields)
@@ -153,33 +221,44 @@ def walk(notes: Any) -> Iterator[tuple[Any, str, str]]:
         yield from walk(note.subnotes)
 
 
-@pytest.mark.parametrize("name", ALL_CASES)
-def test_response_has_no_bad_note(answers: dict[str, bytes], name: str) -> None:
+def test_response_has_no_bad_note(case: tuple[Case, Fetched]) -> None:
     """Nothing but what the case accepts by name, and that is still there to be accepted."""
-    case = ALL_CASES[name]
-    judged = judge(case.raw(), answers[name])
+    asked, answer = case
+    judged = judge(asked.raw(), answer)
     bad = {note: summary for level, note, summary in walk(judged.notes) if level is levels.BAD}
-    assert judged.status_code == case.status
-    assert set(bad) == {note for note, _ in case.accepted}, bad
+    assert judged.status_code == asked.status
+    assert set(bad) == {note for note, _ in asked.accepted}, bad
 
 
-@pytest.mark.parametrize("name", ALL_CASES)
-def test_response_has_exactly_the_content_it_declares(answers: dict[str, bytes], name: str) -> None:
-    """Content-Length is judged where there is content, and is absent from 204."""
-    case = ALL_CASES[name]
-    judged = judge(case.raw(), answers[name])
+def test_response_has_exactly_the_content_it_declares(case: tuple[Case, Fetched]) -> None:
+    """Content-Length is judged where there is content, and is absent from 204 and 304."""
+    asked, answer = case
+    judged = judge(asked.raw(), answer)
     good = {note for level, note, _ in walk(judged.notes) if level is levels.GOOD}
-    has_content = case.method != "HEAD" and case.status != 204
+    may_have_content = asked.status not in WITHOUT_CONTENT
+    has_content = asked.method != "HEAD" and may_have_content
     assert ("CL_CORRECT" in good) == has_content
-    assert ("content-length" in judged.headers.parsed) == (case.status != 204)
+    assert ("content-length" in judged.headers.parsed) == may_have_content
     assert (judged.content_length > 0) == has_content
 
 
-@pytest.mark.parametrize(("name", "by_head"), [("data of a closed day", "data by HEAD")])
-def test_head_has_the_fields_of_get(answers: dict[str, bytes], name: str, by_head: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "by_head"),
+    [
+        ("data of a closed day", "data by HEAD"),
+        ("data of an open day", "data of an open day by HEAD"),
+        ("large data", "large data by HEAD"),
+        ("symbols", "symbols by HEAD"),
+        ("health", "health by HEAD"),
+        ("readiness", "readiness by HEAD"),
+        ("description", "description by HEAD"),
+        ("unknown path", "unknown path by HEAD"),
+    ],
+)
+def test_head_has_the_fields_of_get(answers: dict[str, Fetched], name: str, by_head: str) -> None:
     """All of them, in the same order; only the second in Date may differ."""
     fields, head_fields = (
-        [field for field in split(answers[case])[1] if field[0] != b"Date"]
+        [field for field in split(answers[case].raw)[1] if field[0] != b"Date"]
         for case in (name, by_head)
     )
     assert fields == head_fields
@@ -188,14 +267,14 @@ def test_head_has_the_fields_of_get(answers: dict[str, bytes], name: str, by_hea
 def test_the_judge_knows_a_bad_response() -> None:
     """A wrong Content-Length and a broken date are bad notes, so their absence means something."""
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nLast-Modified: yesterday\r\n\r\nabcd"
-    judged = judge(CASES["health"].raw(), response)
+    judged = judge(CASES["health"].raw(), Fetched(response, time.time()))
     bad = {note for level, note, _ in walk(judged.notes) if level is levels.BAD}
     assert {"CL_INCORRECT", "BAD_DATE_SYNTAX"} <= bad
 
 
-def test_the_kinds_of_data_are_those_that_were_meant(answers: dict[str, bytes]) -> None:
+def test_the_kinds_of_data_are_those_that_were_meant(answers: dict[str, Fetched]) -> None:
     """One answer may be kept by caches, the other may not: both kinds were judged."""
     kept, asked_again = b"\r\nCache-Control: public, max-age=", b"\r\nCache-Control: no-cache, "
-    assert kept in answers["data of a closed day"]
-    assert asked_again in answers["data of an open day"]
-    assert b"\r\nConnection: close\r\n" in answers["data of a closed day"]
+    assert kept in answers["data of a closed day"].raw
+    assert asked_again in answers["data of an open day"].raw
+    assert b"\r\nConnection: close\r\n" in answers["data of a closed day"].raw

@@ -1,0 +1,98 @@
+"""schemathesis asks what /openapi.json describes and what it excludes, and judges the answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.certificate import authority
+from tests.server import RunningServer
+from tests.storage.trees import marks, put, u32
+from zerocopy.app.openapi import OPENAPI
+from zerocopy.storage.tree import Series
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOOKS = os.path.join(os.path.dirname(__file__), "schemathesis_hooks.py")
+WAYS = {"plain": (False, "examples,coverage,fuzzing"), "tls": (True, "fuzzing")}
+"""Boundary values and methods, which coverage tries, are not a matter of TLS."""
+EXAMPLES_MAX = "20"
+"""For each operation and mode; the boundary values of the coverage phase come on top of them."""
+
+
+def make_root(root: Path) -> None:
+    """Data for the names that the document gives as examples, so that some answers are 200."""
+    for exchange in ("kraken", "coinbase"):
+        put(
+            str(root),
+            {"time": u32(1, 2), "price": marks(2)},
+            series=Series(exchange, "BTC-USD", "MD"),
+        )
+
+
+def judge(
+    server: RunningServer, folder: Path, phases: str, *, over_tls: bool
+) -> list[dict[str, Any]]:
+    """Run schemathesis against a server; its report, one event a line."""
+    port = server.tls_port if over_tls else server.plain_port
+    authority().cert_pem.write_to_path(str(folder / "ca.pem"))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+            *("run", f"http{'s' * over_tls}://127.0.0.1:{port}/openapi.json"),
+            *("--checks", "all", "--max-examples", EXAMPLES_MAX, "--generation-deterministic"),
+            *("--request-timeout", "20", "--no-color", "--phases", phases),
+            *("--tls-verify", "ca.pem", "--report", "ndjson"),
+            *("--report-ndjson-path", "report.ndjson", "--continue-on-failure"),
+        ],
+        cwd=folder,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    lines = (folder / "report.ndjson").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def tried(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
+    """The operations that were tried, and how often each status came."""
+    recorders = [
+        event["ScenarioFinished"]["recorder"] for event in report if "ScenarioFinished" in event
+    ]
+    statuses = Counter(
+        interaction["response"]["status_code"]
+        for recorder in recorders
+        for interaction in recorder.get("interactions", {}).values()
+    )
+    return {recorder["label"] for recorder in recorders}, statuses
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("over_tls", "phases"), WAYS.values(), ids=WAYS)
+def test_every_answer_is_one_that_the_document_describes(
+    tmp_path: Path, phases: str, *, over_tls: bool
+) -> None:
+    """All checks of schemathesis, for every operation: statuses, types, fields, schemas, methods.
+
+    The document itself is what it begins with, so it does not ask for that again.
+    """
+    make_root(tmp_path / "root")
+    with RunningServer(tmp_path / "root", ZEROCOPY_TLS_PORT="0") as server:
+        operations, statuses = tried(judge(server, tmp_path, phases, over_tls=over_tls))
+        assert server.event("internal_error") is None
+    paths: dict[str, Any] = OPENAPI["paths"]  # type: ignore[assignment]
+    described = {f"{method.upper()} {path}" for path in paths for method in paths[path]}
+    assert operations == described - {"GET /openapi.json"}
+    assert statuses.keys() >= {200, 204, 400} | ({404, 405} if "coverage" in phases else set())
+    assert statuses[200] >= 20, "some of what was asked for must be there"
