@@ -270,6 +270,15 @@ def test_goaway_of_the_client_lets_its_streams_end(server: RunningServer, root: 
         assert GOAWAY_FRAME[3] == GOAWAY
 
 
+@pytest.mark.parametrize("target", [SMALL, MEDIUM, "/healthz"])
+def test_goaway_behind_a_request_does_not_refuse_it(server: RunningServer, target: str) -> None:
+    """The same where both arrive at once: what came before the GOAWAY is answered."""
+    with H2Client(server) as client:
+        stream_id, raw = client.request_bytes(target)
+        client.send_bytes(raw + GOAWAY_FRAME)
+        assert client.answer(stream_id).status == 200
+
+
 def test_same_request_is_exact_and_fresh_every_time(server: RunningServer, root: Path) -> None:
     """Fifty times on one connection, and after each append to the open day once more."""
     series = Series("coinbase", "FRESH", "MD")

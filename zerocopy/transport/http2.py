@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived, StreamEnded
+from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
 from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
@@ -147,8 +147,7 @@ class Http2Connection(DataStreams):
             self._count_control_frame()
         if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
             # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
-            self._is_leaving = True
-            return []
+            return [ConnectionTerminated()]
         events: list[Event] = self.connection.receive_data(frame)
         if kind == SETTINGS:
             self._lane.initial_window = self.connection.remote_settings.initial_window_size
@@ -175,7 +174,9 @@ class Http2Connection(DataStreams):
 
     async def _handle_events(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, RequestReceived) and self._is_leaving:
+            if isinstance(event, ConnectionTerminated):
+                self._is_leaving = True
+            elif isinstance(event, RequestReceived) and self._is_leaving:
                 self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             elif (
                 isinstance(event, (DataReceived, StreamEnded))
