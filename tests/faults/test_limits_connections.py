@@ -132,19 +132,6 @@ def test_addresses_of_ipv4_that_come_over_ipv6_are_told_apart(tmp_path: Path) ->
         assert ask_from(server, ELSEWHERE).startswith(b"HTTP/1.1 200")
 
 
-def test_without_a_bound_of_its_own_an_address_may_take_every_place(tmp_path: Path) -> None:
-    """The default: a tunnel brings all its clients from one address."""
-    with (
-        RunningServer(tmp_path, ZEROCOPY_LIMITS_CONNECTIONS_MAX="150") as server,
-        ExitStack() as stack,
-    ):
-        for _ in range(150):
-            stack.enter_context(server.connect())
-        poll(lambda: gauge(server) == 150, "all to be connected")
-        assert server.metric("zerocopy_connections_refused_total") == 0
-        assert server.get(ALIVE).status == 503
-
-
 # ---- connections that never begin their handshake
 
 

@@ -86,6 +86,8 @@ class TlsConnection(TCPServer):
     async def _serve(self) -> None:
         peer = self.writer.get_extra_info("socket")
         tls = self.writer.get_extra_info("ssl_object")
+        if peer is None:
+            raise ConnectionAbortedError("the client left right after its handshake")
         async with TaskGroup(self.loop) as tasks:
             arguments = (
                 self.app,
@@ -221,7 +223,8 @@ class TlsConnection(TCPServer):
         if now % server.stall_ticks:
             return False
         buffered = self.unsent_bytes
-        fd = self.writer.get_extra_info("socket").fileno()
+        sock = self.writer.get_extra_info("socket")  # None once the connection is lost
+        fd = -1 if sock is None else sock.fileno()
         queued = 0
         if fd >= 0:
             queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
