@@ -9,6 +9,8 @@ from zerocopy.core.errors import (
     ExpectationFailedError,
     FieldsTooLargeError,
     TargetTooLongError,
+    UnknownCodingError,
+    UnknownVersionError,
 )
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
 from zerocopy.transport.limits import RequestLimits
@@ -43,6 +45,10 @@ STREAMS = {
     + GET,
     "absolute": b"GET http://h/p?q HTTP/1.1\r\nHost: t\r\n\r\n"
     b"GET http://h HTTP/1.1\r\nHost: t\r\n\r\n",
+    "minor version to come": b"GET / HTTP/1.7\r\nHost: t\r\n\r\n" + GET,
+    "major version to come": GET + b"GET / HTTP/2.0\r\nHost: t\r\n\r\n" + GET,
+    "method of nobody": b"FROB /a HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc" + GET,
+    "coding of nobody": GET + b"GET / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: x, chunked\r\n\r\n",
     "garbage": GET + b"\x16\x03\x01" + GET,
     "no host": b"GET / HTTP/1.1\r\n\r\n" + GET,
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n" + GET,
@@ -235,6 +241,41 @@ def test_protocol_that_is_not_http_is_refused() -> None:
     for name in (b"RTSP/1.0", b"ICE/1.0", b"HTTP/0.9", b"http/1.1", b"HTTP/1.10", b"HTTP/1"):
         (message,) = parse(b"GET / %s\r\nHost: t\r\n\r\n" % name, 1_000)
         assert isinstance(message.error, BadRequestError), name
+
+
+def test_other_major_version_is_told_apart_from_garbage() -> None:
+    """RFC 9110 section 15.6.6: 505, at the end of the request line; a minor one is processed."""
+    for name in (b"HTTP/2.0", b"HTTP/3.0", b"HTTP/9.9"):
+        (message,) = parse(b"GET / %s\r\n" % name, 1_000)
+        assert isinstance(message.error, UnknownVersionError), name
+    (message,) = parse(b"GET / HTTP/1.9\r\nHost: t\r\n\r\n", 1_000)
+    assert message.error is None
+    assert message.persistence is Persistence.KEEP_ALIVE
+
+
+def test_other_transfer_coding_is_told_apart_from_faulty_framing() -> None:
+    """RFC 9112 section 6.1: 501 where the length could be known; 400 where it never could."""
+    head = b"GET / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: %s\r\n\r\n"
+    (unknown,) = parse(head % b"gzip, chunked", 1_000)
+    (faulty,) = parse(head % b"chunked, gzip", 1_000)
+    assert isinstance(unknown.error, UnknownCodingError)
+    assert isinstance(faulty.error, BadRequestError)
+
+
+def test_method_that_httptools_does_not_know_is_a_request() -> None:
+    """RFC 9110 section 9.1: a method is any token; the path says whether it is allowed."""
+    for method in (b"FROB", b"get", b"DESCRIBE", b"PROPFIND", b"M-SEARCH"):
+        (message,) = parse(b"%s /a HTTP/1.1\r\nHost: t\r\n\r\n" % method, 1_000)
+        assert message.error is None
+        assert message.request.method == method
+
+
+def test_length_of_thousands_of_digits_is_refused() -> None:
+    """CPython converts no more than 4,300 digits; a parser that raises would answer nobody."""
+    for digits in (b"0" * 5_000, b"9" * 5_000, b"0" * 4_999 + b"1"):
+        head = b"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: %s\r\n\r\n" % digits
+        (message,) = parse(head, len(head), WIDE)
+        assert isinstance(message.error, BadRequestError)
 
 
 def test_continue_is_awaited_from_head_to_first_content() -> None:

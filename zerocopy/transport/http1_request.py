@@ -87,10 +87,14 @@ class RequestHead:
             and any(len(name) + len(value) > limits.field_bytes_max for name, value in self.fields)
         ):
             raise limits.fields_too_large()
-        self.target = origin_form(target, self.method)
-        fault = target_fault(self.method, self.target)
-        if fault is not None:
-            raise fault
+        self.target = target
+        if (
+            target[:1] != b"/"
+            or b"#" in target
+            or not target.isascii()
+            or self.method == b"CONNECT"
+        ):
+            self._resolve_target()
         judged: dict[bytes, list[bytes]] = {}
         for name, value in self.fields:
             if name in _JUDGED:
@@ -99,6 +103,13 @@ class RequestHead:
         self.content_bytes = self._content_bytes(judged)
         self.keeps_alive = self._keeps_alive(judged.get(b"connection"))
         self.expects_continue = self._expects_continue(judged.get(b"expect"))
+
+    def _resolve_target(self) -> None:
+        """RFC 9112 section 3.2; the grammar leaves nothing else to ask of an origin-form."""
+        self.target = origin_form(self.target, self.method)
+        fault = target_fault(self.method, self.target)
+        if fault is not None:
+            raise fault
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field; httptools calls it."""

@@ -289,4 +289,6 @@ class _Http1OverTls(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
         if not connection.is_head:
             await self._send_h11_event(h11.Data(data=response.content))
-            await self._send_h11_event(h11.EndOfMessage())
+        elif connection.fault is not None:
+            return  # h11 did not see the HEAD, and would miss the content
+        await self._send_h11_event(h11.EndOfMessage())
