@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.contract.site import Site, data_of, data_target, header_of, serve
+from tests.contract.site import Site, data_of, data_target, header_of
 from tests.contract.transports import TRANSPORTS, Transport
 from tests.naive import naive_answer
-from tests.server import open_descriptors, resident_bytes
+from tests.server import RunningServer, open_descriptors, resident_bytes
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
@@ -72,21 +72,26 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 
 
 @pytest.fixture(scope="module")
-def running(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
     """A server with a cache of 100 files, and beside its root a tree that nobody may see."""
     folder = tmp_path_factory.mktemp("bad-input")
     root = str(folder / "root")
-    day = {"time": u32(DAY_START_S, DAY_START_S + 9), "price": marks(2)}
-    put(root, day, series=HONEST)
+    put(root, {"time": u32(DAY_START_S, DAY_START_S + 9), "price": marks(2)}, series=HONEST)
     secret = {"time": u32(DAY_START_S, DAY_START_S + 9), "price": b"stolen!!"}
     for series in (HONEST, Series("outside", "outside", "outside")):
         put(str(folder / "outside"), secret, series=series)
     bounds = {"OPEN_FILES_MAX": str(FILES_MAX), "MAPPED_FILES_MAX": str(FILES_MAX)}
     environ = {f"ZEROCOPY_MEMORY_{name}": value for name, value in bounds.items()}
-    with serve(transport, root, **environ) as site:
-        kept = Kept(site.root, site.server, site.transport)
-        yield kept
-        kept.connection.close()
+    with RunningServer(root, ZEROCOPY_TLS_PORT="0", **environ) as server:
+        yield root, server
+
+
+@pytest.fixture(scope="module")
+def running(transport: Transport, shared: tuple[str, RunningServer]) -> Iterator[Site]:
+    """The server, by one transport."""
+    kept = Kept(*shared, transport)
+    yield kept
+    kept.connection.close()
 
 
 @pytest.fixture
@@ -298,9 +303,9 @@ def test_long_unknown_exchange(site: Site) -> None:
                     target = data_target(Series(name, "BTC-USD", "MD"))
                     assert session.request(target).status == status
 
-    ask(50)
+    ask(30)
     before = resident_bytes(worker)
-    ask(150)
+    ask(100)
     assert resident_bytes(worker) - before < GROWTH_BYTES_MAX
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import make_root
+from tests.faults.client import SMALL_RECORDS, make_root, write_series
+from tests.faults.download import BOTH_LISTENERS, started_by
 from tests.server import RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+CAPABILITIES = "-dac_override,-dac_read_search"
+WITHOUT_OVERRIDE = ("setpriv", f"--bounding-set={CAPABILITIES}", f"--inh-caps={CAPABILITIES}")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +35,21 @@ def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, but for a drain that does not wait for a failed test."""
     with RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def bound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunningServer]]:
+    """A root that tests may ruin and put in order again, and its server with both listeners.
+
+    It runs without the right to read what a mode forbids, so that mode bits bind root too.
+    """
+    folder = tmp_path_factory.mktemp("bound")
+    root = folder / "outer" / "root"
+    write_series(root, "OTHER", SMALL_RECORDS)
+    with contextlib.ExitStack() as stack:
+        if os.geteuid() == 0:
+            if shutil.which("setpriv") is None:
+                pytest.skip("mode bits do not bind root, and setpriv is not installed")
+            stack.enter_context(started_by(folder, *WITHOUT_OVERRIDE))
+        yield root, stack.enter_context(RunningServer(root, **BOTH_LISTENERS))
+    shutil.rmtree(folder)

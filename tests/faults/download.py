@@ -26,8 +26,8 @@ BEGUN_BYTES = 100_000
 BUFFER_BYTES = 32_768
 """What the client's kernel takes while the client does not read."""
 
-WAYS = ("http1", "http1-tls", "http2")
-EVERY_WAY = pytest.mark.parametrize("way", WAYS)
+SLOW_WAY = pytest.param("http1-tls", marks=pytest.mark.slow)
+EVERY_WAY = pytest.mark.parametrize("way", ["http1", SLOW_WAY, "http2"])
 BOTH_WAYS = pytest.mark.parametrize("way", ["http1", "http2"])
 BOTH_LISTENERS = {"ZEROCOPY_TLS_PORT": "0", "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "2"}
 

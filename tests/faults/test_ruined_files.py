@@ -5,24 +5,19 @@ The server runs without the right to read what its mode forbids, so that mode bi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import poll, write_series
+from tests.faults.client import poll
 from tests.faults.download import (
-    BOTH_LISTENERS,
-    BOTH_WAYS,
     EVERY_WAY,
     Download,
     End,
     download,
     expect,
-    started_by,
 )
 from tests.faults.ruins import (
     SMALL_RECORDS,
@@ -60,36 +55,21 @@ from tests.faults.ruins import (
 from tests.server import Answer, RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
     from tests.faults.ruins import Ruin
 
 RECORDS = 1_500_000
 LARGE_RECORDS = 12_000_000
-CAPABILITIES = "-dac_override,-dac_read_search"
-WITHOUT_OVERRIDE = ("setpriv", f"--bounding-set={CAPABILITIES}", f"--inh-caps={CAPABILITIES}")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, RunningServer]]:
-    """A root, and a server with both listeners that mode bits bind."""
-    folder = tmp_path_factory.mktemp("ruined")
-    root = folder / "outer" / "root"
-    write_series(root, "OTHER", SMALL_RECORDS)
-    with contextlib.ExitStack() as stack:
-        if os.geteuid() == 0:
-            if shutil.which("setpriv") is None:
-                pytest.skip("mode bits do not bind root, and setpriv is not installed")
-            stack.enter_context(started_by(folder, *WITHOUT_OVERRIDE))
-        yield root, stack.enter_context(RunningServer(root, **BOTH_LISTENERS))
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
-def scene(shared: tuple[Path, RunningServer]) -> Scene:
+def scene(bound: tuple[Path, RunningServer]) -> Scene:
     """A place where nothing is yet."""
-    root, server = shared
+    root, server = bound
     used = len(os.listdir(os.path.join(root, "coinbase", "BTC-USD")))
     return Scene(root, server, f"T{used}")
 
@@ -119,11 +99,21 @@ STATUSES: dict[Ruin, tuple[int, str]] = {
 }
 ROOTS = {root_unreadable, root_gone, root_is_file}
 LINKED_ABOVE = {type_linked, symbol_linked, exchange_linked}
-EVERY_RUIN = pytest.mark.parametrize("ruin", STATUSES, ids=lambda ruin: ruin.__name__)
+OVER_HTTP2 = {file_unreadable, root_gone, symbol_linked, type_replaced, file_is_fifo, type_is_file}
+"""Both transports share what plans; these are enough to see that they do."""
 
 
-@BOTH_WAYS
-@EVERY_RUIN
+def over_both(ruins: Iterable[Ruin]) -> list[ParameterSet]:
+    """Each over HTTP/1.1, the most telling over HTTP/2 too, the others when there is time."""
+    both = []
+    for ruin in ruins:
+        both.append(pytest.param(ruin, "http1", id=f"{ruin.__name__}-http1"))
+        marks = () if ruin in OVER_HTTP2 else pytest.mark.slow
+        both.append(pytest.param(ruin, "http2", marks=marks, id=f"{ruin.__name__}-http2"))
+    return both
+
+
+@pytest.mark.parametrize(("ruin", "way"), over_both(STATUSES))
 def test_ruin_before_the_answer_is_its_status_and_undone_the_answer(
     scene: Scene, ruin: Ruin, way: str
 ) -> None:
@@ -185,8 +175,7 @@ def check_amid(scene: Scene, ruin: Ruin, way: str, records: int) -> None:
     scene.is_well(way)
 
 
-@BOTH_WAYS
-@pytest.mark.parametrize("ruin", AMID, ids=lambda ruin: ruin.__name__)
+@pytest.mark.parametrize(("ruin", "way"), over_both(AMID))
 def test_names_ruined_amid_a_transfer_leave_the_promised_bytes(
     scene: Scene, ruin: Ruin, way: str
 ) -> None:

@@ -6,36 +6,56 @@ import json
 import os
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.contract.site import Site, serve
 from tests.contract.transports import TRANSPORTS
+from tests.faults.download import EVERY_WAY, End, download
+from tests.naive import naive_answer
+from tests.server import Answer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, age, append, marks, path_of, put, replace, u32
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 COUNT = 3_000
 NEXT = DAY + timedelta(days=1)
 NEXT_S = DAY_START_S + 86_400
 RUINED = Series("coinbase", "RUINED", "MD")
 CUT = NEXT_S + 1, NEXT_S + COUNT
+FIRST = DAY_START_S, DAY_START_S + 86_399
 WHOLE = DAY_START_S, NEXT_S + 86_399
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
-def site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """A server over two days, of which a test may ruin the second."""
-    root = str(tmp_path_factory.mktemp("unsorted"))
+class Scene(NamedTuple):
+    """A server over two days, of which a test may ruin the second, and the right answers."""
+
+    root: str
+    server: RunningServer
+    bodies: dict[tuple[int, int], bytes]
+
+    def target(self, ends: tuple[int, int], symbol: str = "RUINED") -> str:
+        """Both columns of a range."""
+        start_s, end_s = ends
+        query = f"symbol={symbol}&type=MD&start={start_s}&end={end_s}&columns=time,price"
+        return f"/api/data?{query}"
+
+    def assert_right(self, way: str, ends: tuple[int, int]) -> None:
+        """The oracle's answer, to the last byte."""
+        end = download(self.server, way, self.target(ends))
+        assert end == End(self.bodies[ends], is_whole=True)
+
+
+@pytest.fixture(scope="module")
+def scene(bound: tuple[Path, RunningServer]) -> Scene:
+    """The two days, and what the oracle says of them."""
+    root, server = str(bound[0]), bound[1]
     for day, start_s in ((DAY, DAY_START_S), (NEXT, NEXT_S)):
         put(root, {"time": times_of(start_s), "price": marks(COUNT)}, day, RUINED)
-    with serve(TRANSPORTS[request.param], root) as running:
-        yield running
+    bodies = {e: naive_answer(root, *RUINED, *e, ("time", "price")) for e in (CUT, WHOLE, FIRST)}
+    return Scene(root, server, bodies)
 
 
 def times_of(start_s: int) -> bytes:
@@ -53,58 +73,64 @@ GARBAGE = {
 }
 
 
+@EVERY_WAY
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_times_are_a_500_that_names_the_day(site: Site, garbage: str) -> None:
+def test_garbage_times_are_a_500_that_names_the_day(scene: Scene, garbage: str, way: str) -> None:
     """The client learns the day, the log the file; other days are served, and so is a repair."""
-    path = path_of(site.root, "time", NEXT, RUINED)
+    path = path_of(scene.root, "time", NEXT, RUINED)
     replace(path, GARBAGE[garbage])
     try:
         for _ in range(2):
-            answer = site.data(RUINED, CUT[0], CUT[1])
+            answer = download(scene.server, way, scene.target(CUT))
+            assert isinstance(answer, Answer)
             assert answer.status == 500
             assert answer.fields["content-type"] == "application/problem+json"
             detail = json.loads(answer.content)["detail"]
             assert detail == f"the times of {NEXT:%d.%m.%y} are not sorted"
             assert answer.fields["cache-control"] == "no-store"
-        first = DAY_START_S, DAY_START_S + 86_399
-        assert site.data(RUINED, *first).content == site.expected(RUINED, *first)
-        errors = [each for each in site.server.events() if each["event"] == "data_error"]
+        scene.assert_right(way, FIRST)
+        errors = [each for each in scene.server.events() if each["event"] == "data_error"]
         assert errors[-1]["detail"] == detail
         assert path in errors[-1]["cause"]
     finally:
         replace(path, times_of(NEXT_S))
     for ends in (CUT, WHOLE):
-        assert site.data(RUINED, *ends).content == site.expected(RUINED, *ends)
+        scene.assert_right(way, ends)
 
 
-def test_answer_given_before_a_day_was_ruined_is_not_given_again(site: Site) -> None:
+@EVERY_WAY
+def test_answer_given_before_a_day_was_ruined_is_not_given_again(scene: Scene, way: str) -> None:
     """Kept, proved, then garbage is written over it in place: 500, and after the repair 200."""
-    path = path_of(site.root, "time", NEXT, RUINED)
-    age(path, path_of(site.root, "price", NEXT, RUINED), os.path.dirname(path))
-    with site.session() as session:
-        target = f"/api/data?symbol=RUINED&type=MD&start={CUT[0]}&end={CUT[1]}&columns=price"
-        expected = site.expected(RUINED, *CUT, ["price"])
-        for _ in range(3):
-            assert session.request(target).content == expected
-        with open(path, "r+b") as file:
-            file.write(GARBAGE["reversed"])
-        assert session.request(target).status == 500
-        with open(path, "r+b") as file:
-            file.write(times_of(NEXT_S))
-        assert session.request(target).content == expected
+    path = path_of(scene.root, "time", NEXT, RUINED)
+    age(path, path_of(scene.root, "price", NEXT, RUINED), os.path.dirname(path))
+    for _ in range(3):
+        scene.assert_right(way, CUT)
+    with open(path, "r+b") as file:
+        file.write(GARBAGE["reversed"])
+    answer = download(scene.server, way, scene.target(CUT))
+    assert isinstance(answer, Answer)
+    assert answer.status == 500
+    with open(path, "r+b") as file:
+        file.write(times_of(NEXT_S))
+    scene.assert_right(way, CUT)
 
 
-def test_recorder_that_appends_while_it_is_asked_is_never_taken_for_garbage(site: Site) -> None:
+@EVERY_WAY
+def test_recorder_that_appends_while_it_is_asked_is_never_taken_for_garbage(
+    scene: Scene, way: str
+) -> None:
     """Torn and whole appends between and amid questions: never a 500, and all right at the end."""
-    series = Series("coinbase", "GROWING", "MD")
-    paths = put(site.root, {"time": times_of(NEXT_S), "price": marks(COUNT)}, NEXT, series)
-    with site.session() as session:
-        for index in range(COUNT, COUNT + 60):
-            target = f"/api/data?symbol=GROWING&type=MD&start={CUT[0]}&end={CUT[1]}&columns=price"
-            session.send(target)
-            record = u32(NEXT_S + index // 2)
-            append(paths["time"], record[: index % 4])
-            append(paths["price"], u32(index))
-            append(paths["time"], record[index % 4 :])
-            assert session.receive().status == 200
-        assert session.request(target).content == site.expected(series, *CUT, ["price"])
+    series = Series("coinbase", f"GROWING-{way}", "MD")
+    paths = put(scene.root, {"time": times_of(NEXT_S), "price": marks(COUNT)}, NEXT, series)
+    target = scene.target(CUT, series.symbol)
+    session = TRANSPORTS[way].connect(scene.server)
+    for index in range(COUNT, COUNT + 60):
+        session.send(target)
+        record = u32(NEXT_S + index // 2)
+        append(paths["time"], record[: index % 4])
+        append(paths["price"], u32(index))
+        append(paths["time"], record[index % 4 :])
+        assert session.receive().status == 200
+    expected = naive_answer(scene.root, *series, *CUT, ("time", "price"))
+    assert session.request(target).content == expected
+    session.close()
