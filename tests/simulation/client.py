@@ -57,8 +57,11 @@ class Client:
         self.wakes_ns = clock.now_ns
         self.continues = 0
         self.unread = bytearray()
-        self._offset = 0  # of `unread` in all that came
+        self._offset = 0  # where the present answer began in all that came
+        self._head: tuple[int, dict[str, str]] | None = None
+        self._head_nbytes = 0
         self._leaves_after = rng.randint(0, 40)
+        self._may_leave = manners in {Manners.RESETTING, Manners.LEAVING}
 
     # ---- for the world
 
@@ -154,7 +157,7 @@ class Client:
 
     def _read(self) -> None:
         lazy = self.manners is Manners.LAZY
-        count = self._rng.choice([1, 7, 50]) if lazy else self._rng.choice([64, 512, 4_096])
+        count = self._rng.choice([1, 7, 50]) if lazy else self._rng.choice([200, 1_000, 9_000])
         try:
             data = self.sock.peer_reads(count)
         except ConnectionResetError:
@@ -171,44 +174,53 @@ class Client:
             self._end("end")
 
     def _parse(self) -> None:
-        while b"\r\n\r\n" in self.unread:
-            head, _, rest = bytes(self.unread).partition(b"\r\n\r\n")
-            line, *lines = head.decode("latin-1").split("\r\n")
-            status = int(line.split()[1])
+        while self._head is not None or b"\r\n\r\n" in self.unread:
+            status, fields = self._read_head()
             if status == 100:
                 self.continues += 1
-                self._drop(len(head) + 4)
+                self._forget_answer(0)
                 continue
-            pairs = [field.partition(": ") for field in lines]
-            fields = {name.lower(): value for name, _, value in pairs}
             promised = int(fields.get("content-length", "0"))
             asked = self.asks[len(self.replies)] if len(self.replies) < len(self.asks) else None
             length = 0 if asked is not None and asked.is_head else promised
-            if len(rest) < length:
+            if len(self.unread) < length:
                 return
-            reply = Reply(status, fields, rest[:length], promised, whole=True)
+            reply = Reply(status, fields, bytes(self.unread[:length]), promised, whole=True)
             self.replies.append((self._offset, reply))
-            self._drop(len(head) + 4 + length)
+            self._forget_answer(length)
 
-    def _drop(self, count: int) -> None:
-        self._offset += count
-        del self.unread[:count]
+    def _read_head(self) -> tuple[int, dict[str, str]]:
+        if self._head is None:
+            at = self.unread.index(b"\r\n\r\n")
+            line, *lines = self.unread[:at].decode("latin-1").split("\r\n")
+            pairs = [field.partition(": ") for field in lines]
+            self._head = int(line.split()[1]), {name.lower(): value for name, _, value in pairs}
+            self._head_nbytes = at + 4
+            del self.unread[: self._head_nbytes]
+        return self._head
+
+    def _forget_answer(self, length: int) -> None:
+        self._offset += self._head_nbytes + length
+        del self.unread[:length]
+        self._head = None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a part of an answer came, and not all of it."""
+        return bool(self.unread) or self._head is not None
 
     def partial(self) -> tuple[int, Reply] | None:
         """The answer that was cut off, if its head came."""
-        head, found, rest = bytes(self.unread).partition(b"\r\n\r\n")
-        if not found:
+        if self._head is None:
             return None
-        line, *lines = head.decode("latin-1").split("\r\n")
-        pairs = [field.partition(": ") for field in lines]
-        fields = {name.lower(): value for name, _, value in pairs}
+        status, fields = self._head
         promised = int(fields.get("content-length", "0"))
-        return self._offset, Reply(int(line.split()[1]), fields, rest, promised, whole=False)
+        return self._offset, Reply(status, fields, bytes(self.unread), promised, whole=False)
 
     # ---- leaving
 
     def _leaves(self) -> bool:
-        if self.manners not in {Manners.RESETTING, Manners.LEAVING}:
+        if not self._may_leave:
             return False
         self._leaves_after -= 1
         return self._leaves_after < 0

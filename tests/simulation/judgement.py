@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.simulation.client import Client
-    from tests.simulation.requests import Ask, Reply
+    from tests.simulation.requests import Ask
     from tests.simulation.sockets import Mark
     from tests.simulation.world import World
 
@@ -58,18 +58,18 @@ def _of_client(world: World, client: Client) -> Iterator[str]:
             yield f"{ask.kind}: an answer after the last one"
         if reply.closes:
             break
-    yield from _of_end(world, client, partial)
+    yield from _of_end(world, client)
 
 
-def _of_end(world: World, client: Client, partial: tuple[int, Reply] | None) -> Iterator[str]:
-    if client.unread and client.ended == "end":
-        yield "an answer that is short, with a clean end"
+def _of_end(world: World, client: Client) -> Iterator[str]:
     if client.ended is None or client.answered:
         return
+    if client.cut_off and client.ended == "end":
+        yield "an answer that is short, with a clean end"
     if client.manners not in PATIENT and client.manners is not Manners.LEAVING:
         return
     disturbed = bool(world.kernel.struck) or world.shape.crowded
-    if client.unread or partial is not None:
+    if client.cut_off:
         if not disturbed and len(world.files.states) == world.first_states:
             yield "cut off although nothing had changed"
     elif not disturbed:
@@ -90,9 +90,9 @@ def _ends_of_heads(asks: object) -> list[int]:
 
 def _window(world: World, client: Client, end: int, offset: int) -> Window:
     received, sent = client.sock.received, client.sock.sent
-    first = received[bisect_left(received, end, key=_total)] if received else None
+    # What can never become a request is refused before the end of its head.
+    first = received[min(bisect_left(received, end, key=_total), len(received) - 1)]
     last = sent[bisect_right(sent, offset, key=_total)]
-    assert first is not None, "it was answered, so it was received"
     states = world.files.states[first.version : last.version + 1]
     # Work of other requests may have failed before: what is shared is only looked at since.
     struck = [code for _, _, code in world.kernel.struck[first.faults : last.faults]]

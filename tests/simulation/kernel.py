@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.clock import Clock
 
 FIRST_FD = 10
+WHOLE_BYTES = 32
 CALL_NS = 2_000
 """What a system call costs: far less than a tick of the file system's clock."""
 
@@ -136,8 +137,8 @@ class Kernel:
         return self._digest.hexdigest()
 
     def cut(self, count: int) -> int:
-        """`count`, or now and then fewer, at least one."""
-        if count > 1 and self.rng.random() < self.short_counts:
+        """`count`, or now and then fewer; a few bytes are one buffer and go whole."""
+        if count > WHOLE_BYTES and self.rng.random() < self.short_counts:
             return self.rng.randint(1, count)
         return count
 

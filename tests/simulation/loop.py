@@ -13,8 +13,6 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.sockets import Listener, Socket
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -140,17 +138,17 @@ class Loop(asyncio.AbstractEventLoop):
     def ready(self) -> list[tuple[int, bool, bool, bool]]:
         """Descriptors with something to tell: whether readable, writable, in error."""
         events = []
-        for fd in self.readers.keys() | self.writers.keys():
-            what = self._kernel.open[fd]
-            if isinstance(what, Listener):
-                if what.readable:
-                    events.append((fd, True, False, False))
-            elif isinstance(what, Socket):
-                readable = what.readable and fd in self.readers
-                writable = what.writable and fd in self.writers
-                if readable or writable or what.error is not None:
-                    events.append((fd, readable, writable, what.error is not None))
-        return sorted(events)
+        opened = self._kernel.open
+        for fd in self.readers:
+            what = opened[fd]
+            if what.readable:
+                failed = what.error is not None
+                events.append((fd, True, fd in self.writers and what.writable, failed))
+        for fd in self.writers:
+            what = opened[fd]
+            if what.writable and not (fd in self.readers and what.readable):
+                events.append((fd, False, True, what.error is not None))
+        return events
 
     def next_timer_ns(self) -> int | None:
         """When the next timer fires."""

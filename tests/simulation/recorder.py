@@ -38,7 +38,7 @@ class Recorder:
     def make(self) -> None:
         """Four series: small, large, and two that only listings show."""
         self._series("coinbase/X/MD", ("time", "price", "id"), DAYS, 12)
-        self._series("coinbase/L/MD", ("time", "price"), 2, 150)
+        self._series("coinbase/L/MD", ("time", "price"), 2, 60)
         self._series("coinbase/Y/TRADES", ("time",), 1, 3)
         self._series("kraken/Z/MD", ("time", "price"), 1, 3)
         self._files.make_file(f"{ROOT}/README", b"no day file", 11)

@@ -213,6 +213,9 @@ class Socket:
 class Listener:
     """A listening socket and its backlog."""
 
+    writable = False
+    error: int | None = None
+
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.backlog: list[Socket] = []
