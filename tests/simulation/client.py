@@ -7,7 +7,7 @@ at a time when the world says so, and keeps what it saw for the judgement at the
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.requests import Reply
 
@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from tests.simulation.sockets import Socket
 
 _S = 1_000_000_000
+ONE_BY_ONE = 0.5
+"""How many clients wait for each answer before they ask again."""
 CONTINUE_WAIT_S = 0.4
 """How long a client waits for 100 (Continue) before it sends its content all the same."""
+
+
+class Piece(NamedTuple):
+    """Bytes that are sent at once, after so many answers, perhaps after 100 (Continue)."""
+
+    data: bytes
+    after: int
+    continues: bool = False
 
 
 class Manners(enum.Enum):
@@ -99,54 +109,56 @@ class Client:
 
     # ---- sending
 
-    def _cut_up(self) -> list[tuple[bytes, bool]]:
-        """The script in pieces; True where 100 (Continue) is waited for first."""
+    def _cut_up(self) -> list[Piece]:
+        """The script in pieces: one request at a time, or pipelined and cut anywhere."""
         rng = self._rng
-        pieces: list[tuple[bytes, bool]] = []
+        one_by_one = rng.random() < ONE_BY_ONE
+        pieces: list[Piece] = []
         joined = b""
-        for ask in self.asks:
+        for index, ask in enumerate(self.asks):
+            after = index if one_by_one else 0
             if ask.waits and rng.random() < 0.8:
                 joined += ask.wire[: ask.head_nbytes]
-                pieces += [(piece, False) for piece in self._cuts(joined)]
-                pieces.append((ask.wire[ask.head_nbytes :], True))
+                pieces += [Piece(piece, after) for piece in self._cuts(joined)]
+                pieces.append(Piece(ask.wire[ask.head_nbytes :], 0, continues=True))
                 joined = b""
-            elif rng.random() < 0.5:
-                pieces += [(piece, False) for piece in self._cuts(joined + ask.wire)]
+            elif one_by_one or rng.random() < 0.5:
+                pieces += [Piece(piece, after) for piece in self._cuts(joined + ask.wire)]
                 joined = b""
             else:
                 joined += ask.wire
-        pieces += [(piece, False) for piece in self._cuts(joined)]
+        pieces += [Piece(piece, 0) for piece in self._cuts(joined)]
         if self.manners is Manners.SILENT:
-            pieces = self._broken_off(pieces)
+            last = pieces.pop()
+            pieces.append(last._replace(data=last.data[: rng.randint(0, len(last.data) - 1)]))
         return pieces
 
     def _cuts(self, data: bytes) -> list[bytes]:
         """Some pieces of `data`; mostly one."""
         if not data:
             return []
-        count = self._rng.choice([1, 1, 1, 2, 3])
+        count = self._rng.choice([1, 1, 1, 1, 1, 2, 3])
         ends = sorted({self._rng.randint(1, len(data)) for _ in range(count - 1)} | {len(data)})
         return [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-
-    def _broken_off(self, pieces: list[tuple[bytes, bool]]) -> list[tuple[bytes, bool]]:
-        last, waits = pieces[-1]
-        return [*pieces[:-1], (last[: self._rng.randint(0, len(last) - 1)], waits)]
 
     def _may_send(self) -> bool:
         if not self.pieces or self.sock.peer_closed or self.sock.input_ended:
             return False
         if self.replies and self.replies[-1][1].closes:
             return False  # nothing more is listened to
-        if not self.pieces[0][1]:
+        piece = self.pieces[0]
+        if len(self.replies) < piece.after:
+            return False
+        if not piece.continues:
             return True
         # Content: once 100 came, or the answer, or patience is over.
         return self.continues > 0 or self.wakes_ns + CONTINUE_WAIT_S * _S <= self._clock.now_ns
 
     def _send_piece(self) -> None:
-        piece, waited = self.pieces.pop(0)
-        if waited:
+        piece = self.pieces.pop(0)
+        if piece.continues:
             self.continues = 0
-        self.sock.peer_sends(piece)
+        self.sock.peer_sends(piece.data)
         self.wakes_ns = self._clock.now_ns
         if not self.pieces and self.manners is Manners.HALF_CLOSING:
             self.sock.peer_ends()

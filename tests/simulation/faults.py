@@ -61,6 +61,9 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "close_socket": (),
 }
 
+LASTING = 40
+"""Calls for which a lasting fault lasts: more than one request makes of most names."""
+
 LOOKS_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES})
 """A file system that says so is believed: 404, or a symbol that is not listed."""
 
@@ -95,19 +98,33 @@ class RandomFaults:
 
 
 class NthFault:
-    """The n-th call fails with `code`; if `lasting`, all calls of that name do from then on."""
+    """The n-th call fails with `code`; if `lasting`, so do the next `LASTING` calls of its name."""
 
     def __init__(self, number: int, code: int, *, lasting: bool) -> None:
         self._number = number
         self._code = code
-        self._lasting = lasting
-        self._name: str | None = None
+        # What never becomes true again is no way to say "not now".
+        self._left = LASTING if lasting and code != errno.EAGAIN else 0
+        self._name = ""
 
     def strike(self, name: str, number: int) -> int | None:
         """The error, when its turn has come."""
         if number == self._number:
             self._name = name
             return self._code
-        lasts = self._lasting and name == self._name and number > self._number
-        # What never becomes true again is no way to say "not now".
-        return self._code if lasts and self._code != errno.EAGAIN else None
+        if name == self._name and self._left:
+            self._left -= 1
+            return self._code
+        return None
+
+
+class Names:
+    """Nothing fails; the name of each call is kept."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def strike(self, name: str, _number: int) -> int | None:
+        """Write it down."""
+        self.names.append(name)
+        return None

@@ -93,7 +93,7 @@ class Kernel:
         self.files = files
         self.rng = rng
         self.faults: Faults = NoFaults()
-        self.between: Callable[[], None] = lambda: None
+        self.between: Callable[..., None] = lambda _name="": None
         self.short_counts = 0.0  # how often a call moves less than it could
         self.calls = 0
         self.faults_struck = 0
@@ -101,6 +101,7 @@ class Kernel:
         self.moved = dict.fromkeys(ERRORS, 0)  # bytes by the call that moved them
         self.open: dict[int, OpenFile | Socket | Listener] = {}
         self.lost: list[Socket] = []
+        self.recent: Node | None = None  # what fstat was asked about last
         self.log: list[str] | None = None
         self.watched: Callable[[int], bool] = lambda _fd: False
         self._digest = hashlib.blake2b(digest_size=8)
@@ -109,7 +110,7 @@ class Kernel:
 
     def enter(self, name: str) -> None:
         """One call begins: the world may act first, and it may fail."""
-        self.between()
+        self.between(name)
         self.calls += 1
         self.clock.now_ns += CALL_NS
         code = self.faults.strike(name, self.calls)
@@ -211,8 +212,10 @@ class FakeOs:
 
     def fstat(self, fd: int) -> Status:
         """fstat(2)."""
-        self._kernel.enter("fstat")
-        return self._kernel.files.status(self._kernel._file(fd).node)
+        kernel = self._kernel
+        kernel.enter("fstat")
+        kernel.recent = kernel._file(fd).node
+        return kernel.files.status(kernel.recent)
 
     def lstat(self, path: str) -> Status:
         """lstat(2)."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from tests.simulation.filesystem import FileSystem
+    from tests.simulation.filesystem import FileSystem, Node
 
 DAYS = 4
 """The last of them is today."""
@@ -25,6 +25,8 @@ GROWTH = 40
 """Records a file can still get."""
 OLD_NS = (FIRST_S - 10 * DAY_S) * 1_000_000_000
 HIDDEN = ".aside"
+RECENT = 0.5
+"""How often the file that the server looked at last is the one that changes."""
 
 
 class Recorder:
@@ -34,6 +36,7 @@ class Recorder:
         self._rng = rng
         self._files = files
         self._folders: list[str] = []
+        self.recent: Node | None = None  # what the server looked at last
 
     def make(self) -> None:
         """Four series: small, large, and two that only listings show."""
@@ -61,7 +64,7 @@ class Recorder:
         rng = self._rng
         changes: list[tuple[int, Callable[[], bool]]] = [
             (6, self._append),
-            (2, self._truncate),
+            (4, self._truncate),
             (3, self._replace),
             (2, self._remove),
             (3, self._create),
@@ -89,7 +92,8 @@ class Recorder:
         path = self._any_file()
         if path is None:
             return False
-        self._files.resize(path, self._rng.randint(0, self._files.find(path).size))
+        size = self._files.find(path).size
+        self._files.resize(path, self._rng.choice([0, self._rng.randint(0, size)]))
         return True
 
     def _replace(self) -> bool:
@@ -180,6 +184,11 @@ class Recorder:
 
     def _any_file(self) -> str | None:
         paths = [p for p in self._files.states[-1].files if p.endswith(".bin") and "/." not in p]
+        if self.recent is not None and self._rng.random() < RECENT:
+            states = self._files.states[-1].files
+            recent = [path for path in paths if states[path].node is self.recent]
+            if recent:
+                return recent[0]
         busy = [p for p in paths if "/X/" in p or "/L/" in p]
         return self._rng.choice(sorted(busy or paths)) if paths else None
 

@@ -173,7 +173,10 @@ def head(query: Query, kind: str) -> Ask:
 
 def cut(rng: Random) -> Ask:
     """A range that begins and ends within days, of some columns."""
-    start, end = sorted(rng.randint(FIRST_S - DAY_S, LAST_S + DAY_S) for _ in range(2))
+    start, end = sorted(
+        FIRST_S + rng.randint(-1, 4) * DAY_S + rng.choice([0, 1, 2, 3, 300, 450, 900, 1_350, 86_399])
+        for _ in range(2)
+    )
     columns = rng.choice([("price",), ("time",), ("id", "time"), ("price", "id", "time")])
     symbol = rng.choice(["X", "L"])
     return data(Query(ROOT, "coinbase", symbol, "MD", start, end, columns), "cut")

@@ -46,7 +46,7 @@ def shape_of(rng: random.Random) -> Shape:
         room=rng.choice([400, 1_000, 4_000, 100_000]),
         connections_max=rng.choice([100] * 9 + [2]),
         requests_in_flight_max=rng.choice([100] * 9 + [1]),
-        changes=rng.choice([0, 2, 6]),
+        changes=rng.choice([0, 3, 10]),
         bustle=rng.choice([0.0, 0.1, 0.4]),
         short_counts=rng.choice([0.0, 0.2]),
     )
@@ -67,8 +67,9 @@ def run(seed: int, *, log: bool = False) -> Outcome:
 def _play(world: World, rng: random.Random) -> list[str]:
     try:
         world.begin()
+        menu = [any_ask(rng) for _ in range(rng.choice([1, 2, 3, 5]))]
         for _ in range(rng.choice([1, 1, 2, 3])):
-            asks = [any_ask(rng) for _ in range(rng.choice([1, 2, 3, 4]))]
+            asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 3, 5]))]
             # 100 (Continue) is asked for by clients that have read what came before.
             asks.sort(key=lambda ask: not ask.waits)
             asks = [ask for index, ask in enumerate(asks) if index == 0 or not ask.waits]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
 """Noon of the last day of the tree."""
 
-STEPS_MAX = 60_000
+STEPS_MAX = 20_000
 NESTED_MAX = 3
 IDLE_S, HEADER_S, WRITE_S = 4.0, 1.0, 2.0
 
@@ -239,17 +239,20 @@ class World:
         self._changes_left -= 1
         # Changes come apart in time, mostly: some share one tick of the kernel's clock.
         self.clock.now_ns += self.rng.choice([0, 1_000_000, 10_000_000, 200_000_000])
+        self.recorder.recent = self.kernel.recent
         self.kernel.note(self.recorder.change())
 
-    def _between(self) -> None:
-        """Between two steps of anybody, somebody else may act."""
+    def _between(self, name: str = "") -> None:
+        """Between two steps of anybody, somebody else may act; `name` is the call that comes."""
         rng = self.rng
-        if rng.random() >= self.shape.bustle or self._depth >= NESTED_MAX:
+        # Few calls send, many plan: changes would be over before the first byte leaves.
+        sends = name == "sendfile"
+        if rng.random() >= self.shape.bustle * (2 if sends else 1) or self._depth >= NESTED_MAX:
             return
         loop = self.loop
         self._depth += 1
         try:
-            kind = rng.randrange(4)
+            kind = 0 if sends else rng.randrange(4)
             if kind == 0 and self._changes_left:
                 self._change()
             elif kind == 1 and loop.jobs:
