@@ -86,7 +86,11 @@ class Client:
             return False
         sock = self.sock
         return bool(
-            self._may_send() or sock.outbox or sock.peer_reset or sock.output_ended or self._leaves()
+            self._may_send()
+            or sock.outbox
+            or sock.peer_reset
+            or sock.output_ended
+            or self._leaves()
         )
 
     def act(self) -> None:

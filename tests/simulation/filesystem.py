@@ -104,7 +104,9 @@ class FileSystem:
 
     # ---- looking
 
-    def find(self, path: str, at: Node | None = None, *, follow: bool = True, depth: int = 0) -> Node:
+    def find(
+        self, path: str, at: Node | None = None, *, follow: bool = True, depth: int = 0
+    ) -> Node:
         """The node of `path`, from `at` if it is relative.
 
         Raises:
@@ -130,14 +132,12 @@ class FileSystem:
     def status(self, node: Node) -> Status:
         """What fstat(2) tells of a node."""
         size = node.size if node.entries is None else DIRECTORY_BYTES
-        return Status(
-            node.mode, node.number, DEVICE, size, node.modified_ns, node.changed_ns
-        )
+        return Status(node.mode, node.number, DEVICE, size, node.modified_ns, node.changed_ns)
 
     # ---- changing
 
     def make_folder(self, path: str) -> None:
-        """mkdir -p."""
+        """As mkdir -p."""
         at = self._root
         for part in [part for part in path.split("/") if part]:
             assert at.entries is not None, "a folder"
@@ -153,7 +153,7 @@ class FileSystem:
         self._note()
 
     def make_link(self, path: str, target: str) -> None:
-        """symlink(2)."""
+        """The system call."""
         parent, name = self._parent(path)
         self._add(parent, name, Node(self._number(), target=target, size=len(target)))
         self._note()
@@ -168,13 +168,13 @@ class FileSystem:
         self._note()
 
     def set_modified(self, path: str, modified_ns: int) -> None:
-        """utime(2), as `cp -p` and rsync use it."""
+        """The system call, as `cp -p` and rsync use it."""
         node = self.find(path)
         node.modified_ns, node.changed_ns = modified_ns, self._clock.coarse_ns()
         self._note()
 
     def rename(self, source: str, target: str) -> None:
-        """rename(2), over what is there."""
+        """The system call, over what is there."""
         old_parent, old_name = self._parent(source)
         parent, name = self._parent(target)
         assert old_parent.entries is not None, "a folder"
@@ -191,7 +191,7 @@ class FileSystem:
         self._note()
 
     def remove(self, path: str) -> None:
-        """unlink(2), or rmdir(2) of a folder with all that is in it."""
+        """The system call, or rmdir(2) of a folder with all that is in it."""
         parent, name = self._parent(path)
         assert parent.entries is not None, "a folder"
         self._lose_name(parent.entries.pop(name))

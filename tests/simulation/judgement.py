@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from tests.simulation.client import PATIENT, Manners
 from tests.simulation.requests import Window
 from zerocopy.core import counters as slots
-from zerocopy.transport.http1_state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.simulation.client import Client
     from tests.simulation.requests import Ask
@@ -79,10 +78,10 @@ def _of_end(world: World, client: Client) -> Iterator[str]:
             yield f"{missing} requests without an answer, {client.ended}"
 
 
-def _ends_of_heads(asks: object) -> list[int]:
+def _ends_of_heads(asks: Sequence[Ask]) -> list[int]:
     """How many bytes must have come for each request to be answerable."""
     ends, total = [], 0
-    for ask in asks:  # type: ignore[attr-defined]
+    for ask in asks:
         ends.append(total + ask.head_nbytes)
         total += len(ask.wire)
     return ends
@@ -105,29 +104,25 @@ def _total(mark: Mark) -> int:
 
 def leaks(world: World) -> list[str]:
     """What is wrong with a server at rest, all of whose clients are gone."""
-    found = []
     server, loop, kernel = world.server, world.loop, world.kernel
-    if kernel.count_files() != len(world.open_files):
-        found.append(f"{kernel.count_files()} files open, {len(world.open_files)} tracked")
-    if len(world.open_files) > world.shape.open_files_max:
-        found.append(f"{len(world.open_files)} files open, more than the bound")
-    if world.counters[slots.CONNECTIONS] or server._connections:
-        states = [connection.state for connection in server._connections]
-        found.append(f"{world.counters[slots.CONNECTIONS]} connections counted, open: {states}")
-    if server.segments_held:
-        found.append(f"{server.segments_held} segments held")
-    if world.service._requests_in_flight:
-        found.append(f"{world.service._requests_in_flight} requests in flight")
-    if loop.writers or set(loop.readers) - {world.listener.fd}:
-        found.append(f"readers {list(loop.readers)}, writers {list(loop.writers)}")
-    if loop.errors:
-        found.append(f"escaped: {loop.errors}")
-    if server._tasks or any(task.state is not State.CLOSED for task in server._connections):
-        found.append("tasks are left")
-    sent = world.counters[slots.SENT_BYTES_SENDFILE]
-    if sent != kernel.moved["sendfile"]:
-        found.append(f"{kernel.moved['sendfile']} bytes by sendfile, {sent} counted")
-    return found
+    connections = world.counters[slots.CONNECTIONS]
+    counted, moved = world.counters[slots.SENT_BYTES_SENDFILE], kernel.moved["sendfile"]
+    opened, tracked = kernel.count_files(), len(world.open_files)
+    rules = {
+        f"{opened} files open, {tracked} tracked": opened == tracked,
+        f"{tracked} files kept, more than the bound": tracked <= world.shape.open_files_max,
+        f"{connections} connections counted, none open": connections == 0,
+        f"connections kept: {server._connections}": not server._connections,
+        f"{server.segments_held} segments held": server.segments_held == 0,
+        "requests in flight": world.service._requests_in_flight == 0,
+        f"readers {list(loop.readers)}": not set(loop.readers) - {world.listener.fd},
+        f"writers {list(loop.writers)}": not loop.writers,
+        f"descriptors that were not open: {kernel.misused}": not kernel.misused,
+        f"escaped into the loop: {loop.errors}": not loop.errors,
+        f"tasks left: {server._tasks}": not server._tasks,
+        f"{moved} bytes by sendfile, {counted} counted": moved == counted,
+    }
+    return [broken for broken, holds in rules.items() if not holds]
 
 
 def verdict(world: World) -> list[str]:
@@ -138,6 +133,3 @@ def verdict(world: World) -> list[str]:
     if world.kernel.open:
         found.append(f"after the drain: descriptors {world.kernel.open}")
     return found
-
-
-__all__ = ["Ask", "complaints", "leaks", "verdict"]

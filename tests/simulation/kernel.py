@@ -101,6 +101,7 @@ class Kernel:
         self.moved = dict.fromkeys(ERRORS, 0)  # bytes by the call that moved them
         self.open: dict[int, OpenFile | Socket | Listener] = {}
         self.lost: list[Socket] = []
+        self.misused: list[int] = []  # no open files, and used as one
         self.recent: Node | None = None  # what fstat was asked about last
         self.log: list[str] | None = None
         self.watched: Callable[[int], bool] = lambda _fd: False
@@ -171,7 +172,9 @@ class Kernel:
 
     def _file(self, fd: int) -> OpenFile:
         found = self.open.get(fd)
-        assert isinstance(found, OpenFile), f"descriptor {fd} is no open file"
+        if not isinstance(found, OpenFile):
+            self.misused.append(fd)
+            raise failure(errno.EBADF)
         return found
 
 
@@ -187,7 +190,7 @@ class FakeOs:
         return getattr(os, name)
 
     def open(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
-        """openat(2)."""
+        """The system call."""
         kernel = self._kernel
         kernel.enter("open")
         at = None if dir_fd is None else kernel._file(dir_fd).node
@@ -202,7 +205,7 @@ class FakeOs:
         return fd
 
     def close(self, fd: int) -> None:
-        """close(2): the descriptor is gone even if it tells of an error."""
+        """The system call: the descriptor is gone even if it tells of an error."""
         kernel = self._kernel
         node = kernel._file(fd).node
         kernel.forget(fd)
@@ -211,26 +214,26 @@ class FakeOs:
         kernel.enter("close")
 
     def fstat(self, fd: int) -> Status:
-        """fstat(2)."""
+        """The system call."""
         kernel = self._kernel
         kernel.enter("fstat")
         kernel.recent = kernel._file(fd).node
         return kernel.files.status(kernel.recent)
 
     def lstat(self, path: str) -> Status:
-        """lstat(2)."""
+        """The system call."""
         self._kernel.enter("lstat")
         return self._kernel.files.status(self._kernel.files.find(path, follow=False))
 
     def stat(self, path: str, *, dir_fd: int, follow_symlinks: bool) -> Status:
-        """fstatat(2)."""
+        """The system call."""
         assert not follow_symlinks, "nothing below the root is followed"
         self._kernel.enter("stat")
         at = self._kernel._file(dir_fd).node
         return self._kernel.files.status(self._kernel.files.find(path, at, follow=False))
 
     def scandir(self, fd: int) -> Entries:
-        """fdopendir(3) and readdir(3), which promises no order."""
+        """The system call and readdir(3), which promises no order."""
         kernel = self._kernel
         kernel.enter("scandir")
         opened = kernel._file(fd)
@@ -241,7 +244,7 @@ class FakeOs:
         return Entries(entries)
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
-        """pread(2)."""
+        """The system call."""
         self._kernel.enter("pread")
         node = self._kernel._file(fd).node
         data = node.stream[offset : min(offset + count, node.size)]
@@ -249,7 +252,7 @@ class FakeOs:
         return data
 
     def sendfile(self, out_fd: int, in_fd: int, offset: int, count: int) -> int:
-        """sendfile(2)."""
+        """The system call."""
         kernel = self._kernel
         kernel.enter("sendfile")
         out = kernel.open.get(out_fd)

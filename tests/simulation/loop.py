@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from tests.simulation.kernel import OpenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -35,7 +37,7 @@ class Job:
         self.error: BaseException | None = None
 
 
-class Loop(asyncio.AbstractEventLoop):
+class Loop:
     """The part of AbstractEventLoop that servers, tasks and futures use."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -49,6 +51,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.finished: list[Job] = []
         self.errors: list[dict[str, Any]] = []
         self.in_turn = False
+        self.asyncio = cast("asyncio.AbstractEventLoop", self)
         kernel.watched = lambda fd: fd in self.readers or fd in self.writers
 
     # ---- what the server and asyncio call
@@ -71,7 +74,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
         """Call in the next turn, in order."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, self.asyncio, context)
         self._soon.append(handle)
         return handle
 
@@ -87,7 +90,7 @@ class Loop(asyncio.AbstractEventLoop):
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """Call once the virtual second `when` has come."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = asyncio.TimerHandle(when, callback, args, self.asyncio, context)
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, handle))
         return handle
@@ -97,11 +100,11 @@ class Loop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=self.asyncio)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **_names: Any) -> asyncio.Task[Any]:
         """A task of this loop."""
-        return asyncio.Task(coro, loop=self)
+        return asyncio.Task(coro, loop=self.asyncio)
 
     def run_in_executor(
         self, _executor: Any, func: Callable[..., Any], *args: Any
@@ -114,7 +117,7 @@ class Loop(asyncio.AbstractEventLoop):
     def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
         """Call whenever `fd` is readable."""
         assert fd in self._kernel.open, f"descriptor {fd} is not open"
-        self.readers[fd] = asyncio.Handle(callback, args, self, None)
+        self.readers[fd] = asyncio.Handle(callback, args, self.asyncio, None)
 
     def remove_reader(self, fd: Any) -> bool:
         """No longer."""
@@ -123,7 +126,7 @@ class Loop(asyncio.AbstractEventLoop):
     def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:
         """Call whenever `fd` is writable."""
         assert fd in self._kernel.open, f"descriptor {fd} is not open"
-        self.writers[fd] = asyncio.Handle(callback, args, self, None)
+        self.writers[fd] = asyncio.Handle(callback, args, self.asyncio, None)
 
     def remove_writer(self, fd: Any) -> bool:
         """No longer."""
@@ -141,11 +144,13 @@ class Loop(asyncio.AbstractEventLoop):
         opened = self._kernel.open
         for fd in self.readers:
             what = opened[fd]
+            assert not isinstance(what, OpenFile), "files are never waited for"
             if what.readable:
                 failed = what.error is not None
                 events.append((fd, True, fd in self.writers and what.writable, failed))
         for fd in self.writers:
             what = opened[fd]
+            assert not isinstance(what, OpenFile), "files are never waited for"
             if what.writable and not (fd in self.readers and what.readable):
                 events.append((fd, False, True, what.error is not None))
         return events
@@ -160,9 +165,7 @@ class Loop(asyncio.AbstractEventLoop):
         """Whether a turn would do anything now."""
         due = self.next_timer_ns()
         return bool(
-            self._soon
-            or (due is not None and due <= self._kernel.clock.now_ns)
-            or self.ready()
+            self._soon or (due is not None and due <= self._kernel.clock.now_ns) or self.ready()
         )
 
     def turn(self) -> None:

@@ -55,7 +55,9 @@ class Recorder:
             count = self._rng.randint(records // 2, records)
             for column in columns:
                 path = self._path(folder, column, index)
-                self._files.make_file(path, self._stream(column, index, count), self._size(column, count))
+                self._files.make_file(
+                    path, self._stream(column, index, count), self._size(column, count)
+                )
                 if index < DAYS - 1:
                     self._files.set_modified(path, OLD_NS)
 

@@ -174,7 +174,9 @@ def head(query: Query, kind: str) -> Ask:
 def cut(rng: Random) -> Ask:
     """A range that begins and ends within days, of some columns."""
     start, end = sorted(
-        FIRST_S + rng.randint(-1, 4) * DAY_S + rng.choice([0, 1, 2, 3, 300, 450, 900, 1_350, 86_399])
+        FIRST_S
+        + rng.randint(-1, 4) * DAY_S
+        + rng.choice([0, 1, 2, 3, 300, 450, 900, 1_350, 86_399])
         for _ in range(2)
     )
     columns = rng.choice([("price",), ("time",), ("id", "time"), ("price", "id", "time")])
@@ -184,7 +186,9 @@ def cut(rng: Random) -> Ask:
 
 def absent(rng: Random) -> Ask:
     """Something that no state has."""
-    changed = rng.choice([{"symbol": "NO"}, {"exchange": "NO"}, {"type": "NO"}, {"columns": ("no",)}])
+    changed = rng.choice(
+        [{"symbol": "NO"}, {"exchange": "NO"}, {"type": "NO"}, {"columns": ("no",)}]
+    )
     return data(SMALL._replace(**changed), "absent")  # type: ignore[arg-type]
 
 

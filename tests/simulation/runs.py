@@ -1,6 +1,7 @@
 """One simulated run from one seed: which world it is, who comes, and what was wrong.
 
-Owns the mix of worlds. A seed is a number; the same number is the same run, to the last system call.
+Owns the mix of worlds. A seed is a number; the same number is the same run, to the last system
+call.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Socket:
         assert not flag, "the event loop never waits in a call"
 
     def recv(self, count: int) -> bytes:
-        """recv(2)."""
+        """The system call."""
         self._kernel.enter("recv")
         if self.inbox:
             data = bytes(self.inbox[: self._kernel.cut(min(count, len(self.inbox)))])
@@ -77,14 +77,14 @@ class Socket:
         raise failure(errno.EAGAIN)
 
     def send(self, data: bytes | memoryview, _flags: int = 0) -> int:
-        """send(2)."""
+        """The system call."""
         self._kernel.enter("send")
         return self._put("send", bytes(data))
 
     def sendmsg(
         self, parts: Sequence[bytes], _ancillary: Sequence[Any] = (), _flags: int = 0
     ) -> int:
-        """sendmsg(2)."""
+        """The system call."""
         self._kernel.enter("sendmsg")
         return self._put("sendmsg", b"".join(parts))
 
@@ -93,13 +93,13 @@ class Socket:
         return self._put("sendfile", data)
 
     def setsockopt(self, _level: int, option: int, value: int | bytes) -> None:
-        """setsockopt(2): SO_LINGER of zero seconds is remembered."""
+        """The system call: SO_LINGER of zero seconds is remembered."""
         self._kernel.enter("setsockopt")
         if option == socket.SO_LINGER and isinstance(value, bytes):
             self._resets_on_close = _LINGER.unpack(value) == (1, 0)
 
     def shutdown(self, how: int) -> None:
-        """shutdown(2) of our side."""
+        """The system call, of our side."""
         assert how == socket.SHUT_WR, "the only one in use"
         self._kernel.enter("shutdown")
         if self.error is not None or self.peer_reset or (self.peer_closed and not self.input_ended):
@@ -107,7 +107,7 @@ class Socket:
         self.output_ended = True
 
     def close(self) -> None:
-        """close(2)."""
+        """The system call."""
         if self.closed:
             return
         self._kernel.enter("close_socket")
@@ -153,7 +153,7 @@ class Socket:
             self.input_ended = True
 
     def peer_closes(self) -> None:
-        """close(2) at the other end: a reset if it has not read everything, or for what comes."""
+        """The other end closes: a reset if it has not read everything, or for what comes."""
         if self.outbox:
             self.peer_resets()
         else:
@@ -231,11 +231,11 @@ class Listener:
         assert not flag, "the event loop never waits in a call"
 
     def setsockopt(self, _level: int, _option: int, _value: int | bytes) -> None:
-        """setsockopt(2): TCP_NODELAY changes nothing here."""
+        """The system call: TCP_NODELAY changes nothing here."""
         self._kernel.enter("setsockopt")
 
     def accept(self) -> tuple[Socket, tuple[str, int]]:
-        """accept4(2). A connection that is gone is handed out all the same, as Linux does."""
+        """The system call. A connection that is gone is handed out all the same, as Linux does."""
         try:
             self._kernel.enter("accept")
         except OSError as error:
@@ -251,7 +251,7 @@ class Listener:
         return connection, ("127.0.0.1", 1)
 
     def close(self) -> None:
-        """close(2)."""
+        """The system call."""
         self._kernel.forget(self.fd)
         self.closed = True
 

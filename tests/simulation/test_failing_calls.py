@@ -1,7 +1,7 @@
 """Each system call of each kind of request fails once, in each way it can, and then for a while.
 
-As SQLite's tests do: count the calls of a request, then make the first fail, then the second, and so
-on. Whatever fails, the answer is right, an error of the contract, or an abort; nothing is left
+As SQLite's tests do: count the calls of a request, then make the first fail, then the second, and
+so on. Whatever fails, the answer is right, an error of the contract, or an abort; nothing is left
 behind; and the next client is answered.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.simulation.faults import ERRORS, Faults, Names, NthFault
 from tests.simulation.judgement import complaints, verdict
-from tests.simulation.requests import KINDS, LARGE, Ask, data, target_of
+from tests.simulation.requests import KINDS, LARGE, Ask, data
 from tests.simulation.runs import probe
 from tests.simulation.world import Shape, World, faked
 
@@ -61,8 +61,6 @@ CASES = {
 def asks_of(case: Case) -> list[Ask]:
     """The requests of a case; of the data most ask for one day, to keep the calls few."""
     day = LARGE._replace(start=LARGE.end - 86_399)
-    wire = target_of(day)
-    assert wire, "a target"
     made = {"quick": data(day, "quick")}
     rng = random.Random(1)
     return [made.get(kind) or KINDS[kind][1](rng) for kind in case.asks]

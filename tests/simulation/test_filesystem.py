@@ -173,7 +173,9 @@ def test_change_times_move_where_those_of_linux_do(tmp_path: Path, how: str) -> 
         pair.files.rename("/r/x", "/r/d")
         os.rename(f"{real}/x", f"{real}/d")
     after = times(pair.fake, "/r"), times(os, real)
-    moved = [tuple(b < a for b, a in zip(*both, strict=True)) for both in zip(before, after, strict=True)]
+    moved = [
+        tuple(b < a for b, a in zip(*both, strict=True)) for both in zip(before, after, strict=True)
+    ]
     assert moved[0] == moved[1]
 
 

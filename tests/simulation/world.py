@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from structlog.testing import capture_logs
 
 from tests.simulation import oracle
-from tests.simulation.client import PATIENT, Client, Manners
+from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
 from tests.simulation.faults import NoFaults
 from tests.simulation.filesystem import FileSystem
@@ -28,7 +28,6 @@ from tests.simulation.sockets import Listener
 from tests.storage.trees import DAY_S
 from zerocopy.app import service as service_module
 from zerocopy.app.service import Service
-from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import RecordSizes
 from zerocopy.storage import catalog, dayfile, planner, symbols, tree
@@ -39,7 +38,9 @@ from zerocopy.transport.http1_server import Http1Limits, Http1Server
 from zerocopy.transport.limits import RequestLimits
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
 
     from tests.simulation.requests import Ask
 
@@ -84,7 +85,10 @@ def faked(kernel: Kernel) -> Iterator[None]:
     """The package's modules call `kernel` in place of the operating system."""
     fake_os, fake_fcntl = FakeOs(kernel), FakeFcntl(kernel)
     changes: list[tuple[Any, str, Any]] = [
-        *((module, "os", fake_os) for module in (tree, catalog, dayfile, planner, symbols, sendfile)),
+        *(
+            (module, "os", fake_os)
+            for module in (tree, catalog, dayfile, planner, symbols, sendfile)
+        ),
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
         (transfer, "fcntl", fake_fcntl),
     ]
@@ -142,7 +146,7 @@ class World:
                 small_answer_bytes_max=shape.small_answer_bytes_max,
             ),
             files=self.open_files,
-            executor=None,  # type: ignore[arg-type] - the loop has the threads
+            executor=cast("Executor", None),  # the loop has the threads
             counters=self.counters,
             requests_in_flight_max=shape.requests_in_flight_max,
             plan_cache_bytes_max=1 << 20,
@@ -152,7 +156,7 @@ class World:
 
     def _server(self) -> Http1Server:
         return Http1Server(
-            loop=self.loop,
+            loop=self.loop.asyncio,
             handler=self.service,
             limits=Http1Limits(
                 connections_max=self.shape.connections_max,
@@ -176,8 +180,8 @@ class World:
 
     def begin(self) -> None:
         """Listen, in the faked system."""
-        asyncio._set_running_loop(self.loop)
-        self.server.start([self.listener])  # type: ignore[list-item]
+        asyncio._set_running_loop(self.loop.asyncio)
+        self.server.start([cast("socket.socket", self.listener)])
 
     def calm(self) -> None:
         """Nothing changes, nothing fails, nobody interrupts from now on."""
@@ -305,12 +309,3 @@ class World:
                     self._pass_time()
         self.settle()
         self.open_files.close()
-
-
-def tracked_descriptors(world: World) -> int:
-    """How many descriptors the server says it holds."""
-    listeners = 0 if world.listener.closed else 1
-    return len(world.open_files) + world.counters[slots.CONNECTIONS] + listeners
-
-
-__all__ = ["PATIENT", "Shape", "World", "faked", "tracked_descriptors"]
