@@ -16,10 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulation.clock import Clock
 
 DEVICE = 1
@@ -96,11 +99,20 @@ class FileSystem:
         self._last = 1
         self._root = Node(1, entries={}, names=1)
         self.states: list[State] = [State(folders={"/": []})]
+        self.in_the_making = False
 
     @property
     def version(self) -> int:
         """How many changes there were."""
         return len(self.states) - 1
+
+    @contextmanager
+    def as_one_change(self) -> Iterator[None]:
+        """Whatever is changed meanwhile makes one state."""
+        self.in_the_making = True
+        yield
+        self.in_the_making = False
+        self._note()
 
     # ---- looking
 
@@ -232,6 +244,8 @@ class FileSystem:
         return self.find(folder), name
 
     def _note(self) -> None:
+        if self.in_the_making:
+            return
         state = State()
         self._collect("", self._root, state)
         self.states.append(state)

@@ -68,9 +68,9 @@ def run(seed: int, *, log: bool = False) -> Outcome:
 def _play(world: World, rng: random.Random) -> list[str]:
     try:
         world.begin()
-        menu = [any_ask(rng) for _ in range(rng.choice([1, 2, 3, 5]))]
+        menu = [any_ask(rng) for _ in range(rng.choice([1, 2, 2, 5]))]
         for _ in range(rng.choice([1, 1, 2, 3])):
-            asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 3, 5]))]
+            asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 4, 9]))]
             # 100 (Continue) is asked for by clients that have read what came before.
             asks.sort(key=lambda ask: not ask.waits)
             asks = [ask for index, ask in enumerate(asks) if index == 0 or not ask.waits]

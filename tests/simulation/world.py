@@ -97,7 +97,8 @@ def faked(kernel: Kernel) -> Iterator[None]:
     for module, name, value in changes:
         setattr(module, name, value)
     try:
-        yield
+        with capture_logs():
+            yield
     finally:
         for module, name, value in before:
             setattr(module, name, value)
@@ -113,7 +114,8 @@ class World:
         self.clock = Clock((NOW_S - 3_600) * 1_000_000_000)
         self.files = FileSystem(self.clock)
         self.recorder = Recorder(self.rng, self.files)
-        self.recorder.make()
+        with self.files.as_one_change():
+            self.recorder.make()
         if self.rng.random() < 0.9:  # else the tree is too young for its stamps to prove anything
             self.clock.advance_to(NOW_S * 1_000_000_000)
         self.kernel = Kernel(self.clock, self.files, self.rng)
@@ -194,9 +196,8 @@ class World:
 
     def run(self) -> None:
         """Until every client is done."""
-        with capture_logs():
-            while not all(client.done for client in self.clients):
-                self._step()
+        while not all(client.done for client in self.clients):
+            self._step()
 
     def _step(self) -> None:
         """One thing happens; where nothing can, time passes until something does."""
@@ -274,10 +275,8 @@ class World:
 
     def settle(self) -> None:
         """Let everything that was begun come to its end, without faults."""
-        with capture_logs():
-            quiet = False
-            while not quiet or self.loop.jobs or self.loop.finished:
-                quiet = not self._settle_once()
+        while self._settle_once():
+            pass
 
     def _settle_once(self) -> bool:
         self.steps += 1
@@ -303,9 +302,8 @@ class World:
     def stop(self) -> None:
         """Drain, then close what is kept."""
         task = self.loop.create_task(self.server.drain(1.0))
-        with capture_logs():
-            while not task.done():
-                if not self._settle_once():
-                    self._pass_time()
+        while not task.done():
+            if not self._settle_once():
+                self._pass_time()
         self.settle()
         self.open_files.close()
