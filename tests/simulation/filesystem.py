@@ -6,9 +6,8 @@ clock. In memory, because on a real one neither change times nor inode numbers c
 seed, and the states of a moment ago could not be looked at. `test_filesystem` proves it against a
 real one.
 
-The bytes of a file are a prefix of a stream that is fixed when it is made. So appending gives more
-of it, and a file cut short and grown again has its old bytes: whoever changes bytes in place breaks
-the contract of the data directory, and no server could notice.
+The bytes of a file are a prefix of a stream. So appending gives more of it, and a file cut short and
+grown again has its old bytes; only `rewrite` changes bytes in place.
 """
 
 from __future__ import annotations
@@ -72,13 +71,14 @@ class FileState(NamedTuple):
     """One file in one state of the tree."""
 
     node: Node
+    stream: bytes
     size: int
     modified_ns: int
 
     @property
     def content(self) -> bytes:
         """The bytes it held then."""
-        return self.node.stream[: self.size]
+        return self.stream[: self.size]
 
 
 @dataclass(slots=True)
@@ -179,6 +179,14 @@ class FileSystem:
         node.modified_ns = node.changed_ns = self._clock.coarse_ns()
         self._note()
 
+    def rewrite(self, path: str, stream: bytes) -> None:
+        """Write over the bytes of a file in place."""
+        node = self.find(path)
+        assert len(stream) == len(node.stream), "the same length"
+        node.stream = stream
+        node.modified_ns = node.changed_ns = self._clock.coarse_ns()
+        self._note()
+
     def set_modified(self, path: str, modified_ns: int) -> None:
         """The system call, as `cp -p` and rsync use it."""
         node = self.find(path)
@@ -260,4 +268,4 @@ class FileSystem:
             elif child.target is not None:
                 state.links.add(below)
             else:
-                state.files[below] = FileState(child, child.size, child.modified_ns)
+                state.files[below] = FileState(child, child.stream, child.size, child.modified_ns)

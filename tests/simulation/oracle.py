@@ -157,10 +157,10 @@ def _days_of(folder: State, query: Query) -> dict[str, Day]:
 def _states_of_day(seen: Sequence[Day]) -> list[Day]:
     """Every way one day may be read: files that were there together, each of any length it had."""
     ways: list[Day] = []
-    sizes: dict[tuple[str, int], dict[int, FileState]] = {}
+    sizes: dict[tuple[str, int], dict[tuple[int, int], FileState]] = {}
     for day in seen:
         for path, state in day.items():
-            sizes.setdefault((path, id(state.node)), {})[state.size] = state
+            sizes.setdefault((path, id(state.node)), {})[state.size, id(state.stream)] = state
     for day in seen:
         lengths = [list(sizes[path, id(state.node)].values()) for path, state in day.items()]
         for states in itertools.product(*lengths):

@@ -36,6 +36,8 @@ class Recorder:
         self._rng = rng
         self._files = files
         self._folders: list[str] = []
+        self.begun_ns = 0  # from when on it is served
+        self._amid_reading = False
         self.recent: Node | None = None  # what the server looked at last
 
     def make(self) -> None:
@@ -61,9 +63,10 @@ class Recorder:
                 if index < DAYS - 1:
                     self._files.set_modified(path, OLD_NS)
 
-    def change(self) -> str:
+    def change(self, *, amid_reading: bool) -> str:
         """One change; its name, for the trace."""
         rng = self._rng
+        self._amid_reading = amid_reading
         changes: list[tuple[int, Callable[[], bool]]] = [
             (6, self._append),
             (4, self._truncate),
@@ -72,6 +75,7 @@ class Recorder:
             (3, self._create),
             (1, self._swap),
             (1, self._touch),
+            (3, self._rewrite),
             (1, self._hide),
             (1, self._link),
         ]
@@ -106,12 +110,14 @@ class Recorder:
         old = self._files.find(path)
         folder, _, name = path.rpartition("/")
         column = name[: -len(".DD.MM.YY.bin")]
-        count = old.size // self._width(column) + self._rng.choice([-1, 0, 0, 1])
+        more = self._rng.choice([-1, 0, 0, 1])
+        count = old.size // self._width(column) + more
         index = self._index(name)
         new = f"{folder}/{HIDDEN}"
         modified_ns = old.modified_ns
         stream = self._stream(column, index, max(count, 0))
-        self._files.make_file(new, stream, self._size(column, max(count, 0)))
+        size = self._size(column, max(count, 0)) if more else old.size
+        self._files.make_file(new, stream, size)
         if self._rng.random() < 0.3:
             self._files.set_modified(new, modified_ns)
         self._files.rename(new, path)
@@ -151,6 +157,21 @@ class Recorder:
         if aside in folders:
             self._files.remove(aside)
         self._files.rename(folder, aside)
+        return True
+
+    def _rewrite(self) -> bool:
+        """Values of a closed day are written over in place.
+
+        The contract forbids it for open days, where nobody can notice. Of a closed day it has to be
+        noticed by the next look at the file: not between a look and the reading behind it.
+        """
+        path = self._any_file()
+        if path is None or self._amid_reading or "/time." in path:
+            return False
+        node = self._files.find(path)
+        if node.modified_ns != OLD_NS or node.changed_ns > self.begun_ns:
+            return False
+        self._files.rewrite(path, self._rng.randbytes(len(node.stream)))
         return True
 
     def _touch(self) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.simulation.runs import SEED_VARIABLE, run, runs
+from tests.simulation.runs import RUNS, SEED_VARIABLE, run, runs
 
-RUNS = 1_000
 RUNS_VARIABLE = "ZEROCOPY_SIMULATION_RUNS"
 SLOW_RUNS = 200_000
 CHUNK = 500
@@ -46,6 +46,7 @@ def test_no_run_of_many_breaks_the_contract() -> None:
     """The same over as many numbers as the environment says, on all processors."""
     count = int(os.environ.get(RUNS_VARIABLE, str(SLOW_RUNS)))
     chunks = [range(at, min(at + CHUNK, count)) for at in range(RUNS, count, CHUNK)]
-    with ProcessPoolExecutor() as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=spawn) as pool:
         wrong = [outcome for found in pool.map(runs, chunks) for outcome in found]
     assert not wrong, "\n".join(map(str, wrong[:20]))

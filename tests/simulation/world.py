@@ -118,6 +118,7 @@ class World:
             self.recorder.make()
         if self.rng.random() < 0.9:  # else the tree is too young for its stamps to prove anything
             self.clock.advance_to(NOW_S * 1_000_000_000)
+        self.recorder.begun_ns = self.clock.now_ns
         self.kernel = Kernel(self.clock, self.files, self.rng)
         self.kernel.short_counts = shape.short_counts
         self.loop = Loop(self.kernel)
@@ -240,12 +241,13 @@ class World:
     def _run_job(self) -> None:
         self.loop.run_job(self.rng.choice(self.loop.jobs))
 
-    def _change(self) -> None:
+    def _change(self, name: str = "") -> None:
         self._changes_left -= 1
         # Changes come apart in time, mostly: some share one tick of the kernel's clock.
         self.clock.now_ns += self.rng.choice([0, 1_000_000, 10_000_000, 200_000_000])
         self.recorder.recent = self.kernel.recent
-        self.kernel.note(self.recorder.change())
+        amid = name in {"sendfile", "pread"}
+        self.kernel.note(self.recorder.change(amid_reading=amid))
 
     def _between(self, name: str = "") -> None:
         """Between two steps of anybody, somebody else may act; `name` is the call that comes."""
@@ -259,7 +261,7 @@ class World:
         try:
             kind = 0 if sends else rng.randrange(4)
             if kind == 0 and self._changes_left:
-                self._change()
+                self._change(name)
             elif kind == 1 and loop.jobs:
                 self._run_job()
             elif kind == 2 and not loop.in_turn and loop.has_work():
