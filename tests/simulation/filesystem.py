@@ -6,8 +6,8 @@ clock. In memory, because on a real one neither change times nor inode numbers c
 seed, and the states of a moment ago could not be looked at. `test_filesystem` proves it against a
 real one.
 
-The bytes of a file are a prefix of a stream. So appending gives more of it, and a file cut short and
-grown again has its old bytes; only `rewrite` changes bytes in place.
+The bytes of a file are a prefix of a stream. So appending gives more of it, and a file cut short
+and grown again has its old bytes; only `rewrite` changes bytes in place.
 """
 
 from __future__ import annotations
