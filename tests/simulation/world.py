@@ -49,7 +49,7 @@ NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
 
 STEPS_MAX = 20_000
 NESTED_MAX = 3
-IDLE_S, HEADER_S, WRITE_S = 4.0, 1.0, 2.0
+IDLE_S, HEADER_S, WRITE_S = 2.5, 1.0, 1.5
 
 REQUEST_LIMITS = RequestLimits(
     target_bytes_max=1_000,
@@ -296,7 +296,7 @@ class World:
 
     def rest(self) -> None:
         """Let all deadlines pass: whoever is left alone is closed by then."""
-        horizon_ns = self.clock.now_ns + int((IDLE_S + HEADER_S + WRITE_S + 5) * 1e9)
+        horizon_ns = self.clock.now_ns + int((IDLE_S + HEADER_S + WRITE_S + 3) * 1e9)
         while self.clock.now_ns < horizon_ns:
             self.settle()
             self._pass_time()
