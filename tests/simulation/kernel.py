@@ -43,8 +43,9 @@ class OpenFile:
 class Entry:
     """What scandir gives: a name, and the type that readdir(3) told."""
 
-    def __init__(self, kernel: Kernel, name: str, node: Node) -> None:
+    def __init__(self, kernel: Kernel, folder: Node, name: str, node: Node) -> None:
         self._kernel = kernel
+        self._folder = folder
         self._node = node
         self.name = name
 
@@ -62,9 +63,8 @@ class Entry:
         """Its status now, for the name is looked up again."""
         assert not follow_symlinks, "nothing below the root is followed"
         self._kernel.enter("stat")
-        if not self._node.names:
-            raise failure(errno.ENOENT)
-        return self._kernel.files.status(self._node)
+        files = self._kernel.files
+        return files.status(files.find(self.name, self._folder, follow=False))
 
 
 class Entries:
@@ -239,7 +239,9 @@ class FakeOs:
         opened = kernel._file(fd)
         assert not opened.path_only, "an O_PATH descriptor cannot be read"
         assert opened.node.entries is not None, "a directory"
-        entries = [Entry(kernel, name, node) for name, node in opened.node.entries.items()]
+        entries = [
+            Entry(kernel, opened.node, name, node) for name, node in opened.node.entries.items()
+        ]
         kernel.rng.shuffle(entries)
         return Entries(entries)
 

@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests import naive
+from tests.simulation.clock import NS_PER_S
 from tests.simulation.filesystem import FileState, State
 
 if TYPE_CHECKING:
@@ -196,11 +197,28 @@ def symbols_complaint(
         for entry in entries
     }
     for key in listed.keys() | seen.keys():
-        marks = seen.get(key, [None])
-        known = [mark for mark in marks if mark is not None]
+        lasting = _lasting_ns(states, f"{root}/{key[0]}/{key[1]}/")
+        known = [mark for mark in seen.get(key, []) if mark is not None]
         if key not in listed:
-            if None not in marks:
+            if lasting is not None:
                 return f"symbol {key} is missing"
-        elif not known or not min(known) <= listed[key] <= max(known):
+        elif not known or not (lasting or 0) // NS_PER_S <= listed[key] <= max(known):
             return f"symbol {key} was updated at {listed[key]}, not in {known}"
     return None
+
+
+def _lasting_ns(states: Sequence[State], prefix: str) -> int | None:
+    """The time that a walk must find below a symbol: of files that were there all the while.
+
+    A walk takes its time: it can miss one file that goes and another that comes.
+    """
+    files = [
+        {p: f for p, f in state.files.items() if p.startswith(prefix) and _is_shown(p)}
+        for state in states
+    ]
+    lasting = set(files[0]).intersection(*files[1:])
+    return max((min(one[path].modified_ns for one in files) for path in lasting), default=None)
+
+
+def _is_shown(path: str) -> bool:
+    return path.endswith(".bin") and "/." not in path

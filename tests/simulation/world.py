@@ -49,6 +49,8 @@ NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
 
 STEPS_MAX = 20_000
 NESTED_MAX = 3
+READING = frozenset({"sendfile", "pread", "close"})
+"""Calls between the look at a file that is reopened, or kept, and its bytes."""
 IDLE_S, HEADER_S, WRITE_S = 2.5, 1.0, 1.5
 
 REQUEST_LIMITS = RequestLimits(
@@ -133,6 +135,7 @@ class World:
         self.steps = 0
         self._changes_left = shape.changes
         self._depth = 0
+        self._amid_reading = False
         self.kernel.between = self._between
 
     def _service(self) -> Service:
@@ -241,13 +244,12 @@ class World:
     def _run_job(self) -> None:
         self.loop.run_job(self.rng.choice(self.loop.jobs))
 
-    def _change(self, name: str = "") -> None:
+    def _change(self) -> None:
         self._changes_left -= 1
         # Changes come apart in time, mostly: some share one tick of the kernel's clock.
         self.clock.now_ns += self.rng.choice([0, 1_000_000, 10_000_000, 200_000_000])
         self.recorder.recent = self.kernel.recent
-        amid = name in {"sendfile", "pread"}
-        self.kernel.note(self.recorder.change(amid_reading=amid))
+        self.kernel.note(self.recorder.change(amid_reading=self._amid_reading))
 
     def _between(self, name: str = "") -> None:
         """Between two steps of anybody, somebody else may act; `name` is the call that comes."""
@@ -258,10 +260,12 @@ class World:
             return
         loop = self.loop
         self._depth += 1
+        was_amid = self._amid_reading
+        self._amid_reading = was_amid or name in READING
         try:
             kind = 0 if sends else rng.randrange(4)
             if kind == 0 and self._changes_left:
-                self._change(name)
+                self._change()
             elif kind == 1 and loop.jobs:
                 self._run_job()
             elif kind == 2 and not loop.in_turn and loop.has_work():
@@ -272,6 +276,7 @@ class World:
                     rng.choice(actors).act()
         finally:
             self._depth -= 1
+            self._amid_reading = was_amid
 
     # ---- the end
 
