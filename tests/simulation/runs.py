@@ -18,7 +18,7 @@ from tests.simulation.world import Shape, World, faked
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SEED_VARIABLE = "ZEROCOPY_SIMULATION_SEED"
+SEED_VARIABLE = "SIMULATION_SEED"
 RUNS = 600
 """Runs that every change of the server has to pass; each takes some milliseconds."""
 PROBES = ("small", "large", "symbols")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation.runs import RUNS, SEED_VARIABLE, run, runs
 
-RUNS_VARIABLE = "ZEROCOPY_SIMULATION_RUNS"
+RUNS_VARIABLE = "SIMULATION_RUNS"
 SLOW_RUNS = 200_000
 CHUNK = 500
 GROUPS = 4
