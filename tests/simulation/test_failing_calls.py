@@ -1,0 +1,133 @@
+"""Each system call of each kind of request fails once, in each way it can, and then for a while.
+
+As SQLite's tests do: count the calls of a request, then make the first fail, then the second, and
+so on. Whatever fails, the answer is right, an error of the contract, or an abort; nothing is left
+behind; and the next client is answered.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.simulation.faults import ERRORS, Faults, Names, NthFault
+from tests.simulation.judgement import complaints, verdict
+from tests.simulation.requests import KINDS, LARGE, Ask, data
+from tests.simulation.runs import probe
+from tests.simulation.world import Shape, World, faked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class Case(NamedTuple):
+    """What one client asks, whether somebody asked the same before, and the sizes of the world."""
+
+    asks: tuple[str, ...]
+    warm: bool = False
+    shape: Shape = Shape(bustle=0.0, short_counts=0.0, small_answer_bytes_max=65_536)
+
+
+BY_SENDFILE = Shape(
+    bustle=0.0, short_counts=0.0, small_answer_bytes_max=0, turn_bytes_max=300, open_files_max=2
+)
+NARROW = Shape(bustle=0.0, short_counts=0.0, small_answer_bytes_max=65_536, room=400)
+
+CASES = {
+    "small, cold": Case(("quick",)),
+    "small, reused": Case(("quick",), warm=True),
+    "small, into a full socket": Case(("quick",), warm=True, shape=NARROW),
+    "large, by sendfile": Case(("quick",), shape=BY_SENDFILE),
+    "large, reused": Case(("quick",), warm=True, shape=BY_SENDFILE),
+    "large, closing": Case(("close",), shape=BY_SENDFILE),
+    "symbols": Case(("symbols",)),
+    "health": Case(("health",)),
+    "ready": Case(("ready",)),
+    "no path": Case(("no path",)),
+    "absent": Case(("absent",)),
+    "bad query": Case(("bad query",)),
+    "malformed": Case(("malformed",)),
+    "head": Case(("head of large",), shape=BY_SENDFILE),
+    "pipelined pair": Case(("quick", "no path"), warm=True),
+    "pipelined large": Case(("quick", "quick"), shape=BY_SENDFILE),
+    "content": Case(("content",)),
+    "expect": Case(("expect",)),
+    "chunked": Case(("chunked",)),
+}
+
+
+def asks_of(case: Case) -> list[Ask]:
+    """The requests of a case; of the data most ask for one day, to keep the calls few."""
+    day = LARGE._replace(start=LARGE.end - 86_399)
+    made = {"quick": data(day, "quick")}
+    rng = random.Random(1)
+    return [made.get(kind) or KINDS[kind][1](rng) for kind in case.asks]
+
+
+def play(case: Case, faults: Faults | None = None) -> tuple[World, list[str]]:
+    """One client in a fresh world, with `faults` from the moment it connects."""
+    world = World("failing calls", case.shape)
+    with faked(world.kernel):
+        world.begin()
+        if case.warm:
+            world.connect(asks_of(case))
+            world.run()
+            world.settle()
+            world.clients = []
+        world.kernel.calls = 0
+        if faults is not None:
+            world.kernel.faults = faults
+        world.connect(asks_of(case))
+        world.run()
+        return world, complaints(world) + probe(world) + verdict(world)
+
+
+def calls_of(case: Case) -> list[str]:
+    """The names of the calls that the server makes for one client."""
+    names = Names()
+    _, wrong = play(case, names)
+    assert not wrong, wrong
+    return names.names
+
+
+def failures(names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Each call, by its number, and each error it can give."""
+    for number, name in enumerate(names, 1):
+        for code in ERRORS[name]:
+            yield number, code
+
+
+def wrongs(case: Case, *, lasting: bool, every: int) -> list[str]:
+    """What goes wrong where; `every` error of a call in turn, or each."""
+    names = calls_of(case)
+    found = []
+    for index, (number, code) in enumerate(failures(names)):
+        if index % every:
+            continue
+        world, wrong = play(case, NthFault(number, code, lasting=lasting))
+        if wrong:
+            found.append(f"call {number} of {len(names)}, {names[number - 1]}, {code}: {wrong}")
+        assert world.kernel.faults_struck, "the call was made"
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_call_may_fail_once(name: str) -> None:
+    """The n-th call of a request fails: a right answer, an error of the contract, or an abort."""
+    assert wrongs(CASES[name], lasting=False, every=6) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_call_may_fail_from_then_on(name: str) -> None:
+    """From the n-th call on all of its name fail for a while: the same, and then all is well."""
+    assert wrongs(CASES[name], lasting=True, every=17) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+@pytest.mark.parametrize("name", CASES)
+def test_any_call_may_fail_in_every_way(name: str, *, lasting: bool) -> None:
+    """Each call with each of its errors, none left out."""
+    assert wrongs(CASES[name], lasting=lasting, every=1) == []

@@ -1,0 +1,230 @@
+"""The simulator finds planted faults: each of these servers breaks the contract, and is caught.
+
+Each mutant is one plausible mistake. A simulator that lets one live is too weak.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.simulation.runs import RUNS, run
+from zerocopy.core import timeindex
+from zerocopy.storage import catalog, dayfile, planner
+from zerocopy.transport import http1, http1_batch, http1_server, transfer
+from zerocopy.transport.http1_state import State
+from zerocopy.transport.sendfile import Outcome, send_range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.filesystem import Status
+
+    Patch = pytest.MonkeyPatch
+
+
+def ignores_end_of_file(patch: Patch) -> None:
+    """A truncated file is taken for a finished one: the next segment follows too early."""
+
+    def send(*arguments: int) -> tuple[int, Outcome]:
+        sent, outcome = send_range(*arguments)
+        return sent, Outcome.DONE if outcome is Outcome.END_OF_FILE else outcome
+
+    patch.setattr(transfer, "send_range", send)
+
+
+def closes_instead_of_resetting(patch: Patch) -> None:
+    """A broken promise ends with a clean close."""
+    patch.setattr(http1.Connection, "abort", http1.Connection.close)
+
+
+def drops_the_rest_of_a_short_write(patch: Patch) -> None:
+    """What did not fit into the socket of a head or a small answer is forgotten."""
+    whole = transfer.Transfer.__init__
+
+    def short(self: Any, unsent: memoryview | None, segments: Any) -> None:
+        whole(self, unsent[len(unsent) // 2 :] if unsent is not None else None, segments)
+
+    patch.setattr(transfer.Transfer, "__init__", short)
+
+
+def never_checks_kept_files(patch: Patch) -> None:
+    """A closed day's file may change under its descriptor."""
+    patch.setattr(dayfile.DayFile, "check_kept", lambda _self, _status: None)
+
+
+def never_checks_reopened_files(patch: Patch) -> None:
+    """A file that took the name of the planned one is sent in its place."""
+    patch.setattr(dayfile.DayFile, "check_reopened", lambda _self, _status: None)
+
+
+def believes_every_proof(patch: Patch) -> None:
+    """An answer given before is given again, whatever the files are now."""
+    patch.setattr(planner.Proof, "holds", lambda _self: True)
+
+
+def proves_without_change_times(patch: Patch) -> None:
+    """Only the size tells a file from another."""
+
+    def stamp_of(status: Status) -> catalog.Stamp:
+        return catalog.Stamp(0, 0, status.st_size, 0)
+
+    def holds(self: planner.Proof) -> bool:
+        lstat = vars(planner)["os"].lstat
+        try:
+            return all(lstat(path).st_size == stamp.size for path, stamp in self.stamps)
+        except OSError:
+            return False
+
+    patch.setattr(planner, "stamp_of", stamp_of)
+    patch.setattr(planner.Proof, "holds", holds)
+
+
+def trusts_young_listings(patch: Patch) -> None:
+    """A listing is kept although its folder may change again in the same tick of the clock."""
+    patch.setattr(catalog, "RACY_NS", -10_000_000)
+
+
+def never_lists_again(patch: Patch) -> None:
+    """The first listing of a folder is the last one."""
+    listing = catalog.Catalog.listing
+
+    def first(self: catalog.Catalog, series: Any, directory_fd: int) -> catalog.Listing:
+        known = self._listings.get(series)
+        return known or listing(self, series, directory_fd)
+
+    patch.setattr(catalog.Catalog, "listing", first)
+
+
+def length_of_time_alone(patch: Patch) -> None:
+    """The day's length is that of `time`, not of its shortest column."""
+    read_day = planner._Planning.read_day
+
+    def longest(self: Any, directory_fd: int, day: int, sizes: dict[str, int]) -> Any:
+        records = read_day(self, directory_fd, day, sizes)
+        last = max((vars(dayfile)["DayFile"].size.fget(s) // 4 for s in records.sources), default=0)
+        stop = max(records.records.stop, last) if records.records.stop else 0
+        return records._replace(records=timeindex.RecordRange(records.records.first, stop))
+
+    patch.setattr(planner._Planning, "read_day", longest)
+
+
+def excludes_the_end(patch: Patch) -> None:
+    """`end` is taken as exclusive."""
+    patch.setattr(timeindex, "upper_bound", timeindex.lower_bound)
+
+
+def forgets_descriptors_of_closed_connections(patch: Patch) -> None:
+    """A plan whose client is gone keeps its files open for ever."""
+
+    async def cancelled(self: Any, message: Any) -> None:
+        if self.state is State.WAITING:
+            await answer_later(self, message)
+
+    answer_later = http1.Connection._answer_later
+    adopt = dayfile.OpenFiles.adopt
+
+    def losing(self: dayfile.OpenFiles, day_file: dayfile.DayFile, fd: int) -> None:
+        if day_file.key not in self._open:
+            adopt(self, day_file, fd)
+
+    patch.setattr(http1.Connection, "_answer_later", cancelled)
+    patch.setattr(dayfile.OpenFiles, "adopt", losing)
+
+
+def leaks_on_refusal(patch: Patch) -> None:
+    """A planning that fails keeps what it had opened."""
+    patch.setattr(planner._Planning, "close", lambda _self: None)
+
+
+def keeps_the_writer(patch: Patch) -> None:
+    """A socket that has room again is watched for ever."""
+    patch.setattr(http1.Connection, "_stop_writing", lambda _self: None)
+
+
+def answers_out_of_order(patch: Patch) -> None:
+    """Of two requests that wait, the later one is answered first."""
+
+    def answer_queued(self: Any) -> None:
+        if self._parser is not None:
+            self._parser.messages.reverse()
+        in_order(self)
+
+    in_order = http1.Connection._answer_queued
+    patch.setattr(http1.Connection, "_answer_queued", answer_queued)
+
+
+def forgets_the_answer_after_a_full_socket(patch: Patch) -> None:
+    """A small answer that met a full socket is counted as sent."""
+
+    def begin(self: Any, message: Any, _transfer: Any) -> None:
+        self.state = State.READY
+        self._finish(message)
+
+    patch.setattr(http1.Connection, "begin_transfer", begin)
+
+
+def gives_up_accepting(patch: Patch) -> None:
+    """Accepting pauses when descriptors run out, and never begins again."""
+    patch.setattr(http1_server.Http1Server, "_accept_again", _only_once())
+
+
+def _only_once() -> Callable[[Any], None]:
+    accept_again = http1_server.Http1Server._accept_again
+
+    def once(self: http1_server.Http1Server) -> None:
+        if not self._paused:
+            accept_again(self)
+
+    return once
+
+
+def proves_before_the_last_request(patch: Patch) -> None:
+    """What the batch found true a turn ago is taken for true now."""
+    render = http1_batch.Batch._render
+
+    def stale(self: Any, response: Any) -> bytes:
+        first = next(iter(self._rendered.values()), None)
+        return first[1] if first is not None else render(self, response)
+
+    patch.setattr(http1_batch.Batch, "_render", stale)
+
+
+def pads_short_reads(patch: Patch) -> None:
+    """A file that is shorter than planned is filled up with zeros."""
+
+    def padded(fd: int, offset: int, count: int) -> bytes:
+        return bytes(vars(dayfile)["os"].pread(fd, count, offset)).ljust(count, b"\0")
+
+    patch.setattr(planner, "read_exactly", padded)
+
+
+MUTANTS = [
+    ignores_end_of_file,
+    closes_instead_of_resetting,
+    drops_the_rest_of_a_short_write,
+    never_checks_kept_files,
+    never_checks_reopened_files,
+    believes_every_proof,
+    proves_without_change_times,
+    trusts_young_listings,
+    never_lists_again,
+    length_of_time_alone,
+    excludes_the_end,
+    forgets_descriptors_of_closed_connections,
+    leaks_on_refusal,
+    keeps_the_writer,
+    answers_out_of_order,
+    forgets_the_answer_after_a_full_socket,
+    gives_up_accepting,
+    proves_before_the_last_request,
+    pads_short_reads,
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_simulator_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """A server with this mistake is caught within the runs that every change has to pass."""
+    mutant(monkeypatch)
+    assert any(run(seed).wrong for seed in range(RUNS)), mutant.__doc__
