@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hypercorn import config as hypercorn_config
 from hypercorn.protocol import http_stream
 
 from zerocopy.app import service
@@ -42,6 +43,7 @@ TICK_NS = 4_000_000
 
 _OS_USERS = (tree, dayfile, catalog, planner, mapping, symbols)
 _TIME_USERS = (planner, catalog, service, http2_server)
+_TIME_CALLERS = (hypercorn_config, http_stream)
 
 
 class Status(NamedTuple):
@@ -178,7 +180,7 @@ def installed(disk: Disk) -> Iterator[None]:
     places += [(module, "time", fake_time) for module in _TIME_USERS]
     places.append((mapping, "mmap", _Instead(mmap, mmap=disk.mmap)))
     places.append((service, "_log", _Silent()))
-    places.append((http_stream, "time", fake_time.__dict__["time"]))
+    places += [(module, "time", fake_time.__dict__["time"]) for module in _TIME_CALLERS]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, fake in places:
         setattr(module, name, fake)

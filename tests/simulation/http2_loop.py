@@ -34,7 +34,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._filed = 0
         self.steps = 0
         self.jobs_open = 0
-        self.in_job = False
+        self.job = ""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.failures: list[dict[str, Any]] = []
 
@@ -113,13 +113,13 @@ class SimLoop(asyncio.AbstractEventLoop):
     def _run_job(
         self, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
-        self.in_job = True
+        self.job = getattr(func, "__name__", "a job")
         try:
             told: tuple[Callable[..., None], Any] = future.set_result, func(*args)
         except Exception as error:  # noqa: BLE001 - it is the awaiting task's
             told = future.set_exception, error
         finally:
-            self.in_job = False
+            self.job = ""
         self.call_later(self._rng.choice(JOB_DELAYS_S), self._tell, future, *told)
 
     def _tell(
