@@ -73,6 +73,19 @@ def constants(rng: Random) -> Iterator[None]:
             setattr(module, name, value)
 
 
+class _CountingService(Service):
+    """Counts what the lane tells of."""
+
+    def __init__(self, built: Built, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._built = built
+
+    def count_reused(self, times: int) -> None:
+        """See `Handler`: only the lane has reason to call it."""
+        self._built.lane_answers += times
+        super().count_reused(times)
+
+
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
@@ -81,6 +94,8 @@ class Built:
         self.counters = [0] * len(SLOTS)
         self.transfers_failed: list[Exception] = []
         self.connections_failed: list[BaseException] = []
+        self.lane_answers = 0
+        self.most_mapped = 0
         self.in_flight_max = rng.choice((1, 3, 100, 100, 100))
         mapped = None
         if rng.random() < 0.9:
@@ -96,7 +111,9 @@ class Built:
             segments_max=100,
             small_answer_bytes_max=rng.choice((0, 300, 1_500, 65_536)),
         )
-        self.service = Service(
+        self.service = _CountingService(
+            self,
+
             root=tree_root,
             planner=planner,
             files=self.files,
@@ -134,6 +151,11 @@ class Built:
             on_transfer_failed=self.transfers_failed.append,
             on_connection_failed=self.connections_failed.append,
         )
+
+    def look(self) -> None:
+        """Note what was there, for tests of the runs themselves."""
+        if self.files.mapped is not None:
+            self.most_mapped = max(self.most_mapped, len(self.files.mapped))
 
     def connect(self, wire: Wire) -> TlsConnection:
         """A connection over `wire`, not yet running."""

@@ -84,6 +84,7 @@ KINDS = (
     Kind("no such symbol", 1, EVERYTHING.target.replace("symbol=X", "symbol=Q"), status=404),
     Kind("bad parameter", 2, "/api/data?symbol=X&type=MD&start=1", status=400),
     Kind("preflight", 1, "/api/data", "OPTIONS", status=204),
+    Kind("refused with content", 1, "/", "PUT", (("expect", "more"),), b"c" * 30, status=417),
     Kind("too long", 1, "/api/data?" + "a" * 1_100, status=414),
     Kind("expectation", 1, EVERYTHING.target, fields=(("expect", "more"),), status=417),
 )

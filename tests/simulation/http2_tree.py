@@ -1,8 +1,8 @@
 """The day files of a run, what happens to them, and what each moment of them would answer.
 
-Owns every state that the files have had. A state is a dictionary from name to content; the answer
-of a state is computed record by record, and compared with tests/naive.py over the real files now
-and then, so that the two are one oracle.
+Owns every state that the files have had. A state is a dictionary from name to content; its answer
+is computed in memory, and compared with that of tests/naive.py over the real files now and then, so
+that the two are one oracle.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
@@ -69,11 +70,11 @@ def answer_of(state: Mapping[str, bytes], asked: Asked) -> bytes | None:
             continue
         length = min(len(content or b"") // SIZES.get(c, 4) for c, content in wanted.items())
         times = struct.unpack(f"<{length}I", (files["time"] or b"")[: 4 * length])
-        chosen = [i for i, second in enumerate(times) if asked.start_s <= second <= asked.end_s]
-        count += len(chosen)
+        first, stop = bisect_left(times, asked.start_s), bisect_right(times, asked.end_s)
+        count += stop - first
         for kept, column in zip(parts, asked.columns, strict=True):
             size, content = SIZES.get(column, 4), files[column] or b""
-            kept += [content[i * size : i * size + size] for i in chosen]
+            kept.append(content[first * size : stop * size])
     header: dict[str, object] = {
         "columns": [
             {
@@ -139,7 +140,7 @@ class Tree:
         return len(self.versions) - 1
 
     def _new_day(self, day: date, count: int) -> State:
-        seconds = sorted(self._rng.randrange(60) * 60 for _ in range(count))
+        seconds = sorted(self._rng.choices(range(0, 3_600, 60), k=count))
         midnight = start_of(day)
         state = {
             file_name("time", day): struct.pack(f"<{count}I", *(midnight + s for s in seconds)),
