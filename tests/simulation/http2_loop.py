@@ -154,6 +154,8 @@ class SimLoop(asyncio.AbstractEventLoop):
             if self._now_s > deadline_s:
                 return False
             self.run_once()
+            if self.failures and isinstance(error := self.failures[0].get("exception"), Exception):
+                raise error
         return True
 
     def __enter__(self) -> SimLoop:

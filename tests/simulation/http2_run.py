@@ -228,7 +228,9 @@ class Run:
                     (SettingCodes.HEADER_TABLE_SIZE, (0, 60, 4_096)),
                 )
             )
-            self.peer.change_settings({code: rng.choice(values)})
+            # hpack tells of each change since the last block, and RFC 7541 section 4.2 of two.
+            if code != SettingCodes.HEADER_TABLE_SIZE or self.wire.is_table_told:
+                self.peer.change_settings({code: rng.choice(values)})
 
     def prioritize(self) -> None:
         """Send advice, as often as not about streams that are over."""

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
-from tests.h2client import FRAME_HEAD_BYTES, HEADERS, H2Client
+from tests.h2client import FRAME_HEAD_BYTES, HEADERS, SETTINGS, H2Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,7 @@ class Wire(asyncio.Transport):
         self._socket = _Socket()
         self._is_paused = False
         self.is_reading = True
+        self.is_table_told = False  # a header block has left since the last SETTINGS
         self.unsent = bytearray()
         self.most_unsent = 0
         self.writes = 0
@@ -105,7 +106,10 @@ class Wire(asyncio.Transport):
         while position < len(data):
             assert len(data) - position >= FRAME_HEAD_BYTES, "half a frame was written"
             nbytes = int.from_bytes(data[position : position + 3], "big")
-            if data[position + 3] == HEADERS:
+            if data[position + 3] == SETTINGS:
+                self.is_table_told = False
+            elif data[position + 3] == HEADERS:
+                self.is_table_told = True
                 self._on_head(int.from_bytes(data[position + 5 : position + 9], "big"))
             position += FRAME_HEAD_BYTES + nbytes
         assert position == len(data), "half a frame was written"
