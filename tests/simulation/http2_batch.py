@@ -40,7 +40,9 @@ def failure_of(one: Callable[[int, str], object], seed: int) -> str | None:
     return None
 
 
-def failures_of(one: Callable[[int, str], object], first: int, count: int) -> list[str]:
+def failures_of(
+    one: Callable[[int, str], object], first: int, count: int, stories_max: int = 3
+) -> list[str]:
     """Run `one` with `count` seeds from `first` in children; a story for each that failed."""
     stories = []
     begin, end = first, first + count
@@ -48,7 +50,7 @@ def failures_of(one: Callable[[int, str], object], first: int, count: int) -> li
         begin, story = _until_failure(one, begin, end)
         if story is not None:
             stories.append(story)
-        if len(stories) >= 3:
+        if len(stories) >= stories_max:
             break
     return stories
 

@@ -89,7 +89,9 @@ class _CountingService(Service):
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
-    def __init__(self, loop: SimLoop, tree_root: str, rng: Random) -> None:
+    def __init__(
+        self, loop: SimLoop, tree_root: str, rng: Random, small_bytes_max: int
+    ) -> None:
         self.loop = loop
         self.counters = [0] * len(SLOTS)
         self.transfers_failed: list[Exception] = []
@@ -109,7 +111,7 @@ class Built:
             settle_s=SETTLE_S,
             days_max=50,
             segments_max=100,
-            small_answer_bytes_max=rng.choice((0, 300, 1_500, 65_536)),
+            small_answer_bytes_max=small_bytes_max,
         )
         self.service = _CountingService(
             self,

@@ -52,7 +52,7 @@ def _judge_stream(run: Run, ask: Ask, stream: Stream) -> None:
     if stream.reset_code is not None:
         _judge_reset(run, ask, stream)
     elif not stream.is_ended:
-        assert run.is_lost, "no end"
+        assert run.was_lost or run.is_leaving or stream.is_given_up, "no end"
     if not stream.status:
         return
     assert ask.arrived_in is not None, "answered before it came"

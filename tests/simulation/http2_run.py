@@ -42,21 +42,33 @@ class Nature(NamedTuple):
     faults: float
     windows: tuple[int, ...]
     kinds: tuple[Kind, ...]
+    small_bytes_max: int
+    waits: float
 
     @classmethod
     def of(cls, rng: Random) -> Nature:
-        """Some runs are calm, some are not."""
-        kinds = http2_kinds.KINDS
-        if rng.random() < 0.4:  # a few blocks again and again: the lane
-            kinds = tuple(rng.choices(kinds, [kind.weight for kind in kinds], k=2))
-        return cls(
-            steps=rng.choice((15, 30, 60, 120)),
+        """Some runs are of everything; some repeat a request, for the lane; some send slowly."""
+        nature = cls(
+            steps=rng.choice((15, 30, 60, 100)),
             changes=rng.choice((0.0, 0.02, 0.1, 0.3)),
             amid=rng.choice((0.0, 0.0, 0.0, 0.02)),
             faults=rng.choice((0.0, 0.0, 0.01, 0.1)),
             windows=rng.choice(((65_535,), (0, 1, 100, 65_535), (1, 20))),
-            kinds=kinds,
+            kinds=http2_kinds.KINDS,
+            small_bytes_max=rng.choice((0, 300, 1_500, 65_536)),
+            waits=0.04,
         )
+        fate = rng.random()
+        data = [kind for kind in http2_kinds.KINDS if kind.asked is not None]
+        if fate < 0.25:
+            few = tuple(rng.choices(data, [kind.weight for kind in data], k=2))
+            return nature._replace(
+                kinds=few, windows=(65_535,), small_bytes_max=65_536, faults=0.0, waits=0.1
+            )
+        if fate < 0.5:
+            wide = tuple(kind for kind in data if kind.weight > 5)
+            return nature._replace(kinds=wide, small_bytes_max=0, windows=(20, 100, 1_000))
+        return nature
 
 
 class Run:
@@ -78,6 +90,7 @@ class Run:
         self.faults: list[str] = []
         self.unfinished: list[int] = []
         self.is_lost = False
+        self.was_lost = False
         self.is_leaving = False
         self.is_wild = True
         self.steps = 0
@@ -92,6 +105,7 @@ class Run:
             with installed(self.disk), constants(self.constants_rng), self.loop:
                 self._prepare()
                 self._go_wild()
+                self.was_lost = self.is_lost
                 if not self.is_lost:
                     self._settle()
                 self._end()
@@ -102,7 +116,7 @@ class Run:
 
     def _prepare(self) -> None:
         rng = self.constants_rng
-        self.built = Built(self.loop, self.tree.root, rng)
+        self.built = Built(self.loop, self.tree.root, rng, self.nature.small_bytes_max)
         self.wire = Wire(self.loop, rng, self._on_head)
         self.connection = self.built.connect(self.wire)
         self.running = self.loop.create_task(self.connection.run())
@@ -150,7 +164,7 @@ class Run:
             self.tree.change()
         rng.choices(_ACTIONS, _WEIGHTS)[0](self)
         delay_s = rng.choice(STEP_DELAYS_S)
-        self.loop.call_later(LONG_DELAY_S if rng.random() < 0.04 else delay_s, self._step)
+        self.loop.call_later(LONG_DELAY_S if rng.random() < self.nature.waits else delay_s, self._step)
 
     def ask(self) -> None:
         """Send a request."""
@@ -287,11 +301,11 @@ class Run:
         is_settled = self.loop.run_until(self._is_settled, PATIENCE_S)
         waiting = {i: self.asks[i].kind.name for i in self._open_streams()}
         assert is_settled or self.wire.is_over, f"no end of {waiting}"
+        # What is on its way, such as the last WINDOW_UPDATE, is handled now.
+        self.loop.run_until(lambda: False, 0.05)
         if self.wire.is_over:
             assert self.is_leaving, f"the server left: {self.built.connections_failed}"
             return
-        # What is on its way, such as the last WINDOW_UPDATE, is handled now.
-        self.loop.run_until(lambda: False, 0.05)
         http2 = self.connection._http2
         assert http2 is not None
         assert not self.peer.pipe.sent

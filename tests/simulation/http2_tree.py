@@ -151,6 +151,11 @@ class Tree:
             del state[file_name("id", day)]
         return state
 
+    def list_symbols(self) -> None:
+        """From now on the answers of /api/symbols are kept too."""
+        self._lists_symbols = True
+        self.versions[-1].symbols = self._symbols_now()
+
     # ---- changes
 
     def change(self, *, is_amid: bool = False) -> None:
