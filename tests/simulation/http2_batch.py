@@ -107,10 +107,17 @@ def http2(seed: int, root: str) -> str:
     return Run(seed, root).execute()
 
 
+def asgi(seed: int, root: str) -> str:
+    """One run of the ASGI application bare; its digest."""
+    from tests.simulation.asgi_run import AsgiRun  # noqa: PLC0415 - it imports the whole server
+
+    return AsgiRun(seed, root).execute()
+
+
 def main() -> None:
     """Run one seed again, in this process: kind and seed are the arguments."""
     kind, seed = sys.argv[1], int(sys.argv[2])
-    print(failure_of({"http2": http2}[kind], seed) or "right")  # noqa: T201
+    print(failure_of({"http2": http2, "asgi": asgi}[kind], seed) or "right")  # noqa: T201
 
 
 if __name__ == "__main__":
