@@ -99,7 +99,7 @@ class Disk:
         )
 
     def open(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
-        """open(2); the number is ours."""
+        """A descriptor, whose number is ours."""
         self._call("open")
         real = os.open(path, flags, dir_fd=None if dir_fd is None else self._real(dir_fd))
         self._next_fd += 1
@@ -107,28 +107,28 @@ class Disk:
         return self._next_fd
 
     def close(self, fd: int) -> None:
-        """close(2), once."""
+        """The end of a descriptor, once."""
         os.close(self._real(fd))
         del self.fds[fd]
 
     def fstat(self, fd: int) -> Status:
-        """fstat(2)."""
+        """What an open file is."""
         self._call("fstat")
         return self._status(os.fstat(self._real(fd)))
 
     def lstat(self, path: str) -> Status:
-        """lstat(2)."""
+        """What a path leads to."""
         self._call("lstat")
         return self._status(os.lstat(path))
 
     def stat(self, name: str, *, dir_fd: int, follow_symlinks: bool) -> Status:
-        """fstatat(2)."""
+        """What a name in a directory leads to."""
         self._call("stat")
         found = os.stat(name, dir_fd=self._real(dir_fd), follow_symlinks=follow_symlinks)
         return self._status(found)
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
-        """pread(2)."""
+        """Bytes of an open file."""
         self._call("pread")
         return os.pread(self._real(fd), count, offset)
 
@@ -136,10 +136,10 @@ class Disk:
         """getdents(2), to the end."""
         self._call("scandir")
         with os.scandir(self._real(fd)) as entries:
-            return nullcontext(sorted(entries, key=lambda entry: entry.name))  # type: ignore[arg-type]
+            return nullcontext(sorted(entries, key=lambda entry: entry.name))
 
     def mmap(self, fd: int, nbytes: int, **how: int) -> mmap.mmap:
-        """mmap(2)."""
+        """A mapping of an open file."""
         self._call("mmap")
         return mmap.mmap(self._real(fd), nbytes, **how)
 

@@ -89,9 +89,7 @@ class _CountingService(Service):
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
-    def __init__(
-        self, loop: SimLoop, tree_root: str, rng: Random, small_bytes_max: int
-    ) -> None:
+    def __init__(self, loop: SimLoop, tree_root: str, rng: Random, small_bytes_max: int) -> None:
         self.loop = loop
         self.counters = [0] * len(SLOTS)
         self.transfers_failed: list[Exception] = []
@@ -115,7 +113,6 @@ class Built:
         )
         self.service = _CountingService(
             self,
-
             root=tree_root,
             planner=planner,
             files=self.files,

@@ -8,18 +8,46 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tests.simulation.http2_tree import Asked
 
 if TYPE_CHECKING:
+    from random import Random
+
     from tests.h2client import Stream
+    from tests.simulation.http2_build import Built
     from tests.simulation.http2_kinds import Kind, Right
-    from tests.simulation.http2_run import Run
+    from tests.simulation.http2_run import Nature
+    from tests.simulation.http2_tree import Tree
 
 ERRORS_OF_FILES = frozenset({404, 500, 503})
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM = 0, 2, 7
 QUERIES = (Asked(), Asked(("price", "id", "time")))
+
+
+class _Clients(Protocol):
+    """Who was answered."""
+
+    streams: dict[int, Stream]
+    goaways: list[tuple[int, int]]
+
+
+class Judged(Protocol):
+    """What the verdict needs to know of a run."""
+
+    disk_rng: Random
+    nature: Nature
+    tree: Tree
+    built: Built
+    asks: dict[int, Ask]
+    faults: list[str]
+    was_lost: bool
+    is_leaving: bool
+
+    @property
+    def peer(self) -> _Clients:
+        """Who was answered."""
 
 
 @dataclass(slots=True)
@@ -34,7 +62,7 @@ class Ask:
     faults_at_head: int = 0
 
 
-def judge(run: Run) -> None:
+def judge(run: Judged) -> None:
     """Every stream of a run that is over."""
     if run.disk_rng.random() < 0.2:
         run.tree.check_oracle(QUERIES)
@@ -48,7 +76,7 @@ def judge(run: Run) -> None:
             raise AssertionError(f"{story} {ask.answered_in}: {error}") from error
 
 
-def _judge_stream(run: Run, ask: Ask, stream: Stream) -> None:
+def _judge_stream(run: Judged, ask: Ask, stream: Stream) -> None:
     if stream.reset_code is not None:
         _judge_reset(run, ask, stream)
     elif not stream.is_ended:
@@ -68,7 +96,7 @@ def _judge_stream(run: Run, ask: Ask, stream: Stream) -> None:
         _judge_content(run, ask, stream, length)
 
 
-def _statuses(run: Run, ask: Ask) -> set[int]:
+def _statuses(run: Judged, ask: Ask) -> set[int]:
     """The error statuses that have a cause."""
     first, last = ask.arrived_in or 0, ask.answered_in or 0
     right = {answer.status for answer in ask.kind.right(run.tree, first, last)}
@@ -80,7 +108,7 @@ def _statuses(run: Run, ask: Ask) -> set[int]:
     return right
 
 
-def _judge_reset(run: Run, ask: Ask, stream: Stream) -> None:
+def _judge_reset(run: Judged, ask: Ask, stream: Stream) -> None:
     if stream.reset_code == NO_ERROR:
         assert stream.is_ended, "reset without an error before its end"
         assert ask.kind.content is not None, "reset though it had no content"
@@ -92,7 +120,7 @@ def _judge_reset(run: Run, ask: Ask, stream: Stream) -> None:
         assert changed or len(run.faults) > ask.faults_before, "aborted without a cause"
 
 
-def _judge_content(run: Run, ask: Ask, stream: Stream, length: int) -> None:
+def _judge_content(run: Judged, ask: Ask, stream: Stream, length: int) -> None:
     """Every byte that came, against every right answer; what did not come was promised."""
     tree, content = run.tree, bytes(stream.content)
     first, last = ask.arrived_in or 0, ask.answered_in or 0
@@ -106,10 +134,10 @@ def _judge_content(run: Run, ask: Ask, stream: Stream, length: int) -> None:
         rights.append(right)
         if right.status != stream.status:
             continue
-        if right.content is None or stream.method == "HEAD" and length == len(right.content):
+        if right.content is None:
             return
-        if stream.method != "HEAD" and length == len(right.content):
-            if right.content.startswith(content):
-                return
+        is_prefix = stream.method == "HEAD" or right.content.startswith(content)
+        if length == len(right.content) and is_prefix:
+            return
     told = [(right.status, right.content and right.content[:200]) for right in rights]
     raise AssertionError(f"{stream.status} {length} {content[:200]!r} is none of {told}")

@@ -1,7 +1,7 @@
 """An event loop whose time is a number and whose threads are a seed's.
 
-Owns the order of everything: callbacks run first come, first served, as in asyncio; jobs for threads
-start and end after delays that a random generator draws; time jumps to the next timer as soon as
+Owns the order of everything: callbacks run first come, first served, as in asyncio; jobs for
+threads start and end after delays that a random generator draws; time jumps to the next timer once
 nothing is left to do. Nothing waits, and a seed gives the same order every time.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,7 +23,7 @@ STEPS_MAX = 400_000
 """Callbacks of one run: more is a loop that spins."""
 
 
-class SimLoop(asyncio.AbstractEventLoop):
+class SimLoop:
     """As much of an event loop as asyncio's tasks, locks and streams need."""
 
     def __init__(self, rng: Random) -> None:
@@ -60,7 +60,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> asyncio.Handle:
         """After everything that is ready already."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, cast("Any", self), context)
         self._ready.append(handle)
         return handle
 
@@ -76,7 +76,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """At a second of `time`; equal ones in the order of the calls."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = asyncio.TimerHandle(when, callback, args, cast("Any", self), context)
         self._filed += 1
         heapq.heappush(self._timers, (when, self._filed, timer))
         return timer
@@ -86,16 +86,16 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast("Any", self))
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
         """A task of this loop, remembered until it is done."""
-        task = asyncio.Task(coro, loop=self, name=kwargs.get("name"))
+        task = asyncio.Task(coro, loop=cast("Any", self), name=kwargs.get("name"))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(
         self, _executor: object, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """Run a job at a later moment, whole, and tell its result at another."""
@@ -122,9 +122,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self.job = ""
         self.call_later(self._rng.choice(JOB_DELAYS_S), self._tell, future, *told)
 
-    def _tell(
-        self, future: asyncio.Future[Any], tell: Callable[..., None], value: object
-    ) -> None:
+    def _tell(self, future: asyncio.Future[Any], tell: Callable[..., None], value: object) -> None:
         self.jobs_open -= 1
         if not future.cancelled():
             tell(value)
@@ -158,12 +156,12 @@ class SimLoop(asyncio.AbstractEventLoop):
                 raise error
         return True
 
-    def __enter__(self) -> SimLoop:
+    def __enter__(self) -> Self:
         """Be the running loop."""
-        asyncio._set_running_loop(self)
+        asyncio._set_running_loop(cast("Any", self))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Be it no more; what still runs, because the run failed, is cancelled."""
         for task in list(self.tasks):
             task.cancel()
@@ -171,5 +169,5 @@ class SimLoop(asyncio.AbstractEventLoop):
             if self._ready:
                 self.run_once()
         for task in list(self.tasks):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            cast("Any", task)._log_destroy_pending = False
         asyncio._set_running_loop(None)

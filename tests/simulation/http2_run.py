@@ -164,7 +164,9 @@ class Run:
             self.tree.change()
         rng.choices(_ACTIONS, _WEIGHTS)[0](self)
         delay_s = rng.choice(STEP_DELAYS_S)
-        self.loop.call_later(LONG_DELAY_S if rng.random() < self.nature.waits else delay_s, self._step)
+        self.loop.call_later(
+            LONG_DELAY_S if rng.random() < self.nature.waits else delay_s, self._step
+        )
 
     def ask(self) -> None:
         """Send a request."""
@@ -202,7 +204,7 @@ class Run:
     def deliver(self) -> None:
         """Let the server have some bytes, cut anywhere."""
         sent = self.peer.pipe.sent
-        if not sent or not self.wire.is_reading:
+        if not sent or not self.wire.has_room:
             return
         count = self.rng.choice((1, 9, len(sent), len(sent), self.rng.randint(1, len(sent))))
         data = bytes(sent[:count])

@@ -13,11 +13,13 @@ import struct
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.naive import naive_answer, naive_symbols
-from tests.storage.trees import SIZES, append, file_name, folder, replace, start_of
+from tests.storage import trees
+from tests.storage.trees import SIZES, append, folder, replace
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.simulation.disk import Disk
+
+file_name, start_of = cache(trees.file_name), cache(trees.start_of)
 
 SERIES = Series("coinbase", "X", "MD")
 TODAY = date(2025, 2, 2)
@@ -48,9 +52,7 @@ class Asked(NamedTuple):
     def target(self) -> str:
         """The request target that asks for it."""
         columns = ",".join(self.columns)
-        return (
-            f"/api/data?symbol=X&type=MD&columns={columns}&start={self.start_s}&end={self.end_s}"
-        )
+        return f"/api/data?symbol=X&type=MD&columns={columns}&start={self.start_s}&end={self.end_s}"
 
 
 def answer_of(state: Mapping[str, bytes], asked: Asked) -> bytes | None:

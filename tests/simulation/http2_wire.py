@@ -54,14 +54,14 @@ class Wire(asyncio.Transport):
         self._on_head = on_head
         self._socket = _Socket()
         self._is_paused = False
-        self.is_reading = True
+        self.has_room = True
         self.is_table_told = False  # a header block has left since the last SETTINGS
         self.unsent = bytearray()
         self.most_unsent = 0
         self.writes = 0
         self.before_write: Callable[[], None] = lambda: None
         self.digest = hashlib.blake2b(digest_size=16)
-        self.is_closing_ = False
+        self.has_closed = False
         self.is_over = False
 
     def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -84,13 +84,13 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether the server closed it."""
-        return self.is_closing_
+        return self.has_closed
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep whole frames for the client."""
         self.writes += 1
         self.before_write()
-        if self.is_closing_:
+        if self.has_closed:
             return
         self._tap(bytes(data))
         self.unsent += data
@@ -116,15 +116,15 @@ class Wire(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """The server's reader is full."""
-        self.is_reading = False
+        self.has_room = False
 
     def resume_reading(self) -> None:
         """It has room."""
-        self.is_reading = True
+        self.has_room = True
 
     def close(self) -> None:
         """Let what was written leave, then end."""
-        self.is_closing_ = True
+        self.has_closed = True
         self._end_if_empty()
 
     def abort(self) -> None:
@@ -136,7 +136,7 @@ class Wire(asyncio.Transport):
 
     def deliver(self, data: bytes) -> None:
         """Bytes of the client's come."""
-        if not self.is_closing_:
+        if not self.has_closed:
             self._protocol.data_received(data)
 
     def take(self, count: int) -> bytes:
@@ -146,19 +146,19 @@ class Wire(asyncio.Transport):
         if self._is_paused and len(self.unsent) <= self._high // 4:
             self._is_paused = False
             self._protocol.resume_writing()
-        if self.is_closing_:
+        if self.has_closed:
             self._end_if_empty()
         return data
 
     def end_of_client(self) -> None:
         """The client sends nothing more."""
-        if not self.is_closing_:
+        if not self.has_closed:
             self._protocol.eof_received()
 
     def lose(self) -> None:
         """The connection breaks."""
         self.unsent.clear()
-        self.is_closing_ = True
+        self.has_closed = True
         if not self.is_over:
             self.is_over = True
             self._protocol.connection_lost(ConnectionResetError())

@@ -43,7 +43,7 @@ def test_seed_gives_the_same_run_again() -> None:
 
 
 def test_runs_see_what_they_are_for() -> None:
-    """Among the seeds are answers of several pieces, aborted ones, faults and clients that leave."""
+    """Among the seeds are aborted answers, errors, faults and clients that leave."""
     seen: set[str] = set()
     for seed in range(30):
         root = folder()

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.simulation.http2_batch import failures_of, http2
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.storage.planner import Proof
 from zerocopy.transport import http2_body, http2_streams
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.http2_body import Body
-from zerocopy.transport.http2_head import DATA, frame_header
+from zerocopy.transport.http2_head import DATA, frame_header, render_head
 from zerocopy.transport.http2_lane import Lane
 from zerocopy.transport.http2_streams import DataStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from zerocopy.core.messages import Response
 
@@ -150,7 +150,7 @@ def test_finds_a_window_that_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> No
 def test_finds_a_reset_that_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A promise that cannot be kept is forgotten in silence."""
 
-    async def abort(self: DataStreams, stream_id: int, error: Exception) -> None:
+    async def abort(self: DataStreams, stream_id: int, _error: Exception) -> None:
         if stream_id in self._bodies:
             self._forget(stream_id)
 
@@ -187,7 +187,7 @@ def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_finds_a_bound_that_counts_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that tell another length than their bodies have."""
-    honest = http2_streams.render_head
+    honest = render_head
 
     def render(response: Response) -> bytes:
         block = honest(response)

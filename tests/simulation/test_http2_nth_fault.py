@@ -1,4 +1,4 @@
-"""Every call beneath a request over HTTP/2 fails once: each ends right, and nothing stays behind."""
+"""Every call beneath a request over HTTP/2 fails: each ends right, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -76,7 +76,5 @@ def test_each_write_breaks_the_connection(name: str) -> None:
 def test_each_call_fails_in_each_way(name: str, *, onwards: bool) -> None:
     """Every call with every error that its manual page has, once and from then on."""
     calls, _ = counted(SHAPES[name])
-    faults = (
-        Fault(nth, choice, onwards) for nth in range(1, calls + 1) for choice in range(6)
-    )
+    faults = (Fault(nth, choice, onwards) for nth in range(1, calls + 1) for choice in range(6))
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]

@@ -40,7 +40,7 @@ def test_seed_gives_the_same_run_again() -> None:
 
 
 def test_runs_see_what_they_are_for() -> None:
-    """Among the seeds are answers by the lane, resets, errors, mapped files and changes amid jobs."""
+    """Among the seeds are the lane, resets, errors, mappings and changes amid jobs."""
     seen: set[str] = set()
     for seed in range(60):
         root = folder()
@@ -72,7 +72,9 @@ def test_very_many_seeds() -> None:
         batches = range(FIRST, FIRST + MANY, BATCH)
         stories = [
             story
-            for found in pool.map(failures_of, *zip(*((http2, b, BATCH) for b in batches), strict=True))
+            for found in pool.map(
+                failures_of, *zip(*((http2, b, BATCH) for b in batches), strict=True)
+            )
             for story in found
         ]
     assert not stories, "\n".join(stories[:3])
