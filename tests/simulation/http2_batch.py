@@ -15,8 +15,11 @@ import tempfile
 import traceback
 from typing import TYPE_CHECKING
 
+from tests.simulation.asgi_run import AsgiRun
+from tests.simulation.http2_run import Run
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _SHM = "/dev/shm"
 _NOTE = struct.Struct("<qi")
@@ -28,9 +31,11 @@ def folder() -> str:
     return tempfile.mkdtemp(prefix="zerocopy-", dir=_SHM if os.path.isdir(_SHM) else None)
 
 
-def failure_of(one: Callable[[int, str], object], seed: int) -> str | None:
+def failure_of(
+    one: Callable[[int, str], object], seed: int, below: str | None = None
+) -> str | None:
     """Run `one` with a seed and an empty folder; what it raised."""
-    root = folder()
+    root = folder() if below is None else tempfile.mkdtemp(dir=below)
     try:
         one(seed, root)
     except Exception:  # noqa: BLE001 - whatever it is
@@ -61,14 +66,16 @@ def _until_failure(
     """A child runs the seeds until one fails; the next seed to run, and the story of that one."""
     reading, writing = os.pipe()
     sys.stdout.flush()
+    below = folder()
     child = os.fork()
     if not child:
         os.close(reading)
-        _be_child(one, begin, end, writing)
+        _be_child(one, range(begin, end), writing, below)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    shutil.rmtree(below)
     seed, nbytes, position = begin, 0, 0
     while position + _NOTE.size <= len(told):
         seed, nbytes = _NOTE.unpack_from(told, position)
@@ -84,11 +91,13 @@ def _until_failure(
     return end, None
 
 
-def _be_child(one: Callable[[int, str], object], begin: int, end: int, writing: int) -> None:
+def _be_child(
+    one: Callable[[int, str], object], seeds: Iterable[int], writing: int, below: str
+) -> None:
     try:
-        for seed in range(begin, end):
+        for seed in seeds:
             os.write(writing, _NOTE.pack(seed, 0))
-            story = failure_of(one, seed)
+            story = failure_of(one, seed, below)
             if story is not None:
                 raw = story.encode()[:60_000]
                 os.write(writing, _NOTE.pack(seed, len(raw)))
@@ -102,15 +111,11 @@ def _be_child(one: Callable[[int, str], object], begin: int, end: int, writing: 
 
 def http2(seed: int, root: str) -> str:
     """One run over HTTP/2; its digest."""
-    from tests.simulation.http2_run import Run  # noqa: PLC0415 - it imports the whole server
-
     return Run(seed, root).execute()
 
 
 def asgi(seed: int, root: str) -> str:
     """One run of the ASGI application bare; its digest."""
-    from tests.simulation.asgi_run import AsgiRun  # noqa: PLC0415 - it imports the whole server
-
     return AsgiRun(seed, root).execute()
 
 

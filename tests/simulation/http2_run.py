@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STEP_DELAYS_S = (0.0, 0.0, 0.0, 0.0005, 0.002, 0.01)
 LONG_DELAY_S = 0.2
 STREAMS_OPEN_MAX = 20
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 WINDOW_MOST = 1 << 30
 
 
@@ -325,10 +325,11 @@ class Run:
             self._widen(stream_id, 1 << 20, below=1 << 19)
         if self.peer.pipe.sent:
             self.rng.choice((self.deliver, self.deliver, self.take))()
+        is_moving = bool(self.wire.unsent or self.peer.pipe.sent)
         if self.wire.unsent:
             self.peer.receive(self.wire.take(len(self.wire.unsent)))
         if not self.is_lost:
-            self.loop.call_later(0.001, self._drain_client)
+            self.loop.call_later(0.001 if is_moving else 0.01, self._drain_client)
 
     def _is_settled(self) -> bool:
         http2 = self.connection._http2

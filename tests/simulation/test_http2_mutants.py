@@ -6,6 +6,9 @@ against, or that a change of it could bring; and each must be found within some 
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.http2_batch import failures_of, http2
@@ -29,8 +32,8 @@ SEEDS_MAX = 400
 AT_ONCE = 40
 
 
-def is_found(first: int = 0) -> str:
-    """The story of the first seed that shows the bug, or nothing."""
+def found(first: int = 0) -> str:
+    """The story of the first seed from `first` on that shows the bug, or nothing."""
     for begin in range(first, first + SEEDS_MAX, AT_ONCE):
         if stories := failures_of(http2, begin, AT_ONCE, stories_max=1):
             return stories[0]
@@ -50,7 +53,7 @@ def test_finds_a_window_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None
         return honest(self, frames, stream_id, budget + 1, most)
 
     plant(monkeypatch, Body, "take_frames", take)
-    assert "FlowControl" in is_found()
+    assert "FlowControl" in found()
 
 
 def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +67,13 @@ def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -
         return is_answered
 
     plant(monkeypatch, Lane, "answer", answer)
-    assert is_found()
+    assert found(49)
 
 
 def test_finds_files_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kept descriptor is trusted: changed bytes, or SIGBUS beyond the end of a mapping."""
     plant(monkeypatch, DayFile, "check_kept", lambda _self, _status: None)
-    assert is_found()
+    assert found(60)
 
 
 def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +83,7 @@ def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:
         return frame_header(nbytes, kind, 0 if kind == DATA else flags, stream_id)
 
     plant(monkeypatch, http2_body, "frame_header", without)
-    assert "no end of" in is_found()
+    assert "no end of" in found()
 
 
 def test_finds_answers_kept_from_read_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +100,7 @@ def test_finds_answers_kept_from_read_to_read(monkeypatch: pytest.MonkeyPatch) -
         self._answers = Believing()
 
     plant(monkeypatch, Lane, "__init__", init)
-    assert "is none of" in is_found()
+    assert "is none of" in found(85)
 
 
 def test_finds_a_position_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +117,7 @@ def test_finds_a_position_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(self, count)
 
     plant(monkeypatch, Body, "_slice", wrong)
-    assert is_found()
+    assert found()
 
 
 def test_finds_segments_that_stay_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +131,13 @@ def test_finds_segments_that_stay_counted(monkeypatch: pytest.MonkeyPatch) -> No
             self._server.segments_held += body.segment_count
 
     plant(monkeypatch, DataStreams, "_close_stream", close)
-    assert "segments_held" in is_found()
+    assert "segments_held" in found()
 
 
 def test_finds_a_stale_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan made before is never proved again."""
     plant(monkeypatch, Proof, "holds", lambda _self: True)
-    assert "is none of" in is_found()
+    assert "is none of" in found()
 
 
 def test_finds_a_window_that_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +147,7 @@ def test_finds_a_window_that_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         """Do nothing."""
 
     plant(monkeypatch, DataStreams, "_window_updated", sleep)
-    assert "no end of" in is_found()
+    assert "no end of" in found()
 
 
 def test_finds_a_reset_that_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +158,7 @@ def test_finds_a_reset_that_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None
             self._forget(stream_id)
 
     plant(monkeypatch, DataStreams, "_abort", abort)
-    assert "no end of" in is_found()
+    assert "no end of" in found()
 
 
 def test_finds_a_table_size_that_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +171,7 @@ def test_finds_a_table_size_that_is_not_told(monkeypatch: pytest.MonkeyPatch) ->
         await honest(self, stream_id, *rest)
 
     plant(monkeypatch, Http2Connection, "_begin", begin)
-    assert is_found()
+    assert found()
 
 
 def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +185,7 @@ def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None
             return bytes(count)
 
     plant(monkeypatch, DayFile, "view", view)
-    assert is_found()
+    assert found()
 
 
 def test_finds_a_bound_that_counts_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,4 +199,18 @@ def test_finds_a_bound_that_counts_wrong(monkeypatch: pytest.MonkeyPatch) -> Non
         return block
 
     plant(monkeypatch, http2_streams, "render_head", render)
-    assert is_found()
+    assert found()
+
+
+def test_finds_a_process_that_dies() -> None:
+    """SIGBUS in a run is a story with its seed, and the seeds behind it are run all the same."""
+
+    def deadly(seed: int, _root: str) -> None:
+        if seed in {3, 5}:
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGBUS)
+
+    stories = failures_of(deadly, 0, 8)
+    assert [story.split(" failed")[0] for story in stories] == [
+        f"seed {seed} ended its process by SIGBUS" for seed in (3, 5)
+    ]
