@@ -51,10 +51,10 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
     (http2, "LANE_BYTES_MAX", (300, 262_144)),
-    (http2_lane, "BLOCKS_MAX", (1, 16)),
+    (http2_lane, "BLOCKS_MAX", (1, 2, 16)),
     (asgi, "PIECE_BYTES", (70, 5_000, 262_144)),
     (asgi, "PREPARE_AHEAD", (1, 8)),
-    (service_module, "INLINE_STAMPS_MAX", (3, 16)),
+    (service_module, "INLINE_STAMPS_MAX", (3, 16, 16, 16)),
     (planner_module, "_HELD_FILES_MAX", (2, 128)),
     (planner_module, "_HELD_SEALED_MAX", (1, 64)),
 )
@@ -73,19 +73,6 @@ def constants(rng: Random) -> Iterator[None]:
             setattr(module, name, value)
 
 
-class _CountingService(Service):
-    """Counts what the lane tells of."""
-
-    def __init__(self, built: Built, **parts: Any) -> None:
-        super().__init__(**parts)
-        self._built = built
-
-    def count_reused(self, times: int) -> None:
-        """See `Handler`: only the lane has reason to call it."""
-        self._built.lane_answers += times
-        super().count_reused(times)
-
-
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
@@ -94,7 +81,6 @@ class Built:
         self.counters = [0] * len(SLOTS)
         self.transfers_failed: list[Exception] = []
         self.connections_failed: list[BaseException] = []
-        self.lane_answers = 0
         self.most_mapped = 0
         self.in_flight_max = rng.choice((1, 3, 100, 100, 100))
         mapped = None
@@ -111,15 +97,14 @@ class Built:
             segments_max=100,
             small_answer_bytes_max=small_bytes_max,
         )
-        self.service = _CountingService(
-            self,
+        self.service = Service(
             root=tree_root,
             planner=planner,
             files=self.files,
             executor=cast("Any", None),
             counters=self.counters,
             requests_in_flight_max=self.in_flight_max,
-            plan_cache_bytes_max=rng.choice((10_000, 1 << 24)),
+            plan_cache_bytes_max=rng.choice((10_000, 40_000, 1 << 24, 1 << 24)),
             columns_max=32,
             closed_max_age_s=3_600,
         )

@@ -74,7 +74,7 @@ KINDS = (
     _data("head", 4, YESTERDAY, method="HEAD"),
     _data("lower case", 1, YESTERDAY, method="get", status=405),
     _data("with content", 3, YESTERDAY, content=b"x" * 50),
-    _data("with too much", 1, YESTERDAY, content=b"x" * 700),
+    _data("with too much", 3, YESTERDAY, content=b"x" * 700),
     _data("unwanted field", 2, EVERYTHING, fields=(("x-some", "value"), ("cookie", "a=b"))),
     Kind("post", 1, EVERYTHING.target, "POST", (), b"{}", status=405),
     Kind("symbols", 3, "/api/symbols", is_symbols=True),
@@ -84,7 +84,7 @@ KINDS = (
     Kind("no such symbol", 1, EVERYTHING.target.replace("symbol=X", "symbol=Q"), status=404),
     Kind("bad parameter", 2, "/api/data?symbol=X&type=MD&start=1", status=400),
     Kind("preflight", 1, "/api/data", "OPTIONS", status=204),
-    Kind("refused with content", 1, "/", "PUT", (("expect", "more"),), b"c" * 30, status=417),
+    Kind("refused with content", 3, "/", "PUT", (("expect", "more"),), b"c" * 30, status=417),
     Kind("too long", 1, "/api/data?" + "a" * 1_100, status=414),
     Kind("expectation", 1, EVERYTHING.target, fields=(("expect", "more"),), status=417),
 )

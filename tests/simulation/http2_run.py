@@ -53,7 +53,7 @@ class Nature(NamedTuple):
             changes=rng.choice((0.0, 0.02, 0.1, 0.3)),
             amid=rng.choice((0.0, 0.0, 0.0, 0.02)),
             faults=rng.choice((0.0, 0.0, 0.01, 0.1)),
-            windows=rng.choice(((65_535,), (0, 1, 100, 65_535), (1, 20))),
+            windows=rng.choice(((65_535, 3_000), (0, 1, 100, 65_535), (0, 1, 20))),
             kinds=http2_kinds.KINDS,
             small_bytes_max=rng.choice((0, 300, 1_500, 65_536)),
             waits=0.04,
@@ -61,9 +61,16 @@ class Nature(NamedTuple):
         fate = rng.random()
         data = [kind for kind in http2_kinds.KINDS if kind.asked is not None]
         if fate < 0.25:
-            few = tuple(rng.choices(data, [kind.weight for kind in data], k=2))
+            plain = [kind for kind in data if kind.content is None and kind.status == 200]
+            few = tuple(rng.choices(plain, [kind.weight for kind in plain], k=2))
             return nature._replace(
-                kinds=few, windows=(65_535,), small_bytes_max=65_536, faults=0.0, waits=0.1
+                steps=100,
+                changes=min(nature.changes, 0.05),
+                kinds=few,
+                windows=(65_535, 60_000, 5_000),
+                small_bytes_max=65_536,
+                faults=0.0,
+                waits=0.1,
             )
         if fate < 0.5:
             wide = tuple(kind for kind in data if kind.weight > 5)
@@ -239,7 +246,7 @@ class Run:
             rng = self.rng
             code, values = rng.choice(
                 (
-                    (SettingCodes.INITIAL_WINDOW_SIZE, (*self.nature.windows, 0, 3_000)),
+                    (SettingCodes.INITIAL_WINDOW_SIZE, self.nature.windows),
                     (SettingCodes.MAX_FRAME_SIZE, (16_384, 20_000)),
                     (SettingCodes.HEADER_TABLE_SIZE, (0, 60, 4_096)),
                 )

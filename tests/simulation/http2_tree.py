@@ -142,7 +142,7 @@ class Tree:
         return len(self.versions) - 1
 
     def _new_day(self, day: date, count: int) -> State:
-        seconds = sorted(self._rng.choices(range(0, 3_600, 60), k=count))
+        seconds = [14 * byte for byte in sorted(self._rng.randbytes(count))]
         midnight = start_of(day)
         state = {
             file_name("time", day): struct.pack(f"<{count}I", *(midnight + s for s in seconds)),
