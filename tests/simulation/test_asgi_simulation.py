@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zerocopy.core.plan import Segment
     from zerocopy.transport.asgi import Send
 
-SEEDS = 100
+SEEDS = 60
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
 FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
 BATCH = 100
