@@ -1,0 +1,161 @@
+"""The server of a run: real service, storage, core and connection, with small bounds.
+
+Owns how the parts are put together and what a seed chooses of them: bounds of config.toml and the
+constants of the modules, some so small that every run meets them.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.worker_context import WorkerContext
+
+from tests.storage.trees import DTYPES
+from zerocopy.app import service as service_module
+from zerocopy.app.service import Service
+from zerocopy.core.counters import SLOTS
+from zerocopy.core.layout import RecordSizes
+from zerocopy.storage import planner as planner_module
+from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.mapping import MappedFiles
+from zerocopy.storage.memlock import MemoryLocks
+from zerocopy.storage.planner import Planner
+from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams
+from zerocopy.transport.asgi import AsgiApp
+from zerocopy.transport.http2_server import Http2Limits, Http2Server, _HypercornConfig
+from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.tls_connection import TlsConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from random import Random
+
+    from tests.simulation.http2_loop import SimLoop
+    from tests.simulation.http2_wire import Wire
+
+LIMITS = RequestLimits(
+    target_bytes_max=1_024,
+    field_bytes_max=1_024,
+    head_bytes_max=4_096,
+    fields_max=20,
+    content_bytes_max=500,
+)
+SETTLE_S = 600
+
+_CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
+    (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
+    (http2_streams, "TURNS_TO_GROW", (1, 3)),
+    (http2_body, "PREPARE_AHEAD", (1, 2, 8)),
+    (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
+    (http2, "EVENTS_PER_TURN", (1, 4, 32)),
+    (http2, "LANE_BYTES_MAX", (300, 262_144)),
+    (http2_lane, "BLOCKS_MAX", (1, 2, 16)),
+    (asgi, "PIECE_BYTES", (70, 5_000, 262_144)),
+    (asgi, "PREPARE_AHEAD", (1, 8)),
+    (service_module, "INLINE_STAMPS_MAX", (3, 16, 16, 16)),
+    (planner_module, "_HELD_FILES_MAX", (2, 128)),
+    (planner_module, "_HELD_SEALED_MAX", (1, 64)),
+)
+
+
+@contextmanager
+def constants(rng: Random) -> Iterator[None]:
+    """The constants that the seed chooses, for as long as the block runs."""
+    before = [getattr(module, name) for module, name, _ in _CONSTANTS]
+    for module, name, values in _CONSTANTS:
+        setattr(module, name, rng.choice(values))
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(_CONSTANTS, before, strict=True):
+            setattr(module, name, value)
+
+
+class Built:
+    """The server's parts; `tree_root` is what they serve."""
+
+    def __init__(self, loop: SimLoop, tree_root: str, rng: Random, small_bytes_max: int) -> None:
+        self.loop = loop
+        self.counters = [0] * len(SLOTS)
+        self.transfers_failed: list[Exception] = []
+        self.connections_failed: list[BaseException] = []
+        self.most_mapped = 0
+        self.in_flight_max = rng.choice((1, 3, 100, 100, 100))
+        mapped = None
+        if rng.random() < 0.9:
+            locks = MemoryLocks(rng.choice((0, 4_096, 1 << 20)), lambda _sentence: None)
+            mapped = MappedFiles(rng.choice((1, 3, 64)), locks)
+        self.files = OpenFiles(tree_root, rng.choice((1, 4, 64)), mapped)
+        planner = Planner(
+            root=tree_root,
+            files=self.files,
+            record_sizes=RecordSizes(DTYPES),
+            settle_s=SETTLE_S,
+            days_max=50,
+            segments_max=100,
+            small_answer_bytes_max=small_bytes_max,
+        )
+        self.service = Service(
+            root=tree_root,
+            planner=planner,
+            files=self.files,
+            executor=cast("Any", None),
+            counters=self.counters,
+            requests_in_flight_max=self.in_flight_max,
+            plan_cache_bytes_max=rng.choice((10_000, 40_000, 1 << 24, 1 << 24)),
+            columns_max=32,
+            closed_max_age_s=3_600,
+        )
+        self.app = AsgiApp(
+            handler=self.service,
+            limits=LIMITS,
+            content_read_s=5.0,
+            counters=self.counters,
+            on_transfer_failed=self.transfers_failed.append,
+        )
+        self._limits = Http2Limits(
+            connections_max=10,
+            streams_max=100,
+            control_frames_max=100_000,
+            turn_bytes_max=rng.choice((65_536, 1 << 20)),
+            header_read_s=30.0,
+            idle_s=300.0,
+            write_progress_s=200.0,
+            drain_deadline_s=10.0,
+            request=LIMITS,
+        )
+        self.server = Http2Server(
+            loop=cast("Any", loop),
+            handler=self.service,
+            app=self.app,
+            limits=self._limits,
+            counters=self.counters,
+            on_transfer_failed=self.transfers_failed.append,
+            on_connection_failed=self.connections_failed.append,
+        )
+
+    def look(self) -> None:
+        """Note what was there, for tests of the runs themselves."""
+        if self.files.mapped is not None:
+            self.most_mapped = max(self.most_mapped, len(self.files.mapped))
+
+    def connect(self, wire: Wire) -> TlsConnection:
+        """A connection over `wire`, not yet running."""
+        config = _HypercornConfig(cast("Any", None), self._limits)
+        return TlsConnection(
+            ASGIWrapper(self.app),  # type: ignore[arg-type]
+            self.loop,
+            config,
+            WorkerContext(None),
+            {},
+            *wire.open(),
+            server=self.server,
+        )
+
+    def stop(self) -> None:
+        """No further ticks; close every file."""
+        assert self.server._ticking is not None
+        self.server._ticking.cancel()
+        self.files.close()

@@ -1,0 +1,100 @@
+"""The ASGI application under seeds: many exchanges at once, over files that change and fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.simulation.asgi_run import AsgiRun
+from tests.simulation.http2_batch import asgi, failures_of, folder
+from zerocopy.storage.dayfile import DayFile
+from zerocopy.transport.asgi import AsgiApp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zerocopy.core.plan import Segment
+    from zerocopy.transport.asgi import Send
+
+SEEDS = 60
+MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
+FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
+BATCH = 100
+
+
+def test_every_answer_is_right_whatever_happens() -> None:
+    """Whatever a seed does to files, disk and clients: all that is sent is right and ends."""
+    assert not (stories := failures_of(asgi, 0, SEEDS)), "\n".join(stories)
+
+
+def test_seed_gives_the_same_run_again() -> None:
+    """Two runs of one seed send the same events at the same moments; another seed does not."""
+    roots = [folder() for _ in range(3)]
+    try:
+        digests = [asgi(seed, root) for seed, root in zip((5, 5, 6), roots, strict=True)]
+    finally:
+        for root in roots:
+            shutil.rmtree(root)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_runs_see_what_they_are_for() -> None:
+    """Among the seeds are aborted answers, errors, faults and clients that leave."""
+    seen: set[str] = set()
+    for seed in range(20):
+        root = folder()
+        try:
+            run = AsgiRun(seed, root)
+            run.execute()
+        finally:
+            shutil.rmtree(root)
+        streams = run.peer.streams.values()
+        seen |= {f"status {stream.status}" for stream in streams}
+        seen |= {f"reset {stream.reset_code}" for stream in streams}
+        seen |= {"left" for stream in streams if stream.is_given_up}
+        seen |= {f"failed {call}" for call in run.faults}
+    assert seen >= {
+        "status 200", "status 400", "status 404", "status 500", "reset 2", "left", "failed open"
+    }  # fmt: skip
+
+
+def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator finds a body that holds a segment twice."""
+    honest = AsgiApp._send_segments
+
+    async def twice(
+        self: AsgiApp, send: Send, segments: Sequence[Segment], *, is_end: bool
+    ) -> None:
+        await honest(self, send, [segments[0], *segments], is_end=is_end)
+
+    monkeypatch.setattr(AsgiApp, "_send_segments", twice)
+    assert failures_of(asgi, 0, 40, stories_max=1)
+
+
+def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator finds zeros in the place of a file that failed."""
+    honest = DayFile.view
+
+    def view(self: DayFile, offset: int, count: int) -> memoryview | bytes:
+        try:
+            return honest(self, offset, count)
+        except Exception:  # noqa: BLE001 - the bug
+            return bytes(count)
+
+    monkeypatch.setattr(DayFile, "view", view)
+    assert failures_of(asgi, 0, 200, stories_max=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_very_many_seeds() -> None:
+    """As many seeds as ZEROCOPY_SIMULATIONS says, from ZEROCOPY_SIMULATION_FIRST on."""
+    begins = list(range(FIRST, FIRST + MANY, BATCH))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(failures_of, [asgi] * len(begins), begins, [BATCH] * len(begins))
+        stories = [story for stories in found for story in stories]
+    assert not stories, "\n".join(stories[:3])

@@ -1,0 +1,216 @@
+"""The simulator finds bugs: each test plants one in the server and waits for a seed to show it.
+
+A simulator that finds nothing proves nothing. Each bug is one that the code's own checks guard
+against, or that a change of it could bring; and each must be found within some seeds.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.http2_batch import failures_of, http2
+from zerocopy.storage.dayfile import DayFile
+from zerocopy.storage.planner import Proof
+from zerocopy.transport import http2_body, http2_streams
+from zerocopy.transport.http2 import Http2Connection
+from zerocopy.transport.http2_body import Body
+from zerocopy.transport.http2_head import DATA, frame_header, render_head
+from zerocopy.transport.http2_lane import Lane
+from zerocopy.transport.http2_streams import DataStreams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from zerocopy.core.messages import Response
+
+SEEDS_MAX = 400
+AT_ONCE = 40
+
+
+def found(first: int = 0) -> str:
+    """The story of the first seed from `first` on that shows the bug, or nothing."""
+    for begin in range(first, first + SEEDS_MAX, AT_ONCE):
+        if stories := failures_of(http2, begin, AT_ONCE, stories_max=1):
+            return stories[0]
+    return ""
+
+
+def plant(patch: pytest.MonkeyPatch, owner: object, name: str, bug: Callable[..., Any]) -> None:
+    """Put a bug in the place of a function."""
+    patch.setattr(owner, name, bug)
+
+
+def test_finds_a_window_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DATA beyond the stream's window: the client's flow control tells."""
+    honest = Body.take_frames
+
+    def take(self: Body, frames: list[Any], stream_id: int, budget: int, most: int) -> int:
+        return honest(self, frames, stream_id, budget + 1, most)
+
+    plant(monkeypatch, Body, "take_frames", take)
+    assert "FlowControl" in found()
+
+
+def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lane does not take what it sent from the connection's window."""
+    honest = Lane.answer
+
+    def answer(self: Lane, block: bytes, stream_id: int) -> bool:
+        before = self._connection.outbound_flow_control_window
+        is_answered = honest(self, block, stream_id)
+        self._connection.outbound_flow_control_window = before
+        return is_answered
+
+    plant(monkeypatch, Lane, "answer", answer)
+    assert found()
+
+
+def test_finds_files_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept descriptor is trusted: changed bytes, or SIGBUS beyond the end of a mapping."""
+    plant(monkeypatch, DayFile, "check_kept", lambda _self, _status: None)
+    assert found(55)
+
+
+def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last DATA frame of a body does not end its stream."""
+
+    def without(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
+        return frame_header(nbytes, kind, 0 if kind == DATA else flags, stream_id)
+
+    plant(monkeypatch, http2_body, "frame_header", without)
+    assert "no end of" in found()
+
+
+def test_finds_answers_kept_from_read_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the lane has proved once is believed for ever: a changed file does not show."""
+
+    class Believing(dict[Any, Any]):
+        def clear(self) -> None:
+            """Nothing is forgotten."""
+
+    honest = Lane.__init__
+
+    def init(self: Lane, *arguments: Any) -> None:
+        honest(self, *arguments)
+        self._answers = Believing()
+
+    plant(monkeypatch, Lane, "__init__", init)
+    assert "is none of" in found(60)
+
+
+def test_finds_a_position_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second slice of a segment begins a byte late."""
+    honest = Body._slice
+
+    def wrong(self: Body, count: int) -> Any:
+        position = self._position
+        if position and position < self._segments[self._index].count - count:
+            self._position += 1
+            piece = honest(self, count)
+            self._position -= 1
+            return piece
+        return honest(self, count)
+
+    plant(monkeypatch, Body, "_slice", wrong)
+    assert found()
+
+
+def test_finds_segments_that_stay_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is reset does not give back what `segments_held` has counted for it."""
+    honest = DataStreams._close_stream
+
+    async def close(self: DataStreams, stream_id: int) -> None:
+        body = self._bodies.get(stream_id)
+        await honest(self, stream_id)
+        if body is not None:
+            self._server.segments_held += body.segment_count
+
+    plant(monkeypatch, DataStreams, "_close_stream", close)
+    assert "segments_held" in found()
+
+
+def test_finds_a_stale_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan made before is never proved again."""
+    plant(monkeypatch, Proof, "holds", lambda _self: True)
+    assert "is none of" in found()
+
+
+def test_finds_a_window_that_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WINDOW_UPDATE does not set a blocked stream going again."""
+
+    async def sleep(_self: DataStreams, _stream_id: int | None) -> None:
+        """Do nothing."""
+
+    plant(monkeypatch, DataStreams, "_window_updated", sleep)
+    assert "no end of" in found()
+
+
+def test_finds_a_reset_that_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promise that cannot be kept is forgotten in silence."""
+
+    async def abort(self: DataStreams, stream_id: int, _error: Exception) -> None:
+        if stream_id in self._bodies:
+            self._forget(stream_id)
+
+    plant(monkeypatch, DataStreams, "_abort", abort)
+    assert "no end of" in found()
+
+
+def test_finds_a_table_size_that_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block after a change of HEADER_TABLE_SIZE begins like any other."""
+    honest = Http2Connection._begin
+
+    async def begin(self: Http2Connection, stream_id: int, *rest: Any) -> None:
+        if self.connection.encoder.table_size_changes:
+            self.connection.encoder.table_size_changes.clear()
+        await honest(self, stream_id, *rest)
+
+    plant(monkeypatch, Http2Connection, "_begin", begin)
+    assert found()
+
+
+def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that fails is replaced by zeros, to keep Content-Length."""
+    honest = DayFile.view
+
+    def view(self: DayFile, offset: int, count: int) -> memoryview | bytes:
+        try:
+            return honest(self, offset, count)
+        except Exception:  # noqa: BLE001 - the bug
+            return bytes(count)
+
+    plant(monkeypatch, DayFile, "view", view)
+    assert found()
+
+
+def test_finds_a_bound_that_counts_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads that tell another length than their bodies have."""
+    honest = render_head
+
+    def render(response: Response) -> bytes:
+        block = honest(response)
+        if response.segments:
+            response.nbytes -= 1
+        return block
+
+    plant(monkeypatch, http2_streams, "render_head", render)
+    assert found()
+
+
+def test_finds_a_process_that_dies() -> None:
+    """SIGBUS in a run is a story with its seed, and the seeds behind it are run all the same."""
+
+    def deadly(seed: int, _root: str) -> None:
+        if seed in {3, 5}:
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGBUS)
+
+    stories = failures_of(deadly, 0, 8)
+    assert [story.split(" failed")[0] for story in stories] == [
+        f"seed {seed} ended its process by SIGBUS" for seed in (3, 5)
+    ]

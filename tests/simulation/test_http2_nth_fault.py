@@ -1,0 +1,80 @@
+"""Every call beneath a request over HTTP/2 fails: each ends right, and nothing stays behind."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.simulation.http2_batch import failure_of, folder
+from tests.simulation.http2_nth import SHAPES, Fault, NthRun, counts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.http2_nth import Shape
+
+CALLS_AT_LEAST = {
+    "small and cold": 20, "small, by the lane": 1, "large, of closed days": 30,
+    "large, once more": 3, "large, with the open day": 30, "by the application": 10, "head": 10,
+    "symbols": 5, "unknown": 3,
+}  # fmt: skip
+
+
+def counted(shape: Shape) -> tuple[int, int]:
+    """Calls and writes of a request without a fault."""
+    root = folder()
+    try:
+        return counts_of(root, shape)
+    finally:
+        shutil.rmtree(root)
+
+
+def stories_of(shape: Shape, faults: Iterator[Fault]) -> list[str]:
+    """What went wrong with which fault."""
+    stories = []
+    for fault in faults:
+        story = failure_of(lambda _seed, root, f=fault: NthRun(root, shape, f).execute(), 0)  # type: ignore[misc]
+        if story is not None:
+            stories.append(f"{fault}: {story}")
+    return stories
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_call_fails_once(name: str) -> None:
+    """The n-th system call fails, for every n: the answer is right, an error or a reset."""
+    calls, _ = counted(SHAPES[name])
+    assert calls >= CALLS_AT_LEAST[name]
+    faults = (Fault(nth, choice=nth + len(name)) for nth in range(1, calls + 1))
+    assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_call_fails_and_all_behind_it(name: str) -> None:
+    """The disk is gone from the n-th system call on; the request after that finds it again."""
+    calls, _ = counted(SHAPES[name])
+    faults = (
+        Fault(nth, choice=nth // 3, onwards=True) for nth in range(1 + len(name) % 3, calls + 1, 3)
+    )
+    assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_write_breaks_the_connection(name: str) -> None:
+    """The connection is lost at the n-th write of the answer: nothing of it stays behind."""
+    _, writes = counted(SHAPES[name])
+    assert writes
+    faults = (Fault(nth, is_write=True) for nth in range(1, writes + 1))
+    assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("onwards", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_call_fails_in_each_way(name: str, *, onwards: bool) -> None:
+    """Every call with every error that its manual page has, once and from then on."""
+    calls, _ = counted(SHAPES[name])
+    faults = (Fault(nth, choice, onwards) for nth in range(1, calls + 1) for choice in range(6))
+    assert not (stories := stories_of(SHAPES[name], faults)), stories[0]

@@ -1,0 +1,86 @@
+"""The HTTP/2 path under seeds: thousands of orders of events, each of which must end right.
+
+What is real: connection, lane, bodies, service, storage, core, Hypercorn, h2, asyncio's streams,
+the files and their mappings. What is not: TLS, sockets, threads, the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from tests.simulation.http2_batch import failures_of, folder, http2
+from tests.simulation.http2_run import Run
+from zerocopy.transport.http2_lane import Lane
+
+SEEDS = 100
+BATCH = 50
+MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
+FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_every_answer_is_right_whatever_happens(first: int) -> None:
+    """Clients, files, disk and wire do what a seed says: all that is sent is right and ends."""
+    assert not (stories := failures_of(http2, first, BATCH)), "\n".join(stories)
+
+
+def test_seed_gives_the_same_run_again() -> None:
+    """Two runs of one seed write the same bytes at the same moments; another seed does not."""
+    roots = [folder() for _ in range(3)]
+    try:
+        digests = [http2(seed, root) for seed, root in zip((5, 5, 6), roots, strict=True)]
+    finally:
+        for root in roots:
+            shutil.rmtree(root)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the seeds are the lane, resets, errors, mappings and changes amid jobs."""
+    seen: set[str] = set()
+    honest = Lane.answer
+
+    def answer(self: Lane, block: bytes, stream_id: int) -> bool:
+        is_answered = honest(self, block, stream_id)
+        seen.update({"lane"} if is_answered else ())
+        return is_answered
+
+    monkeypatch.setattr(Lane, "answer", answer)
+    for seed in range(50):
+        root = folder()
+        try:
+            run = Run(seed, root)
+            run.execute()
+        finally:
+            shutil.rmtree(root)
+        streams = run.peer.streams.values()
+        seen |= {f"status {stream.status}" for stream in streams}
+        seen |= {f"reset {stream.reset_code}" for stream in streams}
+        seen |= {"changed amid" for version in run.tree.versions if version.is_amid}
+        seen |= {f"failed {call}" for call in run.faults}
+        seen |= {"mapped"} if run.built.most_mapped else set()
+    assert seen >= {
+        "status 200", "status 400", "status 404", "status 405", "status 417", "status 500",
+        "status 503", "reset 2", "reset 0", "changed amid", "failed open", "failed pread",
+        "failed lstat", "failed scandir", "mapped", "lane",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_very_many_seeds() -> None:
+    """As many seeds as ZEROCOPY_SIMULATIONS says, from ZEROCOPY_SIMULATION_FIRST on."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        batches = range(FIRST, FIRST + MANY, BATCH)
+        stories = [
+            story
+            for found in pool.map(
+                failures_of, *zip(*((http2, b, BATCH) for b in batches), strict=True)
+            )
+            for story in found
+        ]
+    assert not stories, "\n".join(stories[:3])
