@@ -8,7 +8,6 @@ looks at each connection now and then, and a request costs nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import fcntl
 import ssl
@@ -83,6 +82,10 @@ class TlsConnection(TCPServer):
                 await self._close()
             finally:
                 self.deadline = NEVER
+                # The protocol knows this connection. Without cutting the circle, what TLS reads
+                # and writes with, 256 KiB and more, would wait for the garbage collector.
+                self._http2 = None
+                vars(self).pop("protocol", None)
 
     async def _serve(self) -> None:
         peer = self.writer.get_extra_info("socket")
@@ -121,7 +124,8 @@ class TlsConnection(TCPServer):
         while not self.reader.at_eof():
             try:
                 data = await self.reader.read(READ_BYTES)
-            except _GONE:
+            except _GONE as error:
+                error.__traceback__ = None  # see _close
                 break
             begun = self._head_since
             if begun is None and not self._is_busy():
@@ -165,15 +169,19 @@ class TlsConnection(TCPServer):
         """Wait until little of what was written is left; end the protocol if the client left."""
         try:
             await self.writer.drain()
-        except _GONE:
+        except _GONE as error:
+            error.__traceback__ = None  # see _close
             await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
         """Close in whatever state; who does not answer close_notify gets `LINGER_TICKS`."""
         self._begin_closing()
-        with contextlib.suppress(*_GONE):
+        try:
             # Shielded: whoever else waits for it must not be cancelled with this task.
             await asyncio.shield(self.writer.wait_closed())
+        except _GONE as error:
+            # The stream keeps the exception, and a traceback would keep this connection.
+            error.__traceback__ = None
 
     # ---- time
 
