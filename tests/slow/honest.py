@@ -1,4 +1,4 @@
-"""An honest client in a process of its own: two kept connections, a steady rate, every byte checked.
+"""An honest client in a process of its own: two kept connections, a steady rate, right bytes.
 
 `python -m tests.slow.honest` reads `Settings` as one line of JSON, then a number of seconds a line.
 For each it asks for so long and answers with one line: how long each answer took, in seconds from
@@ -138,7 +138,7 @@ class Delays(NamedTuple):
 
     p50_ms: float
     p99_ms: float
-    count: int
+    answers: int
 
     @classmethod
     def of(cls, delays_s: Sequence[float]) -> Delays:
@@ -156,7 +156,7 @@ class Delays(NamedTuple):
         return cls(
             median(one.p50_ms for one in rounds),
             median(one.p99_ms for one in rounds),
-            sum(one.count for one in rounds),
+            sum(one.answers for one in rounds),
         )
 
 

@@ -100,7 +100,7 @@ def table(name: str, alone: list[Delays], beside: list[Delays]) -> str:
         f"beside p50 {two.p50_ms:6.2f} p99 {two.p99_ms:7.2f} ms | "
         f"x{two.p50_ms / one.p50_ms:.2f} x{two.p99_ms / one.p99_ms:.2f} | "
         f"p99 of the rounds {'/'.join(f'{each.p99_ms:.1f}' for each in beside)} | "
-        f"{one.count + two.count} answers"
+        f"{one.answers + two.answers} answers"
     )
 
 
