@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STALLED = 300
-ROUNDS = 1
-ALONE_S, BESIDE_S = 2.0, 4.0
+ROUNDS = 3
+ALONE_S, BESIDE_S = 3.0, 6.0
 P99_MS_MAX = 250.0
 """Far above what is measured, far below what a client would call an outage."""
 

@@ -7,6 +7,7 @@ be counted and raises AssertionError at anything that is not right.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -167,7 +168,7 @@ def wide(world: World, session: Session, chance: Random) -> int:
     """The same of larger ones, which are sent in turns and may be cut off by a change."""
     try:
         return _moving(world.wide, session, chance)
-    except ConnectionResetError:
+    except (ConnectionResetError, ssl.SSLEOFError):  # the latter: an end without close_notify
         raise Aborted from None
     except AssertionError as error:
         if "the stream was reset with 2" in str(error):
