@@ -87,11 +87,13 @@ def rested(server: RunningServer, root: str, *, is_swept: bool = False) -> Footp
     return footprint(server, root)
 
 
-def assert_given_back(server: RunningServer, root: str, before: Footprint) -> Footprint:
+def assert_given_back(
+    server: RunningServer, root: str, before: Footprint, slack_bytes: int = 0
+) -> Footprint:
     """What the workers held before is what they hold now; what they hold now.
 
     Memory may have grown by the plans that are cached, which have a bound of their own, by what
-    malloc(3) keeps, and by a margin.
+    malloc(3) keeps, by a margin, and by `slack_bytes`.
     """
 
     def is_back() -> bool:
@@ -104,7 +106,7 @@ def assert_given_back(server: RunningServer, root: str, before: Footprint) -> Fo
     workers = len(now.pids)
     assert now.threads <= before.threads + 5 * workers, "threads beyond planners and a reload"
     plans = max(0.0, now.plan_cache - before.plan_cache)
-    allowed = plans + workers * (KEPT_BY_MALLOC_BYTES + MARGIN_BYTES)
+    allowed = plans + workers * (KEPT_BY_MALLOC_BYTES + MARGIN_BYTES) + slack_bytes
     grown = now.anonymous - before.anonymous
     assert grown <= allowed, f"{grown} bytes grown, {allowed} allowed"
     assert now.data_descriptors <= 2 * 512 * workers, "more data files than the caches may hold"
