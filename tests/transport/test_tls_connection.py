@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
+from functools import partial
 from types import SimpleNamespace
 
-from zerocopy.transport.deadlines import Wheel
+from zerocopy.transport.deadlines import NEVER, Wheel
 from zerocopy.transport.tls_connection import TlsConnection
 
 
@@ -12,14 +16,19 @@ class LostWriter:
     """A stream writer after connection_lost: uvloop knows no socket any more."""
 
     def __init__(self) -> None:
-        self.aborts = 0
-        self.transport = SimpleNamespace(get_write_buffer_size=int, abort=self._abort)
+        self.aborts: list[bool] = []
+        self.transport = SimpleNamespace(
+            get_write_buffer_size=int, abort=partial(self.aborts.append, True)
+        )
+
+    def close(self) -> None:
+        """It is closed already."""
+
+    async def wait_closed(self) -> None:
+        """It is."""
 
     def get_extra_info(self, _name: str) -> None:
         """Nothing is known."""
-
-    def _abort(self) -> None:
-        self.aborts += 1
 
 
 def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsConnection:
@@ -30,6 +39,8 @@ def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsCon
         header_ticks=100,
         idle_ticks=100,
         on_connection_failed=failures.append,
+        admit=lambda _connection: True,
+        forget=lambda _connection: None,
     )
     return TlsConnection(
         None,
@@ -37,7 +48,7 @@ def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsCon
         None,
         None,
         {},
-        None,
+        SimpleNamespace(exception=lambda: None),
         writer,
         server=server,  # type: ignore[arg-type]
     )
@@ -50,11 +61,28 @@ def test_lost_connection_is_no_failure() -> None:
     for _ in range(8):
         connection.on_deadline()
     assert failures == []
-    assert writer.aborts == 0
+    assert writer.aborts == []
 
 
 def test_lost_connection_can_be_reset() -> None:
     """There is no socket to prepare; the transport is aborted all the same."""
     writer = LostWriter()
     lost_connection(writer, []).reset()
-    assert writer.aborts == 1
+    assert writer.aborts == [True]
+
+
+def test_connection_that_is_over_holds_nothing() -> None:
+    """Its writer, and with it what was queued, goes with the last reference, not with a cycle."""
+    writer = LostWriter()
+    failures: list[BaseException] = []
+    connection = lost_connection(writer, failures)
+    gone = weakref.ref(writer)
+    gc.disable()
+    try:
+        asyncio.run(connection.run())
+        del writer
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert failures == []
+    assert connection.deadline == NEVER

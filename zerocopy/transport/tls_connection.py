@@ -82,6 +82,17 @@ class TlsConnection(TCPServer):
             finally:
                 self.deadline = NEVER
                 self._server.forget(self)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the cycles with the protocol and the streams.
+
+        They would hold what was queued, up to a megabyte, until CPython's collector comes round.
+        """
+        error = self.reader.exception()
+        if error is not None:
+            error.__traceback__ = None  # its frames hold the streams, and they hold it
+        self._http2 = self.protocol = self.reader = self.writer = None  # type: ignore[assignment]
 
     async def _serve(self, *, is_refused: bool) -> None:
         peer = self.writer.get_extra_info("socket")
