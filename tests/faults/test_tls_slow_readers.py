@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import select
 import shutil
 import socket
 import threading
@@ -55,7 +57,11 @@ PLANNERS = 4
 DISCONNECTS = 100
 PACES = [(8_192, 1_024, 0.02), (8_192, 8_192, 0.2), (16_384, 16_384, 0.1), (65_536, 65_536, 0.25)]
 """Receive buffer, bytes of one read, seconds between two."""
-DRIBBLE_S = 4.0
+DRIBBLE_S = 8.0
+PATIENCE_S = "4"
+"""With the smallest of these buffers TCP itself stops for a second or two: the client's window
+opens by less than a segment, so nothing moves before the next probe of the server's kernel, and
+those come later and later (the persist timer, RFC 9293 section 3.8.6.1)."""
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +89,18 @@ def impatient(root: Path) -> Iterator[RunningServer]:
         root,
         USE_TLS="true",
         ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S="1",
+        ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def patient(root: Path) -> Iterator[RunningServer]:
+    """A server whose clients have to take a byte in `PATIENCE_S`."""
+    with RunningServer(
+        root,
+        USE_TLS="true",
+        ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S=PATIENCE_S,
         ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2",
     ) as running:
         yield running
@@ -197,6 +215,17 @@ def test_client_that_takes_no_byte_is_disconnected(impatient: RunningServer, pro
         assert len(received) < 48_000_000
 
 
+def test_client_that_takes_no_byte_is_told_at_once(impatient: RunningServer) -> None:
+    """By RST, which needs nobody to read: the kernel keeps nothing of the answer for it either."""
+    with wide_client(impatient, receive_buffer_bytes=TINY_BUFFER_BYTES) as client:
+        client.request(LARGE)
+        watch = select.poll()
+        watch.register(client.sock, 0)
+        poll(lambda: watch.poll(0) != [], "a reset", 20)
+        error = client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        assert error == errno.ECONNRESET
+
+
 def test_shut_stream_is_cancelled_and_the_others_of_its_connection_go_on(
     impatient: RunningServer, root: Path
 ) -> None:
@@ -231,7 +260,7 @@ def dribble(client: H2Client | TlsClient, nbytes: int, pause_s: float) -> int:
     return total
 
 
-def test_slow_but_honest_readers_are_never_cut(impatient: RunningServer) -> None:
+def test_slow_but_honest_readers_are_never_cut(patient: RunningServer) -> None:
     """Several steady paces over both protocols, for longer than the deadline: bytes go on."""
     totals: list[int] = []
     errors: list[BaseException] = []
@@ -240,10 +269,10 @@ def test_slow_but_honest_readers_are_never_cut(impatient: RunningServer) -> None
         try:
             client: H2Client | TlsClient
             if protocol == "h2":
-                client = wide_client(impatient, receive_buffer_bytes=receive_buffer_bytes)
+                client = wide_client(patient, receive_buffer_bytes=receive_buffer_bytes)
                 client.request(LARGE)
             else:
-                client = TlsClient(impatient, receive_buffer_bytes)
+                client = TlsClient(patient, receive_buffer_bytes)
                 client.send(request_of(LARGE))
             with client:
                 totals.append(dribble(client, nbytes, pause_s))

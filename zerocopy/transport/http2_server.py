@@ -206,7 +206,7 @@ class Http2Server:
 
     def _abort_all(self) -> None:
         for connection in list(self._connections):
-            connection.abort()
+            connection.reset()
 
     # ---- connections
 

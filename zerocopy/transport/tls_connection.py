@@ -8,8 +8,10 @@ looks at each connection now and then, and a request costs nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import fcntl
+import socket
 import ssl
 import struct
 import termios
@@ -45,6 +47,9 @@ READ_BYTES = 65_536
 
 LINGER_TICKS = Wheel.ticks(1.0)
 """How long a client gets to answer close_notify once everything has left."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds."""
 
 _QUEUED = struct.Struct("i")
 _GONE = (OSError, RuntimeError, ssl.SSLError)
@@ -82,10 +87,18 @@ class TlsConnection(TCPServer):
                 await self._close()
             finally:
                 self.deadline = NEVER
-                # The protocol knows this connection. Without cutting the circle, what TLS reads
-                # and writes with, 256 KiB and more, would wait for the garbage collector.
-                self._http2 = None
-                vars(self).pop("protocol", None)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the cycles with the protocol and the streams.
+
+        They would hold what TLS reads and writes with, 256 KiB and more, and what was queued, up to
+        a megabyte, until CPython's collector comes round.
+        """
+        error = self.reader.exception()
+        if error is not None:
+            error.__traceback__ = None  # its frames hold the streams, and they hold it
+        self._http2 = self.protocol = self.reader = self.writer = None  # type: ignore[assignment]
 
     async def _serve(self) -> None:
         peer = self.writer.get_extra_info("socket")
@@ -199,7 +212,9 @@ class TlsConnection(TCPServer):
         is_late = (
             self._head_since is not None and now - self._head_since > self._server.header_ticks
         )
-        if self._is_stalled(now) or self._lingers(now) or is_late:
+        if self._is_stalled(now):
+            self.reset()
+        elif self._lingers(now) or is_late:
             self.abort()
         elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
             self.leave()
@@ -222,6 +237,14 @@ class TlsConnection(TCPServer):
         """Close at once; what has not left is lost, and the client can tell."""
         self.writer.transport.abort()
 
+    def reset(self) -> None:
+        """Abort with RST: else the kernel keeps what is queued, for a client that takes nothing."""
+        peer = self.writer.get_extra_info("socket")
+        if peer is not None:
+            with contextlib.suppress(OSError):
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.abort()
+
     def _is_busy(self) -> bool:
         return self._is_answering or (self._http2 is not None and self._http2.requests_open > 0)
 
@@ -233,10 +256,9 @@ class TlsConnection(TCPServer):
         if now % server.stall_ticks:
             return False
         buffered = self.unsent_bytes
-        sock = self.writer.get_extra_info("socket")  # None once the connection is lost
-        fd = -1 if sock is None else sock.fileno()
+        peer = self.writer.get_extra_info("socket")  # None once the connection is lost
         queued = 0
-        if fd >= 0:
+        if peer is not None and (fd := peer.fileno()) >= 0:
             queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
         mark = (buffered, queued)
         self._stalls = self._stalls + 1 if mark == self._mark and any(mark) else 0
