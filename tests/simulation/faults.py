@@ -42,6 +42,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
         errno.EOVERFLOW,
         errno.EPIPE,
     ),
+    "socket": (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),  # socket(2)
     "accept": (
         errno.EAGAIN,
         errno.ECONNABORTED,

@@ -125,8 +125,7 @@ class Run:
         rng = self.constants_rng
         self.built = Built(self.loop, self.tree.root, rng, self.nature.small_bytes_max)
         self.wire = Wire(self.loop, rng, self._on_head)
-        self.connection = self.built.connect(self.wire)
-        self.running = self.loop.create_task(self.connection.run())
+        self.running, self.connection = self.built.connect(self.wire)
         self.peer = Peer(
             initial_window=rng.choice(self.nature.windows),
             connection_window=rng.choice((65_535, 65_535, 1 << 24)),
@@ -366,6 +365,7 @@ class Run:
         assert not self.loop.failures, self.loop.failures
         assert not self.built.connections_failed, self.built.connections_failed
         assert not self.built.server.segments_held
+        assert self.built.counters[slots.CONNECTIONS_ACCEPTED] == 1
         assert self.built.counters[slots.CONNECTIONS] == 0
         assert self.built.service._requests_in_flight == 0
         self.built.stop()

@@ -48,6 +48,7 @@ def shape_of(rng: random.Random) -> Shape:
         open_files_max=rng.choice([1, 2, 8, 100]),
         room=rng.choice([400, 1_000, 4_000, 100_000]),
         connections_max=rng.choice([100] * 9 + [2]),
+        connections_per_address_max=rng.choice([0] * 9 + [1]),
         requests_in_flight_max=rng.choice([100] * 9 + [1]),
         changes=rng.choice([0, 3, 10]),
         bustle=rng.choice([0.0, 0.1, 0.4]),

@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.runs import RUNS, run
 from zerocopy.core import timeindex
 from zerocopy.storage import catalog, dayfile, planner
-from zerocopy.transport import http1, http1_batch, http1_server, transfer
+from zerocopy.transport import acceptor, http1, http1_batch, transfer
 from zerocopy.transport.http1_state import State
 from zerocopy.transport.sendfile import Outcome, send_range
 
@@ -167,17 +167,7 @@ def forgets_the_answer_after_a_full_socket(patch: Patch) -> None:
 
 def gives_up_accepting(patch: Patch) -> None:
     """Accepting pauses when descriptors run out, and never begins again."""
-    patch.setattr(http1_server.Http1Server, "_accept_again", _only_once())
-
-
-def _only_once() -> Callable[[Any], None]:
-    accept_again = http1_server.Http1Server._accept_again
-
-    def once(self: http1_server.Http1Server) -> None:
-        if not self._paused:
-            accept_again(self)
-
-    return once
+    patch.setattr(acceptor.Acceptor, "tick", lambda _self: None)
 
 
 def proves_before_the_last_request(patch: Patch) -> None:
