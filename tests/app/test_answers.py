@@ -16,7 +16,7 @@ from zerocopy.storage.planner import Proof
 def make_answer(content_bytes: int = 0, stamps: int = 0) -> Answer:
     """An answer of a certain weight."""
     proof = Proof((("/path", Stamp(1, 2, 3, 4)),) * stamps, reusable=True)
-    return Answer(Response(200, (), b"x" * content_bytes), proof, math.inf)
+    return Answer(Response(200, (), b"x" * content_bytes), proof, 0.0, math.inf)
 
 
 def make_answers(nbytes_max: int) -> tuple[Answers, list[int]]:

@@ -109,6 +109,17 @@ def test_clock_set_back_opens_a_day_until_it_is_right_again(service: Bench, cloc
     assert is_public(service.ask(f"{target}&n=2")), "what was said by the wrong clock is not kept"
 
 
+def test_answer_of_a_clock_that_was_ahead_is_not_public_once_it_is_right(
+    service: Bench, clock: Clock
+) -> None:
+    """Today's answer, kept while the clock was two days ahead, is not for shared caches."""
+    target = target_of(TODAY, TODAY_START_S)
+    clock.offset_s = 2 * DAY_S
+    assert is_public(service.ask(target)), "by that clock the day is closed"
+    clock.offset_s = 0
+    assert not is_public(service.ask(target))
+
+
 def test_clock_that_passes_the_end_of_the_day_closes_it(service: Bench, clock: Clock) -> None:
     """An answer kept since yesterday says so no longer once its day is closed."""
     target = target_of(TODAY, TODAY_START_S)

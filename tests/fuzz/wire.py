@@ -29,7 +29,16 @@ DEADLINES = {
     "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "2",
     "ZEROCOPY_LIMITS_PLANNER_THREADS": "1",
 }
-FAULTS = frozenset({"internal_error", "loop_error", "data_error", "transfer_aborted", "unraisable"})
+FAULTS = frozenset(
+    {
+        "connection_failed",
+        "data_error",
+        "internal_error",
+        "loop_error",
+        "transfer_aborted",
+        "unraisable",
+    }
+)
 
 
 class Case(Protocol):

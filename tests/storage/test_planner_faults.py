@@ -39,7 +39,7 @@ from zerocopy.core.errors import (
     ZerocopyError,
 )
 from zerocopy.core.plan import compose
-from zerocopy.storage.tree import Series
+from zerocopy.storage.tree import Series, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,6 +233,34 @@ def test_plan_file_truncated_while_it_is_read_is_never_half_answered(
                 body = opened.body()
         assert open_descriptors() == before
     assert body in {None, naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_plan_of_a_day_replaced_file_by_file_is_of_one_moment(
+    root: str,
+    monkeypatch: pytest.MonkeyPatch,
+    first: bool,  # noqa: FBT001
+) -> None:
+    """Both columns renamed over between two openings: never one of before and one of after."""
+    columns = {"time": u32(DAY_START_S), "price": marks(1, base=50)}
+    before = naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))
+    opened_names: list[str] = []
+
+    def call(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
+        result = open_file(directory_fd, name)
+        opened_names.append(name)
+        if len(opened_names) == (1 if first else 2):
+            for column, content in columns.items():
+                replace(path_of(root, column), content)
+        return result
+
+    with bench(root) as opened, monkeypatch.context() as patch:
+        patch.setattr("zerocopy.storage.planner.open_file", call)
+        body = opened.body()
+    after = naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))
+    assert before != after
+    assert body == after
+    assert len(opened_names) > 4, "the first reading was thrown away"
 
 
 @pytest.fixture(name="many_files")

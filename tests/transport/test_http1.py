@@ -134,6 +134,37 @@ def test_head_seen_before_is_not_taken_amid_another_request(source: FileSource) 
     run(source, scenario)
 
 
+def test_continue_into_a_full_socket_leaves_the_answer_before_it_whole(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 (Continue) may be left out, RFC 9110 section 10.1.1; bytes promised before may not."""
+
+    class Full:
+        """A socket that has no room for anything more."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+
+        def send(self, _data: bytes) -> int:
+            raise BlockingIOError
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._sock, name)
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        peer.send(request("/first"))
+        await until(lambda: bench.handler.asked == [b"/first"])
+        monkeypatch.setattr(connection, "_sock", Full(connection._sock))
+        peer.send(request("/second", "Content-Length: 5", "Expect: 100-continue"))
+        assert b"X-Target: /first" in (await answer(peer))[0]
+        head, _ = await answer(peer)
+        assert b"X-Target: /second" in head
+        assert b"Connection: close" in head
+
+    run(source, scenario)
+
+
 def test_heads_remembered_are_bound_and_none_that_ends_the_connection(source: FileSource) -> None:
     """At most `HEADS_MAX`, none longer than `HEAD_BYTES_MAX`, none of two requests or a fault."""
 

@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         pids = running.worker_pids()
         yield running
         assert running.worker_pids() == pids
-        failures = {"internal_error", "transfer_aborted"}
+        failures = {"connection_failed", "internal_error", "loop_error", "transfer_aborted"}
         assert [event for event in running.events() if event["event"] in failures] == []
 
 

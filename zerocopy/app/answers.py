@@ -29,14 +29,20 @@ ANSWER_BYTES = 1_500
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response that is true while `proof` holds, and before `expires_s` (unix seconds).
+    """A response that is true while `proof` holds, from `begins_s` until `expires_s`.
 
-    It expires when its last open day closes, because its Cache-Control changes then.
+    Both are unix seconds: the moment when the last open day closes, and with it Cache-Control
+    changes, bounds the answer from one side or the other. A clock may be set back over it.
     """
 
     response: Response
     proof: Proof
+    begins_s: float
     expires_s: float
+
+    def is_of(self, now_s: float) -> bool:
+        """Whether Cache-Control is still as it was."""
+        return self.begins_s <= now_s < self.expires_s
 
     def nbytes(self, target: bytes) -> int:
         """About how much memory it takes."""

@@ -123,7 +123,7 @@ class Service:
             return constant and self._select(request, constant)
         if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
-        if time.time() < answer.expires_s and answer.proof.holds():
+        if answer.is_of(time.time()) and answer.proof.holds():
             self._counters[slots.PLANS_REUSED] += times
             return self._select(request, answer.response)
         self._answers.drop(request.target)
@@ -166,6 +166,8 @@ class Service:
         """The answer that tells a client of `error`; what is not its fault is logged."""
         if isinstance(error, DataError):
             _log.error("data_error", detail=error.detail, cause=str(error.__cause__))
+        elif isinstance(error, OverloadError) and error.__cause__ is not None:
+            _log.warning("resources_exhausted", detail=error.detail, cause=str(error.__cause__))
         elif not isinstance(error, (RequestError, OverloadError)):
             _log.error("internal_error", exc_info=error)
         return problem_response(error)
@@ -208,8 +210,7 @@ class Service:
         answer = self._answers.get(target)
         if answer is not None:
             # Too long a proof for the event loop, or respond_now would have answered.
-            fresh = time.time() < answer.expires_s
-            if fresh and await self._in_thread(answer.proof.holds):
+            if answer.is_of(time.time()) and await self._in_thread(answer.proof.holds):
                 self._counters[slots.PLANS_REUSED] += 1
                 return answer.response
             self._answers.drop(target)
@@ -241,8 +242,9 @@ class Service:
             body = plan.header, plan.segments
             response = Response(_OK, tuple(fields), *body, ends=plan.ends, validators=validators)
         if planned.proof.reusable:
-            expires_s = validators.closes_s if validators.closes_s > now_s else math.inf
-            self._answers.put(target, Answer(response, planned.proof, expires_s))
+            closes_s = validators.closes_s
+            span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
+            self._answers.put(target, Answer(response, planned.proof, *span))
         return response
 
     def _note_skipped(self, query: Query, planned: Planned) -> None:

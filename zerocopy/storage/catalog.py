@@ -66,6 +66,15 @@ class Listing:
         """The days that exist from `first_day` to `last_day`, both inclusive, ascending."""
         return self.days[bisect_left(self.days, first_day) : bisect_right(self.days, last_day)]
 
+    def is_unchanged(self, directory_fd: int, begun_ns: int) -> bool:
+        """Whether no name can have changed in the directory since the listing was made.
+
+        `begun_ns` is a unix time in nanoseconds before that; see `RACY_NS`.
+        """
+        if self.stamp.changed_ns >= begun_ns - RACY_NS:
+            return False
+        return stamp_of(os.fstat(directory_fd)) == self.stamp
+
     def columns_of(self, day: int) -> frozenset[str]:
         """The columns that have a file for `day`."""
         return self._columns[day]

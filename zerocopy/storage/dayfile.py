@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
 from zerocopy.storage.catalog import stamp_of
-from zerocopy.storage.tree import Series, data_error, open_file, open_series
+from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
     from zerocopy.storage.catalog import Stamp
@@ -155,7 +155,7 @@ class Fetched:
         """Close the descriptor unless it was taken."""
         fd = self.take()
         if fd is not None:
-            os.close(fd)
+            close_file(fd)
 
     def take(self) -> int | None:
         """The descriptor, now the caller's to close; None from the second call on."""
@@ -220,7 +220,7 @@ class OpenFiles:
         key = day_file.key
         known = self._open.get(key)
         if known is not None:
-            os.close(fd)
+            close_file(fd)
             self._touch(key, known)
             return
         if len(self._open) >= self._count_max:
@@ -283,7 +283,7 @@ class OpenFiles:
             kept = _SWEEPS_KEPT if entry.sealed else _SWEEPS_KEPT_OPEN_DAY
             if self._sweep - entry.used > kept:
                 del self._open[key]
-                os.close(entry.fd)
+                close_file(entry.fd)
 
     def close(self) -> None:
         """Close every descriptor and drop every mapping."""
@@ -291,7 +291,7 @@ class OpenFiles:
             self.mapped.close()
         while self._open:
             _, entry = self._open.popitem()
-            os.close(entry.fd)
+            close_file(entry.fd)
 
     def _wants_mapping(self, day_file: DayFile) -> bool:
         """Any thread may ask, see `MappedFiles.wants`."""
@@ -304,7 +304,7 @@ class OpenFiles:
     def _evict(self) -> None:
         """Close the least recently used file of a closed day; of an open day only if all are."""
         key = next((key for key, e in self._open.items() if e.sealed), next(iter(self._open)))
-        os.close(self._open.pop(key).fd)
+        close_file(self._open.pop(key).fd)
 
     def _reopen(self, day_file: DayFile) -> int:
         try:
@@ -317,7 +317,7 @@ class OpenFiles:
         try:
             day_file.check_reopened(status)
         except DataChangedError:
-            os.close(fd)
+            close_file(fd)
             raise
         return fd
 

@@ -23,7 +23,7 @@ from zerocopy.core.semantics import Validators, validators_of
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
-from zerocopy.storage.tree import Series, data_error, open_file, open_series
+from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +151,8 @@ class Planner:
             day_records = [
                 planning.read_day(directory_fd, day, sizes) for day in days if day not in left_out
             ]
+            if not listing.is_unchanged(directory_fd, begun_ns):
+                planning.check_names(directory_fd)
             plan = compose(
                 query.columns, [sizes[column] for column in query.columns], day_records, skipped
             )
@@ -258,7 +260,7 @@ class _Planning:
                 source.check_reopened(status)
                 yield read_exactly(fd, segment.offset, segment.count)
             finally:
-                os.close(fd)
+                close_file(fd)
 
     def note_skipped(self, directory_fd: int, listing: Listing, skipped: tuple[int, ...]) -> None:
         """A skipped day that is still being written keeps the answer open: what it lacks may come.
@@ -273,6 +275,22 @@ class _Planning:
                 self.skipped_ns = max(self.skipped_ns, status.st_mtime_ns)
                 self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
 
+    def check_names(self, directory_fd: int) -> None:
+        """Assure that all files that were opened had their names at the same time, which is now.
+
+        Else a day that is replaced file by file could be read as it never was: some columns opened
+        before the first rename, others after the last.
+
+        Raises:
+            FileNotFoundError: a name is gone.
+            DataChangedError: a name belongs to another file by now.
+        """
+        for path, stamp in self.stamps:
+            name = os.path.basename(path)
+            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+            if (status.st_ino, status.st_dev) != (stamp.inode, stamp.device):
+                raise DataChangedError("a day file was replaced while its day was read")
+
     def hand_over(self) -> tuple[tuple[DayFile, int], ...]:
         """The held descriptors, no longer this planning's to close."""
         held, self._held = tuple(self._held.items()), {}
@@ -281,7 +299,7 @@ class _Planning:
     def close(self) -> None:
         """Close what is still held."""
         for _, fd in self.hand_over():
-            os.close(fd)
+            close_file(fd)
 
     def _open(self, directory_fd: int, day: int, column: str) -> tuple[DayFile, int]:
         name = file_name(column, day)
@@ -304,4 +322,4 @@ class _Planning:
         if len(self._held) < (_HELD_SEALED_MAX if day_file.sealed else _HELD_FILES_MAX):
             self._held[day_file] = fd
         else:
-            os.close(fd)
+            close_file(fd)

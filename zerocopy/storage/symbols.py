@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.layout import is_name
-from zerocopy.storage.tree import data_error, open_root
+from zerocopy.storage.tree import close_file, data_error, open_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[Symbo
                 try:
                     exchanges[name] = _list_exchange(fd)
                 finally:
-                    os.close(fd)
+                    close_file(fd)
     except OSError as error:
         raise data_error(error) from error
     return exchanges
@@ -84,7 +84,7 @@ def _list_exchange(exchange_fd: int) -> list[SymbolRecency]:
         try:
             newest_s = _newest_modification(fd, _DEPTH_MAX)
         finally:
-            os.close(fd)
+            close_file(fd)
         if newest_s is not None:
             entries.append(SymbolRecency(symbol, newest_s))
     return sorted(entries, key=lambda entry: (-entry.last_update_s, entry.symbol))
@@ -129,7 +129,7 @@ def _newest_modification(directory_fd: int, depth: int) -> int | None:
         try:
             found_s = _newest_modification(fd, depth - 1)
         finally:
-            os.close(fd)
+            close_file(fd)
         if found_s is not None:
             newest_s = found_s if newest_s is None else max(newest_s, found_s)
     return newest_s

@@ -54,7 +54,7 @@ def open_root(root: str) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        close_file(fd)
 
 
 @contextmanager
@@ -74,11 +74,11 @@ def open_series(root: str, series: Series) -> Iterator[int]:
                 if error.errno in _ABSENT:
                     raise NotFoundError(f"{field} {name}: does not exist") from None
                 raise data_error(error) from error
-            os.close(fd)
+            close_file(fd)
             fd = step
         yield fd
     finally:
-        os.close(fd)
+        close_file(fd)
 
 
 def open_file(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
@@ -95,13 +95,33 @@ def open_file(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
             raise FileNotFoundError(errno.ENOENT, name) from None
         raise data_error(error) from error
     try:
-        status = os.fstat(fd)
+        status = _stat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(errno.ENOENT, name)
     except BaseException:
-        os.close(fd)
+        close_file(fd)
         raise
     return fd, status
+
+
+def close_file(fd: int) -> None:
+    """Close a descriptor that was only read from; a fault of its file system changes nothing.
+
+    The number is free again even where close(2) fails, and closing it once more could close what
+    another thread has opened meanwhile.
+    """
+    try:
+        os.close(fd)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise  # a programmer's error
+
+
+def _stat(fd: int) -> os.stat_result:
+    try:
+        return os.fstat(fd)
+    except OSError as error:
+        raise data_error(error) from error
 
 
 def _open_root(root: str) -> int:

@@ -176,16 +176,16 @@ class Connection:
 
     def _on_continue_awaited(self, parser: RequestParser) -> None:
         """100 (Continue) may only be sent when no earlier answer is still to come."""
-        if self.state is not State.READY or parser.messages:
+        sent = 0
+        if self.state is State.READY and not parser.messages:
+            with contextlib.suppress(OSError):  # full of earlier answers, or the peer is gone
+                sent = self._sock.send(_CONTINUE)
+        if sent == len(_CONTINUE):
+            parser.awaits_continue = False
+        elif sent == 0:
             parser.end_early()
-            return
-        parser.awaits_continue = False
-        try:
-            sent = self._sock.send(_CONTINUE)
-        except OSError:
-            sent = 0
-        if sent != len(_CONTINUE):  # the first bytes into an empty socket: the peer is gone
-            self.abort()
+        else:
+            self.abort()  # nothing can follow a part of it
 
     def _on_end_of_input(self) -> None:
         """The client will send no more; what it asked for before is still answered."""

@@ -150,6 +150,9 @@ class Http2Connection(DataStreams):
             return [ConnectionTerminated()]
         events: list[Event] = self.connection.receive_data(frame)
         if kind == SETTINGS:
+            sizes = self.connection.encoder.table_size_changes
+            if len(sizes) > 1:  # RFC 7541 section 4.2: the smallest and the last, none between
+                sizes[:] = [min(sizes), sizes[-1]]
             self._lane.initial_window = self.connection.remote_settings.initial_window_size
             # Nothing that uses the new settings may leave before they are acknowledged.
             self._wire.write(self._lane.leave() + self.connection.data_to_send())

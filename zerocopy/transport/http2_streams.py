@@ -259,6 +259,12 @@ class DataStreams(H2Protocol):
         else:
             self._app_moved_at.pop(stream_id, None)
             await super()._close_stream(stream_id)
+            stream = self.connection.streams.get(stream_id)
+            buffer = self.stream_buffers.get(stream_id)
+            if buffer is not None and (stream is None or stream.closed):
+                del self.stream_buffers[stream_id]  # nothing of it can leave any more
+                self.priority.remove_stream(stream_id)
+                await buffer.close()
 
     async def _window_updated(self, stream_id: int | None) -> None:
         for waiting in [stream_id] if stream_id else list(self._bodies):

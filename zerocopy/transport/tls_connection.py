@@ -7,6 +7,7 @@ looks at each connection now and then, and a request costs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import fcntl
@@ -171,7 +172,8 @@ class TlsConnection(TCPServer):
         """Close in whatever state; who does not answer close_notify gets `LINGER_TICKS`."""
         self._begin_closing()
         with contextlib.suppress(*_GONE):
-            await self.writer.wait_closed()
+            # Shielded: whoever else waits for it must not be cancelled with this task.
+            await asyncio.shield(self.writer.wait_closed())
 
     # ---- time
 
