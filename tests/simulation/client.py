@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.simulation.requests import Reply
+from tests.simulation.answers import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
