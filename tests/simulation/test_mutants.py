@@ -5,6 +5,7 @@ Each mutant is one plausible mistake. A simulator that lets one live is too weak
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -195,12 +196,12 @@ def pads_short_reads(patch: Patch) -> None:
     patch.setattr(planner, "read_exactly", padded)
 
 
-def begins_a_part_late(patch: Patch) -> None:
-    """The bytes of a part are those behind it."""
+def begins_a_part_early(patch: Patch) -> None:
+    """A part that begins amid a file is that of a byte before, as long as promised."""
 
     def shorten(segment: Segment, before: int, behind: int) -> Segment:
-        later = 1 if before and behind else 0
-        return honest(segment, before + later, behind - later)
+        part = honest(segment, before, behind)
+        return replace(part, offset=part.offset - 1) if before else part
 
     honest = ranges._shorten
     patch.setattr(ranges, "_shorten", shorten)
@@ -249,7 +250,7 @@ def tells_states_by_their_length(patch: Patch) -> None:
 
 
 MUTANTS = [
-    begins_a_part_late,
+    begins_a_part_early,
     counts_the_part_only,
     joins_nothing,
     gives_parts_of_another_state,
