@@ -42,6 +42,8 @@ LIMITS = RequestLimits(
     content_bytes_max=500,
 )
 SETTLE_S = 600
+BOUNDARY = b"0123456789abcdef" * 2
+"""Equal seeds write equal bytes."""
 
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
@@ -107,6 +109,7 @@ class Built:
             columns_max=32,
             closed_max_age_s=3_600,
         )
+        self.service._boundary = BOUNDARY
         self.app = AsgiApp(
             handler=self.service,
             limits=LIMITS,
