@@ -74,9 +74,6 @@ def _play(world: World, rng: random.Random) -> list[str]:
         menu = [any_ask(rng, world.files.states[-1]) for _ in range(rng.choice([1, 2, 2, 5]))]
         for _ in range(rng.choice([1, 1, 2, 3])):
             asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 4, 9]))]
-            # 100 (Continue) is asked for by clients that have read what came before.
-            asks.sort(key=lambda ask: not ask.waits)
-            asks = [ask for index, ask in enumerate(asks) if index == 0 or not ask.waits]
             manners = rng.choice(list(Manners) + [Manners.HONEST] * 4)
             world.connect(asks, manners)
         if rng.random() < 0.4:
