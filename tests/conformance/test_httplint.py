@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
 
+from tests.h2client import H2Client
 from tests.server import RunningServer, write_column
 from zerocopy.core.layout import U32_MAX, day_of, file_name
 
@@ -109,25 +110,46 @@ CASES_WITHOUT_ROOT = {
     "not ready": Case(503, "/readyz"),
 }
 CASES_WITHOUT_ROOM = {"too many connections": Case(503, CLOSED)}
+OF_PARTS = (
+    "PARTIAL_WITHOUT_RANGE",
+    "RFC 9110 section 15.3.7.2 forbids the field where there are several parts: each has its own",
+)
 CASES_OF_RANGES = {
     "one range": Case(206, CLOSED, fields=("Range: bytes=0-9",)),
     "one range of large data": Case(206, LARGE, fields=("Range: bytes=9-100008",)),
-    "several ranges": Case(206, CLOSED, fields=("Range: bytes=0-9, 20-29",)),
+    "several ranges": Case(206, CLOSED, fields=("Range: bytes=0-9, 20-29",), accepted=(OF_PARTS,)),
+    "several ranges of large data": Case(
+        206, LARGE, fields=("Range: bytes=-9, 9-100008",), accepted=(OF_PARTS,)
+    ),
+    "the rest of the same by HEAD": Case(200, CLOSED, "HEAD", ("Range: bytes=1-",)),
     "nothing new": Case(304, CLOSED, fields=("If-None-Match: *",)),
     "nothing new by HEAD": Case(304, CLOSED, "HEAD", ("If-None-Match: *",)),
     "something else": Case(412, CLOSED, fields=('If-Match: "else"',)),
     "no such range": Case(416, CLOSED, fields=("Range: bytes=999999999-",)),
 }
-"""Judged wherever the server has Accept-Ranges."""
+"""Judged on every transport."""
 
 CASES_OF_STRICTNESS = {
     "unknown coding": Case(501, "/healthz", fields=("Transfer-Encoding: gzip, chunked",)),
-    "unknown version": Case(505, "/healthz", version="2.0"),
+    "unknown version": Case(
+        505,
+        "/healthz",
+        version="2.0",
+        accepted=(
+            (
+                "STATUS_VERSION_NOT_SUPPORTED",
+                "the note is about the request: the status says so too",
+            ),
+        ),
+    ),
 }
-"""Judged wherever the server tells them from 200 and 400."""
+"""Judged on both transports of HTTP/1.1."""
 
 LATER = CASES_OF_RANGES | CASES_OF_STRICTNESS
 ALL_CASES = CASES | CASES_WITHOUT_ROOT | CASES_WITHOUT_ROOM | LATER
+ALL_CASES_OF_TLS = {f"{name} over TLS": case for name, case in LATER.items()} | {
+    f"{name} over HTTP/2": case for name, case in CASES_OF_RANGES.items()
+}
 
 
 class Fetched(NamedTuple):
@@ -148,9 +170,32 @@ def fetch(server: RunningServer, raw: bytes) -> Fetched:
     return Fetched(bytes(received), asked_s)
 
 
-@pytest.fixture(name="answers", scope="module")
-def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fetched]:
-    """Return the raw response to each case of one server; the root is gone for the last ones."""
+def fetch_tls(server: RunningServer, raw: bytes) -> Fetched:
+    """The same over TLS."""
+    asked_s = time.time()
+    received = bytearray()
+    with server.connect_tls(["http/1.1"]) as sock:
+        sock.sendall(raw)
+        while data := sock.recv(65_536):
+            received += data
+    return Fetched(bytes(received), asked_s)
+
+
+def fetch_h2(server: RunningServer, case: Case) -> Fetched:
+    """Return the response of HTTP/2, written as one of HTTP/1.1 without a phrase."""
+    asked_s = time.time()
+    fields = [field.lower().split(": ", 1) for field in case.fields]
+    with H2Client(server) as client:
+        stream_id = client.request(case.target, case.method, [(n, v) for n, v in fields])
+        client.answer(stream_id)
+        stream = client.streams[stream_id]
+    lines = [f"HTTP/2 {stream.status} ", *(f"{name}:{value}" for name, value in stream.fields)]
+    return Fetched("\r\n".join([*lines, "", ""]).encode() + stream.content, asked_s)
+
+
+@pytest.fixture(name="root", scope="module")
+def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with a closed and an open day, and a large one."""
     root: Path = tmp_path_factory.mktemp("httplint") / "data"
     for day, start_s in ((day_of(CLOSED_S), CLOSED_S), (day_of(int(time.time())), 0)):
         for column, code in (("time", "I"), ("price", "f")):
@@ -161,6 +206,12 @@ def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fetch
     for column, code in (("time", "I"), ("price", "f")):
         path = f"{root}/coinbase/LARGE/MD/{file_name(column, day_of(CLOSED_S))}"
         write_column(path, [CLOSED_S] * LARGE_RECORDS, code)
+    return root
+
+
+@pytest.fixture(name="answers", scope="module")
+def fixture_answers(root: Path) -> dict[str, Fetched]:
+    """Return the raw response to each case of one server; the root is gone for the last ones."""
     with RunningServer(root) as server:
         answers = {name: fetch(server, case.raw()) for name, case in (CASES | LATER).items()}
         root.rename(root.with_name("away"))
@@ -176,17 +227,23 @@ def fixture_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fetch
     return answers
 
 
-@pytest.fixture(name="case", params=ALL_CASES)
-def fixture_case(
-    request: pytest.FixtureRequest, answers: dict[str, Fetched]
-) -> tuple[Case, Fetched]:
-    """Return each case and its raw response, if the server has that kind of response."""
+@pytest.fixture(name="tls_answers", scope="module")
+def fixture_tls_answers(root: Path) -> dict[str, Fetched]:
+    """Return the responses over TLS: of HTTP/1.1, and of HTTP/2 what it has."""
+    with RunningServer(root, USE_TLS="true") as server:
+        told = {f"{name} over TLS": fetch_tls(server, case.raw()) for name, case in LATER.items()}
+        for name, case in CASES_OF_RANGES.items():
+            told[f"{name} over HTTP/2"] = fetch_h2(server, case)
+    return told
+
+
+@pytest.fixture(name="case", params=[*ALL_CASES, *ALL_CASES_OF_TLS])
+def fixture_case(request: pytest.FixtureRequest) -> tuple[Case, Fetched]:
+    """Return each case and its raw response."""
     name: str = request.param
-    if name in CASES_OF_RANGES and b"\r\nAccept-Ranges: " not in answers["large data"].raw:
-        pytest.skip("ranges not served")
-    if name in CASES_OF_STRICTNESS and answers[name].raw[9:12] in {b"200", b"400"}:
-        pytest.skip("not told from others")
-    return ALL_CASES[name], answers[name]
+    if name in ALL_CASES:
+        return ALL_CASES[name], request.getfixturevalue("answers")[name]
+    return ALL_CASES_OF_TLS[name], request.getfixturevalue("tls_answers")[name]
 
 
 def split(message: bytes) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:

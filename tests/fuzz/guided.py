@@ -41,7 +41,7 @@ def head(data: bytes) -> None:
         parser = RequestParser(LIMITS)
         for piece in (data[:cut], data[cut:]):
             parser.feed(piece)
-            assert len(parser._buffer) <= LIMITS.head_bytes_max
+            assert len(parser._reader) <= LIMITS.head_bytes_max
         counts.append(len(parser.messages))
     assert counts[0] == counts[1]
 

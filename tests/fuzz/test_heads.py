@@ -59,8 +59,8 @@ def feed(data: bytes, steps: list[int], limits: RequestLimits) -> list[Message]:
         parser.feed(data[at : at + steps[turn % len(steps)]])
         at += steps[turn % len(steps)]
         turn += 1
-        assert len(parser._buffer) <= limits.head_bytes_max
-        assert not (parser.ended and parser._buffer)
+        assert len(parser._reader) <= limits.head_bytes_max
+        assert not (parser.ended and parser._reader)
     messages = list(parser.messages)
     for message in messages[:-1]:
         assert message.error is None, "nothing follows a fault"

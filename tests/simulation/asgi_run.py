@@ -158,11 +158,12 @@ class AsgiRun:
 
     def _begin(self, kind: Kind) -> None:
         number = len(self.asks) + 1
-        ask = self.asks[number] = Ask(kind, 0, self.tree.now, None, len(self.faults))
+        asked = kind.fields_now(self.tree, self.rng)
+        ask = self.asks[number] = Ask(kind, 0, self.tree.now, None, len(self.faults), fields=asked)
         stream = self.peer.streams[number] = Stream(kind.method)
         exchange = Exchange(self, ask, stream)
         self.exchanges.append(exchange)
-        fields = [(b"host", b"t"), *((n.encode(), v.encode()) for n, v in kind.fields)]
+        fields = [(b"host", b"t"), *((n.encode(), v.encode()) for n, v in asked)]
         version = self.rng.choice(("1.1", "1.1", "1.0", "2"))
         scope = scope_of(kind.target, kind.method, http_version=version, headers=fields)
         self.served.append(self.loop.create_task(self._serve(exchange, scope)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.simulation.requests import Reply
+from tests.simulation.answers import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,6 +209,7 @@ class Client:
         if self._head is None:
             at = self.unread.index(b"\r\n\r\n")
             line, *lines = self.unread[:at].decode("latin-1").split("\r\n")
+            assert line.startswith("HTTP/1.1 "), f"no status line: {line[:99]!r}"
             pairs = [field.partition(": ") for field in lines]
             self._head = int(line.split()[1]), {name.lower(): value for name, _, value in pairs}
             self._head_nbytes = at + 4

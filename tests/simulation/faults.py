@@ -1,9 +1,9 @@
 """Which errors a system call can give, and when a run makes one fail.
 
 Owns the table. Errors that only a programmer's mistake brings (EBADF, EFAULT, ENOTSOCK) are not in
-it, nor EINTR where CPython calls again (PEP 475). Calls that Linux never lets fail for another
-reason have an empty row: setsockopt(2) of SO_LINGER and TCP_NODELAY, ioctl(2) of SIOCOUTQ, close(2)
-of a socket, or of a file that was only read.
+it, nor EINTR where CPython calls again (PEP 475), which it does not for close(2). Calls that Linux
+never lets fail for another reason have an empty row: setsockopt(2) of SO_LINGER and TCP_NODELAY,
+ioctl(2) of SIOCOUTQ, close(2) of a socket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "lstat": _PATH,
     "scandir": (errno.EIO, errno.EMFILE, errno.ENOENT, errno.ENOMEM, errno.ESTALE),  # fdopendir(3)
     "pread": (errno.EIO, errno.ENOMEM, errno.ESTALE),  # read(2)
-    "close": (),
+    "close": (errno.EIO, errno.EINTR),  # close(2); the descriptor is gone all the same
     "sendfile": (
         *_PEER,
         errno.EAGAIN,
@@ -42,6 +42,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
         errno.EOVERFLOW,
         errno.EPIPE,
     ),
+    "socket": (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),  # socket(2)
     "accept": (
         errno.EAGAIN,
         errno.ECONNABORTED,

@@ -9,9 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.worker_context import WorkerContext
-
 from tests.storage.trees import DTYPES
 from zerocopy.app import service as service_module
 from zerocopy.app.service import Service
@@ -23,17 +20,19 @@ from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams
+from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http2_server import Http2Limits, Http2Server, _HypercornConfig
 from zerocopy.transport.limits import RequestLimits
-from zerocopy.transport.tls_connection import TlsConnection
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from random import Random
 
     from tests.simulation.http2_loop import SimLoop
     from tests.simulation.http2_wire import Wire
+    from zerocopy.transport.tls_connection import TlsConnection
 
 LIMITS = RequestLimits(
     target_bytes_max=1_024,
@@ -43,6 +42,8 @@ LIMITS = RequestLimits(
     content_bytes_max=500,
 )
 SETTLE_S = 600
+BOUNDARY = b"0123456789abcdef" * 2
+"""Equal seeds write equal bytes."""
 
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
@@ -108,6 +109,7 @@ class Built:
             columns_max=32,
             closed_max_age_s=3_600,
         )
+        self.service._boundary = BOUNDARY
         self.app = AsgiApp(
             handler=self.service,
             limits=LIMITS,
@@ -115,8 +117,10 @@ class Built:
             counters=self.counters,
             on_transfer_failed=self.transfers_failed.append,
         )
+        self.admission = Admission(
+            connections_max=10, connections_per_address_max=1, counters=self.counters
+        )
         self._limits = Http2Limits(
-            connections_max=10,
             streams_max=100,
             control_frames_max=100_000,
             turn_bytes_max=rng.choice((65_536, 1 << 20)),
@@ -131,6 +135,7 @@ class Built:
             handler=self.service,
             app=self.app,
             limits=self._limits,
+            admission=self.admission,
             counters=self.counters,
             on_transfer_failed=self.transfers_failed.append,
             on_connection_failed=self.connections_failed.append,
@@ -141,18 +146,21 @@ class Built:
         if self.files.mapped is not None:
             self.most_mapped = max(self.most_mapped, len(self.files.mapped))
 
-    def connect(self, wire: Wire) -> TlsConnection:
-        """A connection over `wire`, not yet running."""
-        config = _HypercornConfig(cast("Any", None), self._limits)
-        return TlsConnection(
-            ASGIWrapper(self.app),  # type: ignore[arg-type]
-            self.loop,
-            config,
-            WorkerContext(None),
-            {},
-            *wire.open(),
-            server=self.server,
-        )
+    def connect(self, wire: Wire) -> tuple[asyncio.Task[None], TlsConnection]:
+        """A connection over `wire`, past its handshake, and the task that serves it."""
+        server, ends = self.server, wire.open()
+
+        async def handshake(_sock: object) -> Any:
+            return ends
+
+        server._config = _HypercornConfig(cast("Any", None), self._limits)
+        server._handshake = handshake  # type: ignore[assignment,method-assign]
+        seat = self.admission.enter("192.0.2.1")
+        assert seat is not None
+        serving = self.loop.create_task(server._serve(cast("Any", None), seat))
+        assert self.loop.run_until(lambda: bool(server._connections), 1.0)
+        [connection] = server._connections
+        return serving, connection
 
     def stop(self) -> None:
         """No further ticks; close every file."""

@@ -10,9 +10,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tests.simulation.answers import Reply, is_answer
 from tests.simulation.http2_tree import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from tests.h2client import Stream
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.http2_run import Nature
     from tests.simulation.http2_tree import Tree
 
+CONDITIONAL_ERRORS = frozenset({412, 416})
 ERRORS_OF_FILES = frozenset({404, 500, 503})
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM = 0, 2, 7
 QUERIES = (Asked(), Asked(("price", "id", "time")))
@@ -60,6 +63,7 @@ class Ask:
     answered_in: int | None = None
     faults_before: int = 0
     faults_at_head: int = 0
+    fields: Sequence[tuple[str, str]] = ()
 
 
 def judge(run: Judged) -> None:
@@ -90,10 +94,10 @@ def _judge_stream(run: Judged, ask: Ask, stream: Stream) -> None:
         stream.answer()  # as long as it said
     length = int(fields.get("content-length", 0))
     assert stream.method == "HEAD" or len(stream.content) <= length
-    if stream.status >= 400 and stream.status not in _statuses(run, ask):
-        raise AssertionError(f"status {stream.status} without a cause: {bytes(stream.content)!r}")
-    if stream.status < 400:
+    if stream.status < 400 or stream.status in CONDITIONAL_ERRORS:
         _judge_content(run, ask, stream, length)
+    elif stream.status not in _statuses(run, ask):
+        raise AssertionError(f"status {stream.status} without a cause: {bytes(stream.content)!r}")
 
 
 def _statuses(run: Judged, ask: Ask) -> set[int]:
@@ -129,6 +133,15 @@ def _judge_content(run: Judged, ask: Ask, stream: Stream, length: int) -> None:
         return
     if ask.kind.asked is not None and not tree.is_countable(first, last):
         return
+    if ask.kind.asked is not None and ask.kind.status == 200:
+        is_whole = stream.is_ended and stream.reset_code is None
+        reply = Reply(stream.status, dict(stream.fields), content, length, is_whole)
+        found = tree.found(ask.kind.asked, first, last)
+        if any(one and is_answer(reply, one, stream.method, ask.fields) for one in found):
+            return
+        every = tree.found(ask.kind.asked, first, last)
+        tags = [one and (one.etag, len(one.body)) for one in every]
+        raise AssertionError(f"{reply} to {ask.fields} is none of {tags}")
     rights: list[Right] = []
     for right in ask.kind.right(tree, first, last):
         rights.append(right)

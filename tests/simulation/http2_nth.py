@@ -38,6 +38,14 @@ SHAPES = {
     "by the application": Shape(NAMED["with content"], 0, 0),
     "head": Shape(NAMED["head"], 0, 0),
     "symbols": Shape(NAMED["symbols"], 0, 0),
+    "part, small": Shape(NAMED["range of closed day"], 0, 65_536),
+    "part, by the lane": Shape(NAMED["if range of closed day"], 3, 65_536),
+    "part, large": Shape(NAMED["range of wide"], 0, 0),
+    "parts, large": Shape(NAMED["ranges apart of closed day"], 0, 0),
+    "beyond": Shape(NAMED["beyond of closed day"], 0, 0),
+    "not modified": Shape(NAMED["not modified of closed day"], 0, 0),
+    "not modified, by the lane": Shape(NAMED["not modified of closed day"], 3, 65_536),
+    "failed precondition": Shape(NAMED["if match old of closed day"], 1, 0),
     "unknown": Shape(NAMED["no such symbol"], 0, 0),
 }
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STEP_DELAYS_S = (0.0, 0.0, 0.0, 0.0005, 0.002, 0.01)
 LONG_DELAY_S = 0.2
 STREAMS_OPEN_MAX = 20
+_PARTS = frozenset({"range", "ranges apart", "if range"})
 PATIENCE_S = 30.0
 WINDOW_MOST = 1 << 30
 
@@ -73,7 +74,7 @@ class Nature(NamedTuple):
                 waits=0.1,
             )
         if fate < 0.5:
-            wide = tuple(kind for kind in data if kind.weight > 5)
+            wide = tuple(kind for kind in data if kind.weight > 5 or kind.condition in _PARTS)
             return nature._replace(kinds=wide, small_bytes_max=0, windows=(20, 100, 1_000))
         return nature
 
@@ -125,8 +126,7 @@ class Run:
         rng = self.constants_rng
         self.built = Built(self.loop, self.tree.root, rng, self.nature.small_bytes_max)
         self.wire = Wire(self.loop, rng, self._on_head)
-        self.connection = self.built.connect(self.wire)
-        self.running = self.loop.create_task(self.connection.run())
+        self.running, self.connection = self.built.connect(self.wire)
         self.peer = Peer(
             initial_window=rng.choice(self.nature.windows),
             connection_window=rng.choice((65_535, 65_535, 1 << 24)),
@@ -184,8 +184,9 @@ class Run:
         kinds = self.nature.kinds
         kind = rng.choices(kinds, [kind.weight for kind in kinds])[0]
         has_content = kind.content is not None
-        stream_id = peer.request(kind.target, kind.method, kind.fields, end_stream=not has_content)
-        self.asks[stream_id] = Ask(kind, peer.pipe.sent_total)
+        fields = kind.fields_now(self.tree, rng)
+        stream_id = peer.request(kind.target, kind.method, fields, end_stream=not has_content)
+        self.asks[stream_id] = Ask(kind, peer.pipe.sent_total, fields=fields)
         if kind.content is not None:
             padding = rng.choice((None, 0, 3))
             peer.h2.send_data(stream_id, kind.content[:20], pad_length=padding)
@@ -366,6 +367,7 @@ class Run:
         assert not self.loop.failures, self.loop.failures
         assert not self.built.connections_failed, self.built.connections_failed
         assert not self.built.server.segments_held
+        assert self.built.counters[slots.CONNECTIONS_ACCEPTED] == 1
         assert self.built.counters[slots.CONNECTIONS] == 0
         assert self.built.service._requests_in_flight == 0
         self.built.stop()

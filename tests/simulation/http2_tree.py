@@ -18,6 +18,8 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.naive import naive_answer, naive_symbols
+from tests.simulation.answers import Found
+from tests.simulation.etags import etag_of
 from tests.storage import trees
 from tests.storage.trees import SIZES, append, folder, replace
 from zerocopy.storage.tree import Series
@@ -101,10 +103,14 @@ def any_of(files: Mapping[str, bytes | None]) -> bool:
 
 @dataclass(slots=True)
 class Version:
-    """The state from one change to the next; `is_amid`: it began while a thread was reading."""
+    """The state from one change to the next, and the times of modification of its files.
+
+    `is_amid`: it began while a thread was reading.
+    """
 
     state: State
     symbols: str
+    times: dict[str, int]
     is_amid: bool
 
 
@@ -134,7 +140,8 @@ class Tree:
             self._write(name, content, base_ns)
         for level in (self._folder, *(os.path.join(root, *SERIES[:n]) for n in range(3))):
             disk.note_change(level, base_ns)
-        self.versions = [Version(state, self._symbols_now(), is_amid=False)]
+        self.versions: list[Version] = []
+        self._note(state, is_amid=False)
 
     @property
     def now(self) -> int:
@@ -165,14 +172,18 @@ class Tree:
         state = self.versions[-1].state
         if self._late:
             late = self._write_late(dict(state))
-            self.versions.append(Version(late, self._symbols_now(), is_amid))
+            self._note(late, is_amid=is_amid)
             return
         kinds = [self._record, self._record, self._replace, self._remove, self._truncate]
         if self._away:
             kinds += [self._return] * 3
         changed = self._rng.choice(kinds)(dict(state))
         if changed is not None:
-            self.versions.append(Version(changed, self._symbols_now(), is_amid))
+            self._note(changed, is_amid=is_amid)
+
+    def _note(self, state: State, *, is_amid: bool) -> None:
+        times = {name: os.stat(os.path.join(self._folder, name)).st_mtime_ns for name in state}
+        self.versions.append(Version(state, self._symbols_now(), times, is_amid))
 
     def _record(self, state: State) -> State | None:
         """Append records to each column of a day, or to some; the last may be torn."""
@@ -288,6 +299,33 @@ class Tree:
         if any(version.is_amid for version in self.versions[first : last + 1]):
             for state in self._mixtures(first, last):
                 yield answer_of(state, asked)
+
+    def found(self, asked: Asked, first: int, last: int) -> Iterator[Found | None]:
+        """The same with tags; a mixture may have any."""
+        for version in range(first, last + 1):
+            body = self._answer(version, asked)
+            yield None if body is None else Found(body, self._tag(version, asked, body))
+        if any(version.is_amid for version in self.versions[first : last + 1]):
+            for body in self.bodies(asked, first, last):
+                yield None if body is None else Found(body, None)
+
+    def believed(self, asked: Asked) -> tuple[bytes, str]:
+        """The body and the tag of this moment; others where there are none."""
+        body = self._answer(self.now, asked)
+        if body is None:
+            return b"{}\n" + bytes(99), '"never"'
+        return body, self._tag(self.now, asked, body)
+
+    def _tag(self, version: int, asked: Asked, body: bytes) -> str:
+        state, times = self.versions[version].state, self.versions[version].times
+        wanted = dict.fromkeys(("time", *asked.columns))
+        days = [
+            {c: (state[name], times[name]) for c in wanted if (name := file_name(c, day)) in state}
+            for day in DAYS
+            if start_of(day) <= asked.end_s and asked.start_s <= start_of(day) + 86_399
+        ]
+        whole = [day for day in days if len(day) == len(wanted)]
+        return etag_of(body, whole, asked.columns, (asked.start_s, asked.end_s), SIZES)
 
     def is_countable(self, first: int, last: int) -> bool:
         """Whether `bodies` names them all: files that changed amid reading can be mixed at will."""

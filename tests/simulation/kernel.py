@@ -2,8 +2,8 @@
 
 Owns the descriptors of the simulated process and the one gate (`enter`) that every call passes:
 there it is counted, may be made to fail, and there the rest of the world may act in between. It
-takes the place of the modules `os` and `fcntl` in the modules of the package; it knows nothing of
-HTTP.
+takes the place of the modules `os`, `fcntl` and `socket` in the modules of the package; it knows
+nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 import struct
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.simulation.faults import ERRORS, Faults, NoFaults
 from tests.simulation.filesystem import FileSystem, Node, Status, failure
-from tests.simulation.sockets import Listener, Socket
+from tests.simulation.sockets import Listener, Socket, Spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,10 @@ class OpenFile:
     def __init__(self, node: Node, *, path_only: bool) -> None:
         self.node = node
         self.path_only = path_only
+
+
+Descriptor = OpenFile | Socket | Listener | Spare
+"""What a descriptor may stand for."""
 
 
 class Entry:
@@ -99,7 +104,7 @@ class Kernel:
         self.faults_struck = 0
         self.struck: list[tuple[int, str, int]] = []  # call, name, errno
         self.moved = dict.fromkeys(ERRORS, 0)  # bytes by the call that moved them
-        self.open: dict[int, OpenFile | Socket | Listener] = {}
+        self.open: dict[int, Descriptor] = {}
         self.lost: list[Socket] = []
         self.misused: list[int] = []  # no open files, and used as one
         self.recent: Node | None = None  # what fstat was asked about last
@@ -146,7 +151,7 @@ class Kernel:
 
     # ---- descriptors
 
-    def add(self, what: OpenFile | Socket | Listener) -> int:
+    def add(self, what: Descriptor) -> int:
         """The lowest free descriptor, as open(2) promises."""
         fd = FIRST_FD
         while fd in self.open:
@@ -279,3 +284,20 @@ class FakeFcntl:
         out = self._kernel.open.get(fd)
         assert isinstance(out, Socket), f"descriptor {fd} is no socket"
         return struct.pack("i", len(out.outbox))
+
+
+class FakeSockets:
+    """The module `socket` for the package: constants, and sockets that nobody connects."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def __getattr__(self, name: str) -> Any:
+        """Constants."""
+        assert name.isupper(), f"socket.{name} is not faked"
+        return getattr(socket, name)
+
+    def socket(self) -> Spare:
+        """The system call."""
+        self._kernel.enter("socket")
+        return Spare(self._kernel)

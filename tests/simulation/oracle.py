@@ -14,10 +14,13 @@ import importlib.util
 import io
 import itertools
 import os
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests import naive
+from tests.simulation.answers import Found
 from tests.simulation.clock import NS_PER_S
+from tests.simulation.etags import etag_of
 from tests.simulation.filesystem import FileState, State
 
 if TYPE_CHECKING:
@@ -103,8 +106,8 @@ DTYPES = {"id": 8}
 """Record sizes of columns that are not four bytes wide, for naive.py and for the server."""
 
 
-def body_in(state: State, query: Query) -> bytes | None:
-    """The body of `query` in one state; None where it is 404."""
+def found_in(state: State, query: Query) -> Found | None:
+    """What `query` finds in one state; None where it is 404."""
     _view.state = state
     if query.folder not in state.folders:
         return None
@@ -112,17 +115,29 @@ def body_in(state: State, query: Query) -> bytes | None:
     if not set(query.columns) <= {column for day in days.values() for column in day}:
         return None
     body: bytes = _naive.naive_answer(*query, dtypes=DTYPES)
-    return body
+    wanted = {"time", *query.columns}
+    read = [
+        {c: (state.files[p].content, state.files[p].modified_ns) for c, p in columns.items()}
+        for day, columns in sorted(days.items())
+        if wanted <= columns.keys() and _is_in(day, query)
+    ]
+    span = query.start, query.end
+    return Found(body, etag_of(body, read, query.columns, span, DTYPES))
 
 
-def bodies(states: Sequence[State], query: Query) -> Iterator[bytes | None]:
-    """Every allowed body, the likely ones first; None where 404 is allowed."""
+def _is_in(day: date, query: Query) -> bool:
+    midnight_s = (day - date(1970, 1, 1)).days * 86_400
+    return midnight_s <= query.end and query.start <= midnight_s + 86_399
+
+
+def found(states: Sequence[State], query: Query) -> Iterator[Found | None]:
+    """All that may be found, the likely first; None where 404 is allowed."""
     folders = [_folder_of(state, query) for state in states]
     distinct = [
         folder for index, folder in enumerate(folders) if index == 0 or folder != folders[index - 1]
     ]
     for folder in distinct:
-        yield body_in(folder, query)
+        yield found_in(folder, query)
     if len(distinct) == 1:
         return
     days = [_days_of(folder, query) for folder in distinct if query.folder in folder.folders]
@@ -131,7 +146,7 @@ def bodies(states: Sequence[State], query: Query) -> Iterator[bytes | None]:
     for mix in itertools.islice(itertools.product(*choices), MIXES_MAX):
         files = {path: state for day in mix for path, state in day.items()}
         folder = State(files, {query.folder: [path.rpartition("/")[2] for path in files]})
-        yield body_in(folder, query)
+        yield found_in(folder, query)
 
 
 Day = dict[str, FileState]
@@ -158,10 +173,11 @@ def _days_of(folder: State, query: Query) -> dict[str, Day]:
 def _states_of_day(seen: Sequence[Day]) -> list[Day]:
     """Every way one day may be read: files that were there together, each of any length it had."""
     ways: list[Day] = []
-    sizes: dict[tuple[str, int], dict[tuple[int, int], FileState]] = {}
+    sizes: dict[tuple[str, int], dict[tuple[int, ...], FileState]] = {}
     for day in seen:
         for path, state in day.items():
-            sizes.setdefault((path, id(state.node)), {})[state.size, id(state.stream)] = state
+            seen_as = state.size, id(state.stream), state.modified_ns
+            sizes.setdefault((path, id(state.node)), {})[seen_as] = state
     for day in seen:
         lengths = [list(sizes[path, id(state.node)].values()) for path, state in day.items()]
         for states in itertools.product(*lengths):

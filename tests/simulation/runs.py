@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.simulation.client import Manners
 from tests.simulation.faults import NoFaults, RandomFaults
 from tests.simulation.judgement import complaints, verdict
-from tests.simulation.requests import KINDS, any_ask
+from tests.simulation.kinds import KINDS, any_ask
 from tests.simulation.world import Shape, World, faked
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SEED_VARIABLE = "SIMULATION_SEED"
 RUNS = 600
 """Runs that every change of the server has to pass; each takes some milliseconds."""
-PROBES = ("small", "large", "symbols")
+PROBES = ("small", "large", "symbols", "range", "not modified")
 
 
 class Outcome(NamedTuple):
@@ -48,6 +48,7 @@ def shape_of(rng: random.Random) -> Shape:
         open_files_max=rng.choice([1, 2, 8, 100]),
         room=rng.choice([400, 1_000, 4_000, 100_000]),
         connections_max=rng.choice([100] * 9 + [2]),
+        connections_per_address_max=rng.choice([0] * 9 + [1]),
         requests_in_flight_max=rng.choice([100] * 9 + [1]),
         changes=rng.choice([0, 3, 10]),
         bustle=rng.choice([0.0, 0.1, 0.4]),
@@ -70,12 +71,9 @@ def run(seed: int, *, log: bool = False) -> Outcome:
 def _play(world: World, rng: random.Random) -> list[str]:
     try:
         world.begin()
-        menu = [any_ask(rng) for _ in range(rng.choice([1, 2, 2, 5]))]
+        menu = [any_ask(rng, world.files.states[-1]) for _ in range(rng.choice([1, 2, 2, 5]))]
         for _ in range(rng.choice([1, 1, 2, 3])):
             asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 4, 9]))]
-            # 100 (Continue) is asked for by clients that have read what came before.
-            asks.sort(key=lambda ask: not ask.waits)
-            asks = [ask for index, ask in enumerate(asks) if index == 0 or not ask.waits]
             manners = rng.choice(list(Manners) + [Manners.HONEST] * 4)
             world.connect(asks, manners)
         if rng.random() < 0.4:
@@ -92,7 +90,8 @@ def probe(world: World) -> list[str]:
     world.settle()
     world.calm()
     world.clients = []
-    world.connect([KINDS[kind][1](world.rng) for kind in PROBES])
+    state = world.files.states[-1]
+    world.connect([KINDS[kind][1](world.rng, state) for kind in PROBES])
     world.run()
     return [f"afterwards: {complaint}" for complaint in complaints(world)]
 

@@ -259,3 +259,19 @@ class Listener:
     def readable(self) -> bool:
         """EPOLLIN."""
         return bool(self.backlog)
+
+
+class Spare:
+    """A socket that is never connected: all it does is to hold a descriptor."""
+
+    readable = writable = False
+    error: int | None = None
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.fd = kernel.add(self)
+
+    def close(self) -> None:
+        """The system call."""
+        self._kernel.enter("close_socket")
+        self._kernel.forget(self.fd)

@@ -58,7 +58,8 @@ def test_runs_see_what_they_are_for() -> None:
         seen |= {"left" for stream in streams if stream.is_given_up}
         seen |= {f"failed {call}" for call in run.faults}
     assert seen >= {
-        "status 200", "status 400", "status 404", "status 500", "reset 2", "left", "failed open"
+        "status 200", "status 206", "status 304", "status 412", "status 400",
+        "status 404", "status 500", "reset 2", "left", "failed open",
     }  # fmt: skip
 
 

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.simulation import conditions
 from tests.simulation.faults import ERRORS, Faults, Names, NthFault
 from tests.simulation.judgement import complaints, verdict
-from tests.simulation.requests import KINDS, LARGE, Ask, data
+from tests.simulation.kinds import KINDS, LARGE, conditional, data
 from tests.simulation.runs import probe
 from tests.simulation.world import Shape, World, faked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from tests.simulation.filesystem import State
+    from tests.simulation.requests import Ask
 
 
 class Case(NamedTuple):
@@ -55,15 +59,27 @@ CASES = {
     "content": Case(("content",)),
     "expect": Case(("expect",)),
     "chunked": Case(("chunked",)),
+    "range, small": Case(("range",)),
+    "range, reused": Case(("range",), warm=True),
+    "range, by sendfile": Case(("range",), shape=BY_SENDFILE),
+    "ranges, into a full socket": Case(("ranges apart",), warm=True, shape=NARROW),
+    "ranges, by sendfile": Case(("ranges apart",), shape=BY_SENDFILE),
+    "range of the same": Case(("if range",), warm=True, shape=BY_SENDFILE),
+    "range of another": Case(("if range old",), shape=BY_SENDFILE),
+    "beyond": Case(("beyond",)),
+    "not modified": Case(("not modified",)),
+    "not modified, reused": Case(("not modified",), warm=True),
+    "failed precondition": Case(("if match old",)),
 }
 
 
-def asks_of(case: Case) -> list[Ask]:
+def asks_of(case: Case, state: State) -> list[Ask]:
     """The requests of a case; of the data most ask for one day, to keep the calls few."""
     day = LARGE._replace(start=LARGE.end - 86_399)
-    made = {"quick": data(day, "quick")}
     rng = random.Random(1)
-    return [made.get(kind) or KINDS[kind][1](rng) for kind in case.asks]
+    made = {name: conditional(name, day)(rng, state) for name in conditions.MAKERS}
+    made["quick"] = data(day, "quick")
+    return [made.get(kind) or KINDS[kind][1](rng, state) for kind in case.asks]
 
 
 def play(case: Case, faults: Faults | None = None) -> tuple[World, list[str]]:
@@ -71,15 +87,16 @@ def play(case: Case, faults: Faults | None = None) -> tuple[World, list[str]]:
     world = World("failing calls", case.shape)
     with faked(world.kernel):
         world.begin()
+        asks = asks_of(case, world.files.states[-1])
         if case.warm:
-            world.connect(asks_of(case))
+            world.connect(asks)
             world.run()
             world.settle()
             world.clients = []
         world.kernel.calls = 0
         if faults is not None:
             world.kernel.faults = faults
-        world.connect(asks_of(case))
+        world.connect(asks)
         world.run()
         return world, complaints(world) + probe(world) + verdict(world)
 
@@ -116,13 +133,13 @@ def wrongs(case: Case, *, lasting: bool, every: int) -> list[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_any_call_may_fail_once(name: str) -> None:
     """The n-th call of a request fails: a right answer, an error of the contract, or an abort."""
-    assert wrongs(CASES[name], lasting=False, every=6) == []
+    assert wrongs(CASES[name], lasting=False, every=11) == []
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_any_call_may_fail_from_then_on(name: str) -> None:
     """From the n-th call on all of its name fail for a while: the same, and then all is well."""
-    assert wrongs(CASES[name], lasting=True, every=17) == []
+    assert wrongs(CASES[name], lasting=True, every=31) == []
 
 
 @pytest.mark.slow

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CALLS_AT_LEAST = {
     "small and cold": 20, "small, by the lane": 1, "large, of closed days": 30,
     "large, once more": 3, "large, with the open day": 30, "by the application": 10, "head": 10,
-    "symbols": 5, "unknown": 3,
+    "symbols": 5, "unknown": 3, "part, small": 10, "part, by the lane": 1, "part, large": 20,
+    "parts, large": 10, "beyond": 10, "not modified": 10, "not modified, by the lane": 1,
+    "failed precondition": 1,
 }  # fmt: skip
 
 

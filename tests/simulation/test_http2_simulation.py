@@ -65,7 +65,8 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         seen |= {"mapped"} if run.built.most_mapped else set()
     assert seen >= {
         "status 200", "status 400", "status 404", "status 405", "status 417", "status 500",
-        "status 503", "reset 2", "reset 0", "changed amid", "failed open", "failed pread",
+        "status 206", "status 304", "status 412", "status 416", "status 503", "reset 2",
+        "reset 0", "changed amid", "failed open", "failed pread",
         "failed lstat", "failed scandir", "mapped", "lane",
     }  # fmt: skip
 

@@ -5,21 +5,23 @@ Each mutant is one plausible mistake. A simulator that lets one live is too weak
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.simulation.runs import RUNS, run
-from zerocopy.core import timeindex
+from zerocopy.core import ranges, semantics, timeindex
 from zerocopy.storage import catalog, dayfile, planner
-from zerocopy.transport import http1, http1_batch, http1_server, transfer
+from zerocopy.transport import acceptor, http1, http1_batch, transfer
 from zerocopy.transport.http1_state import State
 from zerocopy.transport.sendfile import Outcome, send_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.simulation.filesystem import Status
+    from zerocopy.core.plan import Segment
 
     Patch = pytest.MonkeyPatch
 
@@ -112,7 +114,11 @@ def length_of_time_alone(patch: Patch) -> None:
 
 def excludes_the_end(patch: Patch) -> None:
     """`end` is taken as exclusive."""
-    patch.setattr(timeindex, "upper_bound", timeindex.lower_bound)
+
+    def before(column: timeindex.TimeColumn, start_s: int, end_s: int) -> timeindex.RecordRange:
+        return timeindex.record_range(column, start_s, max(start_s, end_s - 1))
+
+    patch.setattr(planner, "record_range", before)
 
 
 def forgets_descriptors_of_closed_connections(patch: Patch) -> None:
@@ -167,17 +173,7 @@ def forgets_the_answer_after_a_full_socket(patch: Patch) -> None:
 
 def gives_up_accepting(patch: Patch) -> None:
     """Accepting pauses when descriptors run out, and never begins again."""
-    patch.setattr(http1_server.Http1Server, "_accept_again", _only_once())
-
-
-def _only_once() -> Callable[[Any], None]:
-    accept_again = http1_server.Http1Server._accept_again
-
-    def once(self: http1_server.Http1Server) -> None:
-        if not self._paused:
-            accept_again(self)
-
-    return once
+    patch.setattr(acceptor.Acceptor, "tick", lambda _self: None)
 
 
 def proves_before_the_last_request(patch: Patch) -> None:
@@ -200,7 +196,66 @@ def pads_short_reads(patch: Patch) -> None:
     patch.setattr(planner, "read_exactly", padded)
 
 
+def begins_a_part_early(patch: Patch) -> None:
+    """A part that begins amid a file is that of a byte before, as long as promised."""
+
+    def shorten(segment: Segment, before: int, behind: int) -> Segment:
+        part = honest(segment, before, behind)
+        return replace(part, offset=part.offset - 1) if before else part
+
+    honest = ranges._shorten
+    patch.setattr(ranges, "_shorten", shorten)
+
+
+def counts_the_part_only(patch: Patch) -> None:
+    """Content-Range tells a length that the body does not have."""
+    told = ranges.content_range
+    patch.setattr(semantics, "content_range", lambda part, nbytes: told(part, nbytes - 1))
+
+
+def joins_nothing(patch: Patch) -> None:
+    """Parts that overlap are sent as they were asked for."""
+
+    def each(specs: Sequence[ranges.RangeSpec], nbytes: int) -> list[ranges.ByteRange]:
+        parts = [ranges._clamp(spec, nbytes) for spec in specs[: ranges.RANGES_MAX]]
+        return [part for part in parts if part.first < part.stop] or honest(specs, nbytes)
+
+    honest = ranges.satisfiable
+    patch.setattr(semantics, "satisfiable", each)
+
+
+def gives_parts_of_another_state(patch: Patch) -> None:
+    """If-Range is not looked at."""
+
+    def wanted(request: Any, _whole: Any) -> list[ranges.RangeSpec] | None:
+        values = request.values(b"range")
+        return ranges.parse_ranges(values[0]) if values and not request.is_head else None
+
+    patch.setattr(semantics, "_ranges_wanted", wanted)
+
+
+def takes_old_tags_for_present(patch: Patch) -> None:
+    """Whoever has a tag has the present state."""
+    patch.setattr(semantics, "_matches", lambda _tags, _whole, *, weakly: weakly or True)
+
+
+def tells_states_by_their_length(patch: Patch) -> None:
+    """The tag of a file that was replaced by one of the same size is the old one."""
+
+    def etag(header: bytes, stamps: Any, **more: Any) -> semantics.Validators:
+        return honest(header, [(*stamp[:3], 0) for stamp in stamps], **more)
+
+    honest = semantics.validators_of
+    patch.setattr(planner, "validators_of", etag)
+
+
 MUTANTS = [
+    begins_a_part_early,
+    counts_the_part_only,
+    joins_nothing,
+    gives_parts_of_another_state,
+    takes_old_tags_for_present,
+    tells_states_by_their_length,
     ignores_end_of_file,
     closes_instead_of_resetting,
     drops_the_rest_of_a_short_write,

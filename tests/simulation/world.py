@@ -20,7 +20,7 @@ from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
 from tests.simulation.faults import NoFaults
 from tests.simulation.filesystem import FileSystem
-from tests.simulation.kernel import FakeFcntl, FakeOs, Kernel
+from tests.simulation.kernel import FakeFcntl, FakeOs, FakeSockets, Kernel
 from tests.simulation.loop import Loop
 from tests.simulation.recorder import Recorder
 from tests.simulation.requests import FIRST_S, ROOT
@@ -33,7 +33,8 @@ from zerocopy.core.layout import RecordSizes
 from zerocopy.storage import catalog, dayfile, planner, symbols, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
-from zerocopy.transport import http1_server, sendfile, transfer
+from zerocopy.transport import acceptor, http1_server, sendfile, transfer
+from zerocopy.transport.admission import Admission
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
 from zerocopy.transport.limits import RequestLimits
 
@@ -71,6 +72,7 @@ class Shape:
     open_files_max: int = 8
     room: int = 2_048
     connections_max: int = 100
+    connections_per_address_max: int = 0
     requests_in_flight_max: int = 100
     changes: int = 0
     bustle: float = 0.1  # how often others act between two calls
@@ -79,20 +81,25 @@ class Shape:
     @property
     def crowded(self) -> bool:
         """Whether a bound may be reached."""
-        return self.connections_max < 10 or self.requests_in_flight_max < 10
+        return (
+            self.connections_max < 10
+            or self.connections_per_address_max > 0
+            or self.requests_in_flight_max < 10
+        )
 
 
 @contextlib.contextmanager
 def faked(kernel: Kernel) -> Iterator[None]:
     """The package's modules call `kernel` in place of the operating system."""
-    fake_os, fake_fcntl = FakeOs(kernel), FakeFcntl(kernel)
+    fake_os = FakeOs(kernel)
     changes: list[tuple[Any, str, Any]] = [
         *(
             (module, "os", fake_os)
             for module in (tree, catalog, dayfile, planner, symbols, sendfile)
         ),
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
-        (transfer, "fcntl", fake_fcntl),
+        (transfer, "fcntl", FakeFcntl(kernel)),
+        (acceptor, "socket", FakeSockets(kernel)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     running = asyncio._get_running_loop()
@@ -165,12 +172,16 @@ class World:
             loop=self.loop.asyncio,
             handler=self.service,
             limits=Http1Limits(
-                connections_max=self.shape.connections_max,
                 turn_bytes_max=self.shape.turn_bytes_max,
                 header_read_s=HEADER_S,
                 idle_s=IDLE_S,
                 write_progress_s=WRITE_S,
                 parser=REQUEST_LIMITS,
+            ),
+            admission=Admission(
+                connections_max=self.shape.connections_max,
+                connections_per_address_max=self.shape.connections_per_address_max,
+                counters=self.counters,
             ),
             counters=self.counters,
             on_transfer_failed=self.transfer_errors.append,

@@ -8,7 +8,6 @@ import socket
 from typing import TYPE_CHECKING
 
 from zerocopy.core.counters import SLOTS
-from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from zerocopy.core.errors import ZerocopyError
     from zerocopy.core.plan import Source
     from zerocopy.transport.http1 import Connection
 
@@ -43,12 +43,12 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("rb")
-        self.broken = False
+        self.broken: ZerocopyError | None = None
 
     def fileno(self) -> int:
-        """The descriptor; DataChangedError once broken."""
-        if self.broken:
-            raise DataChangedError("broken by the test")
+        """The descriptor; what the test broke it with, once it is."""
+        if self.broken is not None:
+            raise self.broken
         return self.file.fileno()
 
     def read(self, offset: int, count: int) -> bytes:

@@ -6,6 +6,8 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.transport.http1_bench import (
     LARGE,
     Bench,
@@ -18,13 +20,13 @@ from tests.transport.http1_bench import (
     until,
 )
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import DataChangedError, OverloadError
+from zerocopy.core.errors import DataChangedError, DataError, OverloadError
 from zerocopy.transport import http1_server
 from zerocopy.transport.http1_server import HEAD_BYTES_MAX, HEADS_MAX
 from zerocopy.transport.http1_state import PIPELINE_MAX, State
 
 if TYPE_CHECKING:
-    import pytest
+    from zerocopy.core.errors import ZerocopyError
 
 
 def test_answers_now_later_and_from_files_keep_the_order(source: FileSource) -> None:
@@ -193,18 +195,21 @@ def test_heads_remembered_are_bound_and_none_that_ends_the_connection(source: Fi
     run(source, scenario)
 
 
-def test_file_that_breaks_amid_its_answer_aborts_and_is_reported(source: FileSource) -> None:
+@pytest.mark.parametrize("error", [DataChangedError, DataError, OverloadError])
+def test_file_that_breaks_amid_its_answer_aborts_and_is_reported(
+    source: FileSource, error: type[ZerocopyError]
+) -> None:
     """The failure goes to whoever logs, the abort is counted, and the connection is gone."""
 
     async def scenario(bench: Bench) -> None:
         peer, connection = bench.connect()
         peer.send(request("/large"))
         await until(lambda: connection.state is State.SENDING)
-        source.broken = True
+        source.broken = error("broken by the test")
         received = await receive(peer, len(LARGE))
         assert len(received) < len(LARGE)
         assert connection.state is State.CLOSED
-        assert [type(error) for error in bench.failures] == [DataChangedError]
+        assert [type(failure) for failure in bench.failures] == [error]
         assert bench.counters[slots.TRANSFERS_ABORTED] == 1
         assert bench.counters[slots.CONNECTIONS] == 0
 

@@ -200,6 +200,7 @@ class OpenFiles:
         Raises:
             DataChangedError: the file changed since it was planned.
             DataError: it cannot be opened.
+            OverloadError: the system is out of memory.
         """
         key = day_file.key
         entry = self._open.get(key)

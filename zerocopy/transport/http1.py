@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import DataError, OverloadError
+from zerocopy.core.errors import OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
 from zerocopy.transport.http1_head import render_head
@@ -303,7 +303,7 @@ class Connection:
                 done = transfer.send(
                     self._sock, server.counters, max(1, server.turn_bytes_max - self._turn_bytes)
                 )
-            except (DataError, OSError) as error:
+            except (ZerocopyError, OSError) as error:
                 if not isinstance(error, _PEER_GONE):
                     server.on_transfer_failed(error)
                 self.abort()

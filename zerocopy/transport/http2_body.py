@@ -66,6 +66,7 @@ class Body:
 
         Raises:
             DataError: a file changed or failed; the promise cannot be kept.
+            OverloadError: the system is out of memory; so it cannot either.
         """
         taken = cost = 0
         full = frame_header(frame_bytes_max, DATA, 0, stream_id)

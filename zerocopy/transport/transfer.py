@@ -66,6 +66,7 @@ class Transfer:
 
         Raises:
             DataError: a file changed or cannot be opened; the promise cannot be kept.
+            OverloadError: the system is out of memory; so it cannot either.
             OSError: the peer is gone, or a file cannot be read (see `send_range`).
         """
         self.spent_bytes = 0
