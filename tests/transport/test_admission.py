@@ -352,6 +352,39 @@ def test_shortage_of_memory_that_lasts_neither_spins_nor_fails(bench: Bench) -> 
     assert len(bench.accepted) == 2
 
 
+def test_patience_begins_anew_with_each_shortage(bench: Bench) -> None:
+    """What was waited out is forgotten: a short one later closes nobody."""
+    bench.listener.failure = errno.EMFILE
+    bench.connect(1)
+    starve(bench)
+    bench.listener.failure = 0
+    bench.turns()
+    for _ in range(2):
+        bench.acceptor.tick()
+    bench.listener.failure = errno.EMFILE
+    bench.connect(1)
+    bench.acceptor._on_acceptable(bench.listener)
+    assert bench.counters[CONNECTIONS_REFUSED] == 0
+    bench.listener.failure = 0
+    bench.acceptor.tick()
+    bench.turns()
+    assert len(bench.accepted) == 2
+
+
+def test_connection_that_cannot_be_begun_gives_its_seat_back(bench: Bench) -> None:
+    """A server that fails with it leaves no place taken and no descriptor open."""
+
+    def fail(_sock: socket.socket, _seat: Seat) -> None:
+        raise MemoryError
+
+    bench.acceptor._on_accepted = fail
+    bench.connect(1)
+    with pytest.raises(MemoryError):
+        bench.acceptor._on_acceptable(bench.listener)
+    assert bench.counters[CONNECTIONS] == 0
+    assert bench.clients[0].recv(1) == b""
+
+
 def test_stop_gives_the_descriptors_back_and_ticks_no_more(bench: Bench) -> None:
     """Listener and spare are closed, also amid a shortage; a late tick does nothing."""
     bench.listener.failure = errno.EMFILE

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.transport.http1_bench import LARGE, Bench, FileSource, answer, request, run
 from zerocopy.core import counters as slots
+from zerocopy.core.messages import Response
 from zerocopy.transport.http1_state import State
 
 if TYPE_CHECKING:
@@ -98,3 +101,27 @@ def test_small_answers_do_not_wait_for_a_turn_of_sendfile(source: FileSource) ->
 def is_answered(connection: Connection) -> bool:
     """Whether nothing of it is left to do."""
     return connection.state is State.READY
+
+
+@pytest.mark.parametrize("status", [206, 412, 416])
+def test_answers_made_for_one_request_are_not_kept(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """They would drive out what is rendered for requests that come again and again."""
+
+    async def scenario(bench: Bench) -> None:
+        await make_known(bench, "/hot", "/made")
+        peer, _ = bench.connect()
+        peer.send(request("/hot"))
+        await answer(peer)
+        kept = dict(bench.server.batch._rendered)
+        assert kept
+        monkeypatch.setattr(bench.handler, "respond_now", lambda *_: Response(status, (), b"made"))
+        for _ in range(3):
+            peer.send(request("/made"))
+            head, content = await answer(peer)
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert content == b"made"
+        assert bench.server.batch._rendered == kept
+
+    run(source, scenario)

@@ -43,8 +43,8 @@ def connected(server: RunningServer, transport: str) -> socket.socket:
     return connect_raw(server, "http/1.1") if transport == "tls" else connect_to(server.plain_port)
 
 
-def statuses_of(received: bytes) -> list[int]:
-    """The statuses of all answers, each framed by its length; an answer to HEAD has no content."""
+def statuses_of(received: bytes, asked: bytes) -> list[int]:
+    """The statuses of the answers to `asked`, each framed by its length; HEAD may have none."""
     statuses = []
     while received:
         status = _STATUS.match(received)
@@ -53,9 +53,10 @@ def statuses_of(received: bytes) -> list[int]:
         assert blank, "the connection ended inside a head"
         statuses.append(int(status[1]))
         length = _LENGTH.search(fields + b"\r\n")
-        if length is not None and not _STATUS.match(received):
-            assert len(received) in (0, *range(int(length[1]), len(received) + 1))
-            received = received[int(length[1]) :]
+        if length is None or (b"HEAD " in asked and (not received or _STATUS.match(received))):
+            continue
+        assert len(received) >= int(length[1]), "the content is cut off"
+        received = received[int(length[1]) :]
     return statuses
 
 
@@ -66,7 +67,7 @@ def ask(server: RunningServer, transport: str, *pieces: bytes) -> list[int]:
             sock.sendall(piece)
         received, is_aborted = read_to_end(sock)
     assert not is_aborted
-    return statuses_of(received)
+    return statuses_of(received, b"".join(pieces))
 
 
 def wanted(case: Case, transport: str) -> list[int]:
@@ -103,12 +104,15 @@ def test_server_decides_the_same_in_two_packets(
             sock.sendall(data[:half])
             try:
                 sock.sendall(data[half:])
+                received, is_aborted = read_to_end(sock)
             except OSError:
-                continue  # refused and closed before the rest was there
-            received, is_aborted = read_to_end(sock)
-        got = statuses_of(received)
-        if not is_aborted and got != wanted(case, transport):
-            wrong[name] = (got, wanted(case, transport))
+                received, is_aborted = b"", True
+        expected = wanted(case, transport)
+        # Refused and closed before the rest was there: a reset may take the answer with it.
+        is_cut_off = is_aborted and expected[-1:] != [404]
+        got = None if is_cut_off else statuses_of(received, data)
+        if got not in (None, expected):
+            wrong[name] = (got, expected)
     assert wrong == {}
 
 
@@ -131,7 +135,7 @@ def test_continue_is_sent_once_and_only_for_content_that_is_read(
                 sock.sendall(content)
             rest, is_aborted = read_to_end(sock)
         assert not is_aborted
-        assert statuses_of(received + rest) == statuses, fields
+        assert statuses_of(received + rest, b"GET") == statuses, fields
 
 
 @TRANSPORTS
@@ -161,7 +165,7 @@ def test_client_that_leaves_amid_a_head_is_not_answered(
         sock.sendall(OK + OK[:-4])
         sock.shutdown(1)
         received, _ = read_to_end(sock)
-    assert statuses_of(received) == [200]
+    assert statuses_of(received, OK) == [200]
     assert ask(server, transport, OK + PROBE) == [200, 404]
 
 

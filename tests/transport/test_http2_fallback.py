@@ -98,7 +98,7 @@ def server(root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
 
 def test_misfit_is_logged(server: RunningServer) -> None:
     """One warning says what was found and who serves instead."""
-    event = server.event("http2_not_hooked")
+    event = server.event("http2_misfit")
     assert event is not None
     assert event["level"] == "warning"
     assert event["reason"] == "hypercorn 0.19.0 is installed, 0.18.x is known"
@@ -133,7 +133,7 @@ def test_misfit_serves_the_same_over_http1(server: RunningServer, root: str) -> 
 def test_fields_are_those_of_the_hooked_server(server: RunningServer, root: str) -> None:
     """A client cannot tell the two by the fields of an answer, but for Date."""
     with RunningServer(root, USE_TLS="true") as hooked:
-        assert hooked.event("http2_not_hooked") is None
+        assert hooked.event("http2_misfit") is None
         for target in (SMALL, ticks_target(), "/healthz", "/nowhere"):
             fields = []
             for running in (server, hooked):

@@ -39,8 +39,6 @@ def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsCon
         header_ticks=100,
         idle_ticks=100,
         on_connection_failed=failures.append,
-        admit=lambda _connection: True,
-        forget=lambda _connection: None,
     )
     return TlsConnection(
         None,
@@ -51,6 +49,7 @@ def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsCon
         SimpleNamespace(exception=lambda: None),
         writer,
         server=server,  # type: ignore[arg-type]
+        is_refused=False,
     )
 
 

@@ -23,8 +23,8 @@ STAMP_BYTES = 450
 SEGMENT_BYTES = 350
 """A segment with its share of a day file, measured in the same way."""
 
-ANSWER_BYTES = 1_500
-"""The rest of an answer: response, fields, rendered head, dictionary entry."""
+ANSWER_BYTES = 2_300
+"""The rest of an answer: response, fields, rendered heads, its 304, dictionary entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,6 @@ class Answer:
     proof: Proof
     begins_s: float
     expires_s: float
-
-    def is_of(self, now_s: float) -> bool:
-        """Whether Cache-Control is still as it was."""
-        return self.begins_s <= now_s < self.expires_s
 
     def nbytes(self, target: bytes) -> int:
         """About how much memory it takes."""

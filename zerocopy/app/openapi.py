@@ -208,6 +208,8 @@ _PART = _response(
     "application/octet-stream",
 )
 
+_PART["content"] = {"application/octet-stream": {}, "multipart/byteranges": {}}
+
 _PARAMETERS: Json = {
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
     "type": _parameter("type", "As on disk.", _name("MD")),
@@ -309,7 +311,11 @@ OPENAPI: dict[str, object] = {
         "responses": {
             "Preflight": _without_content(_response("Any field may be sent.", _PREFLIGHT, "")),
             "Unchanged": _without_content(
-                _response("What the client has is still true.", (*_ANY_RESPONSE, "ETag"), "")
+                _response(
+                    "What the client has is still true.",
+                    (*_ANY_RESPONSE, "Cache-Control", "ETag"),
+                    "",
+                )
             ),
             "Part": _PART,
             **{f"Problem{status}": _problem(status) for status in _PROBLEMS},

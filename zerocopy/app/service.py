@@ -54,6 +54,10 @@ PREFLIGHT_MAX_AGE_S = 86_400
 DATE_LAG_S = 1
 """Seconds that Date may lag behind the clock: transports renew it by a timer."""
 
+FAULT_LOG_S = 1.0
+FAULTS_REMEMBERED_MAX = 256
+"""Seconds between two log lines of the same fault of the data, and how many are told apart."""
+
 DAYS_LOGGED_MAX = 10
 """Skipped days named in one log line; their number is always there."""
 
@@ -110,6 +114,7 @@ class Service:
         }
         # Nobody who writes data can know it, so no data holds it: RFC 2046 section 5.1.1.
         self._boundary = secrets.token_hex(16).encode()
+        self._told: dict[tuple[str, str], float] = {}
         self.draining = False
 
     # ---- the Handler of the transports
@@ -123,9 +128,11 @@ class Service:
             return constant and self._select(request, constant)
         if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
-        if answer.is_of(time.time()) and answer.proof.holds():
+        if answer.begins_s <= time.time() < answer.expires_s and answer.proof.holds():
             self._counters[slots.PLANS_REUSED] += times
-            return self._select(request, answer.response)
+            if request.is_conditional:
+                return self._select(request, answer.response)
+            return answer.response
         self._answers.drop(request.target)
         return None
 
@@ -165,12 +172,21 @@ class Service:
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""
         if isinstance(error, DataError):
-            _log.error("data_error", detail=error.detail, cause=str(error.__cause__))
+            self._tell_of(error)
         elif isinstance(error, OverloadError) and error.__cause__ is not None:
             _log.warning("resources_exhausted", detail=error.detail, cause=str(error.__cause__))
         elif not isinstance(error, (RequestError, OverloadError)):
             _log.error("internal_error", exc_info=error)
         return problem_response(error)
+
+    def _tell_of(self, error: DataError) -> None:
+        """Log a fault of the data, the same one once a second: it comes with each request."""
+        cause, now_s = str(error.__cause__), time.monotonic()
+        if len(self._told) >= FAULTS_REMEMBERED_MAX:
+            self._told.clear()
+        if now_s - self._told.get((error.detail, cause), -math.inf) >= FAULT_LOG_S:
+            self._told[error.detail, cause] = now_s
+            _log.error("data_error", detail=error.detail, cause=cause)
 
     def sweep(self) -> None:
         """Called now and then: close day files that nobody reads."""
@@ -210,7 +226,8 @@ class Service:
         answer = self._answers.get(target)
         if answer is not None:
             # Too long a proof for the event loop, or respond_now would have answered.
-            if answer.is_of(time.time()) and await self._in_thread(answer.proof.holds):
+            fresh = answer.begins_s <= time.time() < answer.expires_s
+            if fresh and await self._in_thread(answer.proof.holds):
                 self._counters[slots.PLANS_REUSED] += 1
                 return answer.response
             self._answers.drop(target)

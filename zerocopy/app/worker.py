@@ -180,7 +180,7 @@ class _Worker:
         if self._tls is not None and self._certificate is not None:
             reason = misfit()
             if reason is not None:
-                _log.warning("http2_not_hooked", reason=reason, served_by="stock Hypercorn")
+                _log.warning("http2_misfit", reason=reason, served_by="stock Hypercorn")
             listener = socket.socket(fileno=orders.tls_fd)
             await self._tls.start([listener], self._certificate.context, fits=reason is None)
 

@@ -22,11 +22,14 @@ class EntityTag(NamedTuple):
     is_weak: bool
 
 
+TAGS_MAX = 64
+"""Members of one field; one that has more is treated as malformed."""
+
 ANY_TAG = EntityTag(b"*", is_weak=False)
 
 # Possessive: a field of nothing but blanks is read once, not once for each of them.
 _TAG_ELEMENT = re.compile(
-    rb'[ \t]*+(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*+"))?[ \t]*+(?:,|\Z)', re.DOTALL
+    rb'[ \t,]*+(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*+"))?[ \t]*+(?:,|\Z)', re.DOTALL
 )
 _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _MONTH = rb"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -75,6 +78,8 @@ def parse_entity_tags(values: Sequence[bytes]) -> tuple[EntityTag, ...]:
         if element is None:
             return ()
         if element[2] is not None:
+            if len(tags) == TAGS_MAX:
+                return ()
             tags.append(EntityTag(element[2], element[1] is not None))
         position = element.end()
     return tuple(tags)

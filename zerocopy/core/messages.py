@@ -99,7 +99,8 @@ class Response:
     """One response: status, fields and a body of `content` followed by `segments`.
 
     `content` holds everything of a small answer and the header line of a large one. `ends` holds
-    for each segment where it ends, in bytes after the content. `validators` tell the state of the
+    for each segment where it ends, in bytes after the content; a part of another response has only
+    its `nbytes`, and is not cut again. `validators` tell the state of the
     representation, where it has any.
 
     A response may be sent many times; `head_h1` and `head_h2` are the transports' renderings of
@@ -120,15 +121,19 @@ class Response:
         segments: tuple[Segment, ...] = (),
         *,
         ends: Sequence[int] | None = None,
+        nbytes: int | None = None,
         validators: Validators | None = None,
     ) -> None:
         self.status = status
         self.fields = fields
         self.content = content
         self.segments = segments
-        self.ends = ends_of(segments) if ends is None else ends
-        assert len(self.ends) == len(segments), "an end for each segment"
-        self.nbytes = len(content) + (self.ends[-1] if segments else 0)
+        if nbytes is None:
+            ends = ends_of(segments) if ends is None else ends
+            assert len(ends) == len(segments), "an end for each segment"
+            nbytes = len(content) + (ends[-1] if segments else 0)
+        self.ends = ends
+        self.nbytes = nbytes
         self.validators = validators
         self.unchanged: Response | None = None
         self.head_h1: bytes | None = None

@@ -5,8 +5,8 @@ content and segments. Nothing is read and nothing copied but the header line: a 
 the same source at other offsets, so the kernel sends it as it sends the whole.
 
 Several ranges become multipart/byteranges. Overlapping ones are joined, so an answer never holds a
-byte twice and never more than its parts' heads besides; the work is linear in the field and in the
-parts, with one bisection for each end of a range.
+byte twice, and besides them only the heads of at most 16 parts; the work is linear in the field and
+in the parts, with one bisection for each end of a range.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ RANGES_MAX = 16
 """Ranges of one request; more are refused with 416."""
 
 _UNIT = b"bytes="
-_SPEC = re.compile(rb"([0-9]+)-([0-9]*)|-([0-9]+)")
+# Possessive, and with all separators before it: a field is read once, element by element.
+_ELEMENT = re.compile(rb"[ \t,]*+(?:([0-9]++)-([0-9]*+)|-([0-9]++))[ \t]*+(?:,|\Z)")
+_SEPARATORS = b" \t,"
 _DIGITS_MAX = 18
 _UNBOUNDED = 10**_DIGITS_MAX
 """Stands for every number of more digits; no body is as long."""
@@ -54,18 +56,17 @@ def parse_ranges(value: bytes) -> list[RangeSpec] | None:
     """The ranges of a Range field, or None where it must or may be ignored.
 
     That is another unit than bytes, or a set that holds anything but ranges (section 14.2). Empty
-    elements of the list are skipped (section 5.6.1.2).
+    elements of the list are skipped (section 5.6.1.2). What follows one range too many is not read.
     """
     if value[: len(_UNIT)].lower() != _UNIT:
         return None
     specs: list[RangeSpec] = []
-    for element in value[len(_UNIT) :].split(b","):
-        text = element.strip(b" \t")
-        if not text:
-            continue
-        match = _SPEC.fullmatch(text)
+    text, position = value[len(_UNIT) :].rstrip(_SEPARATORS), 0
+    while position < len(text) and len(specs) <= RANGES_MAX:
+        match = _ELEMENT.match(text, position)
         if match is None:
             return None
+        position = match.end()
         first, last, suffix = (digits and digits.lstrip(b"0") for digits in match.groups())
         if suffix is not None:
             specs.append(RangeSpec(None, _number(suffix)))
@@ -130,15 +131,17 @@ def cut(whole: Response, part: ByteRange) -> tuple[bytes, tuple[Segment, ...]]:
     """The bytes of `part` as content and the segments after it."""
     assert 0 <= part.first < part.stop <= whole.nbytes, "a part of this body"
     content, ends = whole.content[part.first : part.stop], whole.ends
+    assert ends is not None, "a whole body, not a part of one"
     first, stop = (max(0, position - len(whole.content)) for position in part)
     if first == stop:
         return content, ()
     index, last = bisect_right(ends, first), bisect_left(ends, stop)
-    segments = list(whole.segments[index : last + 1])
-    segments[-1] = _shorten(segments[-1], 0, ends[last] - stop)
     begun = ends[index] - whole.segments[index].count
-    segments[0] = _shorten(segments[0], first - begun, 0)
-    return content, tuple(segments)
+    if index == last:
+        return content, (_shorten(whole.segments[index], first - begun, ends[last] - stop),)
+    head = _shorten(whole.segments[index], first - begun, 0)
+    tail = _shorten(whole.segments[last], 0, ends[last] - stop)
+    return content, (head, *whole.segments[index + 1 : last], tail)
 
 
 def _shorten(segment: Segment, before: int, behind: int) -> Segment:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _ETAG_BYTES = 16
 _NS_PER_S = 1_000_000_000
+_CONTENT_TYPE = b"Content-Type"
+_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", b"Accept-Ranges"})
+"""What a client has that names the representation by its tag: sections 15.3.7 and 15.4.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def select(request: Request, whole: Response, *, now_s: float, boundary: bytes) 
     assert whole.status == 200, "other answers are given as they are, section 13.2.1"  # noqa: PLR2004
     if _is_not_modified(request, whole, now_s):
         if whole.unchanged is None:
-            fields = tuple(field for field in whole.fields if field[0] not in _NOT_IN_304)
+            fields = tuple(field for field in whole.fields if field[0] not in _METADATA)
             whole.unchanged = Response(304, fields)
         return whole.unchanged
     specs = _ranges_wanted(request, whole)
@@ -157,11 +160,6 @@ def select(request: Request, whole: Response, *, now_s: float, boundary: bytes) 
 
 
 # ---- ranges, RFC 9110 section 14
-
-_CONTENT_TYPE = b"Content-Type"
-_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", b"Accept-Ranges"})
-_NOT_IN_304 = _METADATA
-"""Section 15.4.5: what updates nothing in a cache that has the ETag."""
 
 
 def _ranges_wanted(request: Request, whole: Response) -> list[RangeSpec] | None:
@@ -187,12 +185,14 @@ def _part_of(
     if len(parts) == 1:
         told = (b"Content-Range", content_range(parts[0], whole.nbytes))
         content, segments = cut(whole, parts[0])
-        return Response(206, (*fields, told), content, segments)
+        nbytes = parts[0].stop - parts[0].first
+        return Response(206, (*fields, told), content, segments, nbytes=nbytes)
     media_types = [
         b"Content-Type: " + value for name, value in whole.fields if name == _CONTENT_TYPE
     ]
     content, segments = cut_many(whole, parts, boundary, media_types)
-    return Response(206, _with_media_type(fields, boundary), content, segments)
+    nbytes = len(content) + sum(segment.count for segment in segments)
+    return Response(206, _with_media_type(fields, boundary), content, segments, nbytes=nbytes)
 
 
 def _with_media_type(fields: Fields, boundary: bytes) -> Fields:

@@ -28,6 +28,7 @@ from zerocopy.storage.tree import Series, close_file, data_error, open_file, ope
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zerocopy.core.plan import Segment
     from zerocopy.core.query import Query
     from zerocopy.storage.catalog import Listing
 
@@ -253,12 +254,12 @@ class _Planning:
             assert isinstance(source, DayFile), "this planning made every source"
             fd = self._held.get(source)
             if fd is not None:
-                yield read_exactly(fd, segment.offset, segment.count)
+                yield _read_planned(source, fd, segment)
                 continue
             fd, status = open_file(directory_fd, source.name)
             try:
                 source.check_reopened(status)
-                yield read_exactly(fd, segment.offset, segment.count)
+                yield _read_planned(source, fd, segment)
             finally:
                 close_file(fd)
 
@@ -323,3 +324,15 @@ class _Planning:
             self._held[day_file] = fd
         else:
             close_file(fd)
+
+
+def _read_planned(source: DayFile, fd: int, segment: Segment) -> bytes:
+    """The bytes of a segment, of a closed day as it was when its validators were made.
+
+    Raises:
+        DataChangedError: the file is shorter, or was written over meanwhile.
+    """
+    data = read_exactly(fd, segment.offset, segment.count)
+    if source.sealed:
+        source.check_kept(os.fstat(fd))
+    return data

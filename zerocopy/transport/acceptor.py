@@ -93,8 +93,13 @@ class Acceptor:
             seat = self._admission.enter(address[0])
             if seat is None:
                 sock.close()
-            else:
+                continue
+            try:
                 self._on_accepted(sock, seat)
+            except BaseException:
+                self._admission.leave(seat)
+                sock.close()
+                raise
 
     def _turn_away(self, listener: socket.socket) -> None:
         """Close those who wait: in the place of the spare descriptor there is room for one."""

@@ -114,6 +114,8 @@ class AsgiApp:
             announced = [value for name, value in request.fields if name == b"content-length"]
             if announced and int(announced[0]) > self._limits.content_bytes_max:
                 return False
+            if request.values(b"transfer-encoding"):
+                return False  # the answer does not depend on it, and nothing may follow it
         try:
             async with asyncio.timeout(self._content_read_s):
                 while nbytes <= self._limits.content_bytes_max:

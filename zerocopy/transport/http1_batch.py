@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RENDERED_MAX = 64
 """Small answers kept in one piece, 64 times `[limits] small_answer_bytes_max`: 4 MiB by default."""
 
-_PARTIAL = 206
+_KEPT = frozenset({200, 304})
 _PENDING = State.PENDING
 _READY = State.READY
 
@@ -61,7 +61,7 @@ class Batch:
             if (
                 response is None
                 or response.segments
-                or response.status == _PARTIAL  # made for this request, nothing to keep
+                or response.status not in _KEPT  # others are made for one request
                 or message.is_head
                 or server.draining
                 or message.persistence is not Persistence.KEEP_ALIVE

@@ -25,6 +25,7 @@ from zerocopy.core.messages import origin_form
 from zerocopy.transport.limits import (
     RequestLimits,
     invalid_host,
+    is_continue_alone,
     malformed,
     target_fault,
     unknown_expectation,
@@ -116,12 +117,12 @@ class RequestHead:
         self.fields.append((name.lower(), value.strip(b" \t")))
 
     def _read(self, head: bytes, line: re.Match[bytes]) -> None:
+        if line[4] > b"1":
+            # RFC 9110 section 2.5: processed as the highest minor version that is known.
+            head = head[: line.start(4)] + b"1" + head[line.end(4) :]
         if self.method not in _KNOWN_TO_HTTPTOOLS:
             # A method is any token (RFC 9110 section 9.1); whether it is allowed, the path says.
             head = b"POST" + head[len(self.method) :]
-        elif line[4] > b"1":
-            # RFC 9110 section 2.5: processed as the highest minor version that is known.
-            head = head[: line.start(4)] + b"1" + head[line.end(4) :]
         try:
             httptools.HttpRequestParser(self).feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -160,9 +161,9 @@ class RequestHead:
         """RFC 9110 section 10.1.1; HTTP/1.0 clients cannot expect."""
         if expectations is None:
             return False
-        if any(value.lower() != b"100-continue" for value in expectations):
+        if not is_continue_alone(expectations):
             raise unknown_expectation()
-        return self.is_1_1
+        return self.is_1_1 and any(expectations)
 
 
 class RequestReader:

@@ -116,8 +116,11 @@ class Http1Server:
 
     def remember_head(self, head: bytes, message: Message) -> None:
         """Keep what these bytes mean between two messages; the oldest is forgotten at the bound."""
-        if len(head) > HEAD_BYTES_MAX or len(message.request.fields) > HEAD_FIELDS_MAX:
+        request = message.request
+        if len(head) > HEAD_BYTES_MAX or len(request.fields) > HEAD_FIELDS_MAX:
             return
+        if request.is_conditional and request.values(b"range"):
+            return  # asked for once, as a rule: it would drive out what is asked for again
         if len(self.heads) >= HEADS_MAX:
             del self.heads[next(iter(self.heads))]
         self.heads[head] = message

@@ -16,6 +16,8 @@ from zerocopy.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zerocopy.core.messages import Request
 
 _ORIGIN_FORM = re.compile(rb"/[!\"$-~]*+")
@@ -43,7 +45,7 @@ class RequestLimits:
             or len(request.target) + sum(sizes) > self.head_bytes_max
         ):
             return self.fields_too_large()
-        if any(value.lower() != b"100-continue" for value in request.values(b"expect")):
+        if not is_continue_alone(request.values(b"expect")):
             return unknown_expectation()
         if any(value and not is_authority(value) for value in request.values(b"host")):
             return invalid_host()
@@ -67,6 +69,12 @@ class RequestLimits:
 def malformed() -> RequestError:
     """400 to what is no request at all."""
     return BadRequestError("the request is not HTTP/1.1 as RFC 9112 defines it")
+
+
+def is_continue_alone(expectations: Iterable[bytes]) -> bool:
+    """Whether all members of the Expect lines are 100-continue; empty ones are none."""
+    members = b",".join(expectations).lower().split(b",")
+    return {member.strip(b" \t") for member in members} <= {b"", b"100-continue"}
 
 
 def unknown_expectation() -> RequestError:

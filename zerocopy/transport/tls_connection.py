@@ -63,6 +63,7 @@ class TlsConnection(TCPServer):
         super().__init__(*hypercorn)
         self._server = server
         self._is_refused = is_refused
+        self._begun = server.wheel.now
         self._http2: Http2Connection | None = None
         self._is_answering = False  # a request of HTTP/1.1 is being answered
         self._head_since: int | None = server.wheel.now  # a head is awaited in full since then
@@ -212,7 +213,9 @@ class TlsConnection(TCPServer):
         is_late = (
             self._head_since is not None and now - self._head_since > self._server.header_ticks
         )
-        if self._is_stalled(now):
+        if self._is_refused and now - self._begun > self._server.header_ticks:
+            self.abort()  # told or not: it takes the place of others who are to be told
+        elif self._is_stalled(now):
             self.reset()
         elif self._lingers(now) or is_late:
             self.abort()
