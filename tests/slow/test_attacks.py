@@ -39,8 +39,8 @@ second take a core. nginx, which sends the same way, is measured beside it."""
 
 STALLED_BYTES_MAX = 2_500_000
 """What one connection that stalls may take over TLS (tests/faults/test_tls_slow_readers.py). What
-many took stays with the worker until CPython's collector has run over what they left, and malloc(3)
-has a reason to return it: before, nothing bounds it but this."""
+many took stays in malloc(3)'s heap after they left, which a few live objects keep from shrinking;
+the next crowd is served from it."""
 
 DEADLINE_S = "2"
 SHORT = {
