@@ -152,9 +152,12 @@ def test_honest_clients_beside_stalled_readers(
     show(f"  met: {since(server, counted)}\n  crowd: {tales[-1]}")
     show(f"  before: {before.text()}\n  after:  {after.text()}")
     assert Delays.median_of(beside).p99_ms < P99_MS_MAX
-    aborted = server.metric("zerocopy_transfers_aborted_total") - counted["aborted amid an answer"]
-    assert aborted >= ROUNDS * STALLED, "the write-progress deadline never came"
-    assert "reset" in tales[-1] or "closed" in tales[-1]
+    cut_off = (
+        int(server.metric(COUNTED["aborted amid an answer"])) - counted["aborted amid an answer"]
+    )
+    if not server.is_tls:  # over TLS only streams are counted that are reset one by one
+        assert cut_off >= ROUNDS * STALLED, "the write-progress deadline never came"
+    assert all("reset" in tale for tale in tales)
     assert not [e for e in server.events() if e["event"] in {"loop_error", "connection_failed"}]
 
 
