@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.server import Answer
     from zerocopy.storage.tree import Series
 
-LARGE = 30_000
+LARGE = 9_000
 NOT_IN_304 = {"content-type", "content-length", "last-modified", "accept-ranges", "content-range"}
 
 

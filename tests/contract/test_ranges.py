@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from tests.server import Answer
     from zerocopy.storage.tree import Series
 
-SMALL, LARGE = 5, 30_000
+SMALL, LARGE = 5, 9_000
 
 
 @pytest.fixture(params=[SMALL, LARGE])
 def filled(site: Site, series: Series, request: pytest.FixtureRequest) -> Series:
-    """Two days of five records, which are sent from memory, or of 30,000, sent from files."""
+    """Two days of five records, which are sent from memory, or of 9,000, sent from files."""
     count = request.param
     for number in range(2):
         day = DAY + timedelta(days=number)

@@ -13,11 +13,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
-from zerocopy.core.layout import DAY_S, TIME_COLUMN, RecordSizes, day_label, day_of, file_name
+from zerocopy.core.layout import (
+    DAY_S,
+    TIME_COLUMN,
+    RecordSizes,
+    day_label,
+    day_of,
+    file_name,
+    parse_file_name,
+)
 from zerocopy.core.plan import DayRecords, Plan, compose
 from zerocopy.core.semantics import Validators, validators_of
 from zerocopy.core.timeindex import UnsortedError, record_range
@@ -153,7 +162,7 @@ class Planner:
                 planning.read_day(directory_fd, day, sizes) for day in days if day not in left_out
             ]
             if not listing.is_unchanged(directory_fd, begun_ns):
-                planning.check_names(directory_fd)
+                planning.check_names(directory_fd, begun_ns)
             plan = compose(
                 query.columns, [sizes[column] for column in query.columns], day_records, skipped
             )
@@ -276,21 +285,28 @@ class _Planning:
                 self.skipped_ns = max(self.skipped_ns, status.st_mtime_ns)
                 self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
 
-    def check_names(self, directory_fd: int) -> None:
-        """Assure that all files that were opened had their names at the same time, which is now.
+    def check_names(self, directory_fd: int, begun_ns: int) -> None:
+        """Assure that the files of each day that were opened had their names at the same time.
 
         Else a day that is replaced file by file could be read as it never was: some columns opened
-        before the first rename, others after the last.
+        before the first rename, others after the last. One that is replaced alone is no fault: it
+        was there together with the others, which are older than this planning.
 
         Raises:
-            FileNotFoundError: a name is gone.
-            DataChangedError: a name belongs to another file by now.
+            DataChangedError: several files of a day have changed since `begun_ns`, a unix time.
         """
+        replaced, young = Counter[int](), set[int]()
         for path, stamp in self.stamps:
             name = os.path.basename(path)
-            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-            if (status.st_ino, status.st_dev) != (stamp.inode, stamp.device):
-                raise DataChangedError("a day file was replaced while its day was read")
+            parsed = parse_file_name(name)
+            assert parsed is not None, "a name that this planning has spelled"
+            day = parsed[1]
+            if not _is_named(directory_fd, name, stamp):
+                replaced[day] += 1
+            elif stamp.changed_ns >= begun_ns - RACY_NS:
+                young.add(day)
+        if any(count > 1 or day in young for day, count in replaced.items()):
+            raise DataChangedError("day files were replaced while their day was read")
 
     def hand_over(self) -> tuple[tuple[DayFile, int], ...]:
         """The held descriptors, no longer this planning's to close."""
@@ -336,3 +352,12 @@ def _read_planned(source: DayFile, fd: int, segment: Segment) -> bytes:
     if source.sealed:
         source.check_kept(os.fstat(fd))
     return data
+
+
+def _is_named(directory_fd: int, name: str, stamp: Stamp) -> bool:
+    """Whether a name still belongs to the file that was opened by it."""
+    try:
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (status.st_ino, status.st_dev) == (stamp.inode, stamp.device)

@@ -223,7 +223,8 @@ class DataStreams(H2Protocol):
             self.connection.reset_stream(stream_id, code)
 
     def forget_all(self) -> None:
-        """The connection is over."""
+        """The connection is over; what was promised on it is cut off."""
+        self._server.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 

@@ -290,7 +290,7 @@ class _Http1OverTls(H11Protocol):
 
     async def _maybe_recycle(self) -> None:
         if self.connection.our_state is h11.SEND_BODY:
-            self._wire.abort()  # a promise broke: close_notify would make it look like an end
+            self._wire.reset()  # a promise broke: close_notify would make it look like an end
         await super()._maybe_recycle()
 
     async def _check_protocol(self, event: h11.Request) -> None:
