@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HOOKS = os.path.join(os.path.dirname(__file__), "schemathesis_hooks.py")
 WAYS = {"plain": (False, "examples,coverage,fuzzing"), "tls": (True, "fuzzing")}
 """Boundary values and methods, which coverage tries, are not a matter of TLS."""
-EXAMPLES_MAX = "20"
+EXAMPLES_MAX = "10"
 """For each operation and mode; the boundary values of the coverage phase come on top of them."""
 
 

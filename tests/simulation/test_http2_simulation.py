@@ -16,7 +16,7 @@ from tests.simulation.http2_batch import failures_of, folder, http2
 from tests.simulation.http2_run import Run
 from zerocopy.transport.http2_lane import Lane
 
-SEEDS = 100
+SEEDS = 60
 BATCH = 50
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
 FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
