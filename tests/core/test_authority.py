@@ -25,6 +25,8 @@ from zerocopy.core.messages import origin_form
         (b"t:" + b"0" * 5_000 + b"1", True, True),
         (b"t:" + b"1" * 5_000, False, True),
         (b"[::1]:443", True, True),
+        (b"[1:2:3:4:5:6:1.2.3.4]", True, False),
+        (b"[1:2:3:4:5:1.2.3.4]", False, False),
         (b"[::1]", True, False),
         (b"", False, False),
         (b":80", False, True),

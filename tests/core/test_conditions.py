@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerocopy.core.conditions import ANY_TAG, EntityTag, parse_entity_tags, parse_http_date
+from zerocopy.core.conditions import (
+    ANY_TAG,
+    TAGS_MAX,
+    EntityTag,
+    parse_entity_tags,
+    parse_http_date,
+)
 
 NOW_S = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
 MOMENT_S = 784_111_777  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 section 5.6.7
@@ -32,6 +38,7 @@ def strong(*opaque: bytes) -> tuple[EntityTag, ...]:
         ([b'"a, b"'], ()),  # a blank is no etagc
         ([b'"a,b"'], strong(b'"a,b"')),
         ([b',, "a",, ,"b",'], strong(b'"a"', b'"b"')),
+        ([b'"a", ,'], strong(b'"a"')),
         ([b'"\x80\xff!#~"'], strong(b'"\x80\xff!#~"')),
         ([b"*"], (ANY_TAG,)),
         ([b" *\t"], (ANY_TAG,)),
@@ -56,9 +63,19 @@ def test_entity_tags_of_a_field(values: list[bytes], tags: tuple[EntityTag, ...]
     assert parse_entity_tags(values) == tags
 
 
+def test_a_field_has_at_most_64_tags() -> None:
+    """More are treated as malformed: nobody holds so many states of one answer."""
+    tags = [b'"%d"' % number for number in range(TAGS_MAX)]
+    assert parse_entity_tags([b",".join(tags)]) == strong(*tags)
+    assert parse_entity_tags([b",".join([*tags, b'"x"'])]) == ()
+
+
 @given(
     st.lists(
-        st.tuples(st.from_regex(rb'"[\x21\x23-\x7e\x80-\xff]*"', fullmatch=True), st.booleans())
+        max_size=TAGS_MAX,
+        elements=st.tuples(
+            st.from_regex(rb'"[\x21\x23-\x7e\x80-\xff]*"', fullmatch=True), st.booleans()
+        ),
     )
 )
 def test_entity_tags_come_out_as_they_went_in(members: list[tuple[bytes, bool]]) -> None:

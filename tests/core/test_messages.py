@@ -100,3 +100,11 @@ def test_request_knows_that_its_fields_may_change_the_answer(name: bytes) -> Non
 def test_request_knows_that_its_fields_change_nothing(name: bytes) -> None:
     """If-Range alone asks for nothing, RFC 9110 section 13.1.5."""
     assert not Request(b"GET", b"/", ((b"host", b"a"), (name, b"range"))).is_conditional
+
+
+@pytest.mark.parametrize(
+    ("method", "is_head"), [(b"HEAD", True), (b"GET", False), (b"head", False)]
+)
+def test_request_knows_whether_its_response_has_content(method: bytes, *, is_head: bool) -> None:
+    """RFC 9110 section 9.3.2; methods are case-sensitive."""
+    assert Request(method, b"/", ()).is_head is is_head

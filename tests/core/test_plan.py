@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerocopy.core.layout import day_from_label
-from zerocopy.core.plan import DayRecords, Plan, Segment, compose
+from zerocopy.core.plan import DayRecords, Plan, Segment, compose, in_memory
 from zerocopy.core.timeindex import RecordRange
 
 
@@ -186,3 +186,22 @@ def test_compose_with_a_size_missing_is_a_programmers_error() -> None:
     """One record size for each column."""
     with pytest.raises(AssertionError, match="one record size"):
         compose(["t", "p"], [4], [], [])
+
+
+def test_what_is_in_memory_is_a_source_that_waits_for_nothing() -> None:
+    """It has no descriptor, is always ready, and gives any part of its bytes."""
+    segment = in_memory(b"0123456789")
+    source = segment.source
+    assert (segment.offset, segment.count) == (0, 10)
+    assert source.fileno() is None
+    assert source.ready()
+    assert source.read(2, 3) == b"234"
+    assert bytes(source.view(2, 3)) == b"234"
+    source.keep(source.fetch())
+    assert source.ready()
+
+
+def test_nothing_in_memory_is_a_programmers_error() -> None:
+    """A segment has bytes."""
+    with pytest.raises(AssertionError):
+        in_memory(b"")

@@ -102,13 +102,22 @@ def test_parts_that_a_body_has_not(specs: list[tuple[int | None, int | None]]) -
     with pytest.raises(RangeError) as caught:
         satisfiable([RangeSpec(*spec) for spec in specs], len(BODY))
     assert caught.value.nbytes == len(BODY)
+    assert caught.value.detail == "the Range field must ask for some of 100 bytes"
 
 
 def test_ranges_are_counted_before_they_are_joined() -> None:
     """Sixteen are answered; the seventeenth is refused even where all are the same."""
     assert satisfiable([RangeSpec(0, 0)] * RANGES_MAX, 1) == [(0, 1)]
-    with pytest.raises(RangeError, match="at most 16"):
+    with pytest.raises(RangeError, match="at most 16") as caught:
         satisfiable([RangeSpec(0, 0)] * (RANGES_MAX + 1), 1)
+    assert caught.value.nbytes == 1
+
+
+def test_what_follows_one_range_too_many_is_not_read() -> None:
+    """Seventeen of thousands are enough to refuse them all, whatever comes behind."""
+    specs = parse_ranges(b"bytes=" + b"0-0," * 2_000 + b"x")
+    assert specs is not None
+    assert len(specs) == RANGES_MAX + 1
 
 
 @given(
