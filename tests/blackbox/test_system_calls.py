@@ -73,10 +73,17 @@ def traced(pid: int, output: Path) -> Iterator[None]:
             assert strace.stderr is not None
             pytest.skip(f"strace may not attach here: {strace.stderr.read().decode().strip()}")
         yield
+        # The last call has returned, and strace has seen it, once the process waits again.
+        poll(lambda: _state(pid) == "S" or strace.poll() is not None, "the worker to wait")
     finally:
         if strace.poll() is None:
             strace.send_signal(signal.SIGINT)
         strace.communicate(timeout=10)
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def _tracer(pid: int) -> int:

@@ -57,7 +57,7 @@ def test_each_call_fails_and_all_behind_it(name: str) -> None:
     """The disk is gone from the n-th system call on; the request after that finds it again."""
     calls, _ = counted(SHAPES[name])
     faults = (
-        Fault(nth, choice=nth // 3, onwards=True) for nth in range(1 + len(name) % 3, calls + 1, 3)
+        Fault(nth, choice=nth // 5, onwards=True) for nth in range(1 + len(name) % 5, calls + 1, 5)
     )
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 

@@ -104,6 +104,7 @@ def test_soak(tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]) 
         soak(tmp_path, seconds=SOAK_S, warm_s=WARM_S, workers=workers)
 
 
+@pytest.mark.slow
 def test_brief_soak(tmp_path: Path) -> None:
     """The same for five seconds."""
     soak(tmp_path, seconds=4, warm_s=1, workers=1)
