@@ -8,7 +8,7 @@ KERNEL_TICK_NS = 4_000_000
 
 
 class Clock:
-    """Nanoseconds since 1970, and the three ways the package asks for them.
+    """Nanoseconds since 1970, and the ways the package asks for them.
 
     It takes the place of the module `time` wherever the package imported that.
     """
@@ -27,6 +27,10 @@ class Clock:
     def monotonic(self) -> float:
         """The same clock: nobody sets it."""
         return self.now_ns / NS_PER_S
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes."""
+        self.advance_to(self.now_ns + int(seconds * NS_PER_S))
 
     def coarse_ns(self) -> int:
         """What a file's times are set to now."""

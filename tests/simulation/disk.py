@@ -175,7 +175,12 @@ def installed(disk: Disk) -> Iterator[None]:
         **{name: getattr(disk, name) for name in ERRORS if name != "mmap"},
         close=disk.close,
     )
-    fake_time = _Instead(time, time=lambda: disk.now_ns() / 1e9, time_ns=disk.now_ns)
+    fake_time = _Instead(
+        time,
+        time=lambda: disk.now_ns() / 1e9,
+        time_ns=disk.now_ns,
+        sleep=lambda _seconds: None,
+    )
     places: list[tuple[Any, str, object]] = [(module, "os", fake_os) for module in _OS_USERS]
     places += [(module, "time", fake_time) for module in _TIME_USERS]
     places.append((mapping, "mmap", _Instead(mmap, mmap=disk.mmap)))

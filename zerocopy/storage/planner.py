@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 """A file that vanishes or is replaced during planning means starting anew, so many times."""
 
+CLOCK_TICK_NS = 10_000_000
+"""The slowest kernel clock (HZ=100): a change time may lie so far before its change."""
+
 _HELD_FILES_MAX = 128
 _HELD_SEALED_MAX = 64
 """Descriptors one planning thread holds at once, and how many of them for files of closed days;
@@ -136,12 +139,16 @@ class Planner:
             DataError: a directory or a file cannot be read, or a day's times are not sorted.
         """
         series = Series(query.exchange, query.symbol, query.type)
+        changed: Exception | None = None
         for _ in range(_ATTEMPTS):
             planning = _Planning(self._files, series, query, self._settle_s)
             try:
                 return self._plan_once(planning, series, query)
-            except (FileNotFoundError, DataChangedError) as error:
+            except FileNotFoundError as error:
                 changed = error
+            except DataChangedError as error:
+                changed = error
+                time.sleep(CLOCK_TICK_NS / _NS_PER_S)  # until what was young no longer is
             except OSError as error:
                 raise data_error(error) from error
             finally:
@@ -303,7 +310,7 @@ class _Planning:
             day = parsed[1]
             if not _is_named(directory_fd, name, stamp):
                 replaced[day] += 1
-            elif stamp.changed_ns >= begun_ns - RACY_NS:
+            elif stamp.changed_ns >= begun_ns - CLOCK_TICK_NS:
                 young.add(day)
         if any(count > 1 or day in young for day, count in replaced.items()):
             raise DataChangedError("day files were replaced while their day was read")
