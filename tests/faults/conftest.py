@@ -47,9 +47,11 @@ def bound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Runn
     root = folder / "outer" / "root"
     write_series(root, "OTHER", SMALL_RECORDS)
     with contextlib.ExitStack() as stack:
-        if os.geteuid() == 0:
-            if shutil.which("setpriv") is None:
-                pytest.skip("mode bits do not bind root, and setpriv is not installed")
-            stack.enter_context(started_by(folder, *WITHOUT_OVERRIDE))
-        yield root, stack.enter_context(RunningServer(root, **BOTH_LISTENERS))
+        with contextlib.ExitStack() as start:  # the tests that follow start others
+            if os.geteuid() == 0:
+                if shutil.which("setpriv") is None:
+                    pytest.skip("mode bits do not bind root, and setpriv is not installed")
+                start.enter_context(started_by(folder, *WITHOUT_OVERRIDE))
+            server = stack.enter_context(RunningServer(root, **BOTH_LISTENERS))
+        yield root, server
     shutil.rmtree(folder)
