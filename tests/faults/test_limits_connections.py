@@ -228,7 +228,8 @@ def test_lasting_shortage_of_descriptors_costs_nothing_and_ends_with_it(
         for sock in waiting:
             with suppress(ConnectionResetError):
                 assert sock.recv(1) == b"", "told nothing, but not left waiting either"
-        assert site.server.metric("zerocopy_connections_refused_total") == 5
+        refused = "zerocopy_connections_refused_total"
+        poll(lambda: site.server.metric(refused) == 5, "each of them to be counted")
         assert inside.request(target).content == expected
         for sock in held[:5]:
             sock.close()
