@@ -202,13 +202,14 @@ _PATHS: Json = {
     ),
 }
 
-_PART = _response(
-    "What the Range field asked for: one range, or several as multipart/byteranges.",
-    (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
-    "application/octet-stream",
-)
-
-_PART["content"] = {"application/octet-stream": {}, "multipart/byteranges": {}}
+_PART: Json = {
+    **_response(
+        "What the Range field asked for: one range, or several as multipart/byteranges.",
+        (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
+        "",
+    ),
+    "content": {"application/octet-stream": {}, "multipart/byteranges": {}},
+}
 
 _PARAMETERS: Json = {
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
