@@ -28,6 +28,7 @@ LOCKED = 4 * PAGE
 @pytest.fixture(name="paths")
 def fixture_paths(tmp_path: Path) -> Iterator[list[str]]:
     """Five files; afterwards none is mapped, locked or open."""
+    gc.collect()  # what earlier tests left in circles
     before = open_descriptors(), kernel_locked_bytes()
     paths = [str(tmp_path / f"file{index}") for index in range(5)]
     for path in paths:
