@@ -15,6 +15,9 @@ SLOW_RUNS = 200_000
 CHUNK = 500
 GROUPS = 4
 
+ONCE_WRONG = (10_630, 16_615)
+"""What many runs have found: /api/symbols told the time of a link that had just replaced a file."""
+
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_no_run_breaks_the_contract(group: int) -> None:
@@ -27,6 +30,12 @@ def test_no_given_run_breaks_the_contract() -> None:
     """The run of the number in the environment, to see a failure again; else the first run."""
     outcome = run(int(os.environ.get(SEED_VARIABLE, "0")), log=True)
     assert not outcome.wrong, "\n".join([*outcome.log, str(outcome)])
+
+
+@pytest.mark.parametrize("seed", ONCE_WRONG)
+def test_no_run_that_was_once_wrong_breaks_the_contract(seed: int) -> None:
+    """What the server did wrong it does not do again."""
+    assert not (outcome := run(seed)).wrong, str(outcome)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 5, 8, 13, 21, 34])

@@ -7,6 +7,7 @@ directory descriptors that follow no link; it blocks on the disk and so runs in 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,9 +119,12 @@ def _newest_modification(directory_fd: int, depth: int) -> int | None:
                 below.append(entry.name)
             elif entry.name.endswith(".bin") and entry.is_file(follow_symlinks=False):
                 try:
-                    modified_s = entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000_000
+                    status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                if not stat.S_ISREG(status.st_mode):
+                    continue  # it was a file when its name was read
+                modified_s = status.st_mtime_ns // 1_000_000_000
                 newest_s = modified_s if newest_s is None else max(newest_s, modified_s)
     for name in below if depth else ():
         fd = _open_directory(name, directory_fd)
