@@ -30,6 +30,9 @@ STORM_S = float(os.environ.get("STORM_S", "120"))
 CONNECTIONS = 4
 """They ask for the same at the same time, so that one proof answers several."""
 
+ASKED_IN_A_ROW = 200
+"""How often a calm series is asked for before the next: planned, used again, and then changed."""
+
 REFUSED_SHARE_MAX = 0.001
 """500 is allowed where a day changes faster than it can be read, and has to be rare."""
 
@@ -87,11 +90,13 @@ def storm(root: str, *, seconds: float, calm: int, seed: int) -> Counter[str]:
             stack.callback(client.close)
         writer = stack.enter_context(subprocess.Popen([*command, str(seed)]))
         stack.callback(numbers.__setitem__, 0, 1)
+        calm_index = WILD
         deadline_s = time.monotonic() + seconds
         while time.monotonic() < deadline_s:
+            if rng.random() < 1 / ASKED_IN_A_ROW:
+                calm_index = rng.randrange(WILD, len(asked))
             # Half of what is asked changes all the while, half of it pauses.
-            wild = rng.random() < 0.5
-            index = rng.randrange(WILD) if wild else rng.randrange(WILD, len(asked))
+            index = rng.randrange(WILD) if rng.random() < 0.5 else calm_index
             done = numbers[2 + 2 * index]
             target = asked[index].target(done)
             for client in clients:
