@@ -45,10 +45,14 @@ class Nature(NamedTuple):
     kinds: tuple[Kind, ...]
     small_bytes_max: int
     waits: float
+    is_brisk: bool = False
 
     @classmethod
     def of(cls, rng: Random) -> Nature:
-        """Some runs are of everything; some repeat a request, for the lane; some send slowly."""
+        """Some runs are of everything; some repeat a request, for the lane; some send slowly.
+
+        In a brisk run bytes come and go in whole writes, so that they can be answered in a batch.
+        """
         nature = cls(
             steps=rng.choice((15, 30, 60, 100)),
             changes=rng.choice((0.0, 0.02, 0.1, 0.3)),
@@ -72,6 +76,7 @@ class Nature(NamedTuple):
                 small_bytes_max=65_536,
                 faults=0.0,
                 waits=0.1,
+                is_brisk=rng.random() < 0.7,
             )
         if fate < 0.5:
             wide = tuple(kind for kind in data if kind.weight > 5 or kind.condition in _PARTS)
@@ -181,6 +186,10 @@ class Run:
         is_many = sum(1 for s in peer.streams.values() if not s.is_over) >= STREAMS_OPEN_MAX
         if self.is_leaving or is_many:
             return
+        is_alone = self.nature.is_brisk and rng.random() < 0.7
+        if is_alone:
+            self.take()
+            self.deliver()
         kinds = self.nature.kinds
         kind = rng.choices(kinds, [kind.weight for kind in kinds])[0]
         has_content = kind.content is not None
@@ -194,6 +203,8 @@ class Run:
             self.unfinished.append(stream_id)
             if rng.random() < 0.5:
                 self.finish_content()
+        if is_alone:
+            self.deliver()
 
     def finish_content(self) -> None:
         """Send the rest of a request's content, if anybody wants it still."""
@@ -215,6 +226,8 @@ class Run:
         if not sent or not self.wire.has_room:
             return
         count = self.rng.choice((1, 9, len(sent), len(sent), self.rng.randint(1, len(sent))))
+        if self.nature.is_brisk:
+            count = len(sent)
         data = bytes(sent[:count])
         del sent[:count]
         self.delivered += len(data)
@@ -229,6 +242,8 @@ class Run:
         most = len(self.wire.unsent)
         if most:
             count = self.rng.choice((1, 20, most, most, self.rng.randint(1, most)))
+            if self.nature.is_brisk:
+                count = most
             self.peer.receive(self.wire.take(count))
 
     def give_window(self) -> None:

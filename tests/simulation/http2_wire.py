@@ -12,6 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.h2client import FRAME_HEAD_BYTES, HEADERS, SETTINGS, H2Client
+from zerocopy.transport.http2_batch import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,11 +69,15 @@ class Wire(asyncio.Transport):
         """The server's reader and writer."""
         loop = cast("asyncio.AbstractEventLoop", self._loop)
         reader = asyncio.StreamReader(loop=loop)
-        self._protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        self._protocol = Receiver(reader, loop=loop)
         self._protocol.connection_made(self)
         return reader, asyncio.StreamWriter(self, self._protocol, reader, loop)
 
     # ---- the server's side
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """What bytes are given to."""
+        return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """A socket and a TLS object that are none."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.simulation.http2_batch import failures_of, folder, http2
 from tests.simulation.http2_run import Run
 from zerocopy.transport.http2_lane import Lane
+
+if TYPE_CHECKING:
+    from zerocopy.transport.http2_batch import Proved
 
 SEEDS = 60
 BATCH = 50
@@ -44,9 +48,10 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
     honest = Lane.answer
 
-    def answer(self: Lane, block: bytes, stream_id: int) -> bool:
-        is_answered = honest(self, block, stream_id)
-        seen.update({"lane"} if is_answered else ())
+    def answer(self: Lane, block: bytes, stream_id: int, proved: Proved | None = None) -> bool:
+        is_answered = honest(self, block, stream_id, proved)
+        way = "lane" if proved is None else "batch"
+        seen.add(way if is_answered else f"not by {way}")
         return is_answered
 
     monkeypatch.setattr(Lane, "answer", answer)
@@ -68,6 +73,7 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         "status 206", "status 304", "status 412", "status 416", "status 503", "reset 2",
         "reset 0", "changed amid", "failed open", "failed pread",
         "failed lstat", "failed scandir", "mapped", "lane",
+        "batch", "not by batch",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from hypercorn.protocol.events import EndBody
 
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
+from zerocopy.transport.http2_batch import Waiting
 from zerocopy.transport.http2_head import (
     DATA,
     END_HEADERS,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hypercorn.events import Event as ConnectionEvent
 
     from zerocopy.core.messages import Response
+    from zerocopy.transport.http2_batch import Proved
     from zerocopy.transport.http2_server import Http2Server
     from zerocopy.transport.tls_connection import TlsConnection
 
@@ -50,6 +52,9 @@ CONTENT_COST_BYTES = 64
 
 LANE_BYTES_MAX = 262_144
 """Bytes of answers from the lane before they are written: the client may not read them."""
+
+WAITING_MAX = 32
+"""Requests of one connection that are answered in one turn."""
 
 CLOSED_STREAMS_MAX = 256
 """Closed streams h2 remembers, to excuse frames that were on their way when they closed."""
@@ -87,6 +92,43 @@ class Http2Connection(DataStreams):
         return bool(self._preface_left or self._partial or incoming._headers_buffer)  # noqa: SLF001
 
     # ---- receiving
+
+    def take(self, data: bytes) -> bool:
+        """Keep whole requests made before for the end of this turn; False for anything else."""
+        if self._partial or self._preface_left or self._is_leaving or self._is_refused:
+            return False
+        waiting: list[Waiting] = []
+        position, size = 0, len(data)
+        while position < size:
+            begin = position + FRAME_HEADER_BYTES
+            end = begin + int.from_bytes(data[position : position + 3], "big")
+            block = data[begin:end]
+            if (
+                end > size
+                or data[position + 3 : position + 5] != _WHOLE_REQUEST
+                or not self._lane.knows(block)
+                or len(waiting) >= WAITING_MAX
+            ):
+                return False
+            waiting.append(Waiting(position, block, _stream_id_of(data[position:begin])))
+            position = end
+        self._server.batch.add(self, data, waiting)
+        return True
+
+    def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
+        """Answer what `take` has kept; what the lane refuses, and all after it, is read as ever."""
+        lane = self._lane
+        rest = b""
+        for position, block, stream_id in requests:
+            if (
+                self._is_leaving
+                or lane.nbytes >= LANE_BYTES_MAX
+                or not lane.answer(block, stream_id, proved)
+            ):
+                rest = data[position:]
+                break
+        self._wire.write(lane.leave())
+        self._wire.resume_reading(rest)
 
     async def handle(self, event: ConnectionEvent) -> None:
         """Take bytes of the client's, or the end of the connection."""
@@ -164,7 +206,7 @@ class Http2Connection(DataStreams):
                 if _asks_for_data(request) and not (
                     request.values(b"content-length") or self._server.limits.check(request)
                 ):
-                    self._lane.learn(payload, request)
+                    self._lane.learn(payload, self._server.batch.known(request))
         return events
 
     def _count_control_frame(self) -> None:

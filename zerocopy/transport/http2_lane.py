@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hpack.table import HeaderTable
 
     from zerocopy.core.messages import Request, Response
+    from zerocopy.transport.http2_batch import Proved
     from zerocopy.transport.http2_server import Http2Server
 
 BLOCKS_MAX = 16
@@ -75,8 +76,14 @@ class Lane:
         self._answers.clear()
         return False
 
-    def answer(self, block: bytes, stream_id: int) -> bool:
+    def knows(self, block: bytes) -> bool:
+        """Whether it may answer requests with this header block."""
+        return block in self._requests
+
+    def answer(self, block: bytes, stream_id: int, proved: Proved | None = None) -> bool:
         """Answer a whole request at once; False where h2 has to look at it.
+
+        `proved` has what other connections were answered since the request came.
 
         That is: a block not seen before, a stream that may not be opened, a plan that has to be
         made, or an answer that does not fit the windows.
@@ -94,16 +101,22 @@ class Lane:
         ):
             return False
         answer = self._answers.get(block)
+        is_repeated = answer is not None
+        if answer is None and proved is not None:
+            answer = proved.get(id(request))
+            is_repeated = answer is not None
         if answer is None:
             response = self._server.handler.respond_now(request)
             if response is None or response.segments:
                 return False
             answer = (response.head_h2 or render_head(response)) + self._server.date_h2, response
+            if proved is not None:
+                proved[id(request)] = answer
         head, response = answer
         nbytes = 0 if request.is_head else len(response.content)
         if nbytes > connection.outbound_flow_control_window or nbytes > self.initial_window:
             return False
-        self._repeated += block in self._answers
+        self._repeated += is_repeated
         self._answers[block] = answer
         connection.highest_inbound_stream_id = stream_id
         connection._closed_streams[stream_id] = _CLOSED  # noqa: SLF001 - as h2 would note it

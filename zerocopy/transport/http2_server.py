@@ -29,6 +29,7 @@ from zerocopy.transport.acceptor import Acceptor
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
 from zerocopy.transport.http1_state import STALL_SAMPLES
+from zerocopy.transport.http2_batch import Batch, Receiver
 from zerocopy.transport.http2_head import literal
 from zerocopy.transport.tls_connection import TlsConnection
 
@@ -128,6 +129,7 @@ class Http2Server:
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
+        self.batch = Batch(loop)
         self.draining = False
         self.segments_held = 0
         self.second = 0
@@ -265,7 +267,7 @@ class Http2Server:
             OSError: the client left, took too long, or speaks no TLS of ours.
         """
         reader = asyncio.StreamReader(loop=self.loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=self.loop)
+        protocol = Receiver(reader, loop=self.loop)
         try:
             transport, _ = await self.loop.connect_accepted_socket(
                 lambda: protocol,

@@ -33,6 +33,7 @@ from zerocopy.transport.deadlines import NEVER, Wheel
 from zerocopy.transport.http1_gate import GatedConnection
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
+from zerocopy.transport.http2_batch import Receiver
 from zerocopy.transport.limits import malformed
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class TlsConnection(TCPServer):
         self._is_refused = is_refused
         self._begun = server.wheel.now
         self._http2: Http2Connection | None = None
+        self._is_reading = False  # the task waits for bytes
+        self._is_taken = False  # some came meanwhile and are answered at the end of the turn
         self._is_answering = False  # a request of HTTP/1.1 is being answered
         self._head_since: int | None = server.wheel.now  # a head is awaited in full since then
         self._idle_since = server.wheel.now
@@ -127,6 +130,9 @@ class TlsConnection(TCPServer):
                     *arguments, server=self._server, wire=self, is_refused=self._is_refused
                 )
                 self.protocol = self._http2  # type: ignore[assignment]
+                receiver = self.writer.transport.get_protocol()
+                assert isinstance(receiver, Receiver), "made by Http2Server"
+                receiver.take = self._take
             else:
                 self.protocol = _Http1OverTls(*arguments, server=self._server, wire=self)  # type: ignore[assignment]
             await self.protocol.initiate()
@@ -136,11 +142,14 @@ class TlsConnection(TCPServer):
 
     async def _read_data(self) -> None:
         while not self.reader.at_eof():
+            self._is_reading = True
             try:
                 data = await self.reader.read(READ_BYTES)
             except _GONE as error:
                 error.__traceback__ = None  # see _close
                 break
+            finally:
+                self._is_reading = False
             begun = self._head_since
             if begun is None and not self._is_busy():
                 begun = self._server.wheel.now
@@ -155,6 +164,35 @@ class TlsConnection(TCPServer):
             else:
                 self._idle_since = self._server.wheel.now
         await self.protocol.handle(Closed())
+
+    def _take(self, data: bytes) -> bool:
+        """Whether `data` is answered without waking the task that reads; see http2_batch.
+
+        Only while that task waits for bytes, so that nothing overtakes what it has, and while the
+        client takes what it is sent, because nobody waits here for it to do so.
+        """
+        if self._is_taken:
+            self._server.batch.answer()
+        if (
+            data
+            and self._is_reading
+            and self._http2 is not None
+            and self._head_since is None
+            and self.writer.transport.get_write_buffer_size() == 0
+            and self._http2.take(data)
+        ):
+            self._is_taken = True
+            return True
+        self._is_reading = False
+        return False
+
+    def resume_reading(self, data: bytes) -> None:
+        """What was taken is answered, but for `data`, which the reading task gets first."""
+        self._is_taken = False
+        self._idle_since = self._server.wheel.now
+        if data and self.reader is not None:
+            self._is_reading = False
+            self.reader.feed_data(data)
 
     async def protocol_send(self, event: Event) -> None:
         """Write bytes and wait until most of them have left; close; or note what goes on."""

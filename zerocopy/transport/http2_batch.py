@@ -1,0 +1,91 @@
+"""HTTP/2 requests that were received in one turn of the event loop and are answered together.
+
+Owns the short way of a request that its connection has made before: no task is woken for it, and
+its bytes go through no stream. `Receiver` asks the connection whether it can take what came;
+`Batch` answers at the end of the turn, so that one proof that an answer is still true does for
+every connection that asked for it: each of them asked before the proof was made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zerocopy.core.messages import Request, Response
+
+REQUESTS_MAX = 1_024
+"""Requests that are known as one, whatever connection they come from."""
+
+
+class Waiting(NamedTuple):
+    """A request that came: where its frame begins, its header block and its stream."""
+
+    position: int
+    block: bytes
+    stream_id: int
+
+
+Proved = dict[int, tuple[bytes, "Response"]]
+"""By the identity of its request: a response that was proved in this turn, with its head."""
+
+
+class Answering(Protocol):
+    """A connection, as the batch sees it."""
+
+    def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
+        """Answer the `requests` found in `data`, or have the rest of it read as ever."""
+
+
+class Receiver(asyncio.StreamReaderProtocol):
+    """Gives what comes to `take` first, and to the reader what that refuses."""
+
+    take: Callable[[bytes], bool] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client's, decrypted."""
+        if self.take is None or not self.take(data):
+            super().data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The client sends nothing more; what it sent before comes first."""
+        if self.take is not None:
+            self.take(b"")
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the connection go: it holds us."""
+        self.take = None
+        super().connection_lost(exc)
+
+
+class Batch:
+    """The connections of one worker that wait for the end of the turn, in the order they came."""
+
+    __slots__ = ("_loop", "_requests", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._requests: dict[Request, Request] = {}
+        self._waiting: list[tuple[Answering, bytes, list[Waiting]]] = []
+
+    def known(self, request: Request) -> Request:
+        """The one object that stands for all requests equal to this one."""
+        if len(self._requests) >= REQUESTS_MAX:
+            self._requests.clear()
+        return self._requests.setdefault(request, request)
+
+    def add(self, connection: Answering, data: bytes, requests: list[Waiting]) -> None:
+        """Answer `requests` once everything that is readable has been read."""
+        if not self._waiting:
+            self._loop.call_soon(self.answer)
+        self._waiting.append((connection, data, requests))
+
+    def answer(self) -> None:
+        """Answer all that wait; nothing happens if none does."""
+        waiting, self._waiting = self._waiting, []
+        proved: Proved = {}
+        for connection, data, requests in waiting:
+            connection.answer_waiting(data, requests, proved)
