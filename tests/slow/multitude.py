@@ -1,7 +1,7 @@
 """Thousands of plain or TLS clients in a process of their own, which has its own descriptors.
 
-`python -m tests.slow.multitude MODE PORT …` prints one line of JSON when it has done what it is for,
-and where it holds connections it does so until its standard input ends. `Multitude` runs it.
+`python -m tests.slow.multitude MODE PORT …` prints a line of JSON when it has done what it is for;
+where it holds connections it does so until its standard input ends. `Multitude` runs it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ RECEIVE_BUFFER_BYTES = 65_536
 """So that a slow reader is soon felt by the server."""
 
 PORTS_PER_ADDRESS = 20_000
+IP_BIND_ADDRESS_NO_PORT = 24
+"""Of <linux/in.h>; ip(7)."""
 
 
 class Multitude:
@@ -102,13 +104,20 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
+def bound(number: int) -> socket.socket:
+    """A socket with a source address; its port is left to connect(2), which finds one sooner."""
+    sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((f"127.0.0.{2 + number // PORTS_PER_ADDRESS}", 0))
+    return sock
+
+
 def connect(port: int, number: int, receive_buffer_bytes: int = 0) -> socket.socket:
     """A connection of its own source address where ports would run short."""
-    sock = socket.socket()
+    sock = bound(number)
     sock.settimeout(30)
     if receive_buffer_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    sock.bind((f"127.0.0.{2 + number // PORTS_PER_ADDRESS}", 0))
     sock.connect(("127.0.0.1", port))
     return sock
 
@@ -158,9 +167,8 @@ def storm(port: int, count: int, *, stays: bool) -> tuple[dict[str, Any], list[s
     made, slowest_s = 0, 0.0
     while made < count or under_way:
         while made < count and len(under_way) < STORM_AT_ONCE:
-            sock = socket.socket()
+            sock = bound(made)
             sock.setblocking(False)
-            sock.bind((f"127.0.0.{2 + made // PORTS_PER_ADDRESS}", 0))
             sock.connect_ex(("127.0.0.1", port))
             under_way[sock.fileno()] = sock
             started_s[sock.fileno()] = time.monotonic()
