@@ -74,7 +74,7 @@ def file_system(host: Host, needs: Needs) -> Finding:
             "a volume or a bind mount for the day files",
             "the first append to a file of the lower layer copies all of it; an answer of it "
             "that is being sent may be aborted",
-            "Documentation/filesystems/overlayfs.rst; docs/tuning.md, File system",
+            "Documentation/filesystems/overlayfs.rst",
         )
     return ok(check, found)
 
@@ -113,7 +113,7 @@ def read_ahead(host: Host, needs: Needs) -> Finding:
         found,
         f"echo {4 * amount} > /{path}, then measure",
         "matters only while files are not in the page cache; what is right depends on the disk",
-        "Documentation/ABI/testing/sysfs-class-bdi; docs/tuning.md, Read-ahead",
+        "Documentation/ABI/testing/sysfs-class-bdi",
     )
 
 

@@ -17,7 +17,7 @@ WMEM_MAX_BYTES = 4 << 20
 """The largest send buffer that Linux gives by default where there is memory (tcp(7), tcp_wmem)."""
 
 LOWAT_BYTES = 131_072
-"""What is proposed as unsent bytes in a socket; docs/tuning.md has what it did."""
+"""What is proposed as unsent bytes in a socket, to begin with; not measured here."""
 
 IPV4 = "proc/sys/net/ipv4"
 CONGESTION = f"{IPV4}/tcp_congestion_control"
@@ -80,7 +80,7 @@ def send_buffer(host: Host, _needs: Needs) -> Finding:
         sysctl("net.ipv4.tcp_wmem", f"{least} {default} {WMEM_MAX_BYTES}"),
         "a connection has at most this much under way in a round trip, so it bounds the bytes a "
         "second to a client far away",
-        "tcp(7); docs/tuning.md, Send buffer",
+        "tcp(7)",
     )
 
 
@@ -117,11 +117,11 @@ def slow_start(host: Host, _needs: Needs) -> Finding:
         return ok(check, found)
     return Finding(
         check,
-        Verdict.ADVICE,
+        Verdict.NOTE,
         found,
         sysctl("net.ipv4.tcp_slow_start_after_idle", 0),
-        "a chart that asks again on a connection kept open gets its answer in fewer round trips",
-        "tcp(7); docs/tuning.md, Slow start after idle",
+        "the congestion window of a kept connection outlives a pause; try it on the paths you have",
+        "tcp(7); docs/tuning.md, TCP",
     )
 
 
@@ -137,7 +137,6 @@ def congestion_control(host: Host, _needs: Needs) -> Finding:
         Verdict.NOTE,
         control,
         sysctl("net.ipv4.tcp_congestion_control", "bbr"),
-        "over a path that loses packets without being full, more bytes a second; nothing behind "
-        "a tunnel on this machine",
-        "docs/tuning.md, Congestion control",
+        "another model of the path; compare on the paths you have, nothing behind a local tunnel",
+        "docs/tuning.md, TCP",
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zerocopy.doctor.needs import Needs
 
 WORKER_BYTES = 64 << 20
-"""Anonymous memory of an idle worker with its libraries, rounded up (docs/tuning.md)."""
+"""Anonymous memory of an idle worker with its libraries, an estimate with room."""
 
 CONNECTION_BYTES = 5_000
 """Of an idle plain connection at most; tests/slow/test_scale_of_load.py."""
@@ -151,7 +151,7 @@ def processors(host: Host, needs: Needs) -> Finding:
             found,
             f"[server] workers = {max(1, int(quota))}, or CPUQuota={100 * workers}% in [Service]",
             "a group that spent its quota stands still until the next period, 100 ms as a rule",
-            "Documentation/admin-guide/cgroup-v2.rst, cpu.max; docs/tuning.md, Processors",
+            "Documentation/admin-guide/cgroup-v2.rst, cpu.max",
         )
     if workers > here:
         return Finding(

@@ -67,7 +67,7 @@ def huge_pages(host: Host, _needs: Needs) -> Finding:
         chosen,
         f"echo madvise > /{THP}",
         "a heap that touches a part of a huge page pays for all of it",
-        "Documentation/admin-guide/mm/transhuge.rst; docs/tuning.md, Huge pages",
+        "Documentation/admin-guide/mm/transhuge.rst",
     )
 
 
@@ -86,7 +86,7 @@ def clock(host: Host, _needs: Needs) -> Finding:
         current,
         f"echo {better} > /{CLOCKS}/current_clocksource (see dmesg for why it was not chosen)",
         "each turn of an event loop asks for the time; this source makes it a system call",
-        "vdso(7); docs/tuning.md, Clock",
+        "vdso(7)",
     )
 
 
@@ -130,7 +130,7 @@ def python(host: Host, _needs: Needs) -> Finding:
         f"{found}, built without --enable-optimizations, as far as it tells",
         "Debian's python3, or configure --enable-optimizations --with-lto",
         "the build that CPython's own documentation recommends for speed",
-        "docs.python.org/3/using/configure.html; docs/tuning.md, Python",
+        "docs.python.org/3/using/configure.html",
     )
 
 
