@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zerocopy.config import Config
-    from zerocopy.core.query import Query
-    from zerocopy.storage.planner import Planned
-
-COPY_BYTES = 1_048_576
-"""Bytes that `zerocopy query --output` reads and writes at a time."""
 
 app = typer.Typer(
     name="zerocopy",
@@ -61,6 +56,14 @@ ConfigOption = Annotated[
 DataOption = Annotated[
     str | None,
     typer.Option("--data-path", "-d", metavar="DIR", help="Root of the day files [data.path]."),
+]
+TlsOption = Annotated[
+    bool | None,
+    typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1 [server.use_tls]."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Worker processes; 0: one a core [server.workers]."),
 ]
 
 
@@ -96,14 +99,8 @@ def serve(
     port: Annotated[
         int | None, typer.Option(metavar="PORT", help="Port to listen on [server.port].")
     ] = None,
-    tls: Annotated[
-        bool | None,
-        typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1 [server.use_tls]."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Worker processes; 0: one a core [server.workers]."),
-    ] = None,
+    tls: TlsOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Serve a data directory until SIGTERM or Ctrl-C.
 
@@ -172,6 +169,39 @@ def check_config(config: ConfigOption = None) -> None:
     _out.print(f"The configuration is right ({loaded.path or 'no file, defaults'}).")
 
 
+@app.command()
+def doctor(
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+    tls: TlsOption = None,
+    workers: WorkersOption = None,
+    pid: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Look at the limits of this process, not of the shell's."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All fields, for machines.")] = False,
+) -> None:
+    """Tell what of this machine the configuration needs changed, and what else it would gain.
+
+    Changes nothing. Exit code 1 when something is missing that the configuration needs. Limits are
+    those of the shell it runs in; --pid looks at those of a server that runs.
+    """
+    from zerocopy.doctor.host import Host
+    from zerocopy.doctor.needs import needs_of
+    from zerocopy.doctor.report import as_json as to_json
+    from zerocopy.doctor.report import examine, exit_code, write_report
+
+    flags = {"data.path": data_path, "server.use_tls": tls, "server.workers": workers}
+    if pid is not None and not os.path.exists(f"/proc/{pid}"):
+        raise typer.BadParameter(f"--pid: no process {pid}")
+    findings = examine(Host(pid=str(pid or "self")), needs_of(_load(config, flags)))
+    if as_json:
+        typer.echo(to_json(findings))
+    else:
+        write_report(findings, _out)
+    raise typer.Exit(exit_code(findings))
+
+
 def _origin(config: Config, key: str) -> str:
     origin = config.origins.get(key)
     return "default" if origin is None else escape(origin.label)
@@ -229,10 +259,8 @@ def query(
     data_path: DataOption = None,
 ) -> None:
     """Plan a query without a server: print the plan, or write the answer's body."""
-    from zerocopy.core.layout import RecordSizes
     from zerocopy.core.query import parse_query
-    from zerocopy.storage.dayfile import OpenFiles
-    from zerocopy.storage.planner import Planner
+    from zerocopy.offline import plan_query, print_plan, write_body
 
     loaded = _load(config, {"data.path": data_path})
     parameters = {"symbol": symbol, "type": type_, "start": start, "end": end}
@@ -240,48 +268,12 @@ def query(
     asked = parse_query(
         urlencode(parameters).encode("ascii"), columns_max=loaded.limits.columns_max
     )
-    files = OpenFiles(loaded.data.path, loaded.memory.open_files_max)
-    planner = Planner(
-        root=loaded.data.path,
-        files=files,
-        record_sizes=RecordSizes(loaded.columns),
-        settle_s=loaded.data.settle_s,
-        days_max=loaded.limits.days_max,
-        segments_max=loaded.limits.segments_max,
-        small_answer_bytes_max=0,
-    )
-    planned = planner.plan(asked)
-    for day_file, fd in planned.held:
-        files.adopt(day_file, fd)
+    planned, files = plan_query(loaded, asked)
     if output is None:
-        _print_plan(asked, planned)
+        print_plan(asked, planned, _out)
     else:
-        _write_body(planned, output)
+        write_body(planned, output)
     files.close()
-
-
-def _print_plan(asked: Query, planned: Planned) -> None:
-    plan = planned.plan
-    table = Table("column", "segments", "bytes")
-    per_column = len(plan.segments) // len(asked.columns)
-    for position, column in enumerate(asked.columns):
-        segments = plan.segments[position * per_column : (position + 1) * per_column]
-        table.add_row(column, f"{per_column:,}", f"{sum(s.count for s in segments):,}")
-    _out.print(table)
-    _out.print(f"header {plan.header.decode().rstrip()}", highlight=False)
-    _out.print(f"body   {plan.nbytes:,} bytes, {len(planned.skipped)} days skipped")
-
-
-def _write_body(planned: Planned, output: str) -> None:
-    try:
-        with open(1 if output == "-" else output, "wb", closefd=output != "-") as file:
-            file.write(planned.plan.header)
-            for segment in planned.plan.segments:
-                for position in range(0, segment.count, COPY_BYTES):
-                    count = min(COPY_BYTES, segment.count - position)
-                    file.write(segment.source.read(segment.offset + position, count))
-    except OSError as error:
-        raise ZerocopyError(f"{output}: {error.strerror}") from error
 
 
 @app.command()

@@ -19,7 +19,7 @@ from tests.contract.transports import TRANSPORTS
 from tests.faults.client import RESET, cpu_s, poll, request_of
 from tests.server import RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
-from zerocopy.app.worker import OWN_DESCRIPTORS, PLAN_DESCRIPTORS
+from zerocopy.app.descriptors import OWN_DESCRIPTORS, PLAN_DESCRIPTORS
 from zerocopy.transport.admission import REFUSALS_MAX
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ class Footprint(NamedTuple):
 def footprint(server: RunningServer, root: str) -> Footprint:
     """Look at every worker now."""
     pids = server.worker_pids()
-    named = [name for pid in pids for name in _descriptors(pid)]
+    named = [name for pid in pids for name in descriptors_of(pid)]
     of_data = sum(name.startswith(f"{root}/") for name in named)
     return Footprint(
         frozenset(pids),
@@ -113,7 +113,8 @@ def assert_given_back(
     return now
 
 
-def _descriptors(pid: int) -> list[str]:
+def descriptors_of(pid: int) -> list[str]:
+    """What the descriptors of a process are, by name."""
     names = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):

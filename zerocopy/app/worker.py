@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.app.log import configure_logging
 from zerocopy.app.metrics import open_row, reset_gauges
 from zerocopy.app.service import Service
@@ -46,12 +47,6 @@ if TYPE_CHECKING:
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
-
-PLAN_DESCRIPTORS = 160
-"""Descriptors one plan may hold while it is made: 128 files, the columns of a day, directories."""
-
-OWN_DESCRIPTORS = 128
-"""Descriptors of the worker itself and of the connections that are being refused, with a margin."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a planning thread may keep the interpreter from the event loop (CPython: 5 ms)."""
@@ -117,12 +112,10 @@ def raise_descriptor_limit(config: Config) -> int:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    kept = config.memory.open_files_max + config.limits.planner_threads * PLAN_DESCRIPTORS
-    if config.listeners().tls_port is not None:
-        kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
+    kept = descriptors_kept(config) + OWN_DESCRIPTORS
     connections_max = config.limits.connections_max
-    if hard != resource.RLIM_INFINITY and connections_max > hard - kept - OWN_DESCRIPTORS:
-        connections_max = max(1, hard - kept - OWN_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY and connections_max > hard - kept:
+        connections_max = max(1, hard - kept)
         _log.warning("connections_capped", connections_max=connections_max, nofile=hard)
     return connections_max
 
