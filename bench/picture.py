@@ -126,10 +126,13 @@ def _row(section: Section, peers: Sequence[str], scale: _Scale, top: int) -> tup
     ratios = _ratios(section)
     height = max(1, len(ratios)) * _BAR_STEP + 14
     middle = top + height // 2 - 6
-    figure = f"{section.rate(section.median_rate(OURS))} {section.unit}/s"
+    answers, _, connections = section.label.partition(", ")
+    unit = "/s" if section.unit == "requests" else " GB/s"
+    figure = f"{section.rate(section.median_rate(OURS))}{unit}"
+    detail = f"{connections}: {figure}" if connections else figure
     lines = [
-        f'<text x="{_LABEL_X}" y="{middle}" text-anchor="end">{escape(section.label)}</text>',
-        f'<text class="figure" x="{_LABEL_X}" y="{middle + 15}" text-anchor="end">{figure}</text>',
+        f'<text x="{_LABEL_X}" y="{middle}" text-anchor="end">{escape(answers)}</text>',
+        f'<text class="figure" x="{_LABEL_X}" y="{middle + 15}" text-anchor="end">{escape(detail)}</text>',
     ]
     for index, (peer, ratio) in enumerate(ratios.items()):
         y = top + index * _BAR_STEP + 4
