@@ -132,7 +132,10 @@ def _row(section: Section, peers: Sequence[str], scale: _Scale, top: int) -> tup
     detail = f"{connections}: {figure}" if connections else figure
     lines = [
         f'<text x="{_LABEL_X}" y="{middle}" text-anchor="end">{escape(answers)}</text>',
-        f'<text class="figure" x="{_LABEL_X}" y="{middle + 15}" text-anchor="end">{escape(detail)}</text>',
+        (
+            f'<text class="figure" x="{_LABEL_X}" y="{middle + 15}" text-anchor="end">'
+            f"{escape(detail)}</text>"
+        ),
     ]
     for index, (peer, ratio) in enumerate(ratios.items()):
         y = top + index * _BAR_STEP + 4
