@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		|| { $(APT) update && $(APT) install -y python3-venv; } \
 		|| { echo "python3 -m venv needs Debian's package python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,load]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,load,bench]'
 	@touch $@
 
 demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
@@ -39,7 +39,7 @@ lint: install ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## side by side with nginx and stock Hypercorn, one core each side
+bench: install ## side by side with nginx, stock Hypercorn and uvicorn; 15 minutes
 	@mkdir -p var
 	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
 

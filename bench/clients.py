@@ -1,29 +1,26 @@
-"""The clients that measure: wrk and a client that discards bytes for HTTP/1.1, h2load for HTTP/2.
+"""The clients that were made to measure: wrk for HTTP/1.1, h2load for TLS.
 
-Owns what a client saw: counts, seconds, latencies. All hold their connections open and run on the
-core the caller is pinned to.
+Owns their command lines, and the reading of what they write. They hold their connections open and
+run on the core the caller is pinned to.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import socket
+import signal
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.percentiles import Latencies, percentiles
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bench.peers import Endpoint
-
-TIMEOUT_S = 30.0
-HEAD_BYTES_MAX = 65_536
-DISCARD_BYTES = 4 << 20
-"""Bytes asked of one recv(2) of the discarding client: never the limit."""
 
 CIPHER = "TLS_AES_128_GCM_SHA256"
 """The only one h2load offers, or servers with different preferences would do different work."""
@@ -35,74 +32,121 @@ SILENCE_SHARE_MAX, SILENCE_S_MAX = 0.1, 0.25
 """Of the time, and seconds, that h2load may see no answer at the end, beside the longest wait: it
 neither opens a connection again that the server ended nor tells of it."""
 
-_UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
-_REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m),")
-_PERCENTILE = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", re.MULTILINE)
+WRK_SCRIPT = """\
+done = function(summary, latency, requests)
+    io.write(string.format("latencies: %d %d %d us of %d requests, %d bytes in %d us\\n",
+        latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
+        summary.requests, summary.bytes, summary.duration))
+end
+"""
+"""wrk itself tells no percentile above the 99th. A script with `done` alone runs after the load."""
+
+OPENSSL_CONF = f"""\
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+MinProtocol = TLSv1.3
+Ciphersuites = {CIPHER}
+"""
+"""wrk has no option for what h2load offers."""
+
+TIMEOUT_S = 60.0
+"""After which a client that was told to end hangs."""
+
+_UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6}
+_WRK_LINE = re.compile(
+    r"^latencies: (\d+) (\d+) (\d+) us of (\d+) requests, (\d+) bytes in (\d+) us$", re.MULTILINE
+)
 _FAULTS = re.compile(r"^\s*(Socket errors: .*|Non-2xx or 3xx responses: .*)$", re.MULTILINE)
 _H2LOAD_COUNTS = re.compile(
     r"^requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, "
     r"(\d+) failed, (\d+) errored, (\d+) timeout$",
     re.MULTILINE,
 )
-_H2LOAD_SECONDS = re.compile(r"^finished in ([\d.]+)(us|ms|s), ", re.MULTILINE)
-_H2LOAD_DATA = re.compile(r"^traffic: .* \((\d+)\) data$", re.MULTILINE)
 _H2LOAD_PROTOCOL = (
     "TLS Protocol: TLSv1.3",
     f"Cipher: {CIPHER}",
     "Application protocol: h2",
 )
-_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+_H2LOAD_SECONDS = re.compile(r"^finished in ([\d.]+)(us|ms|s), ", re.MULTILINE)
+_H2LOAD_DATA = re.compile(r"^traffic: .* \((\d+)\) data$", re.MULTILINE)
 
 
 class ClientError(Exception):
     """A server did not answer as it should have; figures would mean nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class WrkRun:
-    """What wrk counted."""
-
-    requests: int
-    seconds: float
-    p50_us: float
-    p99_us: float
+class TooShortError(ClientError):
+    """Nothing was answered before the time was over; more of it may help."""
 
 
 @dataclass(frozen=True, slots=True)
-class DiscardRun:
-    """What the discarding client counted; `nbytes` are bytes of bodies."""
+class LoadRun:
+    """What a client counted; `nbytes` are bytes of bodies, and of heads too where wrk asked."""
 
     answers: int
     nbytes: int
     seconds: float
+    latencies: Latencies
+    took_us: tuple[float, ...] = ()
+    """Of every answer, where the client keeps it."""
 
 
-@dataclass(frozen=True, slots=True)
-class H2loadRun:
-    """What h2load counted; `nbytes` are bytes of bodies, of unfinished answers too."""
-
-    requests: int
-    nbytes: int
-    seconds: float
-    p50_us: float
-    p99_us: float
-
-
-def run_wrk(endpoint: Endpoint, *, connections: int, seconds: int) -> WrkRun:
-    """Ask for `endpoint` over and over on `connections` connections from one thread.
+def run_wrk(endpoint: Endpoint, *, connections: int, seconds: float) -> LoadRun:
+    """Ask for `endpoint` over and over on `connections` connections of HTTP/1.1 from one thread.
 
     Raises:
         ClientError: wrk failed, or saw an error status or a socket error.
+        TooShortError: no answer came in time.
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", endpoint.url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ClientError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return parse_wrk(done.stdout)
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".lua") as script,
+        tempfile.NamedTemporaryFile("w", suffix=".cnf") as tls,
+    ):
+        script.write(WRK_SCRIPT)
+        script.flush()
+        tls.write(OPENSSL_CONF)
+        tls.flush()
+        duration = f"-d{math.ceil(seconds)}s"
+        command = ["wrk", "-t1", f"-c{connections}", duration, "-s", script.name, endpoint.url]
+        return parse_wrk(
+            _run(
+                command,
+                interrupt_after_s=seconds if seconds % 1 else None,
+                environ={**os.environ, "OPENSSL_CONF": tls.name},
+            )
+        )
 
 
-def parse_wrk(report: str) -> WrkRun:
-    """The figures of a report of `wrk --latency`.
+def _run(
+    command: list[str],
+    *,
+    interrupt_after_s: float | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """What a client wrote; wrk, which counts whole seconds, reports early when interrupted."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    ) as process:
+        try:
+            try:
+                out, err = process.communicate(timeout=interrupt_after_s or TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise ClientError(f"{' '.join(command)}: {err.strip() or out.strip()}")
+    return out
+
+
+def parse_wrk(report: str) -> LoadRun:
+    """The figures of a report of wrk with `WRK_SCRIPT`.
 
     Raises:
         ClientError: the report tells of errors, or is none.
@@ -110,22 +154,17 @@ def parse_wrk(report: str) -> WrkRun:
     faults = _FAULTS.findall(report)
     if faults:
         raise ClientError("wrk: " + "; ".join(faults))
-    total = _REQUESTS.search(report)
-    latencies = {
-        percent: float(number) * _UNITS_US[unit]
-        for percent, number, unit in _PERCENTILE.findall(report)
-    }
-    if total is None or latencies.keys() != {"50", "99"}:
+    line = _WRK_LINE.search(report)
+    if line is None:
         raise ClientError(f"wrk wrote no report: {report.strip()}")
-    return WrkRun(
-        requests=int(total[1]),
-        seconds=float(total[2]) * _UNITS_US[total[3]] / 1e6,
-        p50_us=latencies["50"],
-        p99_us=latencies["99"],
-    )
+    p50_us, p99_us, p999_us, requests, nbytes, duration_us = map(int, line.groups())
+    if requests == 0:
+        raise TooShortError("wrk: no request was answered in time")
+    latencies = Latencies(p50_us, p99_us, p999_us)
+    return LoadRun(requests, nbytes, duration_us / 1e6, latencies)
 
 
-def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: float) -> H2loadRun:
+def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: float) -> LoadRun:
     """Ask for `endpoint` over HTTP/2 and TLS with `streams` requests open on every connection.
 
     The handshakes are part of the time: with a warm-up they would be part of neither the time nor
@@ -133,6 +172,7 @@ def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: f
 
     Raises:
         ClientError: h2load failed, its report is not one of answers alone, or they stopped early.
+        TooShortError: no answer came in time.
     """
     with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
         log_path = os.path.join(directory, "log")
@@ -141,17 +181,15 @@ def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: f
             *(f"-w{WINDOW_BITS}", f"-W{WINDOW_BITS}", f"--tls13-ciphers={CIPHER}"),
             *("--npn-list=h2", f"--log-file={log_path}", endpoint.url),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ClientError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-        requests, nbytes, elapsed_s = parse_h2load(done.stdout, in_flight_max=connections * streams)
+        in_flight_max = connections * streams
+        answers, nbytes, elapsed_s = parse_h2load(_run(command), in_flight_max=in_flight_max)
         with open(log_path, encoding="ascii") as log:
-            p50_us, p99_us = parse_h2load_log(log, seconds)
-    return H2loadRun(requests, nbytes, elapsed_s, p50_us, p99_us)
+            latencies = parse_h2load_log(log, seconds)
+    return LoadRun(answers, nbytes, elapsed_s, latencies)
 
 
-def parse_h2load_log(lines: Iterable[str], seconds: float) -> tuple[float, float]:
-    """The median and the 99th percentile, in µs, of a log of a run of `seconds`.
+def parse_h2load_log(lines: Iterable[str], seconds: float) -> Latencies:
+    """The latencies in a log of a run of `seconds`.
 
     Raises:
         ClientError: there is no answer in it, or none near its end.
@@ -160,11 +198,11 @@ def parse_h2load_log(lines: Iterable[str], seconds: float) -> tuple[float, float
     if not rows:
         raise ClientError("h2load: no answer in its log")
     answered_s = (max(map(sum, rows)) - min(begun for begun, _ in rows)) / 1e6
-    took_us = sorted(took for _, took in rows)
-    silence_s_max = seconds * SILENCE_SHARE_MAX + SILENCE_S_MAX + took_us[-1] / 1e6
+    took_us = [took for _, took in rows]
+    silence_s_max = seconds * SILENCE_SHARE_MAX + SILENCE_S_MAX + max(took_us) / 1e6
     if seconds - answered_s > silence_s_max:
         raise ClientError(f"h2load: answers for {answered_s:.2f} s of {seconds:.2f} s")
-    return took_us[len(took_us) // 2], took_us[len(took_us) * 99 // 100]
+    return percentiles(took_us)
 
 
 def parse_h2load(report: str, *, in_flight_max: int) -> tuple[int, int, float]:
@@ -183,52 +221,8 @@ def parse_h2load(report: str, *, in_flight_max: int) -> tuple[int, int, float]:
     if failed or errored or timeout or succeeded != done or started - done > in_flight_max:
         raise ClientError(f"h2load: {counts[0]}")
     if done == 0:
-        raise ClientError("h2load: no request was answered in time")
+        raise TooShortError("h2load: no request was answered in time")
     for line in _H2LOAD_PROTOCOL:
         if f"\n{line}\n" not in report:
             raise ClientError(f"h2load: no line {line!r}: {report.strip()}")
     return done, int(data[1]), float(elapsed[1]) * _UNITS_US[elapsed[2]] / 1e6
-
-
-def run_discard(endpoint: Endpoint, *, seconds: float) -> DiscardRun:
-    """Ask for `endpoint` again and again on one connection, and drop every byte unread.
-
-    With MSG_TRUNC the kernel takes bytes from a TCP socket without copying them (tcp(7)), so the
-    client costs as little as a client can, and what is measured is the server.
-
-    Raises:
-        ClientError: an answer was not a 200 with its whole body.
-    """
-    request = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % endpoint.target.encode()
-    buffer = memoryview(bytearray(DISCARD_BYTES))
-    answers = nbytes = 0
-    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=TIMEOUT_S) as sock:
-        sock.settimeout(None)  # a timeout would poll(2) before every recv(2)
-        begun_s = time.perf_counter()
-        while (elapsed_s := time.perf_counter() - begun_s) < seconds or not answers:
-            sock.sendall(request)
-            nbytes += _discard_answer(sock, buffer)
-            answers += 1
-    return DiscardRun(answers, nbytes, elapsed_s)
-
-
-def _discard_answer(sock: socket.socket, buffer: memoryview) -> int:
-    """Receive one answer, the body dropped by the kernel; the bytes of its body."""
-    head = b""
-    while b"\r\n\r\n" not in head:
-        received = sock.recv(4_096)
-        head += received
-        if not received or len(head) > HEAD_BYTES_MAX:
-            raise ClientError(f"no answer but {head[:80]!r}")
-    fields, _, begun = head.partition(b"\r\n\r\n")
-    length = _CONTENT_LENGTH.search(fields + b"\r\n")
-    if not fields.startswith(b"HTTP/1.1 200 ") or length is None:
-        raise ClientError(f"not a 200 with a length: {fields[:80]!r}")
-    nbytes = int(length[1])
-    left = nbytes - len(begun)
-    while left > 0:
-        dropped = sock.recv_into(buffer, min(left, DISCARD_BYTES), socket.MSG_TRUNC)
-        if not dropped:
-            raise ClientError(f"the connection closed {left} bytes early")
-        left -= dropped
-    return nbytes

@@ -41,9 +41,13 @@ def fetch(endpoint: Endpoint) -> bytes:
     Raises:
         ClientError: it was not answered by a 200 and its whole body.
     """
-    if endpoint.is_tls:
+    if endpoint.is_tls and endpoint.has_http2:
         return _fetch_http2(endpoint)
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=TIMEOUT_S)
+    if endpoint.is_tls:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", endpoint.port, timeout=TIMEOUT_S, context=client_context(["http/1.1"])
+        )
     try:
         connection.request("GET", endpoint.target)
         response = connection.getresponse()

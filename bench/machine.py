@@ -11,16 +11,16 @@ import subprocess
 import sys
 import sysconfig
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from bench.peers import missing
-from bench.report import Machine
+from bench.section import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-PACKAGES = ("zerocopy", "uvloop", "httptools", "hypercorn", "h2")
+PACKAGES = ("zerocopy", "uvloop", "httptools", "hypercorn", "h2", "uvicorn", "numpy")
 
 
 def describe_machine(cores: list[int], load_before: float, rounds: str) -> Machine:
@@ -31,7 +31,7 @@ def describe_machine(cores: list[int], load_before: float, rounds: str) -> Machi
     )
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     python = f"CPython {sys.version.split()[0]} ({'PGO' if optimized else 'no PGO'} build)"
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    packages = ", ".join(f"{name} {package_version(name)}" for name in PACKAGES)
     pinning = (
         f"server on core {cores[0]}, client on core {cores[-1]}"
         if len(cores) > 1
@@ -40,9 +40,10 @@ def describe_machine(cores: list[int], load_before: float, rounds: str) -> Machi
     load_after = os.getloadavg()[0]
     return Machine(
         date=date,
-        commit=commit or "unknown",
+        commit=commit,
+        model=cpu_model(),
         lines=(
-            f"{date}, commit {commit or 'unknown'}",
+            f"{date}, commit {commit}",
             rounds,
             f"{cpu_model()}, {len(cores)} cores; {pinning}",
             f"Linux {os.uname().release}; load average {load_before:.2f} to {load_after:.2f}",
@@ -59,10 +60,20 @@ def describe_machine(cores: list[int], load_before: float, rounds: str) -> Machi
             ),
             (
                 "over TLS: version 1.3, TLS_AES_128_GCM_SHA256, one certificate for all; stock "
-                "Hypercorn is unchanged, with one worker on uvloop and the same application"
+                "Hypercorn is unchanged, with one worker on uvloop and the same application; "
+                "uvicorn runs a plain application that reads the day files with numpy and read(2), "
+                "and speaks HTTP/1.1 over TLS because it knows no HTTP/2"
             ),
         ),
     )
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def nginx_tls() -> str:

@@ -1,121 +1,88 @@
-"""What was measured, as a Markdown page and as a small picture.
+"""What was measured, as a Markdown page.
 
-Owns statistics over rounds and how they are written. It measures nothing.
+Owns how figures are written. It measures nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from html import escape
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.section import OURS, Section, Table, spread, told
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-OURS = "zerocopy"
-_TITLE = "zerocopy beside nginx and stock Hypercorn"
+    from bench.section import Machine, Round
 
+TITLE = "zerocopy beside nginx, stock Hypercorn and uvicorn"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """One measurement of one server. `cpu_s` are its processor seconds, `units` what they moved."""
-
-    units: float  # requests, or GB (1e9 bytes)
-    seconds: float
-    cpu_s: float
-    others_share: float  # of both cores, taken by whoever is neither server nor client
-    p50_us: float | None = None
-    p99_us: float | None = None
-
-    @property
-    def rate(self) -> float:
-        """Units a second."""
-        return self.units / self.seconds
-
-    @property
-    def cpu_s_per_unit(self) -> float:
-        """Processor seconds of the server a unit: little moved by neighbours on its core."""
-        return self.cpu_s / self.units
+_KEY = (
+    "Resident memory is that of all processes of a server and counts the day files they map; peak "
+    "is the most of it within a round, own is anonymous memory alone. Percentiles are what the "
+    "client saw with all its requests open at once."
+)
 
 
-@dataclass(slots=True, kw_only=True)
-class Section:
-    """One question put to every server; `rounds` by server, interleaved as they were taken."""
-
-    title: str
-    unit: str  # "requests" or "GB"
-    client: str
-    skipped: str | None = None
-    notes: list[str] = field(default_factory=list)
-    rounds: dict[str, list[Round]] = field(default_factory=dict)
-
-    @property
-    def cpu_unit(self) -> str:
-        """How `cpu` counts."""
-        return "processor µs a request" if self.unit == "requests" else "processor s a GB"
-
-    def cpu(self, seconds: float) -> str:
-        """Processor seconds of one unit, written in `cpu_unit`."""
-        return f"{seconds * 1e6:.2f}" if self.unit == "requests" else f"{seconds:.3f}"
-
-    @property
-    def peers(self) -> list[str]:
-        """Whom ours is compared with, in the order of measurement."""
-        return [server for server in self.rounds if server != OURS] if OURS in self.rounds else []
-
-    def share_of_core(self, server: str) -> float:
-        """Of a core, what a server used; median."""
-        return median(round_.cpu_s / round_.seconds for round_ in self.rounds[server])
-
-    def ratio_of_medians(self, peer: str) -> float:
-        """How many times that peer's median rate is ours."""
-        return _median_rate(self.rounds[OURS]) / _median_rate(self.rounds[peer])
-
-    def ratio_by_cpu(self, peer: str) -> float:
-        """How many times the peer's work ours does in a processor second of the server; medians."""
-        ours, theirs = (
-            median(round_.cpu_s_per_unit for round_ in self.rounds[server])
-            for server in (OURS, peer)
-        )
-        return theirs / ours
-
-    def ratios(self, peer: str) -> list[float]:
-        """How many times the peer's rate was ours, round by round."""
-        pairs = zip(self.rounds[OURS], self.rounds[peer], strict=True)
-        return [ours.rate / theirs.rate for ours, theirs in pairs]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where, when and what: lines for the foot of a report."""
-
-    date: str
-    commit: str
-    lines: Sequence[str]
-
-
-def markdown(machine: Machine, sections: Sequence[Section]) -> str:
-    """The whole report."""
-    parts = [f"# {_TITLE}", ""]
+def markdown(machine: Machine, sections: Sequence[Section | Table]) -> str:
+    """The whole report: the ratios first, then every section, then the machine."""
+    parts = [f"# {TITLE}", ""]
+    rates = [section for section in sections if isinstance(section, Section)]
+    compared = [section for section in rates if section.peers]
+    if compared:
+        parts += [*_summary(compared), ""]
+    if any(section.rounds for section in rates):
+        parts += [_KEY, ""]
     for section in sections:
-        parts += _section_lines(section)
+        parts += [f"## {section.title}", "", f"Client: {section.client}.", ""]
+        parts += _rates(section) if isinstance(section, Section) else _table(section)
+        if section.skipped is not None:
+            parts += [f"Skipped: {section.skipped}.", ""]
+        if section.notes:
+            parts += [*(f"- {note}" for note in section.notes), ""]
     parts += ["## Where and when", "", *(f"- {line}" for line in machine.lines), ""]
     return "\n".join(parts)
 
 
-def _section_lines(section: Section) -> list[str]:
-    lines = [f"## {section.title}", "", f"Client: {section.client}.", ""]
+def _summary(sections: Sequence[Section]) -> list[str]:
+    """One line a section: our rate, and how many times every peer's it is."""
+    peers = list(dict.fromkeys(peer for section in sections for peer in section.peers))
+    rows = []
+    for section in sections:
+        rate = section.rate(section.median_rate(OURS))
+        ratios = (
+            f"{section.ratio_of_medians(peer):.2f}" if peer in section.peers else "-"
+            for peer in peers
+        )
+        rows.append((section.title, f"{rate} {_SHORT[section.unit]}", *ratios))
+    return lines_of(("", OURS, *(f"times {peer}" for peer in peers)), rows)
+
+
+_SHORT = {"requests": "/s", "GB": "GB/s"}
+
+
+def lines_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _table(table: Table) -> list[str]:
+    lines = [*lines_of(table.head, table.rows), ""] if table.rows else []
+    for verdict in table.verdicts:
+        lines += [verdict, ""]
+    return lines
+
+
+def _rates(section: Section) -> list[str]:
+    lines: list[str] = []
     if section.rounds:
-        lines += [
-            (
-                f"| server | {section.unit} a second, median (range) | {section.cpu_unit} "
-                "| share of its core | taken by others | p50 µs | p99 µs |"
-            ),
-            "|---|---|---|---|---|---|---|",
-        ]
-        lines += [_row(section, server, rounds) for server, rounds in section.rounds.items()]
-        lines.append("")
+        head = (
+            *("server", f"{section.unit} a second, median (range)", section.cpu_unit),
+            *("share of its core", "p50 µs", "p99 µs", "p99.9 µs"),
+            *("resident MB", "peak MB", "own MB"),
+        )
+        rows = (_row(section, server, rounds) for server, rounds in section.rounds.items())
+        lines += [*lines_of(head, rows), ""]
     for peer in section.peers:
         ratios = section.ratios(peer)
         lines += [
@@ -127,114 +94,31 @@ def _section_lines(section: Section) -> list[str]:
             ),
             "",
         ]
-    if section.skipped is not None:
-        lines += [f"Skipped: {section.skipped}.", ""]
-    if section.notes:
-        lines += [*(f"- {note}" for note in section.notes), ""]
     return lines
 
 
-def _row(section: Section, server: str, rounds: Sequence[Round]) -> str:
-    rates = [round_.rate for round_ in rounds]
-    rate = "{:,.0f}" if section.unit == "requests" else "{:.2f}"
-    spread = f"{rate} ({rate} to {rate})".format(median(rates), min(rates), max(rates))
-    cpu = section.cpu(median(round_.cpu_s_per_unit for round_ in rounds))
-    share = section.share_of_core(server)
-    others = max(round_.others_share for round_ in rounds)
-    p50 = _latency([round_.p50_us for round_ in rounds])
-    p99 = _latency([round_.p99_us for round_ in rounds])
-    return f"| {server} | {spread} | {cpu} | {share:.0%} | {others:.0%} | {p50} | {p99} |"
-
-
-def _latency(values_us: Sequence[float | None]) -> str:
-    known_us = [value for value in values_us if value is not None]
-    return f"{median(known_us):,.0f}" if known_us else "-"
-
-
-def _median_rate(rounds: Sequence[Round]) -> float:
-    return median(round_.rate for round_ in rounds)
-
-
-# ---- the picture
-
-_WIDTH = 800
-_LABEL_X = 124
-_BAR_X = 132
-_BAR_WIDTH_MAX = 240
-_BAR_HEIGHT = 22
-_BAR_STEP = 28
-_TITLE_HEIGHT = 34
-_GROUP_GAP = 18
-_TOP = 12
-_FOOT_HEIGHT = 30
-
-# Both colours and the fallback grey of the text have a contrast above 4 on white and on GitHub's
-# dark page; the style sheet sharpens the text where the reader's preference is known.
-_STYLE = """\
-text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #6e7781; }
-.title { font-weight: 600; }
-.foot { font-size: 12px; }
-rect.ours { fill: #2f81f7; }
-rect.peer { fill: #7d8590; }
-.ratio { font-weight: 700; }
-@media (prefers-color-scheme: light) { text { fill: #1f2328; } }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3; } }"""  # noqa: E501 - one rule a line
-
-
-def svg(machine: Machine, sections: Sequence[Section]) -> str:
-    """Horizontal bars, one group a section, every figure also as text for those who cannot see."""
-    shown = [section for section in sections if section.rounds]
-    body: list[str] = []
-    spoken: list[str] = []
-    top = _TOP
-    for section in shown:
-        height, lines, words = _group(section, top)
-        body += lines
-        spoken.append(words)
-        top += height + _GROUP_GAP
-    total = top - _GROUP_GAP + _FOOT_HEIGHT
-    foot = f"{machine.date}, commit {machine.commit}, one core for the server; longer is better"
-    body.append(f'<text class="foot" x="8" y="{total - 10}">{escape(foot)}</text>')
-    return "\n".join(
-        [
-            (
-                f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{total}" '
-                f'viewBox="0 0 {_WIDTH} {total}" role="img" aria-labelledby="title desc">'
-            ),
-            f'<title id="title">{_TITLE}</title>',
-            f'<desc id="desc">{escape(" ".join(spoken))} {escape(foot)}.</desc>',
-            f"<style>\n{_STYLE}\n</style>",
-            *body,
-            "</svg>",
-            "",
-        ]
+def _row(section: Section, server: str, rounds: Sequence[Round]) -> tuple[str, ...]:
+    latencies = [round_.latencies for round_ in rounds]
+    memories = [round_.memory for round_ in rounds]
+    return (
+        server,
+        spread([round_.rate for round_ in rounds], 0 if section.unit == "requests" else 2),
+        section.cpu(median(round_.cpu_s_per_unit for round_ in rounds)),
+        f"{section.share_of_core(server):.0%}",
+        _median(one.p50_us for one in latencies),
+        _median(one.p99_us for one in latencies),
+        _median(one.p999_us for one in latencies),
+        _median(_megabytes(one.resident) for one in memories),
+        _median(_megabytes(one.peak) for one in memories),
+        _median(_megabytes(one.own) for one in memories),
     )
 
 
-def _group(section: Section, top: int) -> tuple[int, list[str], str]:
-    """The height, the elements and the words of one section's bars."""
-    rates = {server: _median_rate(rounds) for server, rounds in section.rounds.items()}
-    most = max(rates.values())
-    lines = [f'<text class="title" x="8" y="{top + 16}">{escape(section.title)}</text>']
-    words = [f"{section.title}:"]
-    for index, (server, rate) in enumerate(rates.items()):
-        y = top + _TITLE_HEIGHT - 6 + index * _BAR_STEP
-        figure = f"{rate:,.0f} requests/s" if section.unit == "requests" else f"{rate:.2f} GB/s"
-        width = max(1, round(_BAR_WIDTH_MAX * rate / most))
-        ratios = {peer: section.ratio_of_medians(peer) for peer in section.peers}
-        told = ratios if server == OURS else {}
-        times = ", ".join(f"{ratio:.2f}&#215; {escape(peer)}" for peer, ratio in told.items())
-        tail = f'<tspan class="ratio" dx="8">{times}</tspan>' if times else ""
-        kind = "ours" if server == OURS else "peer"
-        lines += [
-            f'<text x="{_LABEL_X}" y="{y + 16}" text-anchor="end">{escape(server)}</text>',
-            (
-                f'<rect class="{kind}" x="{_BAR_X}" y="{y}" width="{width}" '
-                f'height="{_BAR_HEIGHT}" rx="3"/>'
-            ),
-            f'<text x="{_BAR_X + width + 8}" y="{y + 16}">{figure}{tail}</text>',
-        ]
-        spoken = "".join(f", {ratio:.2f} times {peer}" for peer, ratio in told.items())
-        words.append(f"{server} {figure}{spoken};")
-    height = _TITLE_HEIGHT - 6 + len(rates) * _BAR_STEP
-    return height, lines, " ".join(words).rstrip(";") + "."
+def _median(values: Iterable[float | None]) -> str:
+    """The median of those that are known."""
+    known = [value for value in values if value is not None]
+    return told(median(known) if known else None)
+
+
+def _megabytes(nbytes: int | None) -> float | None:
+    return None if nbytes is None else nbytes / 1e6

@@ -1,4 +1,4 @@
-"""`python -m bench.stock_hypercorn PORT ROOT CERT KEY`: the service under Hypercorn as released.
+"""`python -m bench.stock_hypercorn PORT ROOT [CERT KEY]`: the service under Hypercorn as released.
 
 One process on uvloop; every setting is Hypercorn's default but those that would end a connection in
 the middle of a measurement or add work that nginx is not asked for. SIGTERM stops it.
@@ -43,7 +43,7 @@ def make_app(root: str) -> AsgiApp:
     return build_app(service, config, counters)
 
 
-async def run(port: int, root: str, cert_path: str, key_path: str) -> None:
+async def run(port: int, root: str, cert_path: str | None, key_path: str | None) -> None:
     """Serve until SIGTERM."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
@@ -57,7 +57,8 @@ async def run(port: int, root: str, cert_path: str, key_path: str) -> None:
 
 def main() -> None:
     """Serve what the command line says."""
-    port, root, cert_path, key_path = sys.argv[1:]
+    port, root, *paths = sys.argv[1:]
+    cert_path, key_path = paths or (None, None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(int(port), root, cert_path, key_path))
 

@@ -1,6 +1,6 @@
-"""What is asked for: one generated day, a query of about 4 KB and one of the whole day.
+"""What is asked for: one generated day, and queries of four sizes up to the whole day.
 
-Owns the data and the two request targets. It must never know who serves them.
+Owns the data and the request targets. It must never know who serves them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ COLUMNS = ("time", "price")
 RECORD_BYTES = 8
 """One record of both columns."""
 
-SMALL_BYTES = 4_096
-"""The body the small query aims at, header line included."""
+SIZES = {"4k": 4_096, "64k": 64_000, "1m": 1_000_000}
+"""Bytes of the bodies that the queries aim at, header line included; 48m is the whole day."""
 
 HEADER_BYTES = 163
 """The header line of two columns with counts of three and four digits."""
@@ -36,11 +36,10 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The data root and the request targets over it."""
+    """The data root, and the request targets over it by size."""
 
     root: str
-    small_target: str
-    large_target: str
+    targets: dict[str, str]
 
 
 def make_workload(root: str, records: int) -> Workload:
@@ -60,8 +59,11 @@ def make_workload(root: str, records: int) -> Workload:
     times = array("I")
     with open(os.path.join(directory, f"time.{DAY:%d.%m.%y}.bin"), "rb") as file:
         times.frombytes(file.read())
-    start_s, end_s = pick_range(times, (SMALL_BYTES - HEADER_BYTES) // RECORD_BYTES)
-    return Workload(root, _target(start_s, end_s), _target(times[0], times[-1]))
+    targets = {
+        size: _target(*pick_range(times, (nbytes - HEADER_BYTES) // RECORD_BYTES))
+        for size, nbytes in SIZES.items()
+    }
+    return Workload(root, {**targets, "48m": _target(times[0], times[-1])})
 
 
 def pick_range(times: array[int], records: int) -> tuple[int, int]:

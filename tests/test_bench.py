@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -13,8 +14,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from bench.__main__ import chosen
 from bench.clients import ClientError, parse_h2load, parse_h2load_log, parse_wrk
-from bench.report import Machine, Round, Section, markdown, svg
+from bench.meter import Memory
+from bench.percentiles import Latencies, percentiles
+from bench.picture import svg
+from bench.report import markdown
+from bench.section import Machine, Round, Section, Table
 from bench.workload import pick_range
 
 if TYPE_CHECKING:
@@ -22,7 +28,10 @@ if TYPE_CHECKING:
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOOLS_MISSING = [tool for tool in ("nginx", "wrk", "h2load") if shutil.which(tool) is None]
-MACHINE = Machine(date="2026-11-22 18:00 UTC", commit="abc1234", lines=("a machine",))
+PEERS = ["nginx", "stock Hypercorn", "uvicorn"]
+MACHINE = Machine(
+    date="2026-11-22 18:00 UTC", commit="abc1234", model="a processor", lines=("a machine",)
+)
 
 WRK_REPORT = """\
 Running 3s test @ http://127.0.0.1:1/
@@ -30,14 +39,10 @@ Running 3s test @ http://127.0.0.1:1/
   Thread Stats   Avg      Stdev     Max   +/- Stdev
     Latency   141.28us  175.61us   7.94ms   97.46%
     Req/Sec   121.63k     4.43k  128.31k    83.33%
-  Latency Distribution
-     50%  116.00us
-     75%  131.00us
-     90%  160.00us
-     99%    1.19ms
   362838 requests in 3.00s, 1.49GB read
 Requests/sec: 120937.51
 Transfer/sec:    508.13MB
+latencies: 116 1190 2400 us of 362838 requests, 1598000000 bytes in 3000000 us
 """
 
 H2LOAD_REPORT = """\
@@ -82,51 +87,45 @@ def sections_of(report: str) -> dict[str, str]:
 
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
 def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
-    """Small and large answers, plain and over TLS, are measured on every server there is."""
+    """Both paths on every server there is, then fairness, slow readers and scaling."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
-    small, large, tls_small, tls_large, where = sections_of(report).items()
-    assert re.fullmatch(r"A\. HTTP/1\.1, 4,0\d\d-byte answers, 16 connections", small[0])
-    assert large[0].startswith("B. HTTP/1.1, ")
-    assert re.fullmatch(
-        r"C\. HTTP/2 over TLS, 4,0\d\d-byte answers, 8 connections of 10 streams", tls_small[0]
-    )
-    assert tls_large[0].startswith("D. HTTP/2 over TLS, ")
-    assert where[0] == "Where and when"
-    for title, text in (small, large, tls_small, tls_large):
-        peers = ["nginx", "stock Hypercorn"] if "TLS" in title else ["nginx"]
-        assert re.findall(r"^\| (\w[\w ]*) \| \d", text, re.MULTILINE) == ["zerocopy", *peers]
-        assert re.findall(r"^zerocopy / (.*): \*\*\d+\.\d\d\*\*", text, re.MULTILINE) == peers
-        assert "skipped" not in text.lower()
-    assert len(picture.findall("{*}rect")) == 10
+    sections = sections_of(report)
+    *rates, fairness, slow, scaling, where = sections
+    assert [title.partition(" answers")[0] for title in rates] == [
+        *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
+        *("HTTP/2 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
+    ]
+    for title in rates:
+        text = sections[title]
+        servers = re.findall(r"^\| (\w[\w ]*) \| \d", text, re.MULTILINE)
+        assert servers == ["zerocopy", *PEERS]
+        assert re.findall(r"^zerocopy / (.*): \*\*\d+\.\d\d\*\*", text, re.MULTILINE) == PEERS
+    for title in (fairness, slow, scaling):
+        assert {"zerocopy", "nginx"} <= set(re.findall(r"zerocopy|nginx", sections[title]))
+    assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[fairness], re.MULTILINE)) == 6
+    assert "zerocopy, two workers / one: **" in sections[scaling]
+    assert where == "Where and when"
+    assert "skipped" not in report.lower()
+    assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
 
 
-def test_smoke_without_peers_measures_zerocopy_alone_and_says_what_to_install(
-    tmp_path: Path,
-) -> None:
+def test_smoke_without_tools_measures_the_rest_and_says_what_to_install(tmp_path: Path) -> None:
     """No tool on PATH: no failure, but the reason stands where the figures would."""
-    report, picture = run_smoke(tmp_path, str(tmp_path))
-    small, large, tls_small, tls_large, _ = sections_of(report).values()
+    report, _ = run_smoke(tmp_path, str(tmp_path), "--only", "plain-4k,plain-48m,tls-4k")
+    small, large, tls_small, _ = sections_of(report).values()
     assert "Skipped: wrk is not on PATH: apt-get install wrk." in small
     assert "| zerocopy |" in large
     assert "| nginx |" not in large
     assert "nginx skipped: nginx is not on PATH: apt-get install nginx" in large
-    for text in (tls_small, tls_large):
-        assert "Skipped: h2load is not on PATH: apt-get install nghttp2-client." in text
+    assert "Skipped: h2load is not on PATH: apt-get install nghttp2-client." in tls_small
     assert "zerocopy / nginx" not in report
-    assert len(picture.findall("{*}rect")) == 1
-
-
-def test_smoke_of_one_section_is_that_section_alone(tmp_path: Path) -> None:
-    """What was not asked for is neither started nor told."""
-    report, _ = run_smoke(tmp_path, str(tmp_path), "--only", "large")
-    assert [title[:2] for title in sections_of(report)] == ["B.", "Wh"]
 
 
 def test_parse_wrk_reads_counts_and_latencies_in_one_unit() -> None:
-    """Microseconds, milliseconds and seconds all become what the name says."""
+    """They stand in the line that the script writes."""
     run = parse_wrk(WRK_REPORT)
-    assert (run.requests, run.seconds) == (362_838, 3.0)
-    assert (run.p50_us, run.p99_us) == (116.0, 1_190.0)
+    assert (run.answers, run.nbytes, run.seconds) == (362_838, 1_598_000_000, 3.0)
+    assert run.latencies == Latencies(116, 1_190, 2_400)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,7 @@ def test_parse_h2load_without_answers_raises() -> None:
 def test_parse_h2load_log_tells_latencies() -> None:
     """The log is in the order of ends; 99 of 100 answers took 1 to 99 µs."""
     log = [f"{1_000_000 + 20_000 * index}\t200\t{index + 1}\n" for index in range(100)]
-    assert parse_h2load_log(log, 2.0) == (51, 100)
+    assert parse_h2load_log(log, 2.0) == Latencies(51, 100, None)
 
 
 def test_parse_h2load_log_that_stops_early_raises() -> None:
@@ -218,7 +217,7 @@ def test_pick_range_takes_whole_seconds_nearest_to_the_count(
 
 def test_report_ratios_are_of_medians_of_rounds_and_of_processor_time() -> None:
     """Three ways to compare, none of them mistaken for another."""
-    section = Section(title="A. <tiny>", unit="requests", client="a client")
+    section = Section(path="A", label="<tiny>", unit="requests", client="a client")
     section.rounds["zerocopy"] = [make_round(rate) for rate in (100.0, 300.0, 200.0)]
     section.rounds["nginx"] = [make_round(rate) for rate in (100.0, 150.0, 50.0)]
     section.rounds["stock Hypercorn"] = [make_round(rate) for rate in (10.0, 20.0, 40.0)]
@@ -231,16 +230,51 @@ def test_report_ratios_are_of_medians_of_rounds_and_of_processor_time() -> None:
     page = markdown(MACHINE, [section])
     assert "**2.00** (ratio of medians), 2.00 (median over 3 rounds; range 1.00 to 4.00)" in page
     assert "zerocopy / stock Hypercorn: **10.00** (ratio of medians)" in page
-    assert "| zerocopy | 200 (100 to 300) | 5000.00 | 100% | 2% | - | - |" in page
+    assert "| zerocopy | 200 (100 to 300) | 5000.00 | 100% | - | - | - | 20 | 30 | - |" in page
+    assert "| A, <tiny> | 200 /s | 2.00 | 10.00 |" in page
     picture = ET.fromstring(svg(MACHINE, [section]))
-    assert [bar.get("width") for bar in picture.findall("{*}rect")] == ["240", "120", "24"]
+    near, far = (float(bar.get("width", "")) for bar in picture.findall("{*}rect"))
+    assert far / near == pytest.approx(math.log(10) / math.log(2), rel=0.01)
     description = picture.findtext("{*}desc")
     assert description is not None
     assert (
-        "A. <tiny>: zerocopy 200 requests/s, 2.00 times nginx, 10.00 times stock Hypercorn; nginx"
+        "A, <tiny>: zerocopy 200 requests/s, 2.00 times nginx, 10.00 times stock Hypercorn."
     ) in description
+
+
+def test_percentiles_are_told_only_where_an_answer_was_slower() -> None:
+    """The 99th wants 100 answers and the 99.9th 1,000; without an answer there is none."""
+    assert percentiles([]) == Latencies()
+    assert percentiles([float(value) for value in range(99)]) == Latencies(49)
+    assert percentiles([float(value) for value in range(1_000)]) == Latencies(500, 990, 999)
+
+
+def test_report_of_a_table_tells_rows_verdicts_and_what_was_skipped() -> None:
+    """A question that is no rate has a table of its own and no part in the picture."""
+    table = Table(title="Fair", client="a client", head=("server", "p99"), skipped="no wrk")
+    table.rows.append(("zerocopy", "12"))
+    table.verdicts.append("zerocopy / nginx: **0.50**.")
+    page = markdown(MACHINE, [table])
+    assert "| server | p99 |\n| --- | --- |\n| zerocopy | 12 |" in page
+    assert "zerocopy / nginx: **0.50**." in page
+    assert "Skipped: no wrk." in page
+    assert ET.fromstring(svg(MACHINE, [table])).findall("{*}rect") == []
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ("scaling,plain-4k", ["plain-4k", "scaling"]),
+        ("tls", ["tls-4k", "tls-64k", "tls-1m", "tls-48m"]),
+        ("plain-5k", None),
+    ],
+)
+def test_only_takes_names_and_groups(only: str, expected: list[str] | None) -> None:
+    """In the order of the report, and no name that means nothing."""
+    assert chosen(only) == expected
 
 
 def make_round(rate: float) -> Round:
     """One second at `rate`, its core fully used."""
-    return Round(units=rate, seconds=1.0, cpu_s=1.0, others_share=0.02)
+    memory = Memory(resident=20_000_000, peak=30_000_000)
+    return Round(units=rate, seconds=1.0, cpu_s=1.0, others_share=0.02, memory=memory)

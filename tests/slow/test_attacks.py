@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.peers import Nginx
+from bench.nginx import Nginx
 from tests.faults.client import LARGE, SMALL, body_of, make_root, poll, seal
 from tests.server import RunningServer
 from tests.slow.footprint import assert_given_back, rested
@@ -170,10 +170,10 @@ def test_nginx_beside_the_same_stalled_readers(
 ) -> None:
     """The same measuring of nginx with its own timeouts; only the numbers are of interest."""
     small, large = body_of(root, "SMALL"), body_of(root, "LARGE", ["price"])
-    prefix = "tls-" if is_tls else ""
-    with Nginx(str(tmp_path / "nginx"), small, large) as nginx:
-        asked = next(iter(nginx.endpoints(f"{prefix}small").values()))
-        stalled = next(iter(nginx.endpoints(f"{prefix}large").values()))
+    prefix = "tls" if is_tls else "plain"
+    with Nginx(str(tmp_path / "nginx"), {"4k": small, "48m": large}) as nginx:
+        asked = next(iter(nginx.endpoints(f"{prefix}-4k").values()))
+        stalled = next(iter(nginx.endpoints(f"{prefix}-48m").values()))
         attack = partial(crowd_at, stalled.port, stalled.target, is_tls=is_tls)
         with Honest(asked.port, asked.target, small, is_tls=is_tls) as honest:
             alone, beside, tales = take_turns(honest, attack)
@@ -211,9 +211,9 @@ def test_honest_clients_beside_slowhttptest(
 def test_nginx_beside_slow_reading(root: Path, tmp_path: Path, show: Callable[[str], None]) -> None:
     """The same measuring of nginx; only the numbers are of interest."""
     small, large = body_of(root, "SMALL"), body_of(root, "LARGE", ["price"])
-    with Nginx(str(tmp_path / "nginx"), small, large) as nginx:
-        asked = next(iter(nginx.endpoints("small").values()))
-        target = next(iter(nginx.endpoints("large").values()))
+    with Nginx(str(tmp_path / "nginx"), {"4k": small, "48m": large}) as nginx:
+        asked = next(iter(nginx.endpoints("plain-4k").values()))
+        target = next(iter(nginx.endpoints("plain-48m").values()))
         attack = partial(Slowhttptest, "slow read", target.url)
         with Honest(asked.port, asked.target, small) as honest:
             alone, beside, _ = take_turns(honest, attack)
