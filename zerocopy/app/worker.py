@@ -34,6 +34,7 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbolindex import SymbolIndex
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
+
+TEND_S = 1.0
+"""Seconds between two looks at what the kernel has queued about symbols."""
 
 PLAN_DESCRIPTORS = 160
 """Descriptors one plan may hold while it is made: 128 files, the columns of a day, directories."""
@@ -101,6 +105,11 @@ def build_service(config: Config, counters: Counters, executor: ThreadPoolExecut
         root=config.data.path,
         planner=planner,
         files=files,
+        symbols=SymbolIndex(
+            config.data.path,
+            config.memory.watched_directories_max,
+            lambda sentence: _log.warning("symbols_not_watched", detail=sentence),
+        ),
         executor=executor,
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
@@ -261,6 +270,10 @@ async def serve(orders: Orders) -> None:
             service.sweep()
             loop.call_later(SWEEP_S, sweep)
 
+        def tend() -> None:
+            service.tend()
+            loop.call_later(TEND_S, tend)
+
         def reload() -> None:
             task = loop.create_task(worker.reload_certificate())
             reloads.add(task)
@@ -270,6 +283,7 @@ async def serve(orders: Orders) -> None:
         loop.add_signal_handler(signal.SIGHUP, reload)
         loop.add_reader(sys.stdin.fileno(), stop.set)
         sweep()
+        tend()
         await worker.start()
         # What lives now lives for good: the collector need not walk it again.
         gc.collect()
