@@ -117,6 +117,9 @@ class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         268_435_456
     )
     plan_cache_bytes_max: Annotated[Bytes, _doc("Bytes of plans kept for reuse.")] = 33_554_432
+    watched_directories_max: Annotated[
+        CountOrNone, _doc("Directories watched for /api/symbols; more are walked.")
+    ] = 100_000
 
 
 class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ from zerocopy.core.layout import RecordSizes
 from zerocopy.core.messages import Request, Response
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbolindex import SymbolIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ class Bench:
             root=str(root),
             planner=planner,
             files=self.files,
+            symbols=SymbolIndex(str(root), 100, lambda _sentence: None),
             executor=self.executor,
             counters=self.counters,
             columns_max=4,

@@ -126,3 +126,14 @@ def test_symbols_of_an_empty_root_are_empty(transport: Transport, tmp_path: Path
     """A root without exchanges is no error."""
     with serve(transport, str(tmp_path)) as empty:
         assert empty.ask("/api/symbols").content == b'{"symbols":[],"exchanges":{}}'
+
+
+def test_symbols_are_walked_once(transport: Transport, tmp_path: Path) -> None:
+    """Whatever is appended between requests: the root is read for the first of them only."""
+    path = put(str(tmp_path), {"time": u32(1)}, series=BTC)["time"]
+    with serve(transport, str(tmp_path)) as site:
+        for second in range(5):
+            os.utime(path, (MODIFIED_S + second, MODIFIED_S + second))
+            assert json.loads(site.ask("/api/symbols").content) == site.expected_symbols()
+        assert site.server.metric("zerocopy_symbol_walks_total") == 1
+        assert site.server.metric("zerocopy_watched_directories") == 4

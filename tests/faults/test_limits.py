@@ -276,6 +276,7 @@ TESTS = {
     "locked_bytes_max": (
         "tests/storage/test_mapping.py::test_file_beyond_the_budget_is_mapped_and_not_locked"
     ),
+    "watched_directories_max": ("tests/storage/test_symbolindex.py::test_watched_directories_max"),
     "plan_cache_bytes_max": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
 }
 

@@ -19,6 +19,7 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbolindex import SymbolIndex
 from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
@@ -102,6 +103,7 @@ class Built:
             root=tree_root,
             planner=planner,
             files=self.files,
+            symbols=SymbolIndex(tree_root, 0, lambda _sentence: None),
             executor=cast("Any", None),
             counters=self.counters,
             requests_in_flight_max=self.in_flight_max,

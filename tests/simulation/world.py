@@ -33,6 +33,7 @@ from zerocopy.core.layout import RecordSizes
 from zerocopy.storage import catalog, dayfile, planner, symbols, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbolindex import SymbolIndex
 from zerocopy.transport import acceptor, http1_server, sendfile, transfer
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
@@ -159,6 +160,7 @@ class World:
                 small_answer_bytes_max=shape.small_answer_bytes_max,
             ),
             files=self.open_files,
+            symbols=SymbolIndex(ROOT, 0, lambda _sentence: None),
             executor=cast("Executor", None),  # the loop has the threads
             counters=self.counters,
             requests_in_flight_max=shape.requests_in_flight_max,

@@ -28,6 +28,11 @@ CORS_FIELDS: Fields = (
 
 def json_response(status: int, document: object, fields: Fields = ()) -> Response:
     """A response that holds `document` as compact JSON and must be asked for anew each time."""
+    return written_response(status, orjson.dumps(document), fields)
+
+
+def written_response(status: int, content: bytes, fields: Fields = ()) -> Response:
+    """The same for a document that is JSON already."""
     return Response(
         status,
         (
@@ -36,7 +41,7 @@ def json_response(status: int, document: object, fields: Fields = ()) -> Respons
             *CORS_FIELDS,
             *fields,
         ),
-        orjson.dumps(document),
+        content,
     )
 
 

@@ -18,7 +18,14 @@ import structlog
 
 from zerocopy.app.answers import Answer, Answers
 from zerocopy.app.openapi import OPENAPI
-from zerocopy.app.problems import ALLOWED_METHODS, CORS_FIELDS, json_response, problem_response
+from zerocopy.app.problems import (
+    ALLOWED_METHODS,
+    CORS_FIELDS,
+    json_response,
+    problem_response,
+    written_response,
+)
+from zerocopy.app.rounds import Rounds
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import (
     DataError,
@@ -31,7 +38,6 @@ from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.core.semantics import cache_control, last_modified, select
-from zerocopy.storage.symbols import list_symbols, symbols_document
 from zerocopy.storage.tree import open_root
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planned, Planner
+    from zerocopy.storage.symbolindex import SymbolIndex
 
 INLINE_STAMPS_MAX = 16
 """Stamps proved on the event loop: about 20 µs of lstat(2); longer proofs go to a thread."""
@@ -84,6 +91,7 @@ class Service:
         root: str,
         planner: Planner,
         files: OpenFiles,
+        symbols: SymbolIndex,
         executor: Executor,
         counters: Counters,
         requests_in_flight_max: int,
@@ -94,8 +102,11 @@ class Service:
         self._root = root
         self._planner = planner
         self._files = files
+        self._symbol_index = symbols
+        self._symbol_rounds = Rounds(executor, symbols.documents)
         self._executor = executor
         self._counters = counters
+        self._symbol_walks = 0
         self._requests_in_flight = 0
         self._requests_in_flight_max = requests_in_flight_max
         self._answers = Answers(plan_cache_bytes_max, counters)
@@ -193,6 +204,18 @@ class Service:
         self._files.sweep()
         self._count_files()
 
+    def tend(self) -> None:
+        """Called about once a second: keep what waits to be known about symbols in bounds."""
+        if self._symbol_index.watched_directories:
+            self._symbol_rounds.spare(self._symbol_index.maintain)
+        self._count_symbols()
+
+    def _count_symbols(self) -> None:
+        index, counters = self._symbol_index, self._counters
+        counters[slots.WATCHED_DIRECTORIES] = index.watched_directories
+        counters[slots.SYMBOL_WALKS] += index.walks - self._symbol_walks
+        self._symbol_walks = index.walks
+
     def _select(self, request: Request, response: Response) -> Response:
         """What the request's preconditions and ranges make of its answer."""
         if not request.is_conditional or response.status != _OK:
@@ -281,8 +304,10 @@ class Service:
         exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
         if exchange is not None:
             check_name("exchange", exchange)
-        symbols = await self._in_thread(lambda: list_symbols(self._root, exchange))
-        return json_response(200, symbols_document(symbols))
+        try:
+            return written_response(_OK, await self._symbol_rounds.ask(exchange))
+        finally:
+            self._count_symbols()
 
     async def _health(self, _query_string: bytes, _target: bytes) -> Response:
         return self._constant[b"/healthz"]

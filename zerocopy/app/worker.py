@@ -35,6 +35,7 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbolindex import SymbolIndex
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http1_server import Http1Limits, Http1Server
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
+
+TEND_S = 1.0
+"""Seconds between two looks at what the kernel has queued about symbols."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a planning thread may keep the interpreter from the event loop (CPython: 5 ms)."""
@@ -96,6 +100,11 @@ def build_service(config: Config, counters: Counters, executor: ThreadPoolExecut
         root=config.data.path,
         planner=planner,
         files=files,
+        symbols=SymbolIndex(
+            config.data.path,
+            config.memory.watched_directories_max,
+            lambda sentence: _log.warning("symbols_not_watched", detail=sentence),
+        ),
         executor=executor,
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
@@ -254,6 +263,10 @@ async def serve(orders: Orders) -> None:
             service.sweep()
             loop.call_later(SWEEP_S, sweep)
 
+        def tend() -> None:
+            service.tend()
+            loop.call_later(TEND_S, tend)
+
         def reload() -> None:
             task = loop.create_task(worker.reload_certificate())
             reloads.add(task)
@@ -263,6 +276,7 @@ async def serve(orders: Orders) -> None:
         loop.add_signal_handler(signal.SIGHUP, reload)
         loop.add_reader(sys.stdin.fileno(), stop.set)
         sweep()
+        tend()
         await worker.start()
         # What lives now lives for good: the collector need not walk it again.
         gc.collect()

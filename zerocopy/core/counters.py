@@ -50,6 +50,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("counter", "zerocopy_days_skipped", (), "Days left out because they lack a column."),
     Slot("gauge", "zerocopy_mapped_bytes", (), "Bytes of day files mapped now."),
     Slot("gauge", "zerocopy_locked_bytes", (), "Bytes of day files locked into memory now."),
+    Slot("gauge", "zerocopy_watched_directories", (), "Directories watched for /api/symbols."),
+    Slot("counter", "zerocopy_symbol_walks", (), "Walks over the data root for /api/symbols."),
 )
 
 RESPONSES_2XX = 0
@@ -67,3 +69,5 @@ OPEN_FILES = 13
 DAYS_SKIPPED = 14
 MAPPED_BYTES = 15
 LOCKED_BYTES = 16
+WATCHED_DIRECTORIES = 17
+SYMBOL_WALKS = 18

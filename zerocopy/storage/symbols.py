@@ -1,7 +1,8 @@
 """Which symbols exist and when each was last written: the answer of /api/symbols.
 
-Owns the walk over the whole root. It is read from the file system for every request, through
-directory descriptors that follow no link; it blocks on the disk and so runs in threads.
+Owns the walk over the whole root, through directory descriptors that follow no link, and the form
+of the answer. It blocks on the disk and so runs in threads. `symboltree` knows the same without a
+walk where the kernel tells of changes; this is what it is judged by.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from zerocopy.storage.tree import close_file, data_error, open_root
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEPTH_MAX = 8
+DEPTH_MAX = 8
 """Directories below a symbol that are searched; the layout needs one."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,7 +45,7 @@ def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[Symbo
     try:
         with open_root(root) as root_fd:
             for name in sorted(_directories(root_fd)) if exchange is None else [exchange]:
-                fd = _open_directory(name, root_fd)
+                fd = open_directory(name, root_fd)
                 if fd is None:
                     continue
                 try:
@@ -61,29 +62,31 @@ def symbols_document(exchanges: dict[str, list[SymbolRecency]]) -> dict[str, obj
     return {
         "symbols": sorted({entry.symbol for entries in exchanges.values() for entry in entries}),
         "exchanges": {
-            exchange: [
-                {
-                    "symbol": entry.symbol,
-                    "last_update": entry.last_update_s,
-                    "last_update_date": time.strftime(
-                        "%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.last_update_s)
-                    ),
-                }
-                for entry in entries
-            ]
+            exchange: [symbol_document(entry) for entry in entries]
             for exchange, entries in exchanges.items()
         },
+    }
+
+
+def symbol_document(entry: SymbolRecency) -> dict[str, object]:
+    """The JSON object of one symbol, in the key order of the contract."""
+    return {
+        "symbol": entry.symbol,
+        "last_update": entry.last_update_s,
+        "last_update_date": time.strftime(
+            "%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.last_update_s)
+        ),
     }
 
 
 def _list_exchange(exchange_fd: int) -> list[SymbolRecency]:
     entries = []
     for symbol in _directories(exchange_fd):
-        fd = _open_directory(symbol, exchange_fd)
+        fd = open_directory(symbol, exchange_fd)
         if fd is None:
             continue
         try:
-            newest_s = _newest_modification(fd, _DEPTH_MAX)
+            newest_s = _newest_modification(fd, DEPTH_MAX)
         finally:
             close_file(fd)
         if newest_s is not None:
@@ -97,7 +100,7 @@ def _directories(directory_fd: int) -> Iterator[str]:
     return iter(names)
 
 
-def _open_directory(name: str, parent_fd: int) -> int | None:
+def open_directory(name: str, parent_fd: int) -> int | None:
     """A descriptor of a directory, or None if it went away, is none, or is closed to us.
 
     `lost+found` is a legal name, and only root may look into it.
@@ -127,7 +130,7 @@ def _newest_modification(directory_fd: int, depth: int) -> int | None:
                 modified_s = status.st_mtime_ns // 1_000_000_000
                 newest_s = modified_s if newest_s is None else max(newest_s, modified_s)
     for name in below if depth else ():
-        fd = _open_directory(name, directory_fd)
+        fd = open_directory(name, directory_fd)
         if fd is None:
             continue
         try:
