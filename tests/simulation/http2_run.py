@@ -295,7 +295,8 @@ class Run:
         if self.rng.random() < 0.1:
             self.is_leaving = True
             if self.rng.random() < 0.5:
-                self.connection.leave()
+                for connection in self.built.server._connections:  # none once it is over
+                    connection.leave()
             else:
                 self.peer.send_bytes(goaway_frame(0, 0))
 
