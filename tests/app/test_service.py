@@ -61,6 +61,8 @@ class Bench:
             planner=planner,
             files=self.files,
             executor=self.executor,
+            readers=self.executor,
+            readers_max=2,
             counters=self.counters,
             columns_max=4,
             closed_max_age_s=77,

@@ -40,6 +40,7 @@ from zerocopy.transport.http1_server import Http1Limits, Http1Server
 from zerocopy.transport.http2_server import Http2Limits, Http2Server, misfit
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
+from zerocopy.transport.readahead import WINDOW_SLICES_MAX
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
@@ -49,6 +50,9 @@ SWEEP_S = 20.0
 
 PLAN_DESCRIPTORS = 160
 """Descriptors one plan may hold while it is made: 128 files, the columns of a day, directories."""
+
+READING_DESCRIPTORS = 2 * WINDOW_SLICES_MAX + 2
+"""Descriptors one reading thread may hold: of each file its own and its mapping's."""
 
 OWN_DESCRIPTORS = 128
 """Descriptors of the worker itself and of the connections that are being refused, with a margin."""
@@ -77,8 +81,13 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
 
 
-def build_service(config: Config, counters: Counters, executor: ThreadPoolExecutor) -> Service:
-    """The service that `config` describes."""
+def build_service(
+    config: Config,
+    counters: Counters,
+    executor: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor | None = None,
+) -> Service:
+    """The service that `config` describes; `readers` are threads of their own, or the same."""
     limits = config.limits
     mapped = None
     if config.listeners().tls_port is not None:
@@ -102,6 +111,8 @@ def build_service(config: Config, counters: Counters, executor: ThreadPoolExecut
         planner=planner,
         files=files,
         executor=executor,
+        readers=readers or executor,
+        readers_max=limits.reader_threads,
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
         plan_cache_bytes_max=config.memory.plan_cache_bytes_max,
@@ -118,6 +129,7 @@ def raise_descriptor_limit(config: Config) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     kept = config.memory.open_files_max + config.limits.planner_threads * PLAN_DESCRIPTORS
+    kept += config.limits.reader_threads * READING_DESCRIPTORS
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     connections_max = config.limits.connections_max
@@ -145,6 +157,7 @@ def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
         handler=service,
         limits=request_limits(config),
         content_read_s=config.timeouts.header_read_s,
+        read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
         counters=counters,
         on_transfer_failed=_on_transfer_failed,
     )
@@ -211,6 +224,7 @@ class _Worker:
             handler=self._service,
             limits=Http1Limits(
                 turn_bytes_max=config.limits.turn_bytes_max,
+                read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
@@ -231,6 +245,7 @@ class _Worker:
                 streams_max=limits.streams_max,
                 control_frames_max=limits.control_frames_max,
                 turn_bytes_max=limits.turn_bytes_max,
+                read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
@@ -253,8 +268,12 @@ async def serve(orders: Orders) -> None:
     reset_gauges(counters)
     stop = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
-    with ThreadPoolExecutor(config.limits.planner_threads, "planner") as executor:
-        service = build_service(config, counters, executor)
+    limits = config.limits
+    with (
+        ThreadPoolExecutor(limits.planner_threads, "planner") as executor,
+        ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
+    ):
+        service = build_service(config, counters, executor, readers)
         worker = _Worker(orders, counters, service)
 
         def sweep() -> None:

@@ -50,6 +50,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("counter", "zerocopy_days_skipped", (), "Days left out because they lack a column."),
     Slot("gauge", "zerocopy_mapped_bytes", (), "Bytes of day files mapped now."),
     Slot("gauge", "zerocopy_locked_bytes", (), "Bytes of day files locked into memory now."),
+    Slot("counter", "zerocopy_cold_reads", (), "Windows of answers read from the disk by threads."),
+    Slot("counter", "zerocopy_cold_bytes", (), "Bytes of them that were not in the page cache."),
 )
 
 RESPONSES_2XX = 0
@@ -67,3 +69,5 @@ OPEN_FILES = 13
 DAYS_SKIPPED = 14
 MAPPED_BYTES = 15
 LOCKED_BYTES = 16
+COLD_READS = 17
+COLD_BYTES = 18
