@@ -1,4 +1,4 @@
-"""`DayFile.ready` and `view`, `OpenFiles.lend`, `fetch` and `keep`: closed days mapped, open days read, both exact."""
+"""`DayFile.ready` and `view`, `OpenFiles.lend`, `fetch`, `keep`: closed days mapped, open ones read."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from zerocopy.core.errors import ZerocopyError
