@@ -23,7 +23,7 @@ class NoSource:
         """Fail: no test here sends anything."""
         raise NotImplementedError
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """Fail: no test here sends anything."""
         raise NotImplementedError
 

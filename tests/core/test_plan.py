@@ -27,7 +27,7 @@ class NamedSource:
         endless = self.name.encode() * (offset + count)
         return endless[offset : offset + count]
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """Fail: composing opens nothing."""
         raise NotImplementedError
 

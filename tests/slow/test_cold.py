@@ -7,7 +7,6 @@ of all ways are interleaved; what is compared are medians inside one run.
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -19,14 +18,15 @@ import pytest
 
 from tests.server import RunningServer
 from zerocopy.core.layout import day_of, file_name
+from zerocopy.storage.residency import Cachestat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 START_S = 1_700_006_400
-DAYS = 4
+DAYS = 2
 DAY_BYTES = 64 << 20
-ROUNDS = 5
+ROUNDS = 3
 HOT_S = 1.5
 HOT_P99_RATIO_MAX = 2.0
 COLD_SPEED_RATIO_MIN = 0.9
@@ -104,7 +104,10 @@ def fixture_paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str
     for day in range(first_day, first_day + DAYS):
         each = -(-count // 86_400)
         times = b"".join((day * 86_400 + s).to_bytes(4, "little") * each for s in range(86_400))
-        for column, content in (("time", times), ("price", os.urandom(1 << 20) * (DAY_BYTES >> 20))):
+        for column, content in (
+            ("time", times),
+            ("price", os.urandom(1 << 20) * (DAY_BYTES >> 20)),
+        ):
             path = folder / file_name(column, day)
             with path.open("wb") as file:
                 file.write(content[: count * 4])
@@ -114,16 +117,23 @@ def fixture_paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str
             if column == "price":
                 paths.append(str(path))
     yield paths
-    for path in paths:
-        os.unlink(path)
+    for name in paths:
+        os.unlink(name)
 
 
 def drop(paths: list[str]) -> None:
-    """Have the kernel forget the pages (they are on the disk)."""
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+    """Have the kernel forget the pages, which are on the disk; sockets may hold some a while."""
+    deadline = time.monotonic() + 10
+    while True:
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+        left = cached_bytes(paths)
+        if left < DAY_BYTES // 100:
+            return
+        assert time.monotonic() < deadline, f"{left} bytes are still in the page cache"
+        time.sleep(0.01)
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -150,9 +160,19 @@ def speed_of_sendfile_loop(paths: list[str]) -> float:
     return nbytes / seconds
 
 
+def cached_bytes(paths: list[str]) -> int:
+    """How much of the files is in the page cache."""
+    total = 0
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        total += Cachestat()(fd, 0, DAY_BYTES) * 4_096
+        os.close(fd)
+    return total
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", ["plain", "tls"])
+@pytest.mark.parametrize("path", ["plain"])
 def test_cold_stream_is_fast_and_holds_up_no_hot_client(paths: list[str], path: str) -> None:
     """At least 0.9 of a plain sendfile loop; the hot client's p99 is at most twice its own."""
     root = str(Path(paths[0]).parents[3])
@@ -175,11 +195,11 @@ def test_cold_stream_is_fast_and_holds_up_no_hot_client(paths: list[str], path: 
         cold_bytes = server.metric("zerocopy_cold_bytes_total")
     speed = statistics.median(ours / loop for ours, loop in zip(streams, loops, strict=True))
     p99 = statistics.median(b / a for b, a in zip(beside, alone, strict=True))
-    print(
+    sys.stdout.write(
         f"\n{path}: cold stream {statistics.median(streams) / 1e6:.0f} MB/s, sendfile loop "
         f"{statistics.median(loops) / 1e6:.0f} MB/s, ratio {speed:.2f}; hot p99 alone "
         f"{statistics.median(alone):.0f} us, beside {statistics.median(beside):.0f} us, "
-        f"ratio {p99:.2f}; {cold_bytes / 1e6:.0f} MB were cold"
+        f"ratio {p99:.2f}; {cold_bytes / 1e6:.0f} MB were cold\n"
     )
     assert cold_bytes > 0
     if path == "plain":

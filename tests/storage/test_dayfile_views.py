@@ -1,4 +1,4 @@
-"""`DayFile.ready` and `view`, `OpenFiles.lend`, `fetch`, `keep`: closed days mapped, open ones read."""
+"""`DayFile.ready` and `view`, `OpenFiles.lend`, `fetch`, `keep`: closed days are mapped."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fetched(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> Day
     """A day file as a transport has it when `ready` was not true."""
     day_file = planned(files, column, sealed=sealed)
     make_ready(files, day_file)
-    assert day_file.ready(0, 1) == min(1, day_file.size)
+    assert day_file.ready(0, 1, mapped=True) == min(1, day_file.size)
     return day_file
 
 
@@ -100,9 +100,9 @@ def test_day_file_is_a_source(files: OpenFiles) -> None:
     """In every method of the Protocol, for the type checker too."""
     day_file = planned(files)
     source: Source = day_file
-    assert not source.ready(0, 1)
+    assert not source.ready(0, 1, mapped=True)
     make_ready(files, day_file)
-    assert source.ready(0, 1)
+    assert source.ready(0, 1, mapped=True)
     assert bytes(source.view(1, 5)) == source.read(1, 5) == CONTENTS["c0"][1:6]
 
 
@@ -114,9 +114,9 @@ def test_view_gives_exactly_the_bytes_asked_for(files: OpenFiles, *, sealed: boo
     for _ in range(500):
         column = chance.choice(COLUMNS)
         day_file = day_files[column]
-        if not day_file.ready(0, 1) and chance.random() < 0.7:
+        if not day_file.ready(0, 1, mapped=True) and chance.random() < 0.7:
             make_ready(files, day_file)
-            assert day_file.ready(0, 1)
+            assert day_file.ready(0, 1, mapped=True)
         first, stop = sorted(chance.randrange(SIZE + 1) for _ in range(2))
         assert bytes(day_file.view(first, stop - first)) == CONTENTS[column][first:stop]
         assert len(files) <= 4
@@ -137,7 +137,7 @@ def test_view_of_an_open_day_never_maps(files: OpenFiles) -> None:
     day_file = fetched(files, sealed=False)
     assert isinstance(day_file.view(0, SIZE), bytes)
     append(path_of(files.root, "c0"), b"more")
-    assert day_file.ready(0, 1)
+    assert day_file.ready(0, 1, mapped=True)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     assert (maps(files), len(mapped_of(files))) == (0, 0)
 
@@ -147,7 +147,7 @@ def test_view_without_fetch_is_read(files: OpenFiles) -> None:
     day_file = planned(files)
     assert day_file.view(7, 9) == CONTENTS["c0"][7:16]
     assert maps(files) == 0
-    assert not day_file.ready(0, 1)  # open by now, but to be mapped
+    assert not day_file.ready(0, 1, mapped=True)  # open by now, but to be mapped
 
 
 def test_view_without_a_pool_is_read(root: str) -> None:
@@ -172,7 +172,7 @@ def test_ready_needs_descriptor_and_mapping(files: OpenFiles) -> None:
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
         fetched(files, column, sealed=column != "c4")
-    assert not day_file.ready(0, 1)
+    assert not day_file.ready(0, 1, mapped=True)
     for column in COLUMNS[1:4]:
         fetched(files, column)
     assert maps(files) == 0
@@ -184,11 +184,11 @@ def test_fetch_of_a_mapped_file_does_not_map_it_again(files: OpenFiles) -> None:
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
         fetched(files, column, sealed=False)
-    assert not day_file.ready(0, 1)
+    assert not day_file.ready(0, 1, mapped=True)
     result = files.fetch(day_file)
     assert maps(files) == 1
     files.keep(day_file, result)
-    assert day_file.ready(0, 1)
+    assert day_file.ready(0, 1, mapped=True)
     assert maps(files) == 1
 
 
@@ -278,9 +278,9 @@ def test_file_replaced_while_open_is_read_from_its_descriptor(files: OpenFiles) 
     day_file = planned(files)
     assert day_file.view(0, 5) == CONTENTS["c0"][:5]
     replace(path_of(files.root, "c0"), bytes(SIZE))
-    assert not day_file.ready(0, 1)
+    assert not day_file.ready(0, 1, mapped=True)
     make_ready(files, day_file)
-    assert day_file.ready(0, 1)
+    assert day_file.ready(0, 1, mapped=True)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     assert maps(files) == 0
 
@@ -316,10 +316,10 @@ def test_file_that_cannot_be_mapped_is_read(
         day_file = fetched(files)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     for _ in range(3):
-        assert day_file.ready(0, 1)
+        assert day_file.ready(0, 1, mapped=True)
         day_file.fileno()
         files.sweep()
-    assert not day_file.ready(0, 1)
+    assert not day_file.ready(0, 1, mapped=True)
     assert isinstance(fetched(files).view(0, SIZE), memoryview)
 
 

@@ -130,7 +130,7 @@ class FakeSource:
         """Never asked: this is for the plain path."""
         raise AssertionError((offset, count))
 
-    def ready(self, _offset: int, count: int) -> int:
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """All of it, once the handler has prepared it."""
         return count if self.is_ready else 0
 

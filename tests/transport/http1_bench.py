@@ -55,7 +55,7 @@ class FileSource:
         """Never called."""
         raise AssertionError((offset, count))
 
-    def ready(self, _offset: int, count: int) -> int:
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """All of it is in memory."""
         return count
 

@@ -148,7 +148,7 @@ class FakeSource:
         """Never asked: slices are views."""
         raise AssertionError((offset, count))
 
-    def ready(self, _offset: int, count: int) -> int:
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """As the test wants it."""
         return count if self.is_ready else 0
 

@@ -25,7 +25,7 @@ class FakeSource:
         """Never asked."""
         raise AssertionError((offset, count))
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """What is below `there`."""
         return max(0, min(count, self.there - offset))
 

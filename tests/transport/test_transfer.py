@@ -38,7 +38,7 @@ class FileSource:
         """Never called: a transfer copies nothing."""
         raise AssertionError((offset, count))
 
-    def ready(self, _offset: int, count: int) -> int:
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """All of it is in memory."""
         return count
 

@@ -43,10 +43,11 @@ class Source(Protocol):
             DataError: the file fails or is shorter than that.
         """
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """How many bytes from `offset` can be had without waiting, at most `count`.
 
-        Asked by the event loop, and never waits itself. 0 means that a thread has to make them
+        `mapped` is whether `view` is to give them, and not a descriptor. Asked by the event loop,
+        and never waits itself. 0 means that a thread has to make them
         ready first: to open or map the file, or to read what is not in memory.
         """
 
@@ -86,7 +87,7 @@ class _Memory:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return self._data[offset : offset + count]
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """All of them; see `Source`."""
         assert 0 <= offset <= len(self._data) - count, "bytes that are there"
         return count

@@ -21,11 +21,13 @@ Place = tuple[int, int]
 class Window:
     """`slices` of the segments of one answer from `start` to `stop`, in order.
 
+    `mapped` is whether they are sent from mappings; sendfile(2) needs none.
+
     `is_cancelled` is set by the event loop's thread when nobody wants them any more, and looked at
     by the one that reads. `has_waited` tells afterwards that there was something to wait for.
     """
 
-    __slots__ = ("has_waited", "is_cancelled", "slices", "start", "stop")
+    __slots__ = ("has_waited", "is_cancelled", "mapped", "slices", "start", "stop")
 
     def __init__(self, slices: Sequence[Segment], start: Place, stop: Place) -> None:
         assert slices, "a window has bytes"
@@ -33,6 +35,7 @@ class Window:
         self.slices = slices
         self.start = start
         self.stop = stop
+        self.mapped = False
         self.is_cancelled = False
         self.has_waited = False
 

@@ -84,9 +84,9 @@ class DayFile:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return read_exactly(self.fileno(), offset, count)
 
-    def ready(self, offset: int, count: int) -> int:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """How many bytes are open, mapped if they are to be, and in memory; see `Source`."""
-        return self._files.ready(self, offset, count)
+        return self._files.ready(self, offset, count, mapped=mapped)
 
     def view(self, offset: int, count: int) -> memoryview | bytes:
         """The bytes of the mapping, or read where there is none; see `Source`.
@@ -234,10 +234,10 @@ class OpenFiles:
             return None
         return self.mapped.get(day_file.stamp)
 
-    def ready(self, day_file: DayFile, offset: int, count: int) -> int:
+    def ready(self, day_file: DayFile, offset: int, count: int, *, mapped: bool) -> int:
         """How many bytes from `offset` are open, mapped if they are to be, and in memory."""
         entry = self._open.get(day_file.key)
-        if entry is None or self._wants_mapping(day_file):
+        if entry is None or (mapped and self._wants_mapping(day_file)):
             return 0
         return self.residency.resident(entry.fd, offset, count)
 
@@ -252,9 +252,14 @@ class OpenFiles:
             raise data_error(error) from error
 
     def fetch(
-        self, day_file: DayFile, lent: Fetched | None = None, directory_fd: int | None = None
+        self,
+        day_file: DayFile,
+        lent: Fetched | None = None,
+        directory_fd: int | None = None,
+        *,
+        mapped: bool = True,
     ) -> Fetched:
-        """Open a file that was not lent, and map it if it is to be mapped; blocks, in any thread.
+        """Open a file that was not lent, and map it where it is to be; blocks, in any thread.
 
         `directory_fd` is that of its series, which is opened where it is None.
 
@@ -263,9 +268,10 @@ class OpenFiles:
         """
         fetched = lent or Fetched(day_file.stamp, self._reopen(day_file, directory_fd))
         assert fetched.fd is not None, "not taken yet"
-        if self.mapped is not None and fetched.mapping is None and self._wants_mapping(day_file):
+        pool = self.mapped if mapped and fetched.mapping is None else None
+        if pool is not None and self._wants_mapping(day_file):
             try:
-                fetched.mapping = self.mapped.map(fetched.fd, day_file.stamp)
+                fetched.mapping = pool.map(fetched.fd, day_file.stamp)
             except DataChangedError:
                 # One that was replaced or renamed is still whole where it is kept open: it is read.
                 # If it is closed by the time that it is viewed, that raises this again.

@@ -80,7 +80,7 @@ class Reading:
                 if directory_fd is None:
                     directory_fd = self._open_directory(day_file, stack)
                     directories[day_file.series] = directory_fd
-            fetched = self._files.fetch(day_file, lent, directory_fd)
+            fetched = self._files.fetch(day_file, lent, directory_fd, mapped=self._window.mapped)
             self._fetched[day_file] = fetched
         return fetched
 
@@ -102,5 +102,5 @@ class Reading:
             window.has_waited = True
             self.missing_bytes += missing
         mapping = fetched.mapping
-        if mapping is not None and offset + count <= mapping.nbytes:
+        if window.mapped and mapping is not None and offset + count <= mapping.nbytes:
             mapping.populate(offset, count)

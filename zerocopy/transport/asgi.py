@@ -148,7 +148,7 @@ class AsgiApp:
     async def _send_body(self, send: Send, response: Response) -> None:
         self._counters[slots.SENT_BYTES_COPY] += len(response.content)
         await _send_piece(send, response.content, more=bool(response.segments))
-        ahead = ReadAhead(response.segments, self._window_bytes_max)
+        ahead = ReadAhead(response.segments, self._window_bytes_max, mapped=True)
         reading: set[asyncio.Task[None]] = set()
         try:
             await self._send_segments(send, response.segments, ahead, reading)

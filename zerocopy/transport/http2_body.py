@@ -34,7 +34,7 @@ class Body:
     ) -> None:
         self._content = memoryview(response.content)
         self._segments = response.segments
-        self._ahead = ReadAhead(response.segments, window_bytes_max)
+        self._ahead = ReadAhead(response.segments, window_bytes_max, mapped=True)
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
         self.left = response.nbytes

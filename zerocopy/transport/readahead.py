@@ -32,11 +32,15 @@ class ReadAhead:
     """What of `segments` is ready, in windows of at most `window_bytes_max` bytes."""
 
     __slots__ = (
-        "_asked", "_error", "_is_cold", "_ready_until", "_segments", "_window", "_window_bytes_max"
+        "_asked", "_error", "_is_cold", "_mapped", "_ready_until", "_segments", "_window",
+        "_window_bytes_max",
     )  # fmt: skip
 
-    def __init__(self, segments: Sequence[Segment], window_bytes_max: int) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], window_bytes_max: int, *, mapped: bool = False
+    ) -> None:
         self._segments = segments
+        self._mapped = mapped  # whether they are sent by `view`
         self._window_bytes_max = window_bytes_max
         self._ready_until: Place = (0, 0)
         self._asked: Place = (0, 0)  # where the last window that was asked for begins
@@ -58,7 +62,7 @@ class ReadAhead:
         if self._window is not None:
             return 0
         segment = self._segments[index]
-        count = segment.source.ready(segment.offset + position, want)
+        count = segment.source.ready(segment.offset + position, want, mapped=self._mapped)
         if not count:
             self._is_cold = True
         return count
@@ -78,6 +82,7 @@ class ReadAhead:
         bytes_max = max(1, self._window_bytes_max // share)
         self._asked = start
         self._window = cut(self._segments, start, bytes_max, WINDOW_SLICES_MAX)
+        self._window.mapped = self._mapped
         return self._window
 
     def done(self, window: Window, error: Exception | None = None) -> None:
