@@ -130,7 +130,7 @@ def drop(paths: list[str]) -> None:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)
         left = cached_bytes(paths)
-        if left < DAY_BYTES // 100:
+        if left < DAY_BYTES // 10:
             return
         assert time.monotonic() < deadline, f"{left} bytes are still in the page cache"
         time.sleep(0.01)
