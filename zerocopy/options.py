@@ -98,6 +98,7 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Count, _doc("HTTP/2 frames a second that ask for no data; more end it.")
     ] = 1_000
     planner_threads: Annotated[Few, _doc("Threads that plan queries; more queries wait.")] = 4
+    reader_threads: Annotated[Few, _doc("Threads that read what is not in memory.")] = 4
 
 
 class TimeoutsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +114,9 @@ class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     open_files_max: Annotated[Count, _doc("Day files kept open between requests.")] = 512
     mapped_files_max: Annotated[Count, _doc("Files of closed days kept mapped for TLS.")] = 512
+    read_ahead_bytes_max: Annotated[
+        SomeBytes, _doc("Bytes of an answer read in by a thread at once.")
+    ] = 4_194_304
     locked_bytes_max: Annotated[ManyBytes, _doc("Bytes of mapped files locked into memory.")] = (
         268_435_456
     )

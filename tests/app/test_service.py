@@ -63,6 +63,8 @@ class Bench:
             files=self.files,
             symbols=SymbolIndex(str(root), 100, lambda _sentence: None),
             executor=self.executor,
+            readers=self.executor,
+            readers_max=2,
             counters=self.counters,
             columns_max=4,
             closed_max_age_s=77,

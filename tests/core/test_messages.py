@@ -23,15 +23,7 @@ class NoSource:
         """Fail: no test here sends anything."""
         raise NotImplementedError
 
-    def ready(self) -> bool:
-        """Fail: no test here sends anything."""
-        raise NotImplementedError
-
-    def fetch(self) -> object:
-        """Fail: no test here sends anything."""
-        raise NotImplementedError
-
-    def keep(self, fetched: object) -> None:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """Fail: no test here sends anything."""
         raise NotImplementedError
 

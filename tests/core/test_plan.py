@@ -27,15 +27,7 @@ class NamedSource:
         endless = self.name.encode() * (offset + count)
         return endless[offset : offset + count]
 
-    def ready(self) -> bool:
-        """Fail: composing opens nothing."""
-        raise NotImplementedError
-
-    def fetch(self) -> object:
-        """Fail: composing opens nothing."""
-        raise NotImplementedError
-
-    def keep(self, fetched: object) -> None:
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """Fail: composing opens nothing."""
         raise NotImplementedError
 
@@ -194,11 +186,9 @@ def test_what_is_in_memory_is_a_source_that_waits_for_nothing() -> None:
     source = segment.source
     assert (segment.offset, segment.count) == (0, 10)
     assert source.fileno() is None
-    assert source.ready()
+    assert source.ready(2, 3) == 3
     assert source.read(2, 3) == b"234"
     assert bytes(source.view(2, 3)) == b"234"
-    source.keep(source.fetch())
-    assert source.ready()
 
 
 def test_nothing_in_memory_is_a_programmers_error() -> None:

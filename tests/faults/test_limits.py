@@ -50,6 +50,8 @@ TIGHT = {
     "ZEROCOPY_LIMITS_TURN_BYTES_MAX": "256",
     "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
     "ZEROCOPY_LIMITS_PLANNER_THREADS": "1",
+    "ZEROCOPY_LIMITS_READER_THREADS": "1",
+    "ZEROCOPY_MEMORY_READ_AHEAD_BYTES_MAX": "256",
     "ZEROCOPY_LIMITS_STREAMS_MAX": "3",
     "ZEROCOPY_LIMITS_CONTROL_FRAMES_MAX": "20",
     "ZEROCOPY_MEMORY_OPEN_FILES_MAX": "1",
@@ -264,6 +266,7 @@ TESTS = {
     "streams_max": f"{HERE}::test_streams_max",
     "control_frames_max": f"{HERE}::test_control_frames_max",
     "planner_threads": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
+    "reader_threads": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
     "header_read_s": (
         "tests/faults/test_tls_deadlines.py::test_connection_that_does_not_get_on_ends"
     ),
@@ -273,6 +276,7 @@ TESTS = {
     ),
     "open_files_max": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
     "mapped_files_max": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
+    "read_ahead_bytes_max": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
     "locked_bytes_max": (
         "tests/storage/test_mapping.py::test_file_beyond_the_budget_is_mapped_and_not_locked"
     ),

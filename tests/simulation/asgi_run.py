@@ -117,7 +117,11 @@ class AsgiRun:
         try:
             with installed(self.disk), constants(self.constants_rng), self.loop:
                 self.built = Built(
-                    self.loop, self.tree.root, self.constants_rng, self.nature.small_bytes_max
+                    self.loop,
+                    self.disk,
+                    self.tree.root,
+                    self.constants_rng,
+                    self.nature.small_bytes_max,
                 )
                 self.disk.before = self._before
                 self.loop.call_soon(self._step)
@@ -132,7 +136,7 @@ class AsgiRun:
         rng, nature = self.disk_rng, self.nature
         if self.loop.job and nature.amid and rng.random() < nature.amid:
             self.tree.change(is_amid=True)
-        if call == "fstat" and self.loop.job in {"", "fetch"}:
+        if call == "fstat" and self.loop.job in {"", "run"}:
             return  # OSError of an open descriptor: see http2_run.py
         if nature.faults and rng.random() < nature.faults:
             code = rng.choice(ERRORS[call])

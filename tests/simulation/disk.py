@@ -34,6 +34,8 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "scandir": (errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOENT),
     "mmap": (errno.ENOMEM, errno.EMFILE, errno.ENODEV, errno.EACCES),
     "fstat": (errno.EIO, errno.ENOMEM),
+    "dup": (errno.EMFILE,),
+    "readahead": (errno.EIO, errno.ENOMEM),
 }  # fmt: skip
 """What each call may fail with, as in section 2 of the manual."""
 
@@ -116,6 +118,18 @@ class Disk:
         self._call("fstat")
         return self._status(os.fstat(self._real(fd)))
 
+    def dup(self, fd: int) -> int:
+        """Another descriptor, whose number is ours too."""
+        self._call("dup")
+        self._next_fd += 1
+        self.fds[self._next_fd] = os.dup(self._real(fd))
+        return self._next_fd
+
+    def identify(self, fd: int) -> tuple[int, int]:
+        """Inode and size of an open file, for the page cache."""
+        found = os.fstat(self._real(fd))
+        return found.st_ino, found.st_size
+
     def lstat(self, path: str) -> Status:
         """What a path leads to."""
         self._call("lstat")
@@ -172,7 +186,7 @@ def installed(disk: Disk) -> Iterator[None]:
     """Storage and the clocks of the package use `disk` for as long as the block runs."""
     fake_os = _Instead(
         os,
-        **{name: getattr(disk, name) for name in ERRORS if name != "mmap"},
+        **{name: getattr(disk, name) for name in ERRORS if name not in {"mmap", "readahead"}},
         close=disk.close,
     )
     fake_time = _Instead(

@@ -33,6 +33,8 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "scandir": (errno.EIO, errno.EMFILE, errno.ENOENT, errno.ENOMEM, errno.ESTALE),  # fdopendir(3)
     "pread": (errno.EIO, errno.ENOMEM, errno.ESTALE),  # read(2)
     "close": (errno.EIO, errno.EINTR),  # close(2); the descriptor is gone all the same
+    "dup": (errno.EMFILE, errno.ENOMEM),  # dup(2)
+    "readahead": (errno.EIO, errno.ENOMEM, errno.ESTALE),  # reading pages in, as read(2)
     "sendfile": (
         *_PEER,
         errno.EAGAIN,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
 from zerocopy.app import service as service_module
 from zerocopy.app.service import Service
@@ -20,7 +21,7 @@ from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbolindex import SymbolIndex
-from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams
+from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams, readahead
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http2_server import Http2Limits, Http2Server, _HypercornConfig
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
+    from tests.simulation.disk import Disk
     from tests.simulation.http2_loop import SimLoop
     from tests.simulation.http2_wire import Wire
     from zerocopy.transport.tls_connection import TlsConnection
@@ -49,13 +51,12 @@ BOUNDARY = b"0123456789abcdef" * 2
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
     (http2_streams, "TURNS_TO_GROW", (1, 3)),
-    (http2_body, "PREPARE_AHEAD", (1, 2, 8)),
+    (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
     (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
     (http2, "LANE_BYTES_MAX", (300, 262_144)),
     (http2_lane, "BLOCKS_MAX", (1, 2, 16)),
     (asgi, "PIECE_BYTES", (70, 5_000, 262_144)),
-    (asgi, "PREPARE_AHEAD", (1, 8)),
     (service_module, "INLINE_STAMPS_MAX", (3, 16, 16, 16)),
     (planner_module, "_HELD_FILES_MAX", (2, 128)),
     (planner_module, "_HELD_SEALED_MAX", (1, 64)),
@@ -78,7 +79,9 @@ def constants(rng: Random) -> Iterator[None]:
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
-    def __init__(self, loop: SimLoop, tree_root: str, rng: Random, small_bytes_max: int) -> None:
+    def __init__(
+        self, loop: SimLoop, disk: Disk, tree_root: str, rng: Random, small_bytes_max: int
+    ) -> None:
         self.loop = loop
         self.counters = [0] * len(SLOTS)
         self.transfers_failed: list[Exception] = []
@@ -89,7 +92,15 @@ class Built:
         if rng.random() < 0.9:
             locks = MemoryLocks(rng.choice((0, 4_096, 1 << 20)), lambda _sentence: None)
             mapped = MappedFiles(rng.choice((1, 3, 64)), locks)
-        self.files = OpenFiles(tree_root, rng.choice((1, 4, 64)), mapped)
+        self.cache = FakePageCache(
+            rng,
+            cold=rng.choice((0.0, 0.0, 0.3, 1.0)),
+            evicts=rng.random() < 0.2,
+            identify=disk.identify,
+            enter=disk._call,
+        )
+        self.files = OpenFiles(tree_root, rng.choice((1, 4, 64)), mapped, self.cache)
+        window_bytes = rng.choice((50, 1_000, 1 << 20))
         planner = Planner(
             root=tree_root,
             files=self.files,
@@ -105,6 +116,8 @@ class Built:
             files=self.files,
             symbols=SymbolIndex(tree_root, 0, lambda _sentence: None),
             executor=cast("Any", None),
+            readers=cast("Any", None),
+            readers_max=2,
             counters=self.counters,
             requests_in_flight_max=self.in_flight_max,
             plan_cache_bytes_max=rng.choice((10_000, 40_000, 1 << 24, 1 << 24)),
@@ -116,6 +129,7 @@ class Built:
             handler=self.service,
             limits=LIMITS,
             content_read_s=5.0,
+            read_ahead_bytes_max=window_bytes,
             counters=self.counters,
             on_transfer_failed=self.transfers_failed.append,
         )
@@ -126,6 +140,7 @@ class Built:
             streams_max=100,
             control_frames_max=100_000,
             turn_bytes_max=rng.choice((65_536, 1 << 20)),
+            read_ahead_bytes_max=window_bytes,
             header_read_s=30.0,
             idle_s=300.0,
             write_progress_s=200.0,
@@ -165,7 +180,8 @@ class Built:
         return serving, connection
 
     def stop(self) -> None:
-        """No further ticks; close every file."""
+        """No further ticks; close every file; the event loop has never waited for a page."""
+        assert not self.cache.waited_for, f"waited for pages {self.cache.waited_for}"
         assert self.server._ticking is not None
         self.server._ticking.cancel()
         self.files.close()

@@ -118,7 +118,7 @@ class NthRun(Run):
         self.wire.deliver(data)
 
     def _before(self, call: str) -> None:
-        if not self.is_armed or (call == "fstat" and self.loop.job in {"", "fetch"}):
+        if not self.is_armed or (call == "fstat" and self.loop.job in {"", "run"}):
             return
         self.calls += 1
         fault = self.fault

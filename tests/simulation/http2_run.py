@@ -129,7 +129,7 @@ class Run:
 
     def _prepare(self) -> None:
         rng = self.constants_rng
-        self.built = Built(self.loop, self.tree.root, rng, self.nature.small_bytes_max)
+        self.built = Built(self.loop, self.disk, self.tree.root, rng, self.nature.small_bytes_max)
         self.wire = Wire(self.loop, rng, self._on_head)
         self.running, self.connection = self.built.connect(self.wire)
         self.peer = Peer(
@@ -151,7 +151,7 @@ class Run:
         rng, nature = self.disk_rng, self.nature
         if self.loop.job and nature.amid and rng.random() < nature.amid:
             self.tree.change(is_amid=True)
-        if call == "fstat" and self.loop.job in {"", "fetch"}:
+        if call == "fstat" and self.loop.job in {"", "run"}:
             return  # OSError of an open descriptor ends a connection, not a stream
         if nature.faults and rng.random() < nature.faults:
             code = rng.choice(ERRORS[call])

@@ -114,6 +114,7 @@ def leaks(world: World) -> list[str]:
         f"{connections} connections counted, none open": connections == 0,
         f"connections kept: {server._connections}": not server._connections,
         f"{server.segments_held} segments held": server.segments_held == 0,
+        f"the event loop waited for pages {world.cache.waited_for}": not world.cache.waited_for,
         "requests in flight": world.service._requests_in_flight == 0,
         f"readers {list(loop.readers)}": not set(loop.readers) - {world.listener.fd},
         f"writers {list(loop.writers)}": not loop.writers,

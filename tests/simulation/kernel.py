@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.simulation.clock import Clock
+    from tests.simulation.pagecache import FakePageCache
 
 FIRST_FD = 10
 WHOLE_BYTES = 32
@@ -107,6 +108,7 @@ class Kernel:
         self.open: dict[int, Descriptor] = {}
         self.lost: list[Socket] = []
         self.misused: list[int] = []  # no open files, and used as one
+        self.cache: FakePageCache | None = None
         self.recent: Node | None = None  # what fstat was asked about last
         self.log: list[str] | None = None
         self.watched: Callable[[int], bool] = lambda _fd: False
@@ -218,6 +220,14 @@ class FakeOs:
         kernel.files.release(node)
         kernel.enter("close")
 
+    def dup(self, fd: int) -> int:
+        """The system call."""
+        kernel = self._kernel
+        kernel.enter("dup")
+        opened = kernel._file(fd)
+        opened.node.opened += 1
+        return kernel.add(OpenFile(opened.node, path_only=opened.path_only))
+
     def fstat(self, fd: int) -> Status:
         """The system call."""
         kernel = self._kernel
@@ -255,6 +265,8 @@ class FakeOs:
         self._kernel.enter("pread")
         node = self._kernel._file(fd).node
         data = node.stream[offset : min(offset + count, node.size)]
+        if self._kernel.cache is not None:
+            self._kernel.cache.fill(node, node.size, offset, len(data))
         self._kernel.left("pread", len(data))
         return data
 
@@ -269,7 +281,10 @@ class FakeOs:
         if not data:
             kernel.left("sendfile", 0)
             return 0
-        return out.put_file(data)
+        sent = out.put_file(data)
+        if kernel.cache is not None:
+            kernel.cache.touch(node, node.size, offset, sent)
+        return sent
 
 
 class FakeFcntl:

@@ -13,8 +13,10 @@ from tests.simulation.asgi_run import AsgiRun
 from tests.simulation.http2_batch import asgi, failures_of, folder
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.transport.asgi import AsgiApp
+from zerocopy.transport.readahead import ReadAhead
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from zerocopy.core.plan import Segment
@@ -68,9 +70,15 @@ def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> No
     honest = AsgiApp._send_segments
 
     async def twice(
-        self: AsgiApp, send: Send, segments: Sequence[Segment], *, is_end: bool
+        self: AsgiApp,
+        send: Send,
+        segments: Sequence[Segment],
+        ahead: ReadAhead,
+        reading: set[asyncio.Task[None]],
     ) -> None:
-        await honest(self, send, [segments[0], *segments], is_end=is_end)
+        twice = [*segments[:1], *segments]
+        ahead = ReadAhead(twice, ahead._window_bytes_max, mapped=True)
+        await honest(self, send, twice, ahead, reading)
 
     monkeypatch.setattr(AsgiApp, "_send_segments", twice)
     assert failures_of(asgi, 0, 40, stories_max=1)

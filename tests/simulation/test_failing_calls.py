@@ -8,6 +8,7 @@ behind; and the next client is answered.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -37,6 +38,7 @@ class Case(NamedTuple):
 BY_SENDFILE = Shape(
     bustle=0.0, short_counts=0.0, small_answer_bytes_max=0, turn_bytes_max=300, open_files_max=2
 )
+FROM_DISK = replace(BY_SENDFILE, cold=1.0, read_ahead_bytes_max=200, open_files_max=8)
 NARROW = Shape(bustle=0.0, short_counts=0.0, small_answer_bytes_max=65_536, room=400)
 
 CASES = {
@@ -45,6 +47,8 @@ CASES = {
     "small, into a full socket": Case(("quick",), warm=True, shape=NARROW),
     "large, by sendfile": Case(("quick",), shape=BY_SENDFILE),
     "large, reused": Case(("quick",), warm=True, shape=BY_SENDFILE),
+    "large, from the disk": Case(("quick",), shape=FROM_DISK),
+    "large, reused, from the disk": Case(("quick",), warm=True, shape=FROM_DISK),
     "large, closing": Case(("close",), shape=BY_SENDFILE),
     "symbols": Case(("symbols",)),
     "health": Case(("health",)),

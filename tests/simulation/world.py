@@ -22,6 +22,7 @@ from tests.simulation.faults import NoFaults
 from tests.simulation.filesystem import FileSystem
 from tests.simulation.kernel import FakeFcntl, FakeOs, FakeSockets, Kernel
 from tests.simulation.loop import Loop
+from tests.simulation.pagecache import FakePageCache
 from tests.simulation.recorder import Recorder
 from tests.simulation.requests import FIRST_S, ROOT
 from tests.simulation.sockets import Listener
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
 
+    from tests.simulation.filesystem import Node
     from tests.simulation.requests import Ask
 
 NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
@@ -72,6 +74,9 @@ class Shape:
     turn_bytes_max: int = 700
     open_files_max: int = 8
     room: int = 2_048
+    read_ahead_bytes_max: int = 500
+    cold: float = 0.0  # how many pages are missing
+    evicts: bool = False  # whether pages go again
     connections_max: int = 100
     connections_per_address_max: int = 0
     requests_in_flight_max: int = 100
@@ -134,7 +139,14 @@ class World:
         self.loop = Loop(self.kernel)
         self.counters = [0] * len(SLOTS)
         self.transfer_errors: list[Exception] = []
-        self.open_files = OpenFiles(ROOT, shape.open_files_max)
+        self.cache = self.kernel.cache = FakePageCache(
+            self.rng,
+            cold=shape.cold,
+            evicts=shape.evicts,
+            identify=self._identify,
+            enter=self.kernel.enter,
+        )
+        self.open_files = OpenFiles(ROOT, shape.open_files_max, residency=self.cache)
         self.service = self._service()
         self.server = self._server()
         self.listener = Listener(self.kernel)
@@ -162,6 +174,8 @@ class World:
             files=self.open_files,
             symbols=SymbolIndex(ROOT, 0, lambda _sentence: None),
             executor=cast("Executor", None),  # the loop has the threads
+            readers=cast("Executor", None),
+            readers_max=2,
             counters=self.counters,
             requests_in_flight_max=shape.requests_in_flight_max,
             plan_cache_bytes_max=1 << 20,
@@ -175,6 +189,7 @@ class World:
             handler=self.service,
             limits=Http1Limits(
                 turn_bytes_max=self.shape.turn_bytes_max,
+                read_ahead_bytes_max=self.shape.read_ahead_bytes_max,
                 header_read_s=HEADER_S,
                 idle_s=IDLE_S,
                 write_progress_s=WRITE_S,
@@ -188,6 +203,10 @@ class World:
             counters=self.counters,
             on_transfer_failed=self.transfer_errors.append,
         )
+
+    def _identify(self, fd: int) -> tuple[Node, int]:
+        node = self.kernel._file(fd).node
+        return node, node.size
 
     def connect(self, asks: Sequence[Ask], manners: Manners = Manners.HONEST) -> Client:
         """A new client with a script."""

@@ -1,4 +1,4 @@
-"""`DayFile.ready`, `fetch`, `keep` and `view`: closed days mapped, open days read, both exact."""
+"""`DayFile.ready` and `view`, `OpenFiles.lend`, `fetch`, `keep`: closed days are mapped."""
 
 from __future__ import annotations
 
@@ -70,9 +70,14 @@ def planned(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> Day
 def fetched(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> DayFile:
     """A day file as a transport has it when `ready` was not true."""
     day_file = planned(files, column, sealed=sealed)
-    day_file.keep(day_file.fetch())
-    assert day_file.ready()
+    make_ready(files, day_file)
+    assert day_file.ready(0, 1, mapped=True) == min(1, day_file.size)
     return day_file
+
+
+def make_ready(files: OpenFiles, day_file: DayFile) -> None:
+    """What a thread does of a window with this file."""
+    files.keep(day_file, files.fetch(day_file, files.lend(day_file)))
 
 
 def mapped_of(files: OpenFiles) -> MappedFiles:
@@ -93,10 +98,11 @@ def refuse(*_args: Any, **_kwargs: Any) -> int:
 
 def test_day_file_is_a_source(files: OpenFiles) -> None:
     """In every method of the Protocol, for the type checker too."""
-    source: Source = planned(files)
-    assert not source.ready()
-    source.keep(source.fetch())
-    assert source.ready()
+    day_file = planned(files)
+    source: Source = day_file
+    assert not source.ready(0, 1, mapped=True)
+    make_ready(files, day_file)
+    assert source.ready(0, 1, mapped=True)
     assert bytes(source.view(1, 5)) == source.read(1, 5) == CONTENTS["c0"][1:6]
 
 
@@ -108,9 +114,9 @@ def test_view_gives_exactly_the_bytes_asked_for(files: OpenFiles, *, sealed: boo
     for _ in range(500):
         column = chance.choice(COLUMNS)
         day_file = day_files[column]
-        if not day_file.ready() and chance.random() < 0.7:
-            day_file.keep(day_file.fetch())
-            assert day_file.ready()
+        if not day_file.ready(0, 1, mapped=True) and chance.random() < 0.7:
+            make_ready(files, day_file)
+            assert day_file.ready(0, 1, mapped=True)
         first, stop = sorted(chance.randrange(SIZE + 1) for _ in range(2))
         assert bytes(day_file.view(first, stop - first)) == CONTENTS[column][first:stop]
         assert len(files) <= 4
@@ -131,7 +137,7 @@ def test_view_of_an_open_day_never_maps(files: OpenFiles) -> None:
     day_file = fetched(files, sealed=False)
     assert isinstance(day_file.view(0, SIZE), bytes)
     append(path_of(files.root, "c0"), b"more")
-    assert day_file.ready()
+    assert day_file.ready(0, 1, mapped=True)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     assert (maps(files), len(mapped_of(files))) == (0, 0)
 
@@ -141,7 +147,7 @@ def test_view_without_fetch_is_read(files: OpenFiles) -> None:
     day_file = planned(files)
     assert day_file.view(7, 9) == CONTENTS["c0"][7:16]
     assert maps(files) == 0
-    assert not day_file.ready()  # open by now, but to be mapped
+    assert not day_file.ready(0, 1, mapped=True)  # open by now, but to be mapped
 
 
 def test_view_without_a_pool_is_read(root: str) -> None:
@@ -166,7 +172,7 @@ def test_ready_needs_descriptor_and_mapping(files: OpenFiles) -> None:
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
         fetched(files, column, sealed=column != "c4")
-    assert not day_file.ready()
+    assert not day_file.ready(0, 1, mapped=True)
     for column in COLUMNS[1:4]:
         fetched(files, column)
     assert maps(files) == 0
@@ -178,11 +184,11 @@ def test_fetch_of_a_mapped_file_does_not_map_it_again(files: OpenFiles) -> None:
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
         fetched(files, column, sealed=False)
-    assert not day_file.ready()
-    result = day_file.fetch()
+    assert not day_file.ready(0, 1, mapped=True)
+    result = files.fetch(day_file)
     assert maps(files) == 1
-    day_file.keep(result)
-    assert day_file.ready()
+    files.keep(day_file, result)
+    assert day_file.ready(0, 1, mapped=True)
     assert maps(files) == 1
 
 
@@ -243,7 +249,7 @@ def test_fetch_of_a_changed_file_is_changed(files: OpenFiles, change: str) -> No
         os.unlink(path)
     before = open_descriptors()
     with pytest.raises(DataChangedError):
-        day_file.fetch()
+        files.fetch(day_file)
     assert open_descriptors() == before
     assert maps(files) == 0
 
@@ -255,15 +261,15 @@ def test_fetch_of_a_file_that_changes_before_it_is_mapped_is_changed(
     day_file = planned(files)
     opened = files._reopen
 
-    def reopen(wanted: DayFile) -> int:
-        fd = opened(wanted)
+    def reopen(wanted: DayFile, directory_fd: int | None) -> int:
+        fd = opened(wanted, directory_fd)
         os.truncate(path_of(files.root, "c0"), 5)
         return fd
 
     monkeypatch.setattr(files, "_reopen", reopen)
     before = open_descriptors()
     with pytest.raises(DataChangedError):
-        day_file.fetch()
+        files.fetch(day_file)
     assert open_descriptors() == before
 
 
@@ -272,9 +278,9 @@ def test_file_replaced_while_open_is_read_from_its_descriptor(files: OpenFiles) 
     day_file = planned(files)
     assert day_file.view(0, 5) == CONTENTS["c0"][:5]
     replace(path_of(files.root, "c0"), bytes(SIZE))
-    assert not day_file.ready()
-    day_file.keep(day_file.fetch())
-    assert day_file.ready()
+    assert not day_file.ready(0, 1, mapped=True)
+    make_ready(files, day_file)
+    assert day_file.ready(0, 1, mapped=True)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     assert maps(files) == 0
 
@@ -310,17 +316,17 @@ def test_file_that_cannot_be_mapped_is_read(
         day_file = fetched(files)
     assert day_file.view(0, SIZE) == CONTENTS["c0"]
     for _ in range(3):
-        assert day_file.ready()
+        assert day_file.ready(0, 1, mapped=True)
         day_file.fileno()
         files.sweep()
-    assert not day_file.ready()
+    assert not day_file.ready(0, 1, mapped=True)
     assert isinstance(fetched(files).view(0, SIZE), memoryview)
 
 
 def test_fetched_and_never_kept_leaks_nothing(files: OpenFiles) -> None:
     """A client that went away meanwhile leaves neither descriptor, nor mapping, nor lock."""
     before = open_descriptors()
-    result = planned(files).fetch()
+    result = files.fetch(planned(files))
     assert open_descriptors() > before
     assert maps(files) == 1
     del result
@@ -331,9 +337,7 @@ def test_fetched_and_never_kept_leaks_nothing(files: OpenFiles) -> None:
 def test_keep_takes_only_what_was_fetched_for_it(files: OpenFiles) -> None:
     """Anything else is a programmer's error, and is closed."""
     with pytest.raises(AssertionError):
-        planned(files, "c0").keep(planned(files, "c1").fetch())
-    with pytest.raises(AssertionError):
-        planned(files).keep(None)
+        files.keep(planned(files, "c0"), files.fetch(planned(files, "c1")))
 
 
 def test_fetch_in_many_threads_at_once(files: OpenFiles) -> None:
@@ -341,8 +345,8 @@ def test_fetch_in_many_threads_at_once(files: OpenFiles) -> None:
     day_files = [planned(files, column, sealed=column != "c5") for column in COLUMNS] * 10
     before = open_descriptors()
     with ThreadPoolExecutor(4) as executor:
-        for day_file, result in zip(day_files, executor.map(DayFile.fetch, day_files), strict=True):
-            day_file.keep(result)
+        for day_file, result in zip(day_files, executor.map(files.fetch, day_files), strict=True):
+            files.keep(day_file, result)
             del result
             column = day_file.name.partition(".")[0]
             assert bytes(day_file.view(1, SIZE - 1)) == CONTENTS[column][1:]
@@ -398,4 +402,4 @@ def test_fetch_that_cannot_open_is_a_data_error(
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
         with pytest.raises(DataError):
-            day_file.fetch()
+            files.fetch(day_file)

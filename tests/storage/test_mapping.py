@@ -243,9 +243,14 @@ def test_file_that_cannot_be_locked_is_mapped_all_the_same(paths: list[str]) -> 
     assert len(said) == 1
 
 
-def test_mapping_is_populated_when_it_is_made(paths: list[str]) -> None:
-    """Every page is in the page tables before the event loop sees the mapping."""
+def test_mapping_is_populated_where_it_is_to_be_sent(paths: list[str]) -> None:
+    """Whole pages around a range, and nothing when it is made: the rest may never be asked for."""
     libc = FakeLibc()
-    mapped(MappedFiles(1, MemoryLocks(100 * PAGE, print, libc)), paths[0])
-    (_, locked_at, _), (call, populated_at, nbytes) = libc.calls
-    assert (call, populated_at, nbytes) == ("populate", locked_at, len(CONTENT))
+    mapping = mapped(MappedFiles(1, MemoryLocks(100 * PAGE, print, libc)), paths[0])
+    [(_, address, _)] = libc.calls
+    mapping.populate(PAGE + 5, 10)
+    mapping.populate(3, len(CONTENT) - 3)
+    assert libc.calls[1:] == [
+        ("populate", address + PAGE, 15),
+        ("populate", address, len(CONTENT)),
+    ]

@@ -10,10 +10,10 @@ from zerocopy.app.problems import problem_response
 from zerocopy.core.errors import DataChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import MutableMapping
 
     from zerocopy.core.messages import Request, Response
-    from zerocopy.core.plan import Source
+    from zerocopy.core.window import Window
     from zerocopy.transport.asgi import AsgiApp
 
     Event = MutableMapping[str, Any]
@@ -120,6 +120,7 @@ class FakeSource:
     content: bytes
     fails_at: int = 1 << 60
     read_to: int = 0
+    is_ready: bool = True
 
     def fileno(self) -> int:
         """Never asked: this is for sendfile(2)."""
@@ -129,17 +130,9 @@ class FakeSource:
         """Never asked: this is for the plain path."""
         raise AssertionError((offset, count))
 
-    def ready(self) -> bool:
-        """Always."""
-        return True
-
-    def fetch(self) -> object:
-        """Never called: it is ready."""
-        raise AssertionError
-
-    def keep(self, fetched: object) -> None:
-        """Never called: it is ready."""
-        raise AssertionError(fetched)
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
+        """All of it, once the handler has prepared it."""
+        return count if self.is_ready else 0
 
     def view(self, offset: int, count: int) -> memoryview:
         """A slice, or the error."""
@@ -176,11 +169,13 @@ class FakeHandler:
         """Never called: every request is asked for."""
         raise AssertionError(times)
 
-    async def prepare(self, sources: Sequence[Source]) -> None:
-        """How many at a time."""
-        self.prepared.append(len(sources))
+    async def prepare(self, window: Window) -> None:
+        """How many at a time; they are ready then, or it fails."""
+        self.prepared.append(len(window.slices))
+        await asyncio.sleep(0)
         if self.prepare_error is not None:
             raise self.prepare_error
+        window.has_waited = True
 
     def refuse(self, error: Exception) -> Response:
         """The problem document."""

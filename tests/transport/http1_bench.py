@@ -16,11 +16,11 @@ from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from zerocopy.core.errors import ZerocopyError
-    from zerocopy.core.plan import Source
+    from zerocopy.core.window import Window
     from zerocopy.transport.http1 import Connection
 
 LARGE = os.urandom(3_000_000)
@@ -55,17 +55,9 @@ class FileSource:
         """Never called."""
         raise AssertionError((offset, count))
 
-    def ready(self) -> bool:
-        """Never called: this is for TLS."""
-        raise AssertionError
-
-    def fetch(self) -> object:
-        """Never called: this is for TLS."""
-        raise AssertionError
-
-    def keep(self, fetched: object) -> None:
-        """Never called: this is for TLS."""
-        raise AssertionError(fetched)
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
+        """All of it is in memory."""
+        return count
 
     def view(self, offset: int, count: int) -> memoryview | bytes:
         """Never called: this is for TLS."""
@@ -97,8 +89,8 @@ class FakeHandler:
         """HTTP/1.1 tells `respond_now` beforehand."""
         raise NotImplementedError
 
-    async def prepare(self, sources: Sequence[Source]) -> None:
-        """Sources here need none."""
+    async def prepare(self, window: Window) -> None:
+        """What the test has not made ready stays so."""
 
     async def respond(self, request: Request) -> Response:
         """The answer to /later."""
@@ -145,6 +137,7 @@ class Bench:
             handler=self.handler,
             limits=Http1Limits(
                 turn_bytes_max=int(values["turn_bytes_max"]),
+                read_ahead_bytes_max=1 << 20,
                 header_read_s=10,
                 idle_s=10,
                 write_progress_s=10,

@@ -22,10 +22,10 @@ from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Response
 from zerocopy.core.plan import Segment
+from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport.asgi import (
     METHOD,
     PIECE_BYTES,
-    PREPARE_AHEAD,
     REFUSED,
     AsgiApp,
     TransferAbortedError,
@@ -43,6 +43,7 @@ LIMITS = RequestLimits(
     fields_max=10,
     content_bytes_max=CONTENT_BYTES_MAX,
 )
+WINDOW_BYTES = 1 << 20
 DISCONNECT = {"type": "http.disconnect"}
 NOW = Response(200, ((b"ETag", b'"x"'), (b"X-Mixed", b"Case")), b"hello")
 OLD = {"http_version": "1.1"}
@@ -59,6 +60,7 @@ class Rig:
             handler=self.handler,
             limits=LIMITS,
             content_read_s=content_read_s,
+            read_ahead_bytes_max=WINDOW_BYTES,
             counters=self.counters,
             on_transfer_failed=self.failures.append,
         )
@@ -141,12 +143,13 @@ def test_body_comes_in_bounded_pieces(nbytes: int) -> None:
     assert rig.counters[slots.SENT_BYTES_COPY] == 5 + 2 * nbytes
 
 
-def test_segments_are_prepared_a_batch_at_a_time() -> None:
-    """Twenty segments are asked for in eights, and the body is exact across batches."""
-    sources = [FakeSource(bytes([index]) * 10) for index in range(2 * PREPARE_AHEAD + 4)]
+def test_segments_that_are_not_ready_are_prepared_a_window_at_a_time() -> None:
+    """No more slices than a window has, and the body is exact across windows."""
+    count = 2 * WINDOW_SLICES_MAX + 4
+    sources = [FakeSource(bytes([index]) * 10, is_ready=False) for index in range(count)]
     rig = Rig(large(*sources))
     driver = ask(rig.app, scope_of("/x"))
-    assert rig.handler.prepared == [PREPARE_AHEAD, PREPARE_AHEAD, 4]
+    assert rig.handler.prepared == [WINDOW_SLICES_MAX, WINDOW_SLICES_MAX, 4]
     assert b"".join(driver.pieces[1:]) == b"".join(source.content for source in sources)
     assert driver.is_ended
 
@@ -231,7 +234,7 @@ def test_source_that_fails_aborts_the_transfer() -> None:
 
 def test_source_that_cannot_be_prepared_aborts_the_transfer() -> None:
     """The same for a file that is gone before its first byte; the header line has left."""
-    rig = Rig(large(FakeSource(b"x")))
+    rig = Rig(large(FakeSource(b"x", is_ready=False)))
     rig.handler.prepare_error = DataChangedError("a day file changed")
     assert aborted(rig).pieces == [b"line\n"]
     assert rig.counters[slots.TRANSFERS_ABORTED] == len(rig.failures) == 1

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.messages import Response
 from zerocopy.core.plan import Segment
+from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport import http2_head
-from zerocopy.transport.asgi import PREPARE_AHEAD
 from zerocopy.transport.http2_body import Body
 from zerocopy.transport.http2_head import frame_header, goaway_frame, literal, render_head
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES
@@ -148,17 +148,9 @@ class FakeSource:
         """Never asked: slices are views."""
         raise AssertionError((offset, count))
 
-    def ready(self) -> bool:
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
         """As the test wants it."""
-        return self.is_ready
-
-    def fetch(self) -> object:
-        """Never called: preparing is somebody else's."""
-        raise AssertionError
-
-    def keep(self, fetched: object) -> None:
-        """Never called: preparing is somebody else's."""
-        raise AssertionError(fetched)
+        return count if self.is_ready else 0
 
     def view(self, offset: int, count: int) -> memoryview:
         """A slice; an empty source has changed."""
@@ -221,7 +213,7 @@ def test_frames_carry_the_body_exactly(
     assert all(0 < len(payload) <= frame_bytes_max for payload, _ in parsed)
     ends = [is_end for _, is_end in parsed]
     assert ends == [False] * (len(ends) - 1) + [True] * bool(ends)
-    assert not body.cold_sources()
+    assert body.next_window(1) is None
 
 
 def test_many_tiny_segments_end_a_turn() -> None:
@@ -234,39 +226,55 @@ def test_many_tiny_segments_end_a_turn() -> None:
 
 
 def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
-    """Content leaves without its segments; then what is not ready is named, a batch at most."""
-    body = body_of(b"head", [b"x"] * (PREPARE_AHEAD + 3), is_ready=False)
+    """Content leaves without its segments; then what is not ready is told, a window at most."""
+    body = body_of(b"head", [b"x"] * (WINDOW_SLICES_MAX + 3), is_ready=False)
     frames: list[bytes | memoryview] = []
-    assert not body.cold_sources()  # the content needs nothing
+    assert body.next_window(1) is None  # the content needs nothing
     assert body.take_frames(frames, 7, 65_536, 16_384) == 4
-    assert body.take_frames(frames, 7, 65_536, 16_384) == 0
-    sources = [segment.source for segment in body._segments]
-    assert body.cold_sources() == sources[:PREPARE_AHEAD]
+    assert body.is_waiting
+    window = body.next_window(1)
+    assert window is not None
+    assert window.slices == list(body._segments[:WINDOW_SLICES_MAX])
+    assert body.next_window(1) is None  # it is being read
 
 
-def test_source_prepared_in_vain_does_not_stop_it_twice() -> None:
-    """One that was named and is still not ready is sent: a full cache must not hold it up."""
-    body = body_of(b"", [b"a"] * (PREPARE_AHEAD + 1), is_ready=False)
-    sources = [segment.source for segment in body._segments]
+def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
+    """What was told and is still not ready is sent: a full cache must not hold it up."""
+    body = body_of(b"", [b"a"] * (WINDOW_SLICES_MAX + 1), is_ready=False)
     frames: list[bytes | memoryview] = []
-    assert body.take_frames(frames, 7, 1 << 20, 16_384) == 0
-    assert body.cold_sources() == sources[:PREPARE_AHEAD]
-    assert not body.cold_sources()
-    assert body.take_frames(frames, 7, 1 << 20, 16_384) == PREPARE_AHEAD
-    assert body.cold_sources() == sources[PREPARE_AHEAD:]
+    for sent, count in ((0, WINDOW_SLICES_MAX), (WINDOW_SLICES_MAX, 1)):
+        assert body.take_frames(frames, 7, 1 << 20, 16_384) == sent
+        window = body.next_window(1)
+        assert window is not None
+        assert len(window.slices) == count
+        body.prepared(window, None)
     assert body.take_frames(frames, 7, 1 << 20, 16_384) == 1
-    assert parse(b"".join(frames)) == [(b"a", False)] * PREPARE_AHEAD + [(b"a", True)]
+    assert parse(b"".join(frames)) == [(b"a", False)] * WINDOW_SLICES_MAX + [(b"a", True)]
 
 
-def test_ready_sources_are_not_named() -> None:
-    """Where the next segment is ready nothing has to be prepared, even if later ones are not."""
-    body = body_of(b"", [b"a", b"b"])
+def test_bodies_of_a_connection_share_its_window() -> None:
+    """Each of four reads a quarter ahead."""
+    body = body_of(b"", [b"a" * 400], is_ready=False)
+    body._ahead._window_bytes_max = 400
+    assert body.take_frames([], 7, 1 << 20, 16_384) == 0
+    window = body.next_window(4)
+    assert window is not None
+    assert [piece.count for piece in window.slices] == [100]
+
+
+def test_window_that_failed_ends_the_body_behind_what_is_ready() -> None:
+    """The error of a thread is raised by the turn that comes to its bytes, not by one before."""
+    body = body_of(b"", [b"ok", b"cold"])
     later = body._segments[1].source
     assert isinstance(later, FakeSource)
     later.is_ready = False
-    assert not body.cold_sources()
-    assert body.take_frames([], 7, 1 << 20, 16_384) == 1
-    assert body.cold_sources() == [later]
+    assert body.take_frames([], 7, 1 << 20, 16_384) == 2
+    window = body.next_window(1)
+    assert window is not None
+    assert [piece.source for piece in window.slices] == [later]
+    body.prepared(window, DataChangedError("a day file changed"))
+    with pytest.raises(DataChangedError):
+        body.take_frames([], 7, 1 << 20, 16_384)
 
 
 def test_changed_file_raises_before_its_frame() -> None:

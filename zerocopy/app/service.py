@@ -38,16 +38,17 @@ from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.core.semantics import cache_control, last_modified, select
+from zerocopy.storage.reading import Reading
 from zerocopy.storage.tree import open_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Request
-    from zerocopy.core.plan import Source
     from zerocopy.core.query import Query
+    from zerocopy.core.window import Window
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planned, Planner
     from zerocopy.storage.symbolindex import SymbolIndex
@@ -93,6 +94,8 @@ class Service:
         files: OpenFiles,
         symbols: SymbolIndex,
         executor: Executor,
+        readers: Executor,
+        readers_max: int,
         counters: Counters,
         requests_in_flight_max: int,
         plan_cache_bytes_max: int,
@@ -105,6 +108,8 @@ class Service:
         self._symbol_index = symbols
         self._symbol_rounds = Rounds(executor, symbols.documents)
         self._executor = executor
+        self._readers = readers
+        self._readers_free = asyncio.Semaphore(readers_max)
         self._counters = counters
         self._symbol_walks = 0
         self._requests_in_flight = 0
@@ -163,22 +168,29 @@ class Service:
         """Equal requests that a transport answered together; see `Handler`."""
         self._counters[slots.PLANS_REUSED] += times
 
-    async def prepare(self, sources: Sequence[Source]) -> None:
-        """Open, map and lock what is not ready, each in a thread of its own; see `Handler`."""
-        cold = [source for source in sources if not source.ready()]
-        fetched = await asyncio.gather(
-            *(self._in_thread(source.fetch) for source in cold), return_exceptions=True
-        )
-        failed: BaseException | None = None
-        for source, result in zip(cold, fetched, strict=True):
-            if isinstance(result, BaseException):
-                failed = result
-            else:
-                source.keep(result)
-        if cold:
-            self._count_files()
-        if failed is not None:
-            raise failed
+    async def prepare(self, window: Window) -> None:
+        """Open, map and read in what is not ready; see `Handler`.
+
+        As many at a time as there are threads, for each holds descriptors from its beginning.
+        """
+        async with self._readers_free:
+            if window.is_cancelled:
+                return
+            reading = Reading(self._files, window)
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._readers, reading.run)
+            except asyncio.CancelledError:
+                window.cancel()  # its thread is still at work, and closes what it opened
+                raise
+            except BaseException:
+                reading.finish()
+                raise
+            reading.finish()
+        self._count_files()
+        if reading.missing_bytes:
+            self._counters[slots.COLD_READS] += 1
+            self._counters[slots.COLD_BYTES] += reading.missing_bytes
 
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""

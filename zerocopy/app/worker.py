@@ -76,8 +76,13 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
 
 
-def build_service(config: Config, counters: Counters, executor: ThreadPoolExecutor) -> Service:
-    """The service that `config` describes."""
+def build_service(
+    config: Config,
+    counters: Counters,
+    executor: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor | None = None,
+) -> Service:
+    """The service that `config` describes; `readers` are threads of their own, or the same."""
     limits = config.limits
     mapped = None
     if config.listeners().tls_port is not None:
@@ -106,6 +111,8 @@ def build_service(config: Config, counters: Counters, executor: ThreadPoolExecut
             lambda sentence: _log.warning("symbols_not_watched", detail=sentence),
         ),
         executor=executor,
+        readers=readers or executor,
+        readers_max=limits.reader_threads,
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
         plan_cache_bytes_max=config.memory.plan_cache_bytes_max,
@@ -147,6 +154,7 @@ def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
         handler=service,
         limits=request_limits(config),
         content_read_s=config.timeouts.header_read_s,
+        read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
         counters=counters,
         on_transfer_failed=_on_transfer_failed,
     )
@@ -213,6 +221,7 @@ class _Worker:
             handler=self._service,
             limits=Http1Limits(
                 turn_bytes_max=config.limits.turn_bytes_max,
+                read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
@@ -233,6 +242,7 @@ class _Worker:
                 streams_max=limits.streams_max,
                 control_frames_max=limits.control_frames_max,
                 turn_bytes_max=limits.turn_bytes_max,
+                read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
@@ -255,8 +265,12 @@ async def serve(orders: Orders) -> None:
     reset_gauges(counters)
     stop = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
-    with ThreadPoolExecutor(config.limits.planner_threads, "planner") as executor:
-        service = build_service(config, counters, executor)
+    limits = config.limits
+    with (
+        ThreadPoolExecutor(limits.planner_threads, "planner") as executor,
+        ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
+    ):
+        service = build_service(config, counters, executor, readers)
         worker = _Worker(orders, counters, service)
 
         def sweep() -> None:

@@ -52,6 +52,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("gauge", "zerocopy_locked_bytes", (), "Bytes of day files locked into memory now."),
     Slot("gauge", "zerocopy_watched_directories", (), "Directories watched for /api/symbols."),
     Slot("counter", "zerocopy_symbol_walks", (), "Walks over the data root for /api/symbols."),
+    Slot("counter", "zerocopy_cold_reads", (), "Windows of answers read from the disk by threads."),
+    Slot("counter", "zerocopy_cold_bytes", (), "Bytes of them that were not in the page cache."),
 )
 
 RESPONSES_2XX = 0
@@ -71,3 +73,5 @@ MAPPED_BYTES = 15
 LOCKED_BYTES = 16
 WATCHED_DIRECTORIES = 17
 SYMBOL_WALKS = 18
+COLD_READS = 19
+COLD_BYTES = 20

@@ -16,8 +16,9 @@ from zerocopy.core.plan import ends_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zerocopy.core.plan import Segment, Source
+    from zerocopy.core.plan import Segment
     from zerocopy.core.semantics import Validators
+    from zerocopy.core.window import Window
 
 REASONS = {
     200: "OK",
@@ -155,11 +156,12 @@ class Handler(Protocol):
     def count_reused(self, times: int) -> None:
         """The last response of `respond_now` has answered so many more equal requests since."""
 
-    async def prepare(self, sources: Sequence[Source]) -> None:
-        """Have threads open, map and lock what is not ready, all at the same time.
+    async def prepare(self, window: Window) -> None:
+        """Have a thread open, map and read in what is not ready, in order; wait for it.
 
         Raises:
-            DataError: one of them changed or cannot be opened.
+            DataError: something of it changed, or cannot be opened or read.
+            OverloadError: descriptors or memory are short.
         """
 
     def refuse(self, error: Exception) -> Response:

@@ -28,8 +28,9 @@ class Source(Protocol):
     def fileno(self) -> int | None:
         """A readable descriptor, valid until the caller next yields to the event loop.
 
-        Asked again for every turn, so a stalled transfer holds no descriptor. None where there is
-        no file: then `view` gives bytes that are in memory.
+        Asked again for every turn, so a stalled transfer holds no descriptor. Waits where the file
+        is not open; see `ready`. None where there is no file: then `view` gives bytes that are in
+        memory.
 
         Raises:
             DataChangedError: the file is no longer the one that was planned.
@@ -42,27 +43,19 @@ class Source(Protocol):
             DataError: the file fails or is shorter than that.
         """
 
-    def ready(self) -> bool:
-        """Whether `view` takes no waiting for opening or mapping; asked by the event loop."""
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
+        """How many bytes from `offset` can be had without waiting, at most `count`.
 
-    def fetch(self) -> object:
-        """Open, map, lock and populate the file: what `view` would wait for.
-
-        Blocks; for a thread that is not the event loop's. The result is for `keep`, or is dropped.
-
-        Raises:
-            DataChangedError: the file is no longer the one that was planned.
-            DataError: it cannot be opened.
+        `mapped` is whether `view` is to give them, and not a descriptor. Asked by the event loop,
+        and never waits itself. 0 means that a thread has to make them
+        ready first: to open or map the file, or to read what is not in memory.
         """
-
-    def keep(self, fetched: object) -> None:
-        """Take over what `fetch` returned, so that `ready` holds now; for the event loop."""
 
     def view(self, offset: int, count: int) -> memoryview | bytes:
         """Exactly `count` bytes from `offset`, to be used before next yielding to the event loop.
 
-        Works without `fetch`, and may wait then. The file is looked at each time, so one that was
-        truncated raises where a mapping of it would end the process with SIGBUS.
+        Works where `ready` gives less, and may wait then. The file is looked at each time, so one
+        that was truncated raises where a mapping of it would end the process with SIGBUS.
 
         Raises:
             DataChangedError: the file is no longer the one that was planned.
@@ -94,15 +87,10 @@ class _Memory:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return self._data[offset : offset + count]
 
-    def ready(self) -> bool:
-        """Always; see `Source`."""
-        return True
-
-    def fetch(self) -> None:
-        """Nothing is to be waited for; see `Source`."""
-
-    def keep(self, fetched: object) -> None:
-        """Nothing was fetched; see `Source`."""
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
+        """All of them; see `Source`."""
+        assert 0 <= offset <= len(self._data) - count, "bytes that are there"
+        return count
 
     def view(self, offset: int, count: int) -> memoryview:
         """Exactly `count` bytes from `offset`; see `Source`."""

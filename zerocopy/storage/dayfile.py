@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
 from zerocopy.storage.catalog import stamp_of
+from zerocopy.storage.residency import PageCache
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
     from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.mapping import MappedFiles, Mapping
+    from zerocopy.storage.residency import Residency
 
 assert sys.byteorder == "little", "records are little-endian and are viewed in place"
 
@@ -82,18 +84,9 @@ class DayFile:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return read_exactly(self.fileno(), offset, count)
 
-    def ready(self) -> bool:
-        """Whether `view` would not wait for opening or mapping; see `Source`."""
-        return self._files.ready(self)
-
-    def fetch(self) -> Fetched:
-        """Open and, of a closed day, map, lock and populate it; see `Source`."""
-        return self._files.fetch(self)
-
-    def keep(self, fetched: object) -> None:
-        """Take over what `fetch` of this very file returned; see `Source`."""
-        assert isinstance(fetched, Fetched), "what fetch returned"
-        self._files.keep(self, fetched)
+    def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
+        """How many bytes are open, mapped if they are to be, and in memory; see `Source`."""
+        return self._files.ready(self, offset, count, mapped=mapped)
 
     def view(self, offset: int, count: int) -> memoryview | bytes:
         """The bytes of the mapping, or read where there is none; see `Source`.
@@ -135,17 +128,17 @@ class DayFile:
 
 
 class Fetched:
-    """What a thread opened and mapped of the file of `stamp`; closes its descriptor unless taken.
+    """What a thread has of the file of `stamp`; closes its descriptor unless it is taken.
 
     `unmappable`: mapping was tried and failed, so the file is to be read.
     """
 
     __slots__ = ("fd", "mapping", "stamp", "unmappable")
 
-    def __init__(self, stamp: Stamp, fd: int | None) -> None:
-        self.fd = fd
+    def __init__(self, stamp: Stamp, fd: int, mapping: Mapping | None = None) -> None:
+        self.fd: int | None = fd
         self.stamp = stamp
-        self.mapping: Mapping | None = None
+        self.mapping = mapping
         self.unmappable = False
 
     def __del__(self) -> None:
@@ -181,10 +174,17 @@ class OpenFiles:
     nothing is mapped.
     """
 
-    def __init__(self, root: str, count_max: int, mapped: MappedFiles | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        count_max: int,
+        mapped: MappedFiles | None = None,
+        residency: Residency | None = None,
+    ) -> None:
         assert count_max > 0, "at least the file being sent is open"
         self.root = root
         self.mapped = mapped
+        self.residency = PageCache() if residency is None else residency
         self._count_max = count_max
         self._sweep = 0
         # By device and inode; see `DayFile.key`.
@@ -234,31 +234,50 @@ class OpenFiles:
             return None
         return self.mapped.get(day_file.stamp)
 
-    def ready(self, day_file: DayFile) -> bool:
-        """Whether the file is open, and mapped if it is to be."""
-        return day_file.key in self._open and not self._wants_mapping(day_file)
+    def ready(self, day_file: DayFile, offset: int, count: int, *, mapped: bool) -> int:
+        """How many bytes from `offset` are open, mapped if they are to be, and in memory."""
+        entry = self._open.get(day_file.key)
+        if entry is None or (mapped and self._wants_mapping(day_file)):
+            return 0
+        return self.residency.resident(entry.fd, offset, count)
 
-    def fetch(self, day_file: DayFile) -> Fetched:
-        """Open a file anew and map it if it is to be mapped; blocks, and may run in any thread.
+    def lend(self, day_file: DayFile) -> Fetched | None:
+        """A descriptor of its own for a thread, and the mapping, of a file that is kept open."""
+        entry = self._open.get(day_file.key)
+        if entry is None:
+            return None
+        try:
+            return Fetched(day_file.stamp, os.dup(entry.fd), self.mapping(day_file))
+        except OSError as error:
+            raise data_error(error) from error
+
+    def fetch(
+        self,
+        day_file: DayFile,
+        lent: Fetched | None = None,
+        directory_fd: int | None = None,
+        *,
+        mapped: bool = True,
+    ) -> Fetched:
+        """Open a file that was not lent, and map it where it is to be; blocks, in any thread.
+
+        `directory_fd` is that of its series, which is opened where it is None.
 
         Raises:
             DataChangedError: it changed since it was planned, or cannot be opened.
         """
-        try:
-            fetched = Fetched(day_file.stamp, self._reopen(day_file))
-        except DataChangedError:
-            # A file that was replaced or renamed cannot be found again, and still is whole where
-            # it is kept open. If it is closed by the time it is viewed, that raises this again.
-            if day_file.key not in self._open:
-                raise
-            fetched = Fetched(day_file.stamp, None)
-            fetched.unmappable = True
-        if self.mapped is not None and fetched.fd is not None and self._wants_mapping(day_file):
+        fetched = lent or Fetched(day_file.stamp, self._reopen(day_file, directory_fd))
+        assert fetched.fd is not None, "not taken yet"
+        pool = self.mapped if mapped and fetched.mapping is None else None
+        if pool is not None and self._wants_mapping(day_file):
             try:
-                fetched.mapping = self.mapped.map(fetched.fd, day_file.stamp)
+                fetched.mapping = pool.map(fetched.fd, day_file.stamp)
             except DataChangedError:
-                fetched.close()
-                raise
+                # One that was replaced or renamed is still whole where it is kept open: it is read.
+                # If it is closed by the time that it is viewed, that raises this again.
+                if lent is None:
+                    fetched.close()
+                    raise
             fetched.unmappable = fetched.mapping is None
         return fetched
 
@@ -307,10 +326,13 @@ class OpenFiles:
         key = next((key for key, e in self._open.items() if e.sealed), next(iter(self._open)))
         close_file(self._open.pop(key).fd)
 
-    def _reopen(self, day_file: DayFile) -> int:
+    def _reopen(self, day_file: DayFile, directory_fd: int | None = None) -> int:
         try:
-            with open_series(self.root, day_file.series) as directory_fd:
+            if directory_fd is not None:
                 fd, status = open_file(directory_fd, day_file.name)
+            else:
+                with open_series(self.root, day_file.series) as opened_fd:
+                    fd, status = open_file(opened_fd, day_file.name)
         except (OSError, ZerocopyError) as error:
             day_file.lost.append(day_file.name)
             cause = error.__cause__ or error

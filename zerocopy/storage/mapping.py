@@ -1,6 +1,6 @@
 """Files of closed days, mapped read-only, and the bounded pool of them.
 
-Owns mappings. One is made of a whole file in a planning thread and kept by the event loop's. It is
+Owns mappings. One is made of a whole file in a thread and kept by the event loop's. It is
 never unmapped by hand: the pool drops its reference and CPython unmaps when the last view is gone,
 so bytes on their way stay readable whatever is evicted.
 
@@ -39,7 +39,7 @@ class Mapping:
         OSError: it cannot be mapped (mmap(2)).
     """
 
-    __slots__ = ("_view", "locked_bytes", "stamp")
+    __slots__ = ("_address", "_locks", "_view", "locked_bytes", "stamp")
 
     def __init__(self, fd: int, stamp: Stamp, locks: MemoryLocks) -> None:
         assert stamp.size > 0, "mmap(2) refuses to map nothing"
@@ -57,12 +57,19 @@ class Mapping:
         if self.locked_bytes:
             # On the mmap, not on self: views outlive self. It runs after munmap(2), which unlocks.
             weakref.finalize(mapped, locks.give_back, self.locked_bytes).atexit = False
-        locks.populate(address, stamp.size)
+        self._address = address
+        self._locks = locks
 
     @property
     def nbytes(self) -> int:
         """The length in bytes, that of the file when it was mapped."""
         return self._view.nbytes
+
+    def populate(self, offset: int, count: int) -> None:
+        """Fill the page tables of a range, so that the event loop takes no fault; for threads."""
+        assert offset + count <= self.nbytes, "inside the mapping"
+        first = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        self._locks.populate(self._address + first, offset + count - first)
 
     def view(self, offset: int, count: int) -> memoryview:
         """The `count` bytes from `offset`; they stay mapped for as long as the view is held.
@@ -124,9 +131,9 @@ class MappedFiles:
         return stamp.size > 0 and stamp not in self._mapped and stamp not in self._failed
 
     def map(self, fd: int, stamp: Stamp) -> Mapping | None:
-        """Map, lock and populate the file of a descriptor; None where the system refuses.
+        """Map and lock the file of a descriptor; None where the system refuses.
 
-        Blocks while the file is read; for planning threads.
+        Blocks where the kernel cannot lock on fault; for threads.
 
         Raises:
             DataChangedError: the file is not the one of `stamp`.

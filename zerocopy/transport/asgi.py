@@ -15,6 +15,7 @@ from urllib.parse import quote
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request, origin_form
+from zerocopy.transport.readahead import ReadAhead
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
     from zerocopy.core.plan import Segment
+    from zerocopy.core.window import Window
     from zerocopy.transport.limits import RequestLimits
 
     Event = MutableMapping[str, Any]
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 262_144
 """Bytes of a body in one `send`: larger ones measured no faster, and all of it may be buffered."""
-
-PREPARE_AHEAD = 8
-"""Segments opened, mapped and locked in threads before the first of them is sent."""
 
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
@@ -56,12 +55,14 @@ class AsgiApp:
         handler: Handler,
         limits: RequestLimits,
         content_read_s: float,
+        read_ahead_bytes_max: int,
         counters: Counters,
         on_transfer_failed: Callable[[Exception], None],
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._content_read_s = content_read_s
+        self._window_bytes_max = read_ahead_bytes_max
         self._counters = counters
         self._on_transfer_failed = on_transfer_failed
 
@@ -147,30 +148,53 @@ class AsgiApp:
     async def _send_body(self, send: Send, response: Response) -> None:
         self._counters[slots.SENT_BYTES_COPY] += len(response.content)
         await _send_piece(send, response.content, more=bool(response.segments))
-        segments = response.segments
-        for first in range(0, len(segments), PREPARE_AHEAD):
-            batch = segments[first : first + PREPARE_AHEAD]
-            is_last_batch = first + PREPARE_AHEAD >= len(segments)
-            try:
-                await self._handler.prepare([segment.source for segment in batch])
-                await self._send_segments(send, batch, is_end=is_last_batch)
-            except ZerocopyError as error:
-                self._counters[slots.TRANSFERS_ABORTED] += 1
-                self._on_transfer_failed(error)
-                raise TransferAbortedError from error
+        ahead = ReadAhead(response.segments, self._window_bytes_max, mapped=True)
+        reading: set[asyncio.Task[None]] = set()
+        try:
+            await self._send_segments(send, response.segments, ahead, reading)
+        except ZerocopyError as error:
+            self._counters[slots.TRANSFERS_ABORTED] += 1
+            self._on_transfer_failed(error)
+            raise TransferAbortedError from error
+        finally:
+            ahead.cancel()
+            for task in reading:
+                task.cancel()
 
     async def _send_segments(
-        self, send: Send, segments: Sequence[Segment], *, is_end: bool
+        self,
+        send: Send,
+        segments: Sequence[Segment],
+        ahead: ReadAhead,
+        reading: set[asyncio.Task[None]],
     ) -> None:
-        for segment in segments:
+        for index, segment in enumerate(segments):
             position = 0
             while position < segment.count:
-                count = min(PIECE_BYTES, segment.count - position)
+                want = min(PIECE_BYTES, segment.count - position)
+                count = ahead.allowed(index, position, want)
+                window = ahead.next_window(index, position)
+                if window is not None:
+                    task = asyncio.ensure_future(self._prepare(ahead, window))
+                    reading.add(task)
+                    task.add_done_callback(reading.discard)
+                if not count:
+                    assert reading, "what is missing is being read"
+                    await asyncio.wait(reading)
+                    continue
                 piece = bytes(segment.source.view(segment.offset + position, count))
                 position += count
-                at_end = is_end and segment is segments[-1] and position == segment.count
+                at_end = index + 1 == len(segments) and position == segment.count
                 self._counters[slots.SENT_BYTES_COPY] += count
                 await _send_piece(send, piece, more=not at_end)
+
+    async def _prepare(self, ahead: ReadAhead, window: Window) -> None:
+        error: ZerocopyError | None = None
+        try:
+            await self._handler.prepare(window)
+        except ZerocopyError as failure:
+            error = failure
+        ahead.done(window, error)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

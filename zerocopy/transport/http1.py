@@ -18,27 +18,24 @@ import struct
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import OverloadError, ZerocopyError
+from zerocopy.core.errors import OverloadError
 from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
-from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
+from zerocopy.transport.http1_sending import Sending
 from zerocopy.transport.http1_state import (
     LINGER_BYTES_MAX,
     LINGER_S,
     PIPELINE_MAX,
     RECV_BYTES,
-    RESPONSE_COST_BYTES,
     STALL_SAMPLES,
     State,
 )
-from zerocopy.transport.transfer import Transfer
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
     from zerocopy.transport.http1_server import Http1Server
 
-_PEER_GONE = (ConnectionError, TimeoutError)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _REFUSED = Request(b"GET", b"", ())
@@ -47,45 +44,21 @@ _REFUSED = Request(b"GET", b"", ())
 # Looked at for every request: a global costs a tenth of a member of an enumeration.
 _READY = State.READY
 _PENDING = State.PENDING
+_WAITS_FOR_US = frozenset({State.PENDING, State.WAITING, State.FETCHING})
 
 
-class Connection:
+class Connection(Sending):
     """One accepted socket, until it is closed. Made and used in the event loop's thread only."""
 
-    __slots__ = (
-        "_at_end_of_input",
-        "_fd",
-        "_lingered_bytes",
-        "_message",
-        "_parser",
-        "_reading",
-        "_recv",
-        "_server",
-        "_sock",
-        "_transfer",
-        "_turn_bytes",
-        "_writing",
-        "deadline",
-        "send",
-        "state",
-    )
+    __slots__ = ("_at_end_of_input", "_lingered_bytes", "_parser", "_reading", "_recv")
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
-        self._server = server
-        self._sock = sock
-        self._fd = sock.fileno()
+        super().__init__(server, sock)
         self._recv = sock.recv
-        self.send = sock.send
         self._parser: RequestParser | None = None
-        self._message: Message | None = None
-        self._transfer: Transfer | None = None
-        self._turn_bytes = 0
         self._lingered_bytes = 0
         self._at_end_of_input = False
-        self._writing = False
         self._reading = True
-        self.state = State.READY
-        self.deadline = server.wheel.now + server.idle_ticks
         server.loop.add_reader(self._fd, self.on_readable)
 
     # ---- what the event loop calls
@@ -132,7 +105,7 @@ class Connection:
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
         server = self._server
-        if self.state is State.WAITING or self.state is _PENDING:
+        if self.state in _WAITS_FOR_US:
             self.deadline = server.wheel.now + server.idle_ticks
         elif self.state is not State.SENDING:
             self.close()
@@ -258,67 +231,6 @@ class Connection:
         message = Message(_REFUSED, Persistence.CLOSE)
         self._send(message, self._server.handler.refuse(error))
 
-    def _send(self, message: Message, response: Response) -> None:
-        """Begin a response: head and content in one sendmsg(2), segments after them."""
-        server = self._server
-        head = response.head_h1 or render_head(response)
-        tail = server.tails[Persistence.CLOSE if server.draining else message.persistence]
-        segments = response.segments
-        if message.is_head:
-            content, segments = b"", ()
-        else:
-            content = response.content
-        nbytes = len(head) + len(tail) + len(content)
-        try:
-            # MSG_MORE: the first bytes of the file join the head in one TCP segment.
-            sent = self._sock.sendmsg((head, tail, content), (), socket.MSG_MORE if segments else 0)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.abort()
-            return
-        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
-        server.counters[slots.SENT_BYTES_COPY] += sent
-        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
-        if sent == nbytes and not segments:
-            self._finish(message)
-            return
-        unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
-        self.begin_transfer(message, Transfer(unsent, segments))
-
-    def begin_transfer(self, message: Message, transfer: Transfer) -> None:
-        """Send what did not leave at once, from now on turn by turn."""
-        self._transfer = transfer
-        self._server.segments_held += transfer.segment_count
-        self._message = message
-        self.state = State.SENDING
-        self.deadline = self._server.wheel.now + self._server.stall_ticks
-        self._send_turn()
-
-    def _send_turn(self) -> None:
-        """Send until done, blocked, or the turn's bytes are spent."""
-        server, transfer = self._server, self._transfer
-        if transfer is not None:
-            try:
-                done = transfer.send(
-                    self._sock, server.counters, max(1, server.turn_bytes_max - self._turn_bytes)
-                )
-            except (ZerocopyError, OSError) as error:
-                if not isinstance(error, _PEER_GONE):
-                    server.on_transfer_failed(error)
-                self.abort()
-                return
-            self._turn_bytes += transfer.spent_bytes
-            if not done:
-                self._wait_writable()
-                return
-        message, self._message = self._message, None
-        self._drop_transfer()
-        self.state = State.READY
-        self._stop_writing()
-        if message is not None:
-            self._finish(message)
-
     def _finish(self, message: Message) -> None:
         """The response is in the kernel; go on, or close for good."""
         server = self._server
@@ -329,16 +241,6 @@ class Connection:
             at_boundary = parser is None or parser.at_boundary
             ticks = server.idle_ticks if at_boundary else server.header_ticks
             self.deadline = server.wheel.now + ticks
-
-    def _wait_writable(self) -> None:
-        if not self._writing:
-            self._writing = True
-            self._server.loop.add_writer(self._fd, self.on_writable)
-
-    def _stop_writing(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._server.loop.remove_writer(self._fd)
 
     # ---- ending
 
@@ -374,7 +276,7 @@ class Connection:
         """Close with a reset: whoever reads sees an error, never a clean end of a short answer."""
         if self.state is State.CLOSED:
             return
-        if self.state is State.SENDING:
+        if self.state in {State.SENDING, State.FETCHING}:
             self._server.counters[slots.TRANSFERS_ABORTED] += 1
         with contextlib.suppress(OSError):  # the peer's reset may have come first
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -393,8 +295,3 @@ class Connection:
         self._message = None
         self._drop_transfer()
         self._server.forget(self)
-
-    def _drop_transfer(self) -> None:
-        if self._transfer is not None:
-            self._server.segments_held -= self._transfer.segment_count
-            self._transfer = None

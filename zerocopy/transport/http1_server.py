@@ -44,6 +44,7 @@ class Http1Limits:
     """Bounds of a connection: bytes and seconds, as in config.toml."""
 
     turn_bytes_max: int
+    read_ahead_bytes_max: int
     header_read_s: float
     idle_s: float
     write_progress_s: float
@@ -69,6 +70,7 @@ class Http1Server:
         self.on_transfer_failed = on_transfer_failed
         self.parser_limits = limits.parser
         self.turn_bytes_max = limits.turn_bytes_max
+        self.window_bytes_max = limits.read_ahead_bytes_max
         self.wheel = Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)

@@ -7,6 +7,8 @@ A connection is in one state, and moves only like this:
     READY      → SENDING     the socket is full, the turn is spent, or there are segments
     PENDING    → READY       its turn has ended
     WAITING    → READY       the answer is there
+    SENDING    → FETCHING    what comes next is on the disk: a thread reads it
+    FETCHING   → SENDING     it is in memory
     SENDING    → READY       all of it is in the kernel
     READY      → LINGERING   the last answer is out; wait for the client to close (RFC 9112, 9.6)
     any        → CLOSED      by either side, by a deadline, or because a promise broke
@@ -42,5 +44,6 @@ class State(enum.Enum):
     PENDING = "pending"
     WAITING = "waiting"
     SENDING = "sending"
+    FETCHING = "fetching"
     LINGERING = "lingering"
     CLOSED = "closed"

@@ -9,35 +9,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerocopy.transport.asgi import PREPARE_AHEAD
 from zerocopy.transport.http2_head import DATA, END_STREAM, frame_header
+from zerocopy.transport.readahead import WINDOW_BYTES_MAX, ReadAhead
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
-    from zerocopy.core.plan import Source
+    from zerocopy.core.window import Window
 
 
 class Body:
     """The unsent bytes of one response; `left` counts them.
 
-    `moved_at` is the tick of the wheel when some of them left last. While `is_preparing`, threads
-    make the next segments ready.
+    `moved_at` is the tick of the wheel when some of them left last. `is_waiting` while a thread
+    reads what comes next: then nothing leaves until `prepared`.
     """
 
     __slots__ = (
-        "_content", "_index", "_position", "_prepared", "_segments", "is_preparing", "left",
-        "moved_at",
+        "_ahead", "_content", "_index", "_position", "_segments", "is_waiting", "left", "moved_at"
     )  # fmt: skip
 
-    def __init__(self, response: Response, now: int) -> None:
+    def __init__(
+        self, response: Response, now: int, window_bytes_max: int = WINDOW_BYTES_MAX
+    ) -> None:
         self._content = memoryview(response.content)
         self._segments = response.segments
+        self._ahead = ReadAhead(response.segments, window_bytes_max, mapped=True)
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
-        self._prepared = 0  # segments before this one were asked for, ready or not
         self.left = response.nbytes
-        self.is_preparing = False
+        self.is_waiting = False
         self.moved_at = now
 
     @property
@@ -45,24 +46,30 @@ class Body:
         """How many segments this response keeps in memory until it ends."""
         return len(self._segments)
 
-    def cold_sources(self) -> list[Source]:
-        """What has to be prepared before the next byte can leave; empty where nothing has.
+    def next_window(self, share: int) -> Window | None:
+        """What a thread is to make ready now, `share` of the connection's bodies at work."""
+        return self._ahead.next_window(self._index, self._position, share)
 
-        Each is named once: a cache too small to keep them all must not hold the answer up.
-        """
-        if self._content or not self.left or self._is_ready():
-            return []
-        batch = self._segments[self._index : self._index + PREPARE_AHEAD]
-        self._prepared = self._index + len(batch)
-        return [segment.source for segment in batch]
+    def prepared(self, window: Window, error: Exception | None) -> None:
+        """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""
+        self._ahead.done(window, error)
+        self.is_waiting = False
+
+    def expire(self) -> None:
+        """The client has taken nothing for a while; see `ReadAhead`."""
+        self._ahead.expire()
+
+    def cancel(self) -> None:
+        """Nothing more will be sent."""
+        self._ahead.cancel()
 
     def take_frames(
         self, frames: list[bytes | memoryview], stream_id: int, budget: int, frame_bytes_max: int
     ) -> int:
         """Append DATA frames of at most `budget` bytes to `frames`; how many bytes they carry.
 
-        Stops short of a segment that is not ready. The last frame ends the stream. The frames hold
-        slices of files: join them before yielding to the event loop.
+        Stops short of what is not ready, and `is_waiting` then. The last frame ends the stream. The
+        frames hold slices of files: join them before yielding to the event loop.
 
         Raises:
             DataError: a file changed or failed; the promise cannot be kept.
@@ -92,20 +99,19 @@ class Body:
         return taken
 
     def _slice(self, count: int) -> bytes | memoryview | None:
-        """At most `count` bytes that lie together; None where the next source is not ready."""
+        """At most `count` bytes that lie together; None where the next ones are not ready."""
         if self._content:
             piece, self._content = self._content[:count], self._content[count:]
             return piece
-        if not self._is_ready():
-            return None
         segment = self._segments[self._index]
         count = min(count, segment.count - self._position)
+        count = self._ahead.allowed(self._index, self._position, count)
+        if not count:
+            self.is_waiting = True
+            return None
         view = segment.source.view(segment.offset + self._position, count)
         self._position += count
         if self._position == segment.count:
             self._index += 1
             self._position = 0
         return view
-
-    def _is_ready(self) -> bool:
-        return self._index < self._prepared or self._segments[self._index].source.ready()

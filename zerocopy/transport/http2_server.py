@@ -74,6 +74,7 @@ class Http2Limits:
     streams_max: int
     control_frames_max: int
     turn_bytes_max: int
+    read_ahead_bytes_max: int
     header_read_s: float
     idle_s: float
     write_progress_s: float
@@ -124,6 +125,7 @@ class Http2Server:
         self.streams_max = limits.streams_max
         self.control_frames_max = limits.control_frames_max
         self.turn_bytes_max = limits.turn_bytes_max
+        self.window_bytes_max = limits.read_ahead_bytes_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
         self.wheel = Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)

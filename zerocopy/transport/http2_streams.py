@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
 
     from zerocopy.core.messages import Request, Response
-    from zerocopy.core.plan import Source
+    from zerocopy.core.window import Window
     from zerocopy.transport.http2_server import Http2Server
     from zerocopy.transport.tls_connection import TlsConnection
 
@@ -52,6 +52,9 @@ TURNS_TO_GROW = 8
 some 40 µs besides its bytes. One that stalls fills the kernel's buffer before its turns have grown,
 so what it leaves behind is little.
 """
+
+READY_TICKS = 4
+"""Ticks for which a stalled client's next bytes are taken to be in memory without asking again."""
 
 SLOW_S = 0.02
 """A client that takes longer for what is left of a turn gets small ones again."""
@@ -115,7 +118,9 @@ class DataStreams(H2Protocol):
             await self._flush()
             await self._leave_if_idle()
         else:
-            body = self._bodies[stream_id] = Body(response, server.wheel.now)
+            body = self._bodies[stream_id] = Body(
+                response, server.wheel.now, server.window_bytes_max
+            )
             server.segments_held += body.segment_count
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
@@ -129,7 +134,7 @@ class DataStreams(H2Protocol):
                 await super()._send_data(stream_id)
             return
         body = self._bodies[stream_id]
-        if body is None or body.is_preparing:
+        if body is None or body.is_waiting:
             self.priority.block(stream_id)
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
@@ -170,24 +175,27 @@ class DataStreams(H2Protocol):
             self._end(stream_id, stream)
         elif window <= taken:
             self.priority.block(stream_id)  # until a WINDOW_UPDATE
-        elif cold := body.cold_sources():
-            body.is_preparing = True
-            self.priority.block(stream_id)
-            self.task_group.spawn(self._prepare, stream_id, body, cold)
+        elif body.is_waiting:
+            self.priority.block(stream_id)  # until it is prepared
         else:
             self.priority.unblock(stream_id)
+        if body.left and (ahead := body.next_window(len(self._bodies))) is not None:
+            self.task_group.spawn(self._prepare, stream_id, body, ahead)
         if frames:
             self._wire.write(b"".join(frames))
         await self._flush()
         await self._leave_if_idle()
 
-    async def _prepare(self, stream_id: int, body: Body, sources: list[Source]) -> None:
+    async def _prepare(self, stream_id: int, body: Body, window: Window) -> None:
+        """Have a thread read what comes next, and go on where the stream waits for it."""
+        error: ZerocopyError | None = None
         try:
-            await self._server.handler.prepare(sources)
-        except ZerocopyError as error:
-            await self._abort(stream_id, error)
-        body.is_preparing = False
-        if self._bodies.get(stream_id) is body:
+            await self._server.handler.prepare(window)
+        except ZerocopyError as failure:
+            error = failure
+        was_waiting = body.is_waiting
+        body.prepared(window, error)
+        if was_waiting and self._bodies.get(stream_id) is body:
             self.priority.unblock(stream_id)
             await self.has_data.set()
 
@@ -201,6 +209,7 @@ class DataStreams(H2Protocol):
         body = self._bodies.pop(stream_id)
         self.priority.remove_stream(stream_id)
         if body is not None:
+            body.cancel()
             self._server.segments_held -= body.segment_count
 
     async def _abort(self, stream_id: int, error: Exception) -> None:
@@ -270,7 +279,7 @@ class DataStreams(H2Protocol):
     async def _window_updated(self, stream_id: int | None) -> None:
         for waiting in [stream_id] if stream_id else list(self._bodies):
             body = self._bodies.get(waiting)
-            if body is not None and not body.is_preparing:
+            if body is not None and not body.is_waiting:
                 self.priority.unblock(waiting)
         await super()._window_updated(stream_id)
 
@@ -302,9 +311,11 @@ class DataStreams(H2Protocol):
             return shut or stream is None or stream.outbound_flow_control_window <= 0
 
         for stream_id, body in list(self._bodies.items()):
-            if body is None or body.is_preparing or body.moved_at > oldest:
+            if body is None or body.is_waiting:
                 continue
-            if is_shut(stream_id):
+            if self._server.wheel.now - body.moved_at > READY_TICKS:
+                body.expire()
+            if body.moved_at <= oldest and is_shut(stream_id):
                 self._reset(stream_id, ErrorCodes.CANCEL)
         for stream_id, buffer in self.stream_buffers.items():
             moved_at = self._app_moved_at.setdefault(stream_id, self._server.wheel.now)

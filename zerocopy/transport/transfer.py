@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
+from zerocopy.transport.readahead import WINDOW_BYTES_MAX, ReadAhead
 from zerocopy.transport.sendfile import Outcome, send_range
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.plan import Segment
+    from zerocopy.core.window import Window
 
 SEGMENT_COST_BYTES = 8_192
 """What one segment costs its turn at least, so that many tiny ones end it too."""
@@ -29,15 +31,27 @@ _QUEUED = struct.Struct("i")
 
 
 class Transfer:
-    """The unsent bytes of a head, then `segments` from the first byte of the first."""
+    """The unsent bytes of a head, then `segments` from the first byte of the first.
+
+    `is_waiting` after a turn that ended because what comes next is not in memory: `next_window`
+    has told what to read, or what it told before is still being read.
+    """
 
     __slots__ = (
-        "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "spent_bytes"
+        "_ahead", "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "is_waiting",
+        "spent_bytes",
     )  # fmt: skip
 
-    def __init__(self, unsent: memoryview | None, segments: tuple[Segment, ...]) -> None:
+    def __init__(
+        self,
+        unsent: memoryview | None,
+        segments: tuple[Segment, ...],
+        window_bytes_max: int = WINDOW_BYTES_MAX,
+    ) -> None:
         self._unsent = unsent
         self._segments = segments
+        self._ahead = ReadAhead(segments, window_bytes_max)
+        self.is_waiting = False
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
         self._mark: tuple[int, ...] = ()
@@ -59,10 +73,26 @@ class Transfer:
         mark = (self._index, self._position, len(self._unsent or b""), queued)
         self._stalls = self._stalls + 1 if mark == self._mark else 0
         self._mark = mark
+        if self._stalls:
+            self._ahead.expire()
         return self._stalls
 
+    def next_window(self) -> Window | None:
+        """What a thread is to make ready now; `prepared` is then called with it."""
+        return self._ahead.next_window(self._index, self._position)
+
+    def prepared(self, window: Window, error: Exception | None) -> None:
+        """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""
+        self._ahead.done(window, error)
+
+    def cancel(self) -> None:
+        """Nothing more will be sent."""
+        self._ahead.cancel()
+
     def send(self, sock: socket.socket, counters: Counters, turn_bytes_max: int) -> bool:
-        """One turn; whether everything is in the kernel now, or the socket or the turn is full.
+        """One turn; whether everything is in the kernel now.
+
+        Else the socket or the turn is full, or the transfer `is_waiting` for the disk.
 
         Raises:
             DataError: a file changed or cannot be opened; the promise cannot be kept.
@@ -70,6 +100,7 @@ class Transfer:
             OSError: the peer is gone, or a file cannot be read (see `send_range`).
         """
         self.spent_bytes = 0
+        self.is_waiting = False
         if self._unsent is not None:
             try:
                 sent = sock.send(self._unsent, socket.MSG_MORE if self._segments else 0)
@@ -90,15 +121,20 @@ class Transfer:
             segment = segments[self._index]
             assert 0 <= self._position < segment.count, "something of the segment is left"
             offset, count = segment.offset + self._position, segment.count - self._position
+            turn = min(count, budget)
+            allowed = self._ahead.allowed(self._index, self._position, turn)
+            if not allowed:
+                self.is_waiting = True
+                return False
             source_fd = segment.source.fileno()
             if source_fd is None:
-                view = segment.source.view(offset, min(count, budget))
+                view = segment.source.view(offset, turn)
                 flags = socket.MSG_MORE if self._index + 1 < len(segments) else 0
                 sent, outcome = _send_view(sock, view, flags, count)
                 counters[slots.SENT_BYTES_COPY] += sent
             else:
                 try:
-                    sent, outcome = send_range(fd, source_fd, offset, count, budget)
+                    sent, outcome = send_range(fd, source_fd, offset, count, allowed)
                 except OSError as error:
                     counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
                     raise
@@ -112,7 +148,7 @@ class Transfer:
                 self._position = 0
             elif outcome is Outcome.END_OF_FILE:
                 raise DataChangedError("a day file was truncated while it was being sent")
-            else:
+            elif outcome is Outcome.WOULD_BLOCK:
                 return False
         return True
 

@@ -1,0 +1,164 @@
+"""Which bytes of a file are in the page cache: asked without waiting, and read in by threads.
+
+Owns the system calls that tell and that read. It knows neither plans nor connections. What is
+found may be dropped by the kernel a moment later; then one call of the event loop waits for it.
+
+cachestat(2) answers in 1.2 µs, for 4 KiB as for 4 MiB, but counts pages that are still being read.
+So the last byte is asked for too, by preadv2(2) with RWF_NOWAIT, which gives nothing of a page that
+is not there in full. Alone that call copies (21 µs a MiB), and begins to read what is missing, for
+some hundred µs; so it is used alone only where the kernel has no cachestat(2) (before 6.5) or keeps
+it to those who may write the file (EPERM, since 6.14). mincore(2) wants a mapping, takes 19 µs a
+MiB, and tells those who may not write the file that all of it is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from zerocopy.storage.tree import close_file, data_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NR_CACHESTAT = 451
+"""The number of cachestat(2) on every architecture that Linux gives common numbers."""
+
+READ_BYTES = 1_048_576
+"""Bytes read by one call: after each a thread looks whether they are still wanted."""
+
+SCRATCH_BYTES = 65_536
+"""Bytes of one preadv2(2) where cachestat(2) does not tell."""
+
+UNKNOWN = -1
+
+_PAGE = mmap.PAGESIZE
+
+
+class Residency(Protocol):
+    """The page cache, as the event loop asks it and threads fill it."""
+
+    def resident(self, fd: int, offset: int, count: int) -> int:
+        """How many bytes from `offset` are there, at most `count`; 0 where nobody can tell.
+
+        Never waits; for the event loop's thread alone.
+        """
+
+    def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
+        """Read `count` bytes from `offset`, as far as they are missing; how many were.
+
+        Blocks, and may run in any thread. Ends once `is_unwanted`, and where the file ends.
+
+        Raises:
+            DataError: the file cannot be read.
+            OverloadError: the system is out of memory.
+        """
+
+
+class PageCache:
+    """The kernel's page cache; `count_cached` is cachestat(2) or what stands for it."""
+
+    def __init__(self, count_cached: Callable[[int, int, int], int] | None = None) -> None:
+        self._count_cached = Cachestat() if count_cached is None else count_cached
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+
+    def resident(self, fd: int, offset: int, count: int) -> int:
+        """How many bytes from `offset` are there; see `Residency`."""
+        assert offset >= 0, "an offset inside the file"
+        assert count > 0, "something is asked for"
+        pages = _pages(offset, count)
+        cached = self._count_cached(fd, offset, count)
+        if cached == UNKNOWN:
+            return _read_now(fd, offset, count, self._scratch)
+        while cached < pages:
+            if not cached:
+                return 0
+            # At most so many pages at the beginning; halved until all of them are there.
+            count = min(count, cached * _PAGE - offset % _PAGE, pages // 2 * _PAGE)
+            if count <= 0:
+                return 0
+            pages = _pages(offset, count)
+            cached = self._count_cached(fd, offset, count)
+        return count if _read_now(fd, offset + count - 1, 1, self._scratch) else 0
+
+    def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
+        """Read what is missing; see `Residency`."""
+        try:
+            missing = self._missing(fd, offset, count)
+            if count <= SCRATCH_BYTES:
+                os.pread(fd, count, offset)
+            else:
+                if missing:
+                    # All of it is on its way before the first page is waited for.
+                    os.posix_fadvise(fd, offset, count, os.POSIX_FADV_WILLNEED)
+                _discard(fd, offset, offset + count, is_unwanted)
+        except OSError as error:
+            raise data_error(error) from error
+        return missing
+
+    def _missing(self, fd: int, offset: int, count: int) -> int:
+        cached = self._count_cached(fd, offset, count)
+        if cached == UNKNOWN:
+            scratch = memoryview(bytearray(min(count, SCRATCH_BYTES)))
+            return count - _read_now(fd, offset, count, scratch)
+        return min(count, (_pages(offset, count) - cached) * _PAGE)
+
+
+class Cachestat:
+    """cachestat(2): how many pages of a range are in the page cache, or UNKNOWN.
+
+    Called without letting go of the interpreter lock, for it waits for nothing: with a thread at
+    work each call would cost a turn of that lock.
+    """
+
+    def __init__(self) -> None:
+        call = ctypes.PyDLL(None)["syscall"]
+        call.argtypes = (
+            ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint
+        )  # fmt: skip
+        call.restype = ctypes.c_long
+        self._call = call
+
+    def __call__(self, fd: int, offset: int, count: int) -> int:
+        """Pages of [offset, offset + count) that are cached, those being read included."""
+        span = (ctypes.c_uint64 * 2)(offset, count)
+        counts = (ctypes.c_uint64 * 5)()
+        # ENOSYS: an old kernel or a sandbox. EPERM: not for us. EOPNOTSUPP: hugetlbfs.
+        if self._call(NR_CACHESTAT, fd, ctypes.addressof(span), ctypes.addressof(counts), 0):
+            return UNKNOWN
+        return int(counts[0])
+
+
+def _discard(fd: int, offset: int, stop: int, is_unwanted: Callable[[], bool]) -> None:
+    """Send a range to /dev/null: sendfile(2) waits for each page and touches none of its bytes."""
+    sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        while offset < stop and not is_unwanted():
+            got = os.sendfile(sink, fd, offset, min(READ_BYTES, stop - offset))
+            if not got:
+                break
+            offset += got
+    finally:
+        close_file(sink)
+
+
+def _pages(offset: int, count: int) -> int:
+    return (offset + count - 1) // _PAGE - offset // _PAGE + 1
+
+
+def _read_now(fd: int, offset: int, count: int, scratch: memoryview) -> int:
+    """How many of `count` bytes from `offset` preadv2(2) gives without waiting."""
+    done = 0
+    while done < count:
+        piece = scratch[: count - done]
+        try:
+            got = os.preadv(fd, (piece,), offset + done, os.RWF_NOWAIT)
+        except OSError:
+            # EAGAIN: not there. EOPNOTSUPP: a file system that knows no such thing.
+            return done
+        done += got
+        if got < len(piece):
+            break
+    return done

@@ -1,0 +1,164 @@
+"""The sending half of an HTTP/1.1 connection: a response from its head to its last byte.
+
+Owns the transfer under way and whom it waits for: the client, by a registered writer, or the disk,
+by a thread that reads the next window while nothing is registered at all. It knows neither requests
+nor what comes after the response; the receiving half (`http1.Connection`) does.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import ZerocopyError
+from zerocopy.transport.http1_head import render_head
+from zerocopy.transport.http1_parser import Message, Persistence
+from zerocopy.transport.http1_state import RESPONSE_COST_BYTES, State
+from zerocopy.transport.transfer import Transfer
+
+if TYPE_CHECKING:
+    from zerocopy.core.messages import Response
+    from zerocopy.core.window import Window
+    from zerocopy.transport.http1_server import Http1Server
+
+_PEER_GONE = (ConnectionError, TimeoutError)
+
+
+class Sending:
+    """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
+
+    __slots__ = (
+        "_fd", "_message", "_server", "_sock", "_transfer", "_turn_bytes", "_writing", "deadline",
+        "send", "state",
+    )  # fmt: skip
+
+    def __init__(self, server: Http1Server, sock: socket.socket) -> None:
+        self._server = server
+        self._sock = sock
+        self._fd = sock.fileno()
+        self.send = sock.send
+        self._message: Message | None = None
+        self._transfer: Transfer | None = None
+        self._turn_bytes = 0
+        self._writing = False
+        self.state = State.READY
+        self.deadline = server.wheel.now + server.idle_ticks
+
+    # ---- what the other half does
+
+    def on_writable(self) -> None:
+        """The socket has room again."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close with a reset."""
+        raise NotImplementedError
+
+    def _answer_queued(self) -> None:
+        raise NotImplementedError
+
+    def _finish(self, message: Message) -> None:
+        raise NotImplementedError
+
+    # ---- sending
+
+    def _send(self, message: Message, response: Response) -> None:
+        """Begin a response: head and content in one sendmsg(2), segments after them."""
+        server = self._server
+        head = response.head_h1 or render_head(response)
+        tail = server.tails[Persistence.CLOSE if server.draining else message.persistence]
+        segments = response.segments
+        if message.is_head:
+            content, segments = b"", ()
+        else:
+            content = response.content
+        nbytes = len(head) + len(tail) + len(content)
+        try:
+            # MSG_MORE: the first bytes of the file join the head in one TCP segment.
+            sent = self._sock.sendmsg((head, tail, content), (), socket.MSG_MORE if segments else 0)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.abort()
+            return
+        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        server.counters[slots.SENT_BYTES_COPY] += sent
+        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
+        if sent == nbytes and not segments:
+            self._finish(message)
+            return
+        unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
+        self.begin_transfer(message, Transfer(unsent, segments, server.window_bytes_max))
+
+    def begin_transfer(self, message: Message, transfer: Transfer) -> None:
+        """Send what did not leave at once, from now on turn by turn."""
+        self._transfer = transfer
+        self._server.segments_held += transfer.segment_count
+        self._message = message
+        self.state = State.SENDING
+        self.deadline = self._server.wheel.now + self._server.stall_ticks
+        self._send_turn()
+
+    def _send_turn(self) -> None:
+        """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""
+        server, transfer = self._server, self._transfer
+        if transfer is not None:
+            try:
+                done = transfer.send(
+                    self._sock, server.counters, max(1, server.turn_bytes_max - self._turn_bytes)
+                )
+            except (ZerocopyError, OSError) as error:
+                if not isinstance(error, _PEER_GONE):
+                    server.on_transfer_failed(error)
+                self.abort()
+                return
+            self._turn_bytes += transfer.spent_bytes
+            window = transfer.next_window()
+            if window is not None:
+                server.spawn(self._prepare(transfer, window))
+            if transfer.is_waiting:
+                self.state = State.FETCHING
+                self._stop_writing()
+                return
+            if not done:
+                self._wait_writable()
+                return
+        message, self._message = self._message, None
+        self._drop_transfer()
+        self.state = State.READY
+        self._stop_writing()
+        if message is not None:
+            self._finish(message)
+
+    async def _prepare(self, transfer: Transfer, window: Window) -> None:
+        """Have a thread read what comes next, and go on where the transfer waits for it."""
+        server, error = self._server, None
+        try:
+            await server.handler.prepare(window)
+        except ZerocopyError as failure:
+            error = failure
+        transfer.prepared(window, error)
+        if self.state is State.FETCHING and self._transfer is transfer:
+            self.state = State.SENDING
+            self.deadline = server.wheel.now + server.stall_ticks
+            self._turn_bytes = 0
+            self._send_turn()
+            if self.state is State.READY:
+                self._answer_queued()
+
+    def _wait_writable(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._server.loop.add_writer(self._fd, self.on_writable)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._server.loop.remove_writer(self._fd)
+
+    def _drop_transfer(self) -> None:
+        if self._transfer is not None:
+            self._transfer.cancel()
+            self._server.segments_held -= self._transfer.segment_count
+            self._transfer = None

@@ -1,0 +1,105 @@
+"""How far an answer may be sent without waiting for the disk, and what is to be read next.
+
+Owns two places in the segments of one answer: up to where a thread has made them ready, and what
+it was asked for last. It knows neither files nor threads: before it lets bytes go it asks their
+source whether they are there, and what is to be read it hands out as a `Window`.
+
+Warm answers cost one question a turn. Once something was missing, windows are read one ahead of the
+one being sent, until a thread finds that it had nothing to wait for. What was made ready may be
+sent without asking again, so that an answer gets on however small a cache is; a client that stalls
+loses this right (`expire`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy.core.window import WINDOW_SLICES_MAX, Place, Window, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zerocopy.core.plan import Segment
+
+WINDOW_BYTES_MAX = 4_194_304
+"""As `[memory] read_ahead_bytes_max` has it by default."""
+
+
+class ReadAhead:
+    """What of `segments` is ready, in windows of at most `window_bytes_max` bytes."""
+
+    __slots__ = (
+        "_asked", "_error", "_is_cold", "_mapped", "_ready_until", "_segments", "_window",
+        "_window_bytes_max",
+    )  # fmt: skip
+
+    def __init__(
+        self, segments: Sequence[Segment], window_bytes_max: int, *, mapped: bool = False
+    ) -> None:
+        self._segments = segments
+        self._mapped = mapped  # whether they are sent by `view`
+        self._window_bytes_max = window_bytes_max
+        self._ready_until: Place = (0, 0)
+        self._asked: Place = (0, 0)  # where the last window that was asked for begins
+        self._window: Window | None = None  # being read
+        self._is_cold = False
+        self._error: Exception | None = None
+
+    def allowed(self, index: int, position: int, want: int) -> int:
+        """How many of `want` bytes of a segment may be sent from `position` now; 0: wait.
+
+        Raises:
+            ZerocopyError: a thread found that they cannot be read.
+        """
+        until = self._ready_until
+        if (index, position) < until:
+            return want if index < until[0] else min(want, until[1] - position)
+        if self._error is not None:
+            raise self._error
+        if self._window is not None:
+            return 0
+        segment = self._segments[index]
+        count = segment.source.ready(segment.offset + position, want, mapped=self._mapped)
+        if not count:
+            self._is_cold = True
+        return count
+
+    def next_window(self, index: int, position: int, share: int = 1) -> Window | None:
+        """What is to be read now, if anything is; the sender is at `position` of a segment.
+
+        `share` is how many answers of the connection divide its bytes. Whoever takes the window
+        has it made ready and then calls `done`.
+        """
+        here = (index, position)
+        if not self._is_cold or self._window is not None or here < self._asked:
+            return None
+        start = max(self._ready_until, here)
+        if start[0] >= len(self._segments) or self._error is not None:
+            return None
+        bytes_max = max(1, self._window_bytes_max // share)
+        self._asked = start
+        self._window = cut(self._segments, start, bytes_max, WINDOW_SLICES_MAX)
+        self._window.mapped = self._mapped
+        return self._window
+
+    def done(self, window: Window, error: Exception | None = None) -> None:
+        """A window is ready, or why it cannot be."""
+        if window is not self._window:
+            return  # cancelled
+        self._window = None
+        if error is not None:
+            self._error = error
+        else:
+            self._ready_until = window.stop
+            self._is_cold = window.has_waited
+
+    def expire(self) -> None:
+        """The client has stalled: what was made ready may be gone by the time that it reads on."""
+        if self._window is None and self._error is None:
+            self._ready_until = self._asked = (0, 0)
+
+    def cancel(self) -> None:
+        """Nothing is wanted any more."""
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
