@@ -42,7 +42,7 @@ def cold(*counts: int) -> list[Segment]:
 
 def test_ready_bytes_leave_without_a_window() -> None:
     """A warm answer asks for nothing, and no more leaves than is there."""
-    ahead = ReadAhead([Segment(FakeSource(70), 0, 100)], 50)
+    ahead = ReadAhead([Segment(FakeSource(70), 0, 100)], 200)
     assert ahead.allowed(0, 0, 40) == 40
     assert ahead.allowed(0, 40, 60) == 30
     assert ahead.next_window(0, 40) is None
