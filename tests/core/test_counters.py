@@ -28,6 +28,8 @@ POSITIONS = [
     ("DAYS_SKIPPED", "zerocopy_days_skipped", ()),
     ("MAPPED_BYTES", "zerocopy_mapped_bytes", ()),
     ("LOCKED_BYTES", "zerocopy_locked_bytes", ()),
+    ("WATCHED_DIRECTORIES", "zerocopy_watched_directories", ()),
+    ("SYMBOL_WALKS", "zerocopy_symbol_walks", ()),
     ("COLD_READS", "zerocopy_cold_reads", ()),
     ("COLD_BYTES", "zerocopy_cold_bytes", ()),
 ]

@@ -19,7 +19,7 @@ from tests.contract.transports import TRANSPORTS
 from tests.faults.client import RESET, cpu_s, poll, request_of
 from tests.server import RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
-from zerocopy.app.descriptors import OWN_DESCRIPTORS, PLAN_DESCRIPTORS
+from zerocopy.app.descriptors import OWN_DESCRIPTORS, PLAN_DESCRIPTORS, READING_DESCRIPTORS
 from zerocopy.transport.admission import REFUSALS_MAX
 
 if TYPE_CHECKING:
@@ -253,10 +253,12 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         "ZEROCOPY_MEMORY_OPEN_FILES_MAX": str(files),
         "ZEROCOPY_MEMORY_MAPPED_FILES_MAX": str(files),
         "ZEROCOPY_LIMITS_PLANNER_THREADS": "1",
+        "ZEROCOPY_LIMITS_READER_THREADS": "1",
         "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
     }
     with serve(TRANSPORTS[name], root, **environ) as site:
-        kept = OWN_DESCRIPTORS + PLAN_DESCRIPTORS + files * (2 if site.server.is_tls else 1)
+        kept = OWN_DESCRIPTORS + PLAN_DESCRIPTORS + READING_DESCRIPTORS
+        kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)
         warning = site.server.event("connections_capped")
         assert warning is not None

@@ -78,6 +78,7 @@ def besieged(root: Path, connections: int, **environ: str) -> Iterator[RunningSe
         body = body_of(root, "SMALL")
         for _ in range(3):
             assert server.get(SMALL).content == body
+        assert server.get("/api/symbols").status == 200  # the tree of symbols stays watched
         (worker,) = server.worker_pids()
         before = open_descriptors(worker), threads(worker), resident_bytes(worker)
         yield server
