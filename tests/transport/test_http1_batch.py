@@ -91,7 +91,10 @@ def test_small_answers_do_not_wait_for_a_turn_of_sendfile(source: FileSource) ->
         small.send(request("/a"))
         pending.on_readable()
         assert pending.state is State.PENDING
+        large.state = State.SENDING
         large.on_writable()
+        assert pending.state is State.PENDING
+        bench.server.turns._run()
         assert is_answered(pending)
         assert (await answer(small))[1] == b"now"
 
