@@ -86,6 +86,7 @@ def sections_of(report: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
+@pytest.mark.timeout(240)
 def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
     """Both paths on every server there is, then fairness, slow readers and scaling."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
