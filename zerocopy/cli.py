@@ -385,4 +385,6 @@ def main() -> None:
 def _cause(error: ZerocopyError) -> str:
     """The operating system's word and the path, which only the operator may see."""
     cause = error.__cause__
-    return f" ({cause.strerror}: {cause.filename})" if isinstance(cause, OSError) else ""
+    if not isinstance(cause, OSError) or cause.filename is None:
+        return ""
+    return f" ({cause.strerror}: {cause.filename})"

@@ -79,8 +79,12 @@ def test_error_of_one_sender_does_not_stop_the_others() -> None:
         def broken() -> int:
             raise ZeroDivisionError
 
+        def after() -> int:
+            sent.append("after")
+            return 1
+
         turns.queue(broken)
-        turns.queue(lambda: sent.append("after") or 1)
+        turns.queue(after)
         for _ in range(3):
             await asyncio.sleep(0)
         return sent, told

@@ -102,16 +102,24 @@ def kernel_tls(host: Host, _needs: Needs) -> Finding:
     )
 
 
-def inotify(host: Host, _needs: Needs) -> Finding:
-    """Its limits, for those who expect it: files are not watched here but asked for."""
+def inotify(host: Host, needs: Needs) -> Finding:
+    """Whether each worker may watch as many directories as /api/symbols may need."""
     watches = host.number("proc/sys/fs/inotify/max_user_watches")
     instances = host.number("proc/sys/fs/inotify/max_user_instances")
     if watches is None or instances is None:
         return unknown("inotify", "fs.inotify")
+    wanted = needs.watched_directories * needs.worker_count(host.processors() or 1)
+    found = f"{watches} watches, {instances} instances; up to {wanted} watches for /api/symbols"
+    if watches >= wanted:
+        return Finding("inotify", Verdict.OK, found)
     return Finding(
         "inotify",
-        Verdict.NOTE,
-        f"{watches} watches, {instances} instances; zerocopy watches nothing, it asks each time",
+        Verdict.ADVICE,
+        found,
+        f"sysctl -w fs.inotify.max_user_watches={wanted}",
+        "/api/symbols need not read the whole data root for each request; needed only with so many "
+        "directories",
+        "inotify(7)",
     )
 
 

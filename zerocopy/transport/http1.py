@@ -114,8 +114,7 @@ class Connection(Sending):
         self._server.batch.answer()
         self._turn_bytes = 0
         self._send_turn()
-        if self.state is State.READY:
-            self._answer_queued()
+        self._answer_queued()
         return self._turn_bytes
 
     def on_deadline(self) -> None:
