@@ -28,10 +28,17 @@ class Connection:
     def __init__(self, told: list[tuple[Connection, bytes]]) -> None:
         self.told = told
         self.seen: Proved | None = None
+        self.failed: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Note it."""
+        self.failed = error
 
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
         """Note it."""
         assert requests == REQUESTS
+        if data == b"broken":
+            raise ZeroDivisionError
         self.seen = proved
         self.told.append((self, data))
 
@@ -55,6 +62,22 @@ def test_all_of_a_turn_are_answered_after_it_in_order_and_share_what_is_proved()
         assert first.seen is not before
         batch.answer()
         assert len(told) == 3
+
+    asyncio.run(turn())
+
+
+def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
+    """It is failed; who comes after it in the turn is answered."""
+
+    async def turn() -> None:
+        told: list[tuple[Connection, bytes]] = []
+        first, second = Connection(told), Connection(told)
+        batch = Batch(asyncio.get_running_loop())
+        batch.add(first, b"broken", REQUESTS)
+        batch.add(second, b"b", REQUESTS)
+        batch.answer()
+        assert isinstance(first.failed, ZeroDivisionError)
+        assert told == [(second, b"b")]
 
     asyncio.run(turn())
 

@@ -49,7 +49,11 @@ class Wire:
         self.handler = FakeHandler()
         self.counters = [0] * len(SLOTS)
         server = SimpleNamespace(
-            handler=self.handler, counters=self.counters, streams_max=4, date_h2=DATE
+            handler=self.handler,
+            counters=self.counters,
+            streams_max=4,
+            date_h2=DATE,
+            batch=SimpleNamespace(known=lambda request: request),
         )
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self.server = H2Connection(H2Configuration(client_side=False, header_encoding=None))

@@ -57,16 +57,21 @@ class Rounds(Generic[K, V]):
     def spare(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread if no round runs, and none while it does."""
         if not self._is_running:
-            self._is_running = True
             job = asyncio.get_running_loop().run_in_executor(self._executor, work)
+            self._is_running = True
             job.add_done_callback(self._end_spare)
 
     def _begin(self) -> None:
         current, self._next = self._next, None
         assert current is not None, "somebody asks"
-        self._is_running = True
         loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._executor, self._work, [*current.keys])
+        try:
+            job = loop.run_in_executor(self._executor, self._work, [*current.keys])
+        except RuntimeError as error:  # no thread can be started now
+            self._is_running = False
+            current.done.set_result(dict.fromkeys(current.keys, error))
+            return
+        self._is_running = True
         job.add_done_callback(lambda job: self._end(current, job))
 
     def _end(self, current: _Round[K, V], job: asyncio.Future[Mapping[K, V | Exception]]) -> None:

@@ -33,6 +33,7 @@ from zerocopy.core.errors import (
     NotFoundError,
     OverloadError,
     RequestError,
+    ZerocopyError,
 )
 from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
@@ -173,24 +174,43 @@ class Service:
 
         As many at a time as there are threads, for each holds descriptors from its beginning.
         """
-        async with self._readers_free:
-            if window.is_cancelled:
-                return
+        await self._readers_free.acquire()
+        if window.is_cancelled:
+            self._readers_free.release()
+            return
+        try:
             reading = Reading(self._files, window)
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.run_in_executor(self._readers, reading.run)
-            except asyncio.CancelledError:
-                window.cancel()  # its thread is still at work, and closes what it opened
-                raise
-            except BaseException:
-                reading.finish()
-                raise
+        except BaseException:
+            self._readers_free.release()
+            raise
+        try:
+            job = asyncio.get_running_loop().run_in_executor(self._readers, reading.run)
+        except RuntimeError as error:  # no thread can be started now
+            self._readers_free.release()
             reading.finish()
+            raise OverloadError("the server is out of threads; try again") from error
+        job.add_done_callback(self._free_reader)
+        try:
+            await asyncio.shield(job)
+        except asyncio.CancelledError:
+            window.cancel()  # its thread is still at work, and closes what it opened
+            raise
+        except ZerocopyError:
+            reading.finish()
+            raise
+        except Exception as error:
+            reading.finish()
+            raise DataError("a day file cannot be read") from error
+        reading.finish()
         self._count_files()
         if reading.missing_bytes:
             self._counters[slots.COLD_READS] += 1
             self._counters[slots.COLD_BYTES] += reading.missing_bytes
+
+    def _free_reader(self, job: asyncio.Future[None]) -> None:
+        self._readers_free.release()
+        if not job.cancelled():
+            job.exception()  # told to whoever waits for it, if anybody still does
 
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""

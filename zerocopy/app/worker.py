@@ -274,12 +274,12 @@ async def serve(orders: Orders) -> None:
         worker = _Worker(orders, counters, service)
 
         def sweep() -> None:
-            service.sweep()
             loop.call_later(SWEEP_S, sweep)
+            service.sweep()
 
         def tend() -> None:
-            service.tend()
             loop.call_later(TEND_S, tend)
+            service.tend()
 
         def reload() -> None:
             task = loop.create_task(worker.reload_certificate())

@@ -8,6 +8,7 @@ of its own.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 import sysconfig
@@ -188,7 +189,8 @@ class Host:
             before, _, after = line.partition(" - ")
             _, _, device, _, point, options, *_ = before.split()
             kind, _, super_options = (*after.split(maxsplit=2), "")[:3]
-            point = point.encode().decode("unicode_escape")  # a blank is written \040
+            # A blank is written \040.
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
             is_below = point == "/" or f"{path}/".startswith(f"{point}/")
             if is_below and (best is None or len(point) >= len(best.point)):
                 words = frozenset([*options.split(","), *super_options.split(",")])

@@ -18,7 +18,8 @@ WORKER_BYTES = 64 << 20
 """Anonymous memory of an idle worker with its libraries, an estimate with room."""
 
 CONNECTION_BYTES = 5_000
-"""Of an idle plain connection at most; tests/slow/test_scale_of_load.py."""
+TLS_CONNECTION_BYTES = 70_000
+"""Of an idle connection at most, plain and over TLS; tests/slow/test_scale_of_load.py."""
 
 OWN_MAPPINGS = 1_000
 """Entries of the address space of a worker without mapped files: libraries, heaps, stacks."""
@@ -119,7 +120,8 @@ def memory(host: Host, needs: Needs) -> Finding:
     most = total if allowed is None else min(total, allowed)
     workers = needs.worker_count(host.processors() or 1)
     locked = workers * needs.locked_bytes
-    held = workers * (WORKER_BYTES + needs.plan_cache_bytes + needs.connections * CONNECTION_BYTES)
+    each = TLS_CONNECTION_BYTES if needs.has_tls else CONNECTION_BYTES
+    held = workers * (WORKER_BYTES + needs.plan_cache_bytes + needs.connections * each)
     of = "of the machine" if most == total else "of the control group"
     found = f"{size(most)} {of}; the workers lock {size(locked)} and hold {size(held)} at most"
     if locked + held > most:

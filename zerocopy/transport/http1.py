@@ -50,9 +50,7 @@ _WAITS_FOR_US = frozenset({State.PENDING, State.WAITING, State.FETCHING})
 class Connection(Sending):
     """One accepted socket, until it is closed. Made and used in the event loop's thread only."""
 
-    __slots__ = (
-        "_at_end_of_input", "_is_queued", "_lingered_bytes", "_parser", "_reading", "_recv"
-    )  # fmt: skip
+    __slots__ = ("_at_end_of_input", "_lingered_bytes", "_parser", "_reading", "_recv")
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
         super().__init__(server, sock)
@@ -60,7 +58,6 @@ class Connection(Sending):
         self._parser: RequestParser | None = None
         self._lingered_bytes = 0
         self._at_end_of_input = False
-        self._is_queued = False
         self._reading = True
         server.loop.add_reader(self._fd, self.on_readable)
 
@@ -97,30 +94,10 @@ class Connection(Sending):
         else:
             self._on_data(data)
 
-    def on_writable(self) -> None:
-        """The socket has room again: one more turn when those before have had theirs.
-
-        The event loop says so in each of its iterations until then.
-        """
-        if not self._is_queued:
-            self._is_queued = True
-            self._server.turns.queue(self._take_turn)
-
-    def _take_turn(self) -> int:
-        """Send after the small answers that wait; how many bytes the turn was worth."""
-        self._is_queued = False
-        if self.state is not State.SENDING:
-            return 0  # closed in between
-        self._server.batch.answer()
-        self._turn_bytes = 0
-        self._send_turn()
-        self._answer_queued()
-        return self._turn_bytes
-
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
         server = self._server
-        if self.state in _WAITS_FOR_US:
+        if self.state in _WAITS_FOR_US or self._is_queued:
             self.deadline = server.wheel.now + server.idle_ticks
         elif self.state is not State.SENDING:
             self.close()

@@ -29,8 +29,8 @@ class Sending:
     """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
 
     __slots__ = (
-        "_fd", "_message", "_server", "_sock", "_transfer", "_turn_bytes", "_writing", "deadline",
-        "send", "state",
+        "_fd", "_is_queued", "_message", "_server", "_sock", "_transfer", "_turn_bytes", "_writing",
+        "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
@@ -42,14 +42,11 @@ class Sending:
         self._transfer: Transfer | None = None
         self._turn_bytes = 0
         self._writing = False
+        self._is_queued = False
         self.state = State.READY
         self.deadline = server.wheel.now + server.idle_ticks
 
     # ---- what the other half does
-
-    def on_writable(self) -> None:
-        """The socket has room again."""
-        raise NotImplementedError
 
     def abort(self) -> None:
         """Close with a reset."""
@@ -98,7 +95,33 @@ class Sending:
         self._message = message
         self.state = State.SENDING
         self.deadline = self._server.wheel.now + self._server.stall_ticks
+        turns = self._server.turns
+        if turns.has_room:
+            self._send_turn()
+            turns.spend(self._turn_bytes)
+        else:
+            self._queue_turn()
+
+    def on_writable(self) -> None:
+        """The socket has room again: one more turn when those before have had theirs."""
+        self._stop_writing()
+        self._queue_turn()
+
+    def _queue_turn(self) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._server.turns.queue(self._take_turn)
+
+    def _take_turn(self) -> int:
+        """Send after the small answers that wait; how many bytes the turn was worth."""
+        self._is_queued = False
+        if self.state is not State.SENDING:
+            return 0  # closed in between
+        self._server.batch.answer()
+        self._turn_bytes = 0
         self._send_turn()
+        self._answer_queued()
+        return self._turn_bytes
 
     def _send_turn(self) -> None:
         """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""
@@ -122,7 +145,11 @@ class Sending:
                 self._stop_writing()
                 return
             if not done:
-                self._wait_writable()
+                if transfer.is_blocked:
+                    self._wait_writable()
+                else:
+                    self._stop_writing()
+                    self._queue_turn()  # there may be room for more
                 return
         message, self._message = self._message, None
         self._drop_transfer()
@@ -142,10 +169,7 @@ class Sending:
         if self.state is State.FETCHING and self._transfer is transfer:
             self.state = State.SENDING
             self.deadline = server.wheel.now + server.stall_ticks
-            self._turn_bytes = 0
-            self._send_turn()
-            if self.state is State.READY:
-                self._answer_queued()
+            self._queue_turn()
 
     def _wait_writable(self) -> None:
         if not self._writing:

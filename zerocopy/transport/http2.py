@@ -130,6 +130,11 @@ class Http2Connection(DataStreams):
         self._wire.write(lane.leave())
         self._wire.resume_reading(rest)
 
+    def fail(self, error: Exception) -> None:
+        """End the connection: what it asked for is lost."""
+        self._server.on_connection_failed(error)
+        self._wire.abort()
+
     async def handle(self, event: ConnectionEvent) -> None:
         """Take bytes of the client's, or the end of the connection."""
         if isinstance(event, RawData):
@@ -206,7 +211,7 @@ class Http2Connection(DataStreams):
                 if _asks_for_data(request) and not (
                     request.values(b"content-length") or self._server.limits.check(request)
                 ):
-                    self._lane.learn(payload, self._server.batch.known(request))
+                    self._lane.learn(payload, request)
         return events
 
     def _count_control_frame(self) -> None:

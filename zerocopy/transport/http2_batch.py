@@ -38,6 +38,9 @@ class Answering(Protocol):
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
         """Answer the `requests` found in `data`, or have the rest of it read as ever."""
 
+    def fail(self, error: Exception) -> None:
+        """End the connection, which was not answered."""
+
 
 class Receiver(asyncio.StreamReaderProtocol):
     """Gives what comes to `take` first, and to the reader what that refuses."""
@@ -88,4 +91,7 @@ class Batch:
         waiting, self._waiting = self._waiting, []
         proved: Proved = {}
         for connection, data, requests in waiting:
-            connection.answer_waiting(data, requests, proved)
+            try:
+                connection.answer_waiting(data, requests, proved)
+            except Exception as error:  # noqa: BLE001 - one connection must not stop the others
+                connection.fail(error)

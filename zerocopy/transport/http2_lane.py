@@ -61,7 +61,7 @@ class Lane:
             return
         if len(self._requests) >= BLOCKS_MAX:
             del self._requests[next(iter(self._requests))]
-        self._requests[block] = request
+        self._requests[block] = self._server.batch.known(request)
 
     def is_table_unchanged(self) -> bool:
         """Whether blocks still mean what they meant; if not, all are forgotten.

@@ -33,13 +33,14 @@ _QUEUED = struct.Struct("i")
 class Transfer:
     """The unsent bytes of a head, then `segments` from the first byte of the first.
 
-    `is_waiting` after a turn that ended because what comes next is not in memory: `next_window`
-    has told what to read, or what it told before is still being read.
+    `is_blocked` after a turn that ended because the socket is full, `is_waiting` after one that
+    ended because what comes next is not in memory: `next_window` has told what to read, or what it
+    told before is still being read.
     """
 
     __slots__ = (
-        "_ahead", "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "is_waiting",
-        "spent_bytes",
+        "_ahead", "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "is_blocked",
+        "is_waiting", "spent_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Transfer:
         self._segments = segments
         self._ahead = ReadAhead(segments, window_bytes_max)
         self.is_waiting = False
+        self.is_blocked = False
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
         self._mark: tuple[int, ...] = ()
@@ -101,6 +103,7 @@ class Transfer:
         """
         self.spent_bytes = 0
         self.is_waiting = False
+        self.is_blocked = True  # unless another reason is found
         if self._unsent is not None:
             try:
                 sent = sock.send(self._unsent, socket.MSG_MORE if self._segments else 0)
@@ -117,6 +120,7 @@ class Transfer:
         segments, fd = self._segments, sock.fileno()
         while self._index < len(segments):
             if budget <= 0:
+                self.is_blocked = False
                 return False
             segment = segments[self._index]
             assert 0 <= self._position < segment.count, "something of the segment is left"
@@ -124,7 +128,7 @@ class Transfer:
             turn = min(count, budget)
             allowed = self._ahead.allowed(self._index, self._position, turn)
             if not allowed:
-                self.is_waiting = True
+                self.is_waiting, self.is_blocked = True, False
                 return False
             source_fd = segment.source.fileno()
             if source_fd is None:
