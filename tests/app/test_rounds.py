@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,28 @@ def test_errors_reach_whom_they_concern_and_the_next_round_begins() -> None:
             assert isinstance(found[1], ValueError)
 
     asyncio.run(scenario())
+
+
+def test_thread_that_cannot_be_started_is_an_error_and_not_the_end() -> None:
+    """RuntimeError of the pool reaches who asks; the next one is answered again."""
+
+    class Tired(ThreadPoolExecutor):
+        is_tired = True
+
+        def submit(self, *arguments: Any, **more: Any) -> Any:
+            if self.is_tired:
+                raise RuntimeError("can't start new thread")
+            return super().submit(*arguments, **more)
+
+    async def scenario() -> int:
+        with Tired(1) as executor:
+            rounds = Rounds[int, int](executor, lambda keys: dict.fromkeys(keys, 7))
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="thread"):
+                    await asyncio.wait_for(rounds.ask(1), 10)
+                with pytest.raises(RuntimeError, match="thread"):
+                    rounds.spare(list)
+            executor.is_tired = False
+            return await asyncio.wait_for(rounds.ask(1), 10)
+
+    assert asyncio.run(scenario()) == 7

@@ -91,9 +91,10 @@ def test_a_network_file_system_must_not_cache_attributes(
     tmp_path: Path, kind: str, options: str, verdict: str
 ) -> None:
     """The mount with the longest point that holds the root is judged."""
-    mounts = f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /md rw - {kind} s:/ {options}\n"
-    host = host_of(tmp_path, proc__self__mountinfo=mounts)
-    assert files.file_system(host, replace(NEEDS, data_root="/md/data")).verdict == verdict
+    for point, root in (("/md", "/md/data"), ("/my\\040données", "/my données/data")):
+        mounts = f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / {point} rw - {kind} s:/ {options}\n"
+        host = host_of(tmp_path, proc__self__mountinfo=mounts)
+        assert files.file_system(host, replace(NEEDS, data_root=root)).verdict == verdict
 
 
 def test_more_workers_than_processors_are_told(tmp_path: Path) -> None:

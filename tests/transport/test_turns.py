@@ -100,3 +100,23 @@ def test_bound_of_nothing_is_a_programmers_error() -> None:
     with pytest.raises(AssertionError):
         Turns(loop, 0)
     loop.close()
+
+
+def test_newcomer_waits_once_the_bytes_of_an_iteration_are_spent() -> None:
+    """There is room again in the next iteration, and none while somebody waits."""
+
+    async def come() -> None:
+        turns = Turns(asyncio.get_running_loop(), 10)
+        assert turns.has_room
+        turns.spend(9)
+        assert turns.has_room
+        turns.spend(9)
+        assert not turns.has_room
+        await asyncio.sleep(0)
+        assert turns.has_room
+        turns.queue(lambda: 1)
+        assert not turns.has_room
+        await asyncio.sleep(0)
+        assert turns.has_room
+
+    asyncio.run(come())
