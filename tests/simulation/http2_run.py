@@ -30,7 +30,8 @@ STEP_DELAYS_S = (0.0, 0.0, 0.0, 0.0005, 0.002, 0.01)
 LONG_DELAY_S = 0.2
 STREAMS_OPEN_MAX = 20
 _PARTS = frozenset({"range", "ranges apart", "if range"})
-PATIENCE_S = 30.0
+PATIENCE_S = 150.0
+"""Windows of 50 bytes, shared by many streams, take hundreds of reads of the disk for an answer."""
 WINDOW_MOST = 1 << 30
 
 
