@@ -116,7 +116,7 @@ class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     mapped_files_max: Annotated[Count, _doc("Files of closed days kept mapped for TLS.")] = 512
     read_ahead_bytes_max: Annotated[
         SomeBytes, _doc("Bytes of an answer read in by a thread at once.")
-    ] = 4_194_304
+    ] = 16_777_216
     locked_bytes_max: Annotated[ManyBytes, _doc("Bytes of mapped files locked into memory.")] = (
         268_435_456
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.plan import Segment
 
-WINDOW_BYTES_MAX = 4_194_304
+WINDOW_BYTES_MAX = 16_777_216
 """As `[memory] read_ahead_bytes_max` has it by default."""
 
 
