@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.storage.dayfiles import fetched, make_ready, mapped_of, planned
 from tests.storage.memory import (
     PAGE,
     POWERLESS,
@@ -23,7 +24,7 @@ from tests.storage.memory import (
     kernel_locked_bytes,
     mappings_of,
 )
-from tests.storage.trees import SERIES, append, open_descriptors, path_of, put, replace
+from tests.storage.trees import append, open_descriptors, path_of, put, replace
 from zerocopy.core.errors import DataChangedError, DataError
 from zerocopy.storage.dayfile import DayFile, OpenFiles
 from zerocopy.storage.mapping import MappedFiles
@@ -59,31 +60,6 @@ def fixture_files(root: str) -> Iterator[OpenFiles]:
     files = OpenFiles(root, 4, MappedFiles(3, MemoryLocks(2 * LOCKED, print)))
     yield files
     files.close()
-
-
-def planned(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> DayFile:
-    """A day file that nobody has opened yet."""
-    path = path_of(files.root, column)
-    return DayFile(files, SERIES, os.path.basename(path), os.stat(path), sealed=sealed)
-
-
-def fetched(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> DayFile:
-    """A day file as a transport has it when `ready` was not true."""
-    day_file = planned(files, column, sealed=sealed)
-    make_ready(files, day_file)
-    assert day_file.ready(0, 1, mapped=True) == min(1, day_file.size)
-    return day_file
-
-
-def make_ready(files: OpenFiles, day_file: DayFile) -> None:
-    """What a thread does of a window with this file."""
-    files.keep(day_file, files.fetch(day_file, files.lend(day_file)))
-
-
-def mapped_of(files: OpenFiles) -> MappedFiles:
-    """The pool."""
-    assert files.mapped is not None
-    return files.mapped
 
 
 def maps(files: OpenFiles, column: str = "c0") -> int:
