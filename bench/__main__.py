@@ -42,6 +42,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
         for size in ("4k", "64k", "1m", "48m")
     },
     "fairness": measure_fairness,
+    "fairness-tls": partial(measure_fairness, path="tls"),
     "slow-readers": measure_slow_readers,
     "scaling": measure_scaling,
 }

@@ -12,13 +12,15 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.percentiles import Latencies, percentiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bench.peers import Endpoint
 
@@ -52,6 +54,9 @@ MinProtocol = TLSv1.3
 Ciphersuites = {CIPHER}
 """
 """wrk has no option for what h2load offers."""
+
+LEAD_S, TAIL_S = 0.5, 0.3
+"""Seconds that streams run before and after what is measured beside them."""
 
 TIMEOUT_S = 60.0
 """After which a client that was told to end hangs."""
@@ -93,6 +98,13 @@ class LoadRun:
     latencies: Latencies
     took_us: tuple[float, ...] = ()
     """Of every answer, where the client keeps it."""
+
+
+@dataclass(slots=True)
+class Streamed:
+    """What a load beside the measurement was sent, once it has ended."""
+
+    bytes_per_s: float = 0.0
 
 
 def run_wrk(endpoint: Endpoint, *, connections: int, seconds: float) -> LoadRun:
@@ -177,19 +189,57 @@ def run_h2load(endpoint: Endpoint, *, connections: int, streams: int, seconds: f
     with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
         log_path = os.path.join(directory, "log")
         command = [
-            *("h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{round(seconds * 1e3)}ms"),
-            *(f"-w{WINDOW_BITS}", f"-W{WINDOW_BITS}", f"--tls13-ciphers={CIPHER}"),
-            *("--npn-list=h2", f"--log-file={log_path}", endpoint.url),
+            *_h2load(endpoint, connections, streams, seconds),
+            f"--log-file={log_path}",
         ]
         in_flight_max = connections * streams
         answers, nbytes, elapsed_s = parse_h2load(_run(command), in_flight_max=in_flight_max)
         with open(log_path, encoding="ascii") as log:
-            latencies = parse_h2load_log(log, seconds)
-    return LoadRun(answers, nbytes, elapsed_s, latencies)
+            took_us = parse_h2load_log(log, seconds)
+    return LoadRun(answers, nbytes, elapsed_s, percentiles(took_us), tuple(took_us))
 
 
-def parse_h2load_log(lines: Iterable[str], seconds: float) -> Latencies:
-    """The latencies in a log of a run of `seconds`.
+def _h2load(endpoint: Endpoint, connections: int, streams: int, seconds: float) -> list[str]:
+    return [
+        *("h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{round(seconds * 1e3)}ms"),
+        *(f"-w{WINDOW_BITS}", f"-W{WINDOW_BITS}", f"--tls13-ciphers={CIPHER}"),
+        *("--npn-list=h2", endpoint.url),
+    ]
+
+
+@contextmanager
+def streaming_h2load(
+    endpoint: Endpoint, connections: int, seconds: float, *, nice: int = 0
+) -> Iterator[Streamed]:
+    """Load by `connections` of HTTP/2, each one answer after the other, in a process of its own.
+
+    It begins `LEAD_S` before the block, which takes `seconds`, and goes on a little after it. What
+    it was sent is told at the end.
+
+    Raises:
+        ClientError: h2load failed, or an answer did.
+    """
+    streamed = Streamed()
+    command = _h2load(endpoint, connections, 1, LEAD_S + seconds + TAIL_S)
+    with subprocess.Popen(
+        ["nice", f"-n{nice}", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            time.sleep(LEAD_S)
+            yield streamed
+            report, _ = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            process.kill()
+            raise
+    counts, elapsed = _H2LOAD_COUNTS.search(report), _H2LOAD_SECONDS.search(report)
+    data = _H2LOAD_DATA.search(report)
+    if counts is None or elapsed is None or data is None or int(counts[5]) or int(counts[6]):
+        raise ClientError(f"h2load: {counts[0] if counts else report.strip()}")
+    streamed.bytes_per_s = int(data[1]) / (float(elapsed[1]) * _UNITS_US[elapsed[2]] / 1e6)
+
+
+def parse_h2load_log(lines: Iterable[str], seconds: float) -> list[int]:
+    """How many microseconds each answer took, by a log of a run of `seconds`.
 
     Raises:
         ClientError: there is no answer in it, or none near its end.
@@ -202,7 +252,7 @@ def parse_h2load_log(lines: Iterable[str], seconds: float) -> Latencies:
     silence_s_max = seconds * SILENCE_SHARE_MAX + SILENCE_S_MAX + max(took_us) / 1e6
     if seconds - answered_s > silence_s_max:
         raise ClientError(f"h2load: answers for {answered_s:.2f} s of {seconds:.2f} s")
-    return percentiles(took_us)
+    return took_us
 
 
 def parse_h2load(report: str, *, in_flight_max: int) -> tuple[int, int, float]:

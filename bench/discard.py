@@ -18,10 +18,9 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.clients import ClientError, LoadRun, TooShortError
+from bench.clients import ClientError, LoadRun, Streamed, TooShortError
 from bench.percentiles import percentiles
 
 if TYPE_CHECKING:
@@ -163,13 +162,6 @@ def _take(download: Download) -> None:
     except BlockingIOError:
         return
     download.ask()
-
-
-@dataclass(slots=True)
-class Streamed:
-    """What a process of `streaming` was sent, once it has ended."""
-
-    bytes_per_s: float = 0.0
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.clients import run_h2load, streaming_h2load
 from bench.discard import run_discard, streaming
 from bench.meter import Meter
+from bench.peers import missing
 from bench.percentiles import percentiles, quantile
 from bench.rounds import progress, take_rounds
 from bench.section import OURS, Table, spread, told
@@ -57,22 +59,31 @@ class Beside:
         return quantile(self.took_us, 990)
 
 
-def measure_fairness(options: Options, servers: Servers) -> Iterator[Table]:
+def measure_fairness(options: Options, servers: Servers, path: str = "plain") -> Iterator[Table]:
     """Latencies of small answers alone, beside four, and beside forty streams."""
-    small, large = (servers.contest("plain", size) for size in ("4k", "48m"))
+    small, large = (servers.contest(path, size) for size in ("4k", "48m"))
+    is_tls = path == "tls"
     table = Table(
-        title="HTTP/1.1, 4 KB answers beside large streams on one worker",
+        title=(
+            f"{'HTTP/2 over TLS' if is_tls else 'HTTP/1.1'}, 4 KB answers beside large streams on "
+            "one worker"
+        ),
         client=(
-            "one connection asks for the small answer in a closed loop; a process of its own, nice "
-            f"{STREAMS_NICE}, takes endless {large.nbytes / 1e6:.0f} MB answers and drops them; "
-            "both share the client's core"
+            f"one connection{' of h2load' if is_tls else ''} asks for the small answer in a closed "
+            f"loop; a process of its own{' (h2load)' if is_tls else ''}, nice {STREAMS_NICE}, "
+            f"takes endless {large.nbytes / 1e6:.0f} MB answers and drops them; both share the "
+            "client's core"
         ),
         head=(
             *("streams", "server", "p50 µs", "p99 µs (range over rounds)", "p99.9 µs"),
             *("small answers a second", "streams, GB a second"),
         ),
         notes=list(small.notes),
+        skipped=missing("h2load") if is_tls else None,
     )
+    if table.skipped is not None:
+        yield table
+        return
     pairs = {OURS: Pair(small.ours, large.ours)}
     variants = {
         variant: Pair(next(iter(small.nginx.values())), endpoint)
@@ -117,9 +128,15 @@ def beside(servers: Servers, pair: Pair, streams: int, seconds: float) -> Beside
     meter = Meter(pair.small.pids, servers.cores)
 
     def ask() -> LoadRun:
+        if pair.small.is_tls:
+            return run_h2load(pair.small, connections=1, streams=1, seconds=seconds)
         return run_discard(pair.small.port, pair.small.target, connections=1, seconds=seconds)
 
-    if streams:
+    if streams and pair.large.is_tls:
+        with streaming_h2load(pair.large, streams, seconds, nice=STREAMS_NICE) as streamed:
+            small = ask()
+        rate = streamed.bytes_per_s
+    elif streams:
         with streaming(pair.large, streams, nice=STREAMS_NICE) as streamed:
             small = ask()
         rate = streamed.bytes_per_s

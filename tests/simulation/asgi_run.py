@@ -182,7 +182,7 @@ class AsgiRun:
         assert exchange.stream.is_ended or exchange.stream.is_given_up, "no end"
 
     def _is_done(self) -> bool:
-        return self.steps > self.nature.steps and not self.loop.tasks and not self.loop.jobs_open
+        return self.steps > self.nature.steps and not self.loop.tasks and self.loop.is_idle
 
     def _end(self) -> None:
         for task in self.served:

@@ -21,7 +21,15 @@ from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbolindex import SymbolIndex
-from zerocopy.transport import asgi, http2, http2_body, http2_lane, http2_streams, readahead
+from zerocopy.transport import (
+    asgi,
+    http2,
+    http2_body,
+    http2_lane,
+    http2_streams,
+    readahead,
+    turns,
+)
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http2_server import Http2Limits, Http2Server, _HypercornConfig
@@ -51,6 +59,7 @@ BOUNDARY = b"0123456789abcdef" * 2
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
     (http2_streams, "TURNS_TO_GROW", (1, 3)),
+    (turns, "SHORT_TURN_BYTES", (200, 5_000, 262_144)),
     (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
     (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
@@ -76,6 +85,20 @@ def constants(rng: Random) -> Iterator[None]:
             setattr(module, name, value)
 
 
+class CrowdedTurns(turns.Turns):
+    """Turns of a worker whose other connections, which nobody sees, send large answers too."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn_bytes: int, rng: Random) -> None:
+        super().__init__(loop, turn_bytes)
+        self._rng = rng
+        self._crowded = rng.choice((0.0, 0.5, 1.0))
+
+    @property
+    def has_room(self) -> bool:
+        """Now and then somebody else waits."""
+        return super().has_room and self._rng.random() >= self._crowded
+
+
 class Built:
     """The server's parts; `tree_root` is what they serve."""
 
@@ -99,7 +122,8 @@ class Built:
             identify=disk.identify,
             enter=disk._call,
         )
-        self.files = OpenFiles(tree_root, rng.choice((1, 4, 64)), mapped, self.cache)
+        open_files_max = rng.choice((1, 4, 64))
+        self.files = OpenFiles(tree_root, open_files_max, mapped, self.cache)
         window_bytes = rng.choice((50, 1_000, 1 << 20))
         planner = Planner(
             root=tree_root,
@@ -141,6 +165,7 @@ class Built:
             control_frames_max=100_000,
             turn_bytes_max=rng.choice((65_536, 1 << 20)),
             read_ahead_bytes_max=window_bytes,
+            open_files_max=open_files_max,
             header_read_s=30.0,
             idle_s=300.0,
             write_progress_s=200.0,
@@ -157,6 +182,7 @@ class Built:
             on_transfer_failed=self.transfers_failed.append,
             on_connection_failed=self.connections_failed.append,
         )
+        self.server.turns = CrowdedTurns(cast("Any", loop), self._limits.turn_bytes_max, rng)
 
     def look(self) -> None:
         """Note what was there, for tests of the runs themselves."""

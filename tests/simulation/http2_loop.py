@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 JOB_DELAYS_S = (0.0, 0.0, 0.0002, 0.001, 0.004, 0.03)
 """How long a job waits for its thread, and its result for the loop."""
 
-STEPS_MAX = 400_000
+STEPS_MAX = 1_500_000
 """Callbacks of one run: more is a loop that spins."""
 
 
@@ -126,6 +126,11 @@ class SimLoop:
         self.jobs_open -= 1
         if not future.cancelled():
             tell(value)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is open, and nothing is left of those that ended."""
+        return not self.jobs_open and not self._ready
 
     def run_once(self) -> None:
         """Run what is ready; where nothing is, move to the next timer first."""

@@ -375,7 +375,7 @@ class Run:
         self.wire.end_of_client()
         self.wire.unsent.clear()
         self.wire.close()
-        done = lambda: self.running.done() and not self.loop.jobs_open  # noqa: E731
+        done = lambda: self.running.done() and self.loop.is_idle  # noqa: E731
         assert self.loop.run_until(done, PATIENCE_S), f"still running: {self.loop.tasks}"
         self.loop.run_until(lambda: not self.loop.tasks, 1.0)
         if not self.running.cancelled():  # its wait for the end may be: see asyncio's wait_closed

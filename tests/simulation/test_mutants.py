@@ -61,6 +61,12 @@ def never_checks_reopened_files(patch: Patch) -> None:
     patch.setattr(dayfile.DayFile, "check_reopened", lambda _self, _status: None)
 
 
+def never_checks_files(patch: Patch) -> None:
+    """Neither a file that is kept open nor one that is opened again is held to its plan."""
+    never_checks_kept_files(patch)
+    never_checks_reopened_files(patch)
+
+
 def believes_every_proof(patch: Patch) -> None:
     """An answer given before is given again, whatever the files are now."""
     patch.setattr(planner.Proof, "holds", lambda _self: True)
@@ -259,7 +265,7 @@ MUTANTS = [
     ignores_end_of_file,
     closes_instead_of_resetting,
     drops_the_rest_of_a_short_write,
-    never_checks_reopened_files,
+    never_checks_files,
     believes_every_proof,
     proves_without_change_times,
     never_lists_again,
@@ -273,7 +279,12 @@ MUTANTS = [
     gives_up_accepting,
     pads_short_reads,
 ]
-RARE_MUTANTS = [never_checks_kept_files, trusts_young_listings, proves_before_the_last_request]
+RARE_MUTANTS = [
+    never_checks_kept_files,
+    never_checks_reopened_files,
+    trusts_young_listings,
+    proves_before_the_last_request,
+]
 
 
 # A world that is found broken is left as it stands, with tasks that never began.

@@ -190,6 +190,7 @@ class World:
             limits=Http1Limits(
                 turn_bytes_max=self.shape.turn_bytes_max,
                 read_ahead_bytes_max=self.shape.read_ahead_bytes_max,
+                open_files_max=self.shape.open_files_max,
                 header_read_s=HEADER_S,
                 idle_s=IDLE_S,
                 write_progress_s=WRITE_S,

@@ -138,6 +138,7 @@ class Bench:
             limits=Http1Limits(
                 turn_bytes_max=int(values["turn_bytes_max"]),
                 read_ahead_bytes_max=1 << 20,
+                open_files_max=512,
                 header_read_s=10,
                 idle_s=10,
                 write_progress_s=10,

@@ -213,7 +213,7 @@ def test_frames_carry_the_body_exactly(
     assert all(0 < len(payload) <= frame_bytes_max for payload, _ in parsed)
     ends = [is_end for _, is_end in parsed]
     assert ends == [False] * (len(ends) - 1) + [True] * bool(ends)
-    assert body.next_window(1) is None
+    assert body.next_window(1, WINDOW_SLICES_MAX) is None
 
 
 def test_many_tiny_segments_end_a_turn() -> None:
@@ -229,13 +229,13 @@ def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
     """Content leaves without its segments; then what is not ready is told, a window at most."""
     body = body_of(b"head", [b"x"] * (WINDOW_SLICES_MAX + 3), is_ready=False)
     frames: list[bytes | memoryview] = []
-    assert body.next_window(1) is None  # the content needs nothing
+    assert body.next_window(1, WINDOW_SLICES_MAX) is None  # the content needs nothing
     assert body.take_frames(frames, 7, 65_536, 16_384) == 4
     assert body.is_waiting
-    window = body.next_window(1)
+    window = body.next_window(1, WINDOW_SLICES_MAX)
     assert window is not None
     assert window.slices == list(body._segments[:WINDOW_SLICES_MAX])
-    assert body.next_window(1) is None  # it is being read
+    assert body.next_window(1, WINDOW_SLICES_MAX) is None  # it is being read
 
 
 def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
@@ -244,7 +244,7 @@ def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
     frames: list[bytes | memoryview] = []
     for sent, count in ((0, WINDOW_SLICES_MAX), (WINDOW_SLICES_MAX, 1)):
         assert body.take_frames(frames, 7, 1 << 20, 16_384) == sent
-        window = body.next_window(1)
+        window = body.next_window(1, WINDOW_SLICES_MAX)
         assert window is not None
         assert len(window.slices) == count
         body.prepared(window, None)
@@ -257,7 +257,7 @@ def test_bodies_of_a_connection_share_its_window() -> None:
     body = body_of(b"", [b"a" * 400], is_ready=False)
     body._ahead._window_bytes_max = 400
     assert body.take_frames([], 7, 1 << 20, 16_384) == 0
-    window = body.next_window(4)
+    window = body.next_window(4, WINDOW_SLICES_MAX)
     assert window is not None
     assert [piece.count for piece in window.slices] == [100]
 
@@ -269,7 +269,7 @@ def test_window_that_failed_ends_the_body_behind_what_is_ready() -> None:
     assert isinstance(later, FakeSource)
     later.is_ready = False
     assert body.take_frames([], 7, 1 << 20, 16_384) == 2
-    window = body.next_window(1)
+    window = body.next_window(1, WINDOW_SLICES_MAX)
     assert window is not None
     assert [piece.source for piece in window.slices] == [later]
     body.prepared(window, DataChangedError("a day file changed"))

@@ -107,6 +107,7 @@ def test_connection_that_ends_is_freed_at_once(
                 control_frames_max=100,
                 turn_bytes_max=1 << 20,
                 read_ahead_bytes_max=1 << 20,
+                open_files_max=512,
                 header_read_s=10,
                 idle_s=60,
                 write_progress_s=10,

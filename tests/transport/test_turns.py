@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.transport.turns import Turns
+from zerocopy.transport.turns import SHORT_ITERATIONS, SHORT_TURN_BYTES, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,3 +120,90 @@ def test_newcomer_waits_once_the_bytes_of_an_iteration_are_spent() -> None:
         assert turns.has_room
 
     asyncio.run(come())
+
+
+def test_places_are_given_in_order_and_bounded_in_each_iteration() -> None:
+    """Six tasks that want 3 bytes each with 5 an iteration: two go on at a time."""
+
+    async def count() -> None:
+        loop = asyncio.get_running_loop()
+        turns, sent = Turns(loop, 5), list[int]()
+
+        async def send(number: int) -> None:
+            await turns.place(3)
+            sent.append(number)
+
+        tasks = [loop.create_task(send(number)) for number in range(6)]
+        seen = []
+        while len(sent) < 6:
+            await asyncio.sleep(0)
+            seen.append(len(sent))
+        assert sent == [0, 1, 2, 3, 4, 5]
+        assert {2, 4} <= set(seen)
+        assert not {3, 5} & set(seen)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(count())
+
+
+def test_place_of_a_cancelled_task_costs_the_others_nothing() -> None:
+    """It spends no bytes, and those behind it go on."""
+
+    async def cancel() -> None:
+        loop = asyncio.get_running_loop()
+        turns, sent = Turns(loop, 5), list[int]()
+
+        async def send(number: int) -> None:
+            await turns.place(3)
+            sent.append(number)
+
+        tasks = [loop.create_task(send(number)) for number in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        await asyncio.wait(tasks[1:])
+        assert sent == [1, 2]
+        assert tasks[0].cancelled()
+        assert not len(turns)
+
+    asyncio.run(cancel())
+
+
+def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
+    """And an iteration has as many of them as it has long ones; then they are long again."""
+
+    async def hurry() -> None:
+        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES, 2)
+        assert turns.turn_bytes == 4 * SHORT_TURN_BYTES
+        taken: list[int] = []
+
+        def send() -> int:
+            taken.append(turns.turn_bytes)
+            turns.queue(send)
+            return turns.turn_bytes
+
+        for _ in range(3):
+            turns.queue(send)
+        await asyncio.sleep(0)
+        assert taken == [4 * SHORT_TURN_BYTES] * 2
+        turns.hurry()
+        taken.clear()
+        for _ in range(SHORT_ITERATIONS):
+            await asyncio.sleep(0)
+        assert taken[: 2 * SHORT_ITERATIONS - 2] == [SHORT_TURN_BYTES] * (2 * SHORT_ITERATIONS - 2)
+        taken.clear()
+        await asyncio.sleep(0)
+        assert taken == [4 * SHORT_TURN_BYTES] * 2
+        turns._waiting.clear()
+
+    asyncio.run(hurry())
+
+
+def test_turns_are_never_longer_than_they_may_be() -> None:
+    """A bound below the short turn holds while small answers are asked for too."""
+
+    async def hurry() -> None:
+        turns = Turns(asyncio.get_running_loop(), 1_000)
+        turns.hurry()
+        assert turns.turn_bytes == 1_000
+
+    asyncio.run(hurry())

@@ -193,7 +193,9 @@ class Service:
         try:
             await asyncio.shield(job)
         except asyncio.CancelledError:
-            window.cancel()  # its thread is still at work, and closes what it opened
+            window.cancel()
+            # Its thread is still at work, and an exception of its own would keep what it opened.
+            job.add_done_callback(lambda _job: reading.drop())
             raise
         except ZerocopyError:
             reading.finish()

@@ -222,6 +222,7 @@ class _Worker:
             limits=Http1Limits(
                 turn_bytes_max=config.limits.turn_bytes_max,
                 read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
+                open_files_max=config.memory.open_files_max,
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
@@ -243,6 +244,7 @@ class _Worker:
                 control_frames_max=limits.control_frames_max,
                 turn_bytes_max=limits.turn_bytes_max,
                 read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
+                open_files_max=min(config.memory.open_files_max, config.memory.mapped_files_max),
                 header_read_s=timeouts.header_read_s,
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 WINDOW_SLICES_MAX = 64
 """Slices of a window, each of which may be a file to open."""
 
+WINDOWS_OPEN = 4
+"""Windows of an answer whose files are open at once: the one being sent and the next; and two
+listeners share the files."""
+
 Place = tuple[int, int]
 """A segment's index, and a byte in it. Places compare as they lie in the answer."""
 
@@ -45,6 +49,15 @@ class Window:
     def cancel(self) -> None:
         """Nobody wants it any more."""
         self.is_cancelled = True
+
+
+def fair_slices(own: int, held: int, files_max: int) -> int:
+    """Slices of a window for an answer of `own` segments while all together have `held`.
+
+    So many files that none of `files_max` open ones is closed before it is sent.
+    """
+    assert 0 <= own <= held, "its own are counted"
+    return max(1, files_max * own // (WINDOWS_OPEN * held)) if own else 1
 
 
 def cut(segments: Sequence[Segment], start: Place, bytes_max: int, count_max: int) -> Window:

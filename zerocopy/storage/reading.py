@@ -68,6 +68,13 @@ class Reading:
         self._fetched.clear()
         self._lent.clear()
 
+    def drop(self) -> None:
+        """Close what was opened and mapped, for nobody wants it; once `run` is over."""
+        for opened in (*self._fetched.values(), *self._lent.values()):
+            opened.close()
+        self._fetched.clear()
+        self._lent.clear()
+
     def _fetch(
         self, day_file: DayFile, directories: dict[Series, int], stack: ExitStack
     ) -> Fetched:

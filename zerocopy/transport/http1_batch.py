@@ -94,6 +94,7 @@ class Batch:
                 connection.deadline = deadline
             else:
                 connection.begin_transfer(message, Transfer(memoryview(whole)[sent:], ()))
+        server.turns.hurry()
         server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += answered
         server.counters[slots.SENT_BYTES_COPY] += total
 

@@ -129,7 +129,7 @@ class Sending:
         if transfer is not None:
             try:
                 done = transfer.send(
-                    self._sock, server.counters, max(1, server.turn_bytes_max - self._turn_bytes)
+                    self._sock, server.counters, max(1, server.turns.turn_bytes - self._turn_bytes)
                 )
             except (ZerocopyError, OSError) as error:
                 if not isinstance(error, _PEER_GONE):
@@ -137,7 +137,7 @@ class Sending:
                 self.abort()
                 return
             self._turn_bytes += transfer.spent_bytes
-            window = transfer.next_window()
+            window = transfer.next_window(server.window_slices(transfer.segment_count))
             if window is not None:
                 server.spawn(self._prepare(transfer, window))
             if transfer.is_waiting:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.semantics import http_date
+from zerocopy.core.window import fair_slices
 from zerocopy.transport.acceptor import Acceptor
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1 import Connection
@@ -50,6 +51,7 @@ class Http1Limits:
 
     turn_bytes_max: int
     read_ahead_bytes_max: int
+    open_files_max: int
     header_read_s: float
     idle_s: float
     write_progress_s: float
@@ -76,6 +78,7 @@ class Http1Server:
         self.parser_limits = limits.parser
         self.turn_bytes_max = limits.turn_bytes_max
         self.window_bytes_max = limits.read_ahead_bytes_max
+        self.open_files_max = limits.open_files_max
         self.wheel = Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
@@ -84,7 +87,7 @@ class Http1Server:
         self.heads: dict[bytes, Message] = {}
         self.tails: tuple[bytes, bytes, bytes] = (b"", b"", b"")
         self.batch = Batch(self)
-        self.turns = Turns(loop, TURNS_AT_ONCE * limits.turn_bytes_max)
+        self.turns = Turns(loop, limits.turn_bytes_max, TURNS_AT_ONCE)
         self.segments_held = 0
         self._second = 0
         self._admission = admission
@@ -115,6 +118,10 @@ class Http1Server:
             self._ticking.cancel()
 
     # ---- what connections use
+
+    def window_slices(self, segment_count: int) -> int:
+        """How many files an answer of so many segments may have open for one of its windows."""
+        return fair_slices(segment_count, self.segments_held, self.open_files_max)
 
     def has_room_for(self, response: Response) -> bool:
         """Whether its segments fit beside those that stalled clients keep in memory."""

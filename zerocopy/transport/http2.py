@@ -127,6 +127,8 @@ class Http2Connection(DataStreams):
             ):
                 rest = data[position:]
                 break
+        if lane.nbytes:
+            self._server.turns.hurry()
         self._wire.write(lane.leave())
         self._wire.resume_reading(rest)
 

@@ -46,9 +46,9 @@ class Body:
         """How many segments this response keeps in memory until it ends."""
         return len(self._segments)
 
-    def next_window(self, share: int) -> Window | None:
+    def next_window(self, share: int, slices_max: int) -> Window | None:
         """What a thread is to make ready now, `share` of the connection's bodies at work."""
-        return self._ahead.next_window(self._index, self._position, share)
+        return self._ahead.next_window(self._index, self._position, share, slices_max)
 
     def prepared(self, window: Window, error: Exception | None) -> None:
         """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""

@@ -25,6 +25,7 @@ from hypercorn.config import Config, Sockets
 from hypercorn.protocol.h2 import H2Protocol
 
 from zerocopy.core.semantics import http_date
+from zerocopy.core.window import fair_slices
 from zerocopy.transport.acceptor import Acceptor
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
@@ -32,6 +33,7 @@ from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2_batch import Batch, Receiver
 from zerocopy.transport.http2_head import literal
 from zerocopy.transport.tls_connection import TlsConnection
+from zerocopy.transport.turns import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -75,6 +77,7 @@ class Http2Limits:
     control_frames_max: int
     turn_bytes_max: int
     read_ahead_bytes_max: int
+    open_files_max: int
     header_read_s: float
     idle_s: float
     write_progress_s: float
@@ -126,12 +129,14 @@ class Http2Server:
         self.control_frames_max = limits.control_frames_max
         self.turn_bytes_max = limits.turn_bytes_max
         self.window_bytes_max = limits.read_ahead_bytes_max
+        self.open_files_max = limits.open_files_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
         self.wheel = Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
         self.batch = Batch(loop)
+        self.turns = Turns(loop, limits.turn_bytes_max)
         self.draining = False
         self.segments_held = 0
         self.second = 0
@@ -296,6 +301,10 @@ class Http2Server:
                 SettingCodes.MAX_HEADER_LIST_SIZE: self.limits.head_bytes_max,
             },
         )
+
+    def window_slices(self, segment_count: int) -> int:
+        """How many files an answer of so many segments may have open for one of its windows."""
+        return fair_slices(segment_count, self.segments_held, self.open_files_max)
 
     def has_room_for(self, response: Response) -> bool:
         """Whether its segments fit beside those that stalled clients keep in memory."""

@@ -138,6 +138,15 @@ class DataStreams(H2Protocol):
             self.priority.block(stream_id)
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
+        turns = self._server.turns
+        budget = min(budget, turns.turn_bytes)
+        if turns.has_room:
+            turns.spend(budget)
+        else:
+            await turns.place(budget)
+            self._server.batch.answer()  # small answers go before large ones
+            if self._bodies.get(stream_id) is not body:
+                return  # reset in between
         await self._send_turn(stream_id, body, budget)
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
         begun_s = self._server.loop.time()
@@ -179,8 +188,11 @@ class DataStreams(H2Protocol):
             self.priority.block(stream_id)  # until it is prepared
         else:
             self.priority.unblock(stream_id)
-        if body.left and (ahead := body.next_window(len(self._bodies))) is not None:
-            self.task_group.spawn(self._prepare, stream_id, body, ahead)
+        if body.left and body.segment_count:
+            slices = self._server.window_slices(body.segment_count)
+            ahead = body.next_window(len(self._bodies), slices)
+            if ahead is not None:
+                self.task_group.spawn(self._prepare, stream_id, body, ahead)
         if frames:
             self._wire.write(b"".join(frames))
         await self._flush()

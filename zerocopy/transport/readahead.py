@@ -68,11 +68,13 @@ class ReadAhead:
             self._ready_until = (index, position + count)
         return min(count, want)
 
-    def next_window(self, index: int, position: int, share: int = 1) -> Window | None:
+    def next_window(
+        self, index: int, position: int, share: int = 1, slices_max: int = WINDOW_SLICES_MAX
+    ) -> Window | None:
         """What is to be read now, if anything is; the sender is at `position` of a segment.
 
-        `share` is how many answers of the connection divide its bytes. Whoever takes the window
-        has it made ready and then calls `done`.
+        `share` is how many answers of the connection divide its bytes, `slices_max` how many
+        files it may have open. Whoever takes the window has it made ready and then calls `done`.
         """
         here = (index, position)
         if not self._is_cold or self._window is not None or here < self._asked:
@@ -82,7 +84,7 @@ class ReadAhead:
             return None
         bytes_max = max(1, self._window_bytes_max // share)
         self._asked = start
-        self._window = cut(self._segments, start, bytes_max, WINDOW_SLICES_MAX)
+        self._window = cut(self._segments, start, bytes_max, min(slices_max, WINDOW_SLICES_MAX))
         self._window.mapped = self._mapped
         return self._window
 

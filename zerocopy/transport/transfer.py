@@ -79,9 +79,9 @@ class Transfer:
             self._ahead.expire()
         return self._stalls
 
-    def next_window(self) -> Window | None:
+    def next_window(self, slices_max: int) -> Window | None:
         """What a thread is to make ready now; `prepared` is then called with it."""
-        return self._ahead.next_window(self._index, self._position)
+        return self._ahead.next_window(self._index, self._position, slices_max=slices_max)
 
     def prepared(self, window: Window, error: Exception | None) -> None:
         """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""
