@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.clients import run_h2load, streaming_h2load
+from bench.clients import TooShortError, run_h2load, streaming_h2load
 from bench.discard import run_discard, streaming
 from bench.meter import Meter
 from bench.peers import missing
 from bench.percentiles import percentiles, quantile
+from bench.rates import SECONDS_MAX
 from bench.rounds import progress, take_rounds
 from bench.section import OURS, Table, spread, told
 
@@ -125,25 +126,36 @@ def _choose(options: Options, servers: Servers, table: Table, variants: dict[str
 
 def beside(servers: Servers, pair: Pair, streams: int, seconds: float) -> Beside:
     """One measurement: small answers of a server that sends `streams` large ones meanwhile."""
+    while True:
+        try:
+            return _beside(servers, pair, streams, seconds)
+        except TooShortError:
+            if seconds >= SECONDS_MAX:
+                raise
+            seconds *= 4
+
+
+def _beside(servers: Servers, pair: Pair, streams: int, seconds: float) -> Beside:
     meter = Meter(pair.small.pids, servers.cores)
-
-    def ask() -> LoadRun:
-        if pair.small.is_tls:
-            return run_h2load(pair.small, connections=1, streams=1, seconds=seconds)
-        return run_discard(pair.small.port, pair.small.target, connections=1, seconds=seconds)
-
-    if streams and pair.large.is_tls:
+    rate = 0.0
+    if not streams:
+        small = _ask(pair.small, seconds)
+    elif pair.large.is_tls:
         with streaming_h2load(pair.large, streams, seconds, nice=STREAMS_NICE) as streamed:
-            small = ask()
-        rate = streamed.bytes_per_s
-    elif streams:
-        with streaming(pair.large, streams, nice=STREAMS_NICE) as streamed:
-            small = ask()
+            small = _ask(pair.small, seconds)
         rate = streamed.bytes_per_s
     else:
-        small, rate = ask(), 0.0
+        with streaming(pair.large, streams, nice=STREAMS_NICE) as streamed:
+            small = _ask(pair.small, seconds)
+        rate = streamed.bytes_per_s
     others_share = meter.read().others_share
     return Beside(small.took_us, small.answers / small.seconds, rate / 1e9, others_share)
+
+
+def _ask(endpoint: Endpoint, seconds: float) -> LoadRun:
+    if endpoint.is_tls:
+        return run_h2load(endpoint, connections=1, streams=1, seconds=seconds)
+    return run_discard(endpoint.port, endpoint.target, connections=1, seconds=seconds)
 
 
 def _tell_fairness(table: Table, streams: int, rounds: dict[str, list[Beside]]) -> None:

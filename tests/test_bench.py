@@ -91,7 +91,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then fairness, slow readers and scaling."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, slow, scaling, where = sections
+    *rates, fairness, fairness_tls, slow, scaling, where = sections
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -101,9 +101,10 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
         servers = re.findall(r"^\| (\w[\w ]*) \| \d", text, re.MULTILINE)
         assert servers == ["zerocopy", *PEERS]
         assert re.findall(r"^zerocopy / (.*): \*\*\d+\.\d\d\*\*", text, re.MULTILINE) == PEERS
-    for title in (fairness, slow, scaling):
+    for title in (fairness, fairness_tls, slow, scaling):
         assert {"zerocopy", "nginx"} <= set(re.findall(r"zerocopy|nginx", sections[title]))
-    assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[fairness], re.MULTILINE)) == 6
+    for title in (fairness, fairness_tls):
+        assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[title], re.MULTILINE)) == 6
     assert "zerocopy, two workers / one: **" in sections[scaling]
     assert where == "Where and when"
     assert "skipped" not in report.lower()
