@@ -69,13 +69,16 @@ class Expected:
         for day in self._days:
             count = day.stop - day.first
             if index < count:
-                fd = os.open(day.paths[column], os.O_RDONLY)
-                try:
-                    return os.pread(fd, record_size, (day.first + index) * record_size)
-                finally:
-                    os.close(fd)
+                return _read(day.paths[column], (day.first + index) * record_size, record_size)
             index -= count
         raise IndexError(index)
+
+    def column(self, column: str, record_size: int) -> bytes:
+        """The whole column of the answer, from its files; for answers that are small."""
+        return b"".join(
+            _read(day.paths[column], day.first * record_size, (day.stop - day.first) * record_size)
+            for day in self._days
+        )
 
 
 class DataRoot:
@@ -111,6 +114,14 @@ class DataRoot:
                 stop = bisect_right(times, query.end)
             days.append(_Day(paths, first, stop))
         return Expected(days, skipped, is_settled=changed_s < asked_s - DAY_LATE_S)
+
+
+def _read(path: str, offset: int, count: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(fd, count, offset)
+    finally:
+        os.close(fd)
 
 
 def _stat(path: str) -> os.stat_result | None:
