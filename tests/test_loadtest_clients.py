@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import ssl
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated
 
 from loadtest.dataroot import DataRoot
 from loadtest.http1_client import Http1Client
@@ -125,6 +129,43 @@ def test_several_streams_of_one_connection_are_answered(
     client.close()
     assert most == 4
     assert max(exchange.nbytes for exchange in over) > 4 * 65_535
+
+
+def test_streams_of_a_server_that_drains_are_finished(root: Path) -> None:
+    """After GOAWAY what is under way is still read, and the next question opens a connection."""
+    with RunningServer(root, USE_TLS="true") as server:
+        client = over_tls(server, 65_535)
+        for _ in range(4):
+            client.start(whole(root))
+        over = client.wait()
+        os.kill(server.pid, signal.SIGTERM)
+        while client.streams:
+            over += client.wait()
+        assert [exchange.error for exchange in over] == [None] * 4
+        assert server.process is not None
+        assert server.process.wait(20) == 0
+        assert client.takes_more
+        assert "ConnectionRefusedError" in error_of(client.ask(whole(root)))
+
+
+def test_streams_that_were_not_looked_at_are_asked_again(server: RunningServer, root: Path) -> None:
+    """Those above the last one of a GOAWAY (RFC 9113, 6.8); the others are not lost."""
+    client = over_tls(server)
+    assert client.ask(whole(root)).error is None
+    for _ in range(2):
+        client.start(whole(root))
+    first, _ = client._open
+    goaway = ConnectionTerminated()
+    goaway.error_code, goaway.last_stream_id = ErrorCodes.NO_ERROR, first
+    client._on_goaway(goaway)
+    assert not client.takes_more
+    errors = []
+    while client.streams or client._over:
+        errors += [exchange.error for exchange in client.wait()]
+    assert sorted(map(repr, errors)) == ["None", "NotProcessedError()"]
+    assert client.takes_more
+    assert client.ask(whole(root)).error is None
+    client.close()
 
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
