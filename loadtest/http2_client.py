@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -44,6 +44,10 @@ WINDOW_BYTES = 65_535
 
 CONNECTION_WINDOWS = 4
 """A connection's window is that of so many streams."""
+
+_GOES_ON = {
+    (ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY): (None, ConnectionState.CLIENT_OPEN)
+}
 
 
 class NotProcessedError(Exception):
@@ -130,6 +134,9 @@ class Http2Client:
             self.close()
             raise OSError(f"{self._url.authority} does not speak HTTP/2")
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="latin-1"))
+        # h2 takes GOAWAY for the end of everything, and refuses the frame behind it.
+        machine = self._h2.state_machine
+        machine._transitions = {**machine._transitions, **_GOES_ON}  # noqa: SLF001
         self._h2.local_settings = Settings(
             client=True,
             initial_values={
@@ -196,11 +203,10 @@ class Http2Client:
             self._fail(exchange, error)
 
     def _on_goaway(self, event: ConnectionTerminated) -> None:
-        """Streams up to the last one are still answered; h2 would refuse them."""
+        """Streams up to the last one are still answered."""
         self._is_going = True
         if event.error_code:
             raise WrongAnswerError(f"GOAWAY with {event.error_code!r}")
-        self._h2.state_machine.state = ConnectionState.CLIENT_OPEN
         last = event.last_stream_id or 0
         for stream_id in [stream_id for stream_id in self._open if stream_id > last]:
             self._fail(self._open.pop(stream_id), NotProcessedError())

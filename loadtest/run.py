@@ -1,8 +1,9 @@
 """`make load`: sample data, a server of its own on free ports, locust on both paths, a report.
 
 Owns what a run on one machine needs around locust; LOAD_USERS, LOAD_SPAWN_RATE and LOAD_RUN_TIME
-set its size, LOAD_SHAPE and the other options of locustfile.py what it does. The exit code is 1
-where an answer was wrong, or the server did not stop as it should or logged an error.
+set its size, LOAD_SHAPE and the other options of locustfile.py what it does, and LOAD_RELOAD_S
+sends the server a SIGHUP every so many seconds, under which nothing may fail either. The exit code
+is 1 where an answer was wrong, or the server did not stop as it should or logged an error.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,7 +58,7 @@ def main() -> int:
         if ready is None:
             print(f"the server did not start: {LOG}")
             return 1
-        status = run_locust(binary, ready)
+        status = run_locust(binary, ready, server)
     finally:
         server.terminate()
         stopped = server.wait(STOP_TIMEOUT_S)
@@ -80,9 +82,10 @@ def generate(binary: str) -> None:
     os.rename(partial, ROOT)
 
 
-def run_locust(binary: str, ready: dict[str, Any]) -> int:
-    """Ask on both paths; locust's exit code."""
-    return subprocess.run(
+def run_locust(binary: str, ready: dict[str, Any], server: subprocess.Popen[bytes]) -> int:
+    """Ask on both paths, with reloads meanwhile if they are asked for; locust's exit code."""
+    reload_s = float(os.environ.get("LOAD_RELOAD_S", "0"))
+    locust = subprocess.Popen(
         [
             *(f"{binary}/locust", "--locustfile=loadtest/locustfile.py"),
             *("--headless", "--only-summary", f"--html={REPORT}"),
@@ -93,8 +96,13 @@ def run_locust(binary: str, ready: dict[str, Any]) -> int:
             f"--tls-url=https://{ready['tls']}",
             *(f"--ca={CERTS}/ca.crt", f"--data-root={ROOT}"),
         ],
-        check=False,
-    ).returncode
+    )
+    while reload_s:
+        try:
+            return locust.wait(reload_s)
+        except subprocess.TimeoutExpired:
+            server.send_signal(signal.SIGHUP)
+    return locust.wait()
 
 
 def wait_until_ready(server: subprocess.Popen[bytes]) -> dict[str, Any] | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated
+from h2.events import ConnectionTerminated, PingReceived
+from hyperframe.frame import GoAwayFrame, PingFrame
 
 from loadtest.dataroot import DataRoot
 from loadtest.http1_client import Http1Client
@@ -137,7 +138,7 @@ def test_streams_of_a_server_that_drains_are_finished(root: Path) -> None:
         client = over_tls(server, 65_535)
         for _ in range(4):
             client.start(whole(root))
-        over = client.wait()
+        over: list[Exchange] = []
         os.kill(server.pid, signal.SIGTERM)
         while client.streams:
             over += client.wait()
@@ -165,6 +166,17 @@ def test_streams_that_were_not_looked_at_are_asked_again(server: RunningServer, 
     assert sorted(map(repr, errors)) == ["None", "NotProcessedError()"]
     assert client.takes_more
     assert client.ask(whole(root)).error is None
+    client.close()
+
+
+def test_frames_behind_goaway_are_read(server: RunningServer, root: Path) -> None:
+    """A PING that comes with it, as of a server that waits for a round trip (RFC 9113, 6.8)."""
+    client = over_tls(server)
+    assert client.ask(whole(root)).error is None
+    goaway = GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=0).serialize()
+    events = client._h2.receive_data(goaway + PingFrame(0, opaque_data=b"12345678").serialize())
+    assert [type(event) for event in events] == [ConnectionTerminated, PingReceived]
+    assert client._h2.data_to_send() == PingFrame(0, b"12345678", flags=["ACK"]).serialize()
     client.close()
 
 
