@@ -73,6 +73,7 @@ class LyingServer:
     def __init__(self, port: int, lie: Callable[[int, dict[str, str], bytes], Lie]) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = 10
             wbufsize = 1 << 16  # head and content in one segment: no delayed acknowledgement
 
             def do_GET(self) -> None:
@@ -100,12 +101,13 @@ class LyingServer:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False  # joined at the end: each holds a descriptor
         self.port = self._server.server_port
 
     def __enter__(self) -> Self:
         """Serve from a thread."""
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
         return self
 
     def __exit__(
@@ -116,4 +118,5 @@ class LyingServer:
     ) -> None:
         """Stop."""
         self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
