@@ -43,7 +43,7 @@ bench: install ## side by side with nginx, stock Hypercorn and uvicorn; some 11 
 	@mkdir -p var
 	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
 
-load: install ## locust against a server of its own, with a report in var/
+load: install ## locust on both paths of a server of its own, a report and a verdict
 	$(BIN)/python loadtest/run.py
 
 clean: ## remove what the other commands made

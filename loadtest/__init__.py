@@ -1,0 +1,1 @@
+"""Load tests: users of both paths who check every answer."""
