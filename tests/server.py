@@ -38,10 +38,14 @@ class RunningServer:
     """Starts `zerocopy serve` over `root`; waits for its `ready` line, never for time to pass.
 
     `environ` are options as environment variables (`ZEROCOPY_LIMITS_COLUMNS_MAX`). With
-    `USE_TLS="true"` or `ZEROCOPY_TLS_PORT` it has the certificate of `tests.certificate`.
+    `USE_TLS="true"` or `ZEROCOPY_TLS_PORT` it has the certificate of `tests.certificate`. `under`
+    is a command that executes the server in its place.
     """
 
-    def __init__(self, root: str | os.PathLike[str], **environ: str) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, under: Sequence[str] = (), **environ: str
+    ) -> None:
+        self._command = [*under, sys.executable, "-m", "zerocopy", "serve"]
         self.is_tls = environ.get("USE_TLS") == "true"
         if self.is_tls or "ZEROCOPY_TLS_PORT" in environ:
             names = ("SSL_CERT_PATH", "SSL_PRIVATE_FILE")
@@ -56,6 +60,7 @@ class RunningServer:
             "METRICS_PORT": "0",
             "ZEROCOPY_CONFIG": os.devnull,
             "ZEROCOPY_LOG_FORMAT": "json",
+            "ZEROCOPY_SERVER_DRAIN_IDLE_S": "0",  # or each stop would wait for idle clients
             **environ,
         }
         self.log = tempfile.NamedTemporaryFile(prefix="zerocopy-", suffix=".log")  # noqa: SIM115
@@ -67,17 +72,13 @@ class RunningServer:
         self.metrics_port = 0
 
     def __enter__(self) -> Self:
-        """Start, and wait until every worker accepts."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "zerocopy", "serve"],
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stderr=self.log,
-        )
+        """Start, and wait until every worker accepts; for its root the server waits by itself."""
+        self.process = self.start()
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (ready := self.event("ready")) is None:
+        while (ready := self.event("ready") or self.event("waiting_for_data_root")) is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
+                self.process.wait()
                 raise AssertionError("the server did not start: " + self.log_text())
             time.sleep(0.01)
         self.port = port_of(ready["address"])
@@ -85,6 +86,16 @@ class RunningServer:
         self.tls_port = port_of(ready.get("tls", ready["address"] if self.is_tls else ""))
         self.metrics_port = port_of(ready["metrics"])
         return self
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start, and wait for nothing."""
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stderr=self.log,
+        )
+        return self.process
 
     def __exit__(
         self,

@@ -106,23 +106,28 @@ def serve(
     """Serve a data directory until SIGTERM or Ctrl-C.
 
     Flags override the environment, which overrides config.toml. SIGTERM and Ctrl-C let answers
-    that are being sent finish; the same signal again stops at once.
+    that are being sent finish; the same signal again stops at once. SIGHUP reads the configuration
+    and the certificate again, without a request that fails.
     """
+    from zerocopy.app.activation import take_passed_sockets
     from zerocopy.app.log import configure_logging
+    from zerocopy.app.notify import Notifier
     from zerocopy.app.supervisor import Supervisor
 
-    loaded = _load(
-        config,
-        {
-            "data.path": data_path,
-            "server.host": host,
-            "server.port": port,
-            "server.use_tls": tls,
-            "server.workers": workers,
-        },
-    )
+    flags = {
+        "data.path": data_path,
+        "server.host": host,
+        "server.port": port,
+        "server.use_tls": tls,
+        "server.workers": workers,
+    }
+    passed, notifier = take_passed_sockets(os.environ), Notifier(os.environ)
+    loaded = _load(config, flags)
     configure_logging(loaded.log.level, loaded.log.format)
-    raise typer.Exit(Supervisor(loaded).run())
+    supervisor = Supervisor(
+        loaded, reread=lambda: _load(config, flags), passed=passed, notifier=notifier
+    )
+    raise typer.Exit(supervisor.run())
 
 
 @app.command()

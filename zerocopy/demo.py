@@ -69,6 +69,7 @@ def run_demo(
         "server.host": "127.0.0.1",
         "server.use_tls": True,
         "server.port": tls_port,
+        "server.drain_idle_s": 0,  # Ctrl-C waits for no browser
         "plain.port": plain_port,
         "tls.cert_path": certificates.cert,
         "tls.key_path": certificates.key,
@@ -86,14 +87,9 @@ def run_demo(
         console.print(f"Port {plain_port} or {tls_port} is taken; using free ones.")
         config = load(environ=os.environ, flags={**flags, "server.port": 0, "plain.port": 0})
         supervisor = Supervisor(config)
-    plain, tls = supervisor.plain_address, supervisor.tls_address
-    assert plain is not None, "asked for above"
-    assert tls is not None, "asked for above"
-    origins = (f"http://127.0.0.1:{plain[1]}", f"https://127.0.0.1:{tls[1]}")
-    return supervisor.run(
-        lambda: _print_urls(origins, certificates.ca_cert, midday_s, console),
-        hangup_stops=True,  # the terminal that asked for it is gone
-    )
+    ports = {name: port for name, (_, port) in supervisor.addresses.items()}
+    origins = (f"http://127.0.0.1:{ports['plain']}", f"https://127.0.0.1:{ports['tls']}")
+    return supervisor.run(lambda: _print_urls(origins, certificates.ca_cert, midday_s, console))
 
 
 def _make_data(root: str, seed: int, console: Console) -> None:

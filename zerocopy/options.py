@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 # Bounds of the bounds: beyond what a machine of today carries, near enough to catch a slipped zero.
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+SomeGenerations = Annotated[int, Meta(ge=2, le=64)]
 Few = Annotated[int, Meta(ge=1, le=1_024)]
 FewOrNone = Annotated[int, Meta(ge=0, le=1_024)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -42,6 +43,11 @@ class ServerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     workers: Annotated[FewOrNone, _doc("Worker processes; 0: one a core.", production=0)] = 1
     backlog: Annotated[Count, _doc("Connections of a listener waiting to be accepted.")] = 1_024
     drain_deadline_s: Annotated[Seconds, _doc("Seconds that requests get to finish.")] = 30.0
+    drain_idle_s: Annotated[Seconds, _doc("Seconds that idle connections get in a drain.")] = 5.0
+    start_deadline_s: Annotated[Timeout, _doc("Seconds that a worker may take to start.")] = 30.0
+    generations_max: Annotated[
+        SomeGenerations, _doc("Generations of workers at once, those that drain included.")
+    ] = 4
 
 
 class PlainTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.tls import CA, LEAF, OTHER, V12, VERSIONS, Pair, handshake, make_pair, trusting
-from zerocopy.app.tls import ReloadableContext, make_context, validity_of, validity_warning
+from zerocopy.app.tls import make_context, validity_of, validity_warning
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -242,19 +242,14 @@ def test_encrypted_key_is_refused_and_never_asked_about(pair: Pair, form: Privat
 
 @VERSIONS
 def test_versions_from_12_on_are_accepted(pair: Pair, version: ssl.TLSVersion) -> None:
-    """TLS 1.2 and TLS 1.3, directly and through a context that can reload."""
-    reloadable = ReloadableContext(str(pair.cert), str(pair.key))
+    """TLS 1.2 and TLS 1.3."""
     client = trusting(minimum_version=version, maximum_version=version)
-    for context in (pair.context(), reloadable.context):
-        assert handshake(context, client).version() == version.name.replace("_", ".")
+    assert handshake(pair.context(), client).version() == version.name.replace("_", ".")
 
 
-@pytest.mark.parametrize("reloadable", [False, True])
-def test_version_11_is_refused(pair: Pair, *, reloadable: bool) -> None:
+def test_version_11_is_refused(pair: Pair) -> None:
     """Even when the client would use it with any cipher."""
     context = pair.context()
-    if reloadable:
-        context = ReloadableContext(str(pair.cert), str(pair.key)).context
     client = trusting()
     client.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -265,12 +260,9 @@ def test_version_11_is_refused(pair: Pair, *, reloadable: bool) -> None:
         handshake(context, client)
 
 
-@pytest.mark.parametrize("reloadable", [False, True])
-def test_ciphers_of_12_are_forward_secret_and_aead(pair: Pair, *, reloadable: bool) -> None:
+def test_ciphers_of_12_are_forward_secret_and_aead(pair: Pair) -> None:
     """A client that has only CBC is refused; each that is offered can be used."""
     context = pair.context()
-    if reloadable:
-        context = ReloadableContext(str(pair.cert), str(pair.key)).context
     client = trusting(maximum_version=V12)
     client.set_ciphers("ECDHE+AES:!AESGCM:!AESCCM")
     with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
@@ -293,13 +285,9 @@ def test_ciphers_of_12_are_forward_secret_and_aead(pair: Pair, *, reloadable: bo
 
 
 def test_options_forbid_compression_and_renegotiation(pair: Pair) -> None:
-    """RFC 9113 section 9.2.1, in both contexts."""
+    """RFC 9113 section 9.2.1."""
     wanted = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    for context in (
-        pair.context(),
-        ReloadableContext(str(pair.cert), str(pair.key)).context,
-    ):
-        assert context.options & wanted == wanted
+    assert pair.context().options & wanted == wanted
 
 
 @VERSIONS
@@ -321,16 +309,7 @@ def test_protocol_is_ours_to_choose(
     client = trusting(minimum_version=version, maximum_version=version)
     if offered:
         client.set_alpn_protocols(offered)
-    reloadable = ReloadableContext(str(pair.cert), str(pair.key))
-    for context in (pair.context(), reloadable.context):
-        assert handshake(context, client).selected_alpn_protocol() == chosen
-
-
-def test_start_with_a_wrong_pair_is_refused(pair: Pair) -> None:
-    """A context that can reload has something to serve from its first moment."""
-    pair.key.unlink()
-    with pytest.raises(ConfigError, match=r"key_path: .* does not exist"):
-        ReloadableContext(str(pair.cert), str(pair.key))
+    assert handshake(pair.context(), client).selected_alpn_protocol() == chosen
 
 
 @pytest.mark.parametrize("year", [2049, 2050])

@@ -170,6 +170,7 @@ class Built:
             idle_s=300.0,
             write_progress_s=200.0,
             drain_deadline_s=10.0,
+            drain_idle_s=0.0,
             request=LIMITS,
         )
         self.server = Http2Server(

@@ -1,23 +1,17 @@
 """Good and bad traffic on both paths at once, over files that change, for as long as one likes.
 
-Owns the threads: honest clients of each transport, rascals, a gardener who changes files, recorders
-one after the other, and whoever renews the certificate. Whatever goes wrong is noted in the tally.
+Owns the threads: honest clients of each transport, rascals, a gardener who changes files, and
+recorders one after the other. Whatever goes wrong is noted in the tally.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import ssl
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.certificate import NAMES, authority
 from tests.contract.transports import TRANSPORTS
-from tests.faults.client import poll
-from tests.faults.tls_client import connect_raw
 from tests.slow.mischief import Rascal
 from tests.slow.recording import Recording
 from tests.slow.traffic import KINDS, Aborted
@@ -29,7 +23,6 @@ if TYPE_CHECKING:
     from tests.server import Answer, RunningServer
     from tests.slow.tally import Tally
     from tests.slow.world import World
-    from tests.tls import Pair
 
 HONEST = ("http1", "http1", "http2", "http2", "http1-tls")
 RASCALS = 2
@@ -65,21 +58,19 @@ class _Watched:
 class Soak:
     """All of it, for one server; `run` may be called again and again."""
 
-    def __init__(self, server: RunningServer, world: World, pair: Pair, tally: Tally) -> None:
+    def __init__(self, server: RunningServer, world: World, tally: Tally) -> None:
         self.server = server
         self.world = world
         self.tally = tally
         self.segments = 0
         """Segments of answers that rascals gave up: one that leaked would use up the bound."""
-        self._pair = pair
         self._recordings: list[Recording] = []
         self._recorded = 0
-        self._reloads = 0
         self._runs = 0
         self._end_s = 0.0
         self._done = threading.Event()
 
-    def run(self, seconds: float, reload_s: float) -> None:
+    def run(self, seconds: float) -> None:
         """Everything at once for `seconds`; returns when all clients have left."""
         self._runs += 1
         self._done.clear()
@@ -87,7 +78,6 @@ class Soak:
         works: list[Callable[[], None]] = [
             self._garden,
             self._record,
-            lambda: self._renew(reload_s),
             *(lambda i=i, name=name: self._be_honest(i, name) for i, name in enumerate(HONEST)),
             *(lambda i=i: self._be_rude(100 + i) for i in range(RASCALS)),
         ]
@@ -180,21 +170,3 @@ class Soak:
             recording.finish()
             self.tally.note("recorders", "finished")
             self._done.wait(PAUSE_S)
-
-    def _renew(self, reload_s: float) -> None:
-        while not self._is_over():
-            leaf = authority().issue_cert(*NAMES)
-            self._pair.write(leaf)
-            os.kill(self.server.pid, signal.SIGHUP)
-            self._reloads += 1
-            wanted = self._reloads * len(self.server.worker_pids())
-            poll(
-                lambda: self.server.log_text().count('"certificate_reloaded"') >= wanted,  # noqa: B023
-                "the certificate to be read again",
-                30,
-            )
-            with connect_raw(self.server) as sock:
-                shown = sock.getpeercert(binary_form=True)
-            assert shown == ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-            self.tally.note("certificates", "renewed")
-            self._done.wait(min(reload_s, max(0.0, self._end_s - time.monotonic())))

@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certificate import NAMES, authority
 from tests.h2client import H2Client
 from tests.server import RunningServer
 from tests.slow.footprint import assert_given_back, rested
 from tests.slow.soak import Soak
 from tests.slow.tally import Tally
 from tests.slow.world import BRIEF, FULL, World
-from tests.tls import Pair
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SOAK_S = float(os.environ.get("SOAK_S", "600"))
 WARM_S = min(60.0, SOAK_S / 4)
-RELOAD_S = min(60.0, SOAK_S / 4)
 BEYOND_THE_BOUND = 400_000
 """SEGMENTS_HELD_MAX: a soak that gave up more would have met 503, had any of them leaked."""
 
@@ -64,15 +61,12 @@ def soak(tmp_path: Path, *, seconds: float, warm_s: float, workers: int) -> None
     is_swept = seconds >= 30
     root = str(tmp_path / "root")
     world, tally = World(root, FULL if is_swept else BRIEF), Tally()
-    pair = Pair(tmp_path / "leaf.crt", tmp_path / "leaf.key")
-    pair.write(authority().issue_cert(*NAMES))
-    paths = {"SSL_CERT_PATH": str(pair.cert), "SSL_PRIVATE_FILE": str(pair.key)}
-    with RunningServer(root, **ENVIRON, **paths, ZEROCOPY_SERVER_WORKERS=str(workers)) as server:
-        running = Soak(server, world, pair, tally)
-        running.run(warm_s, RELOAD_S)
+    with RunningServer(root, **ENVIRON, ZEROCOPY_SERVER_WORKERS=str(workers)) as server:
+        running = Soak(server, world, tally)
+        running.run(warm_s)
         before = rested(server, root, is_swept=is_swept)
         if not tally.faults:
-            running.run(seconds, RELOAD_S)
+            running.run(seconds)
         write(f"{workers} workers, {warm_s:.0f} + {seconds:.0f} s\n{tally.text()}")
         write(f"  before: {before.text()}")
         after = rested(server, root, is_swept=is_swept)

@@ -112,6 +112,7 @@ def test_connection_that_ends_is_freed_at_once(
                 idle_s=60,
                 write_progress_s=10,
                 drain_deadline_s=5,
+                drain_idle_s=0.0,
                 request=LIMITS,
             ),
             admission=Admission(

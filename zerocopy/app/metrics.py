@@ -51,8 +51,19 @@ class Collector:
     """All rows added up, in the form prometheus-client asks for."""
 
     def __init__(self, counters_fd: int, workers: int) -> None:
-        self._rows = [open_row(counters_fd, worker) for worker in range(workers)]
+        self.counters_fd = counters_fd
+        self.rows = [open_row(counters_fd, worker) for worker in range(workers)]
+        self.workers = workers
         self.worker_restarts = 0
+        self.generation = 1
+        self.reloads = {"done": 0, "refused": 0}
+
+    def add_row(self) -> int:
+        """Make room for one more process; the number of its row. Those that are open stay valid."""
+        row = len(self.rows)
+        os.ftruncate(self.counters_fd, (row + 1) * _ROW_BYTES)
+        self.rows.append(open_row(self.counters_fd, row))
+        return row
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its value now."""
@@ -62,16 +73,25 @@ class Collector:
             kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
             if slot.name not in families:
                 families[slot.name] = kind(slot.name, slot.help)
-            values[slot.name].append((slot.labels, sum(row[index] for row in self._rows)))
+            values[slot.name].append((slot.labels, sum(row[index] for row in self.rows)))
         for name, family in families.items():
             suffix = "_total" if isinstance(family, CounterMetricFamily) else ""
             for labels, value in values[name]:
                 family.add_sample(name + suffix, dict(labels), value)
             yield family
-        yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", len(self._rows))
+        yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", self.workers)
         yield CounterMetricFamily(
             "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
         )
+        yield GaugeMetricFamily(
+            "zerocopy_generation", "Configurations served so far: 1 and reloads.", self.generation
+        )
+        reloads = CounterMetricFamily(
+            "zerocopy_reloads", "Reloads by SIGHUP, by what came of them.", labels=["result"]
+        )
+        for result, count in self.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
 
 
 def serve_metrics(collector: Collector, host: str, port: int) -> int:

@@ -41,41 +41,6 @@ class Validity(NamedTuple):
     end: dt.datetime
 
 
-class ReloadableContext:
-    """One context for the life of a listener, whose certificate can be replaced meanwhile.
-
-    OpenSSL calls the servername callback for every handshake, also when the client names no server.
-    It exchanges the context of that one connection, so open connections stay as they are. `context`
-    holds no certificate of its own; versions and options are those of `context`, since
-    SSL_set_SSL_CTX(3) takes over neither. Its ticket keys outlive a reload too: a client that
-    resumes a session is shown no certificate, neither the old one nor the new one. A server name
-    that is not ASCII ends the handshake; CPython tells sys.unraisablehook.
-
-    Raises:
-        ConfigError: as `make_context`.
-    """
-
-    def __init__(self, cert_path: str, key_path: str) -> None:
-        self._cert_path = cert_path
-        self._key_path = key_path
-        self._current = make_context(cert_path, key_path)
-        self.context = _bare_context()
-        self.context.sni_callback = self._take_current
-
-    def reload(self) -> None:
-        """Read both files again, for handshakes from now on. Blocks: call it in a thread.
-
-        Raises:
-            ConfigError: as `make_context`; the certificate that was there stays.
-        """
-        self._current = make_context(self._cert_path, self._key_path)
-
-    def _take_current(
-        self, connection: ssl.SSLObject, _server_name: str | None, _outer: ssl.SSLContext
-    ) -> None:
-        connection.context = self._current
-
-
 def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
     """Build the context of a server: TLS 1.2 and 1.3, HTTP/2 preferred. Never prompts.
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,10 @@ import structlog
 from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.app.log import configure_logging
 from zerocopy.app.metrics import open_row, reset_gauges
+from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, Orders
+from zerocopy.app.rows import open_heartbeat
 from zerocopy.app.service import Service
-from zerocopy.app.tls import ReloadableContext
-from zerocopy.config import Config
+from zerocopy.app.tls import make_context
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import RecordSizes
 from zerocopy.storage.dayfile import OpenFiles
@@ -44,6 +46,7 @@ from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from zerocopy.config import Config
     from zerocopy.core.counters import Counters
 
 SWEEP_S = 20.0
@@ -63,17 +66,6 @@ TRIM_THRESHOLD_BYTES = 33_554_432
 """Freed memory that a worker keeps at most at the top of its heap."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is told: its configuration and the descriptors it inherits."""
-
-    config: Config
-    worker: int
-    plain_fd: int | None
-    tls_fd: int | None
-    counters_fd: int
-    ready_fd: int
 
 
 def build_service(
@@ -175,44 +167,40 @@ class _Worker:
         )
         self._plain: Http1Server | None = None
         self._tls: Http2Server | None = None
-        self._certificate: ReloadableContext | None = None
-        if orders.plain_fd is not None:
+        self._context: ssl.SSLContext | None = None
+        if "plain" in orders.listener_fds:
             self._plain = self._build_plain(config, counters, admission)
-        if orders.tls_fd is not None:
+        if "tls" in orders.listener_fds:
             self._tls = self._build_tls(config, counters, admission)
-            self._certificate = ReloadableContext(config.tls.cert_path, config.tls.key_path)
+            self._context = make_context(config.tls.cert_path, config.tls.key_path)
 
     async def start(self) -> None:
         """Accept on every listener."""
-        orders = self._orders
         if self._plain is not None:
-            self._plain.start([socket.socket(fileno=orders.plain_fd)])
-        if self._tls is not None and self._certificate is not None:
+            self._plain.start(self._listeners("plain"), is_shared="plain" in self._orders.shared)
+        if self._tls is not None and self._context is not None:
             reason = misfit()
             if reason is not None:
                 _log.warning("http2_misfit", reason=reason, served_by="stock Hypercorn")
-            listener = socket.socket(fileno=orders.tls_fd)
-            await self._tls.start([listener], self._certificate.context, fits=reason is None)
+            await self._tls.start(
+                self._listeners("tls"),
+                self._context,
+                fits=reason is None,
+                is_shared="tls" in self._orders.shared,
+            )
+
+    def _listeners(self, name: str) -> list[socket.socket]:
+        return [socket.socket(fileno=fd) for fd in self._orders.listener_fds[name]]
 
     async def drain(self) -> None:
         """Stop accepting, finish what is being sent, close."""
         self._service.draining = True
+        server = self._orders.config.server
         async with asyncio.TaskGroup() as tasks:
             if self._plain is not None:
-                tasks.create_task(self._plain.drain(self._orders.config.server.drain_deadline_s))
+                tasks.create_task(self._plain.drain(server.drain_deadline_s, server.drain_idle_s))
             if self._tls is not None:
                 tasks.create_task(self._tls.drain())
-
-    async def reload_certificate(self) -> None:
-        """Read the certificate again for connections to come; a bad one changes nothing."""
-        if self._certificate is None:
-            return
-        try:
-            await asyncio.to_thread(self._certificate.reload)
-        except ConfigError as error:
-            _log.error("certificate_kept", reason=error.detail)
-        else:
-            _log.info("certificate_reloaded", worker=self._orders.worker)
 
     def _build_plain(self, config: Config, counters: Counters, admission: Admission) -> Http1Server:
         timeouts = config.timeouts
@@ -249,6 +237,7 @@ class _Worker:
                 idle_s=timeouts.idle_s,
                 write_progress_s=timeouts.write_progress_s,
                 drain_deadline_s=config.server.drain_deadline_s,
+                drain_idle_s=config.server.drain_idle_s,
                 request=request_limits(config),
             ),
             admission=admission,
@@ -259,14 +248,13 @@ class _Worker:
 
 
 async def serve(orders: Orders) -> None:
-    """Serve until told to stop, then drain."""
+    """Get ready, accept when told to, serve until told to stop, then drain."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_loop_error)
     config = orders.config
-    counters = open_row(orders.counters_fd, orders.worker)
+    counters = open_row(orders.counters_fd, orders.row)
+    heartbeat = open_heartbeat(orders.beats_fd, orders.row)
     reset_gauges(counters)
-    stop = asyncio.Event()
-    reloads: set[asyncio.Task[None]] = set()
     limits = config.limits
     with (
         ThreadPoolExecutor(limits.planner_threads, "planner") as executor,
@@ -281,28 +269,47 @@ async def serve(orders: Orders) -> None:
 
         def tend() -> None:
             loop.call_later(TEND_S, tend)
+            heartbeat[0] = time.monotonic_ns()
             service.tend()
 
-        def reload() -> None:
-            task = loop.create_task(worker.reload_certificate())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, reload)
-        loop.add_reader(sys.stdin.fileno(), stop.set)
         sweep()
         tend()
-        await worker.start()
         # What lives now lives for good: the collector need not walk it again.
         gc.collect()
         gc.freeze()
-        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone; standard input says so
-            os.write(orders.ready_fd, b"1")
-        os.close(orders.ready_fd)
-        await stop.wait()
-        loop.remove_reader(sys.stdin.fileno())
-        await worker.drain()
+        await _obey(orders, worker)
+
+
+async def _obey(orders: Orders, worker: _Worker) -> None:
+    """What the supervisor orders, by its pipe and by SIGTERM: accept, then drain."""
+    loop = asyncio.get_running_loop()
+    accept, stop = asyncio.Event(), asyncio.Event()
+
+    def on_order() -> None:
+        if not os.read(sys.stdin.fileno(), len(ACCEPT)):
+            loop.remove_reader(sys.stdin.fileno())  # the supervisor is gone
+            stop.set()
+        accept.set()
+
+    def on_stop() -> None:
+        stop.set()
+        accept.set()
+
+    def report(progress: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody is there; standard input says so
+            os.write(orders.report_fd, progress)
+
+    loop.add_signal_handler(signal.SIGTERM, on_stop)
+    loop.add_reader(sys.stdin.fileno(), on_order)
+    report(PREPARED)
+    await accept.wait()
+    if stop.is_set():
+        return  # nobody was let in
+    await worker.start()
+    report(ACCEPTING)
+    os.close(orders.report_fd)
+    await stop.wait()
+    await worker.drain()
 
 
 def _on_transfer_failed(error: Exception) -> None:
@@ -344,7 +351,7 @@ def main() -> None:
     """Read the orders and serve; the entry point of `python -m zerocopy.app.worker`."""
     # Ctrl-C reaches the whole foreground group; stopping is the supervisor's to order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So does a hang-up; until the handler is there, the certificate is about to be read anyway.
+    # So does a hang-up, which is the supervisor's to understand too.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
@@ -354,8 +361,12 @@ def main() -> None:
     keep_freed_memory()
     sys.unraisablehook = _on_unraisable
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(orders))
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve(orders))
+    except ConfigError as error:  # a certificate that was replaced since the supervisor read it
+        _log.error("worker_cannot_start", reason=error.detail)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ a pause the loop would spin, and whatever took the last descriptors may give the
 is being made holds more than a hundred). Who comes meanwhile waits in the kernel's queue and is
 served late. A shortage that lasts is another matter: clients would hang until they give up, so they
 are closed, one after the other, by means of a descriptor that is kept for this.
+
+A listener may be shared by several processes (systemd opens one for all). Each of them is woken for
+each newcomer, and takes one at a time: while it is busy with that one, another is awake.
 """
 
 from __future__ import annotations
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
 ACCEPTS_PER_TURN = 64
 """Connections accepted before the ones that are open get their turn."""
 
+ACCEPTS_PER_TURN_SHARED = 1
+"""The same of a listener that other workers share, as in nginx without multi_accept."""
+
+ACCEPTS_AT_END_MAX = 1_024
+"""Connections that are taken from a listener's queue before it is closed: a default backlog."""
+
 PATIENCE_TICKS = int(5.0 / TICK_S)
 """How long a shortage is waited out before those who wait to be accepted are closed."""
 
@@ -40,6 +49,7 @@ class Acceptor:
         admission: Admission,
         on_accepted: Callable[[socket.socket, Seat], None],
     ) -> None:
+        self._accepts_per_turn = ACCEPTS_PER_TURN
         self._loop = loop
         self._admission = admission
         self._on_accepted = on_accepted
@@ -48,8 +58,10 @@ class Acceptor:
         self._is_paused = False
         self._short_ticks = 0
 
-    def start(self, listeners: Sequence[socket.socket]) -> None:
+    def start(self, listeners: Sequence[socket.socket], *, is_shared: bool = False) -> None:
         """Begin to accept on `listeners`, which are listening and from now on this acceptor's."""
+        if is_shared:
+            self._accepts_per_turn = ACCEPTS_PER_TURN_SHARED
         self._listeners = list(listeners)
         self._spare = _unused_descriptor()
         for listener in self._listeners:
@@ -59,9 +71,10 @@ class Acceptor:
         self._resume()
 
     def stop(self) -> None:
-        """Accept nothing more; what waits in the kernel's queue is lost."""
+        """Accept nothing more but what waits in the queue already: closing would reset it."""
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
+            self._accept(listener, ACCEPTS_AT_END_MAX)
             listener.close()
         self._listeners = []
         if self._spare is not None:
@@ -77,7 +90,10 @@ class Acceptor:
             self._short_ticks = 0
 
     def _on_acceptable(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        self._accept(listener, self._accepts_per_turn)
+
+    def _accept(self, listener: socket.socket, most: int) -> None:
+        for _ in range(most):
             try:
                 sock, address = listener.accept()
             except BlockingIOError:

@@ -99,6 +99,8 @@ class Connection(Sending):
         server = self._server
         if self.state in _WAITS_FOR_US or self._is_queued:
             self.deadline = server.wheel.now + server.idle_ticks
+        elif self.state is State.READY and server.draining and self._is_idle():
+            self._linger()  # a request may be on its way, which close() would answer with a reset
         elif self.state is not State.SENDING:
             self.close()
         elif (
@@ -226,7 +228,8 @@ class Connection(Sending):
     def _finish(self, message: Message) -> None:
         """The response is in the kernel; go on, or close for good."""
         server = self._server
-        if message.persistence is Persistence.CLOSE or server.draining:
+        is_last = self._is_last or message.persistence is Persistence.CLOSE
+        if is_last or (server.draining and not server.idle_ticks):
             self._linger()
         else:
             parser = self._parser
@@ -237,11 +240,18 @@ class Connection(Sending):
     # ---- ending
 
     def drain(self) -> None:
-        """The server is stopping: close between two requests, else after the present answer."""
+        """The server is stopping: the next answer is the last, and it is not waited for long."""
         if self.state is State.READY:
             self.on_readable()  # a request may have come already
-        if self.state is State.READY and (self._parser is None or self._parser.at_boundary):
+        if self.state is not State.READY or not self._is_idle():
+            return
+        if self._server.idle_ticks:
+            self.deadline = min(self.deadline, self._server.wheel.now + self._server.idle_ticks)
+        else:
             self.close()
+
+    def _is_idle(self) -> bool:
+        return self._parser is None or self._parser.at_boundary
 
     def _linger(self) -> None:
         """Close our side, then wait until the client has closed its own.

@@ -29,8 +29,8 @@ class Sending:
     """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
 
     __slots__ = (
-        "_fd", "_is_queued", "_message", "_server", "_sock", "_transfer", "_turn_bytes", "_writing",
-        "deadline", "send", "state",
+        "_fd", "_is_last", "_is_queued", "_message", "_server", "_sock", "_transfer", "_turn_bytes",
+        "_writing", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
@@ -43,6 +43,7 @@ class Sending:
         self._turn_bytes = 0
         self._writing = False
         self._is_queued = False
+        self._is_last = False  # the client was told that nothing follows this answer
         self.state = State.READY
         self.deadline = server.wheel.now + server.idle_ticks
 
@@ -64,7 +65,9 @@ class Sending:
         """Begin a response: head and content in one sendmsg(2), segments after them."""
         server = self._server
         head = response.head_h1 or render_head(response)
-        tail = server.tails[Persistence.CLOSE if server.draining else message.persistence]
+        persistence = Persistence.CLOSE if server.draining else message.persistence
+        self._is_last = persistence is Persistence.CLOSE
+        tail = server.tails[persistence]
         segments = response.segments
         if message.is_head:
             content, segments = b"", ()

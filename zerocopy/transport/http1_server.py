@@ -97,15 +97,20 @@ class Http1Server:
         self._emptied: asyncio.Future[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
 
-    def start(self, listeners: Sequence[socket.socket]) -> None:
+    def start(self, listeners: Sequence[socket.socket], *, is_shared: bool = False) -> None:
         """Begin to accept on `listeners`, which are listening and from now on this server's."""
         self._set_date()
-        self._acceptor.start(listeners)
+        self._acceptor.start(listeners, is_shared=is_shared)
         self._ticking = self.loop.call_later(TICK_S, self._tick)
 
-    async def drain(self, deadline_s: float) -> None:
-        """Stop accepting, close idle connections, let answers finish, abort the late ones."""
+    async def drain(self, deadline_s: float, idle_s: float = 0.0) -> None:
+        """Stop accepting, let answers finish, close idle connections, abort the late ones.
+
+        A request that comes within `idle_s` is still answered, with Connection: close: its client
+        could not know, and may have sent it before the connection was closed.
+        """
         self.draining = True
+        self.idle_ticks = min(self.idle_ticks, Wheel.ticks(idle_s)) if idle_s else 0
         self._acceptor.stop()
         for connection in list(self._connections):
             connection.drain()

@@ -12,7 +12,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    PingAckReceived,
+    RequestReceived,
+    StreamEnded,
+)
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
 from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
@@ -23,6 +29,7 @@ from zerocopy.core.messages import Request
 from zerocopy.transport.http2_batch import Waiting
 from zerocopy.transport.http2_head import (
     DATA,
+    DRAIN_PING,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER_BYTES,
@@ -228,6 +235,9 @@ class Http2Connection(DataStreams):
         for event in events:
             if isinstance(event, ConnectionTerminated):
                 self._is_leaving = True
+            elif isinstance(event, PingAckReceived):
+                if event.ping_data == DRAIN_PING and self._server.draining:
+                    self._wire.leave()
             elif isinstance(event, RequestReceived) and self._is_leaving:
                 self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             elif (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from h2.errors import ErrorCodes
 from hpack.hpack import encode_integer
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from zerocopy.core.messages import Response
 
 FRAME_HEADER_BYTES = 9
-DATA, HEADERS, SETTINGS, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0x0, 0x1, 0x4, 0x7, 0x8, 0x9
+DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
 """Frame types, RFC 9113 section 6."""
 FRAMES_THAT_WORK = frozenset({DATA, HEADERS, WINDOW_UPDATE, CONTINUATION})
 """Frames that a request or its answer needs; too many of the others are a flood."""
 GOAWAY_BYTES_MIN = 8
 END_STREAM, END_HEADERS = 0x1, 0x4
+
+DRAIN_PING = b"draining"
+"""Of the PING that goes with a first GOAWAY: its ACK comes after all that was sent before it."""
+
+LAST_STREAM_ID_MAX = 2**31 - 1
 
 _WITHOUT_CONTENT = frozenset({204, 304})
 _FRAME_HEADER = struct.Struct(">HBBBL")
@@ -35,6 +41,15 @@ _STATIC = HeaderTable()  # an empty dynamic table: only the static one is search
 def frame_header(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
     """The nine bytes before a frame's payload of `nbytes`, RFC 9113 section 4.1."""
     return _FRAME_HEADER.pack(nbytes >> 8, nbytes & 0xFF, kind, flags, stream_id)
+
+
+def drain_frames() -> bytes:
+    """A GOAWAY that refuses nothing yet, and a PING to learn when it has arrived.
+
+    RFC 9113 section 6.8: requests that are on their way meanwhile are still answered.
+    """
+    ping = frame_header(len(DRAIN_PING), PING, 0, 0) + DRAIN_PING
+    return goaway_frame(LAST_STREAM_ID_MAX, ErrorCodes.NO_ERROR) + ping
 
 
 def goaway_frame(last_stream_id: int, error_code: int) -> bytes:

@@ -54,7 +54,7 @@ ABORT_S = 2.0
 """Seconds that connections get to end after the drain deadline aborted them."""
 
 HANDSHAKE_GRACE_S = 1.0
-"""Seconds that handshakes under way get to end once the server is told to stop."""
+"""Seconds that handshakes under way get at least once the server is told to stop."""
 
 _H2PROTOCOL_NEEDS = (
     "_close_stream", "_create_stream", "_flush", "_handle_events", "_priority_updated",
@@ -82,6 +82,7 @@ class Http2Limits:
     idle_s: float
     write_progress_s: float
     drain_deadline_s: float
+    drain_idle_s: float
     request: RequestLimits
 
 
@@ -157,7 +158,12 @@ class Http2Server:
         self._tick()
 
     async def start(
-        self, listeners: Sequence[socket.socket], context: ssl.SSLContext, *, fits: bool = True
+        self,
+        listeners: Sequence[socket.socket],
+        context: ssl.SSLContext,
+        *,
+        fits: bool = True,
+        is_shared: bool = False,
     ) -> None:
         """Begin to accept on `listeners`, which are listening and from now on this server's.
 
@@ -166,7 +172,7 @@ class Http2Server:
         self._context = context
         self._config = _HypercornConfig(context, self._bounds)
         if fits:
-            self._acceptor.start(listeners)
+            self._acceptor.start(listeners, is_shared=is_shared)
         else:
             await self._start_hypercorn(listeners)
 
@@ -194,13 +200,16 @@ class Http2Server:
     async def drain(self) -> None:
         """Stop accepting, tell clients to go, let answers finish, abort the late ones."""
         self.draining = True
+        deadline_s, idle_s = self._bounds.drain_deadline_s, self._bounds.drain_idle_s
+        self.idle_ticks = min(self.idle_ticks, Wheel.ticks(idle_s)) if idle_s else 0
         self._acceptor.stop()
         for connection in list(self._connections):
-            connection.leave()
+            connection.retire()
         self._stopping.set()
-        await self._shared.terminated.set()
-        deadline_s = self._bounds.drain_deadline_s
-        self.loop.call_later(min(HANDSHAKE_GRACE_S, deadline_s), self._end_handshakes)
+        if not idle_s:
+            await self._shared.terminated.set()
+        grace_s = max(HANDSHAKE_GRACE_S, idle_s)
+        self.loop.call_later(min(grace_s, deadline_s), self._end_handshakes)
         self.loop.call_later(deadline_s, self._abort_all)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s + ABORT_S)

@@ -34,6 +34,7 @@ from zerocopy.transport.http1_gate import GatedConnection
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.http2_batch import Receiver
+from zerocopy.transport.http2_head import drain_frames
 from zerocopy.transport.limits import malformed
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class TlsConnection(TCPServer):
         self._mark: tuple[int, ...] = ()
         self._stalls = 0
         self._closing_since: int | None = None
+        self._retired_at: int | None = None  # the first GOAWAY is out, the one that counts is not
         self.deadline = server.wheel.now + 1
 
     async def run(self) -> None:
@@ -137,7 +139,7 @@ class TlsConnection(TCPServer):
                 self.protocol = _Http1OverTls(*arguments, server=self._server, wire=self)  # type: ignore[assignment]
             await self.protocol.initiate()
             if self._server.draining:
-                self.leave()
+                self.retire()
             await self._read_data()
 
     async def _read_data(self) -> None:
@@ -257,13 +259,29 @@ class TlsConnection(TCPServer):
             self.reset()
         elif self._lingers(now) or is_late:
             self.abort()
-        elif not self._is_busy() and now - self._idle_since > self._server.idle_ticks:
+        elif self._is_idle_too_long(now):
             self.leave()
         elif self._http2 is not None and self._http2.is_done:
             self._begin_closing()
 
+    def _is_idle_too_long(self, now: int) -> bool:
+        """Whether it is; in a drain also who is busy has had time to see the first GOAWAY."""
+        since = self._retired_at if self._is_busy() else self._idle_since
+        return since is not None and now - since > self._server.idle_ticks
+
+    def retire(self) -> None:
+        """The server is stopping: answer what is on its way for a while, then leave."""
+        if not self._server.idle_ticks:
+            self.leave()
+            return
+        self._idle_since = self._server.wheel.now
+        if self._http2 is not None:
+            self._retired_at = self._server.wheel.now
+            self.write(drain_frames())
+
     def leave(self) -> None:
         """Finish what is being answered, then close; at once where nothing is."""
+        self._retired_at = None
         if self._http2 is not None:
             self.write(self._http2.go_away())
         if not self._is_busy():
@@ -341,7 +359,7 @@ class _Http1OverTls(H11Protocol):
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send what the application has made; the gate may know that it is the last answer."""
-        if isinstance(event, Response) and self.connection.closes_after:
+        if isinstance(event, Response) and (self.connection.closes_after or self._server.draining):
             fields = [field for field in event.headers if field[0] != b"connection"]
             event = replace(event, headers=[*fields, (b"connection", b"close")])
         await super().stream_send(event)

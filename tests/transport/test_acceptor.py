@@ -1,0 +1,85 @@
+"""Accepting: how many at once, and who is still served when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import defaultdict
+
+import pytest
+
+from zerocopy.core import counters as slots
+from zerocopy.transport.acceptor import ACCEPTS_PER_TURN, Acceptor
+from zerocopy.transport.admission import Admission, Seat
+
+WAITING = 5
+
+
+class Sockets:
+    """A listener with `WAITING` clients in its queue, and whom the acceptor took."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=WAITING)
+        self.clients = [
+            socket.create_connection(self.listener.getsockname()) for _ in range(WAITING)
+        ]
+        self.taken: list[socket.socket] = []
+        self.more = asyncio.Event()
+
+    def take(self, sock: socket.socket, _seat: Seat) -> None:
+        """Own a socket."""
+        self.taken.append(sock)
+        self.more.set()
+
+    def close(self) -> None:
+        """Close everything."""
+        for sock in (self.listener, *self.clients, *self.taken):
+            sock.close()
+
+
+def acceptor_of(sockets: Sockets) -> Acceptor:
+    """An acceptor in the running loop."""
+    admission = Admission(
+        connections_max=100,
+        connections_per_address_max=0,
+        counters=defaultdict(int, {slots.CONNECTIONS: 0}),
+    )
+    return Acceptor(asyncio.get_running_loop(), admission, sockets.take)
+
+
+@pytest.mark.parametrize(("is_shared", "first"), [(False, WAITING), (True, 1)])
+def test_shared_listener_is_left_to_others_after_each_newcomer(
+    *, is_shared: bool, first: int
+) -> None:
+    """A listener of its own is emptied in one turn, of a shared one each turn takes one."""
+    assert first <= ACCEPTS_PER_TURN
+    sockets = Sockets()
+
+    async def run() -> None:
+        acceptor = acceptor_of(sockets)
+        acceptor.start([sockets.listener], is_shared=is_shared)
+        while len(sockets.taken) < WAITING:
+            before = len(sockets.taken)
+            await sockets.more.wait()
+            sockets.more.clear()
+            assert len(sockets.taken) == before + first
+        acceptor.stop()
+
+    asyncio.run(run())
+    sockets.close()
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_who_waits_when_accepting_ends_is_taken(*, is_shared: bool) -> None:
+    """Closing a listener resets what is in its queue, so the queue is emptied first."""
+    sockets = Sockets()
+
+    async def run() -> None:
+        acceptor = acceptor_of(sockets)
+        acceptor.start([sockets.listener], is_shared=is_shared)
+        acceptor.stop()
+        assert len(sockets.taken) == WAITING
+        assert sockets.listener.fileno() == -1
+
+    asyncio.run(run())
+    sockets.close()

@@ -1,0 +1,302 @@
+"""One generation of workers: the processes that serve one configuration, from start to last exit.
+
+Owns its processes: starts them, restarts what dies, tells them to accept and to drain. It must
+never know signals, nor that there are other generations.
+
+    CANDIDATE   its workers get ready and accept nothing; one that dies or is late fails them all
+    SERVING     they accept; one that dies is started again, later and later if it keeps dying
+    LEAVING     they drain; whoever has not gone at the deadline is killed
+
+A worker writes a byte when it is prepared and one more when it accepts. In between it waits for the
+order, so that no client meets a generation before all of it is known to be good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from zerocopy.app.orders import ACCEPT, ACCEPTING, Orders
+
+if TYPE_CHECKING:
+    from zerocopy.app.listeners import Listeners
+    from zerocopy.app.rows import Rows
+    from zerocopy.config import Config
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 5.0
+"""A worker that dies at once is started again after 0.1 s, then 0.2, 0.4, … up to this."""
+
+STEADY_S = 10.0
+"""A worker that lived this long starts the next series of delays anew."""
+
+KILL_AFTER_S = 5.0
+"""Seconds past the drain deadline before a worker that does not exit is killed."""
+
+_NEVER_S = float("inf")
+_log = structlog.get_logger(__name__)
+
+
+class Stage(enum.Enum):
+    """What a generation is for."""
+
+    CANDIDATE = enum.auto()
+    SERVING = enum.auto()
+    LEAVING = enum.auto()
+
+
+class Place:
+    """One worker's place: the process that fills it now, and when to fill it again."""
+
+    def __init__(self, index: int, row: int) -> None:
+        self.index = index
+        self.row = row
+        self.process: subprocess.Popen[bytes] | None = None
+        self.report_fd = -1
+        self.is_prepared = False
+        self.is_accepting = False
+        self.is_killed = False
+        self.started_s = 0.0
+        self.restart_at_s = 0.0
+        self.backoff_s = BACKOFF_FIRST_S
+
+
+class Generation:
+    """The workers of one configuration; `selector` wakes who runs them when one reports."""
+
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        listeners: Listeners,
+        rows: Rows,
+        selector: selectors.BaseSelector,
+        *,
+        is_candidate: bool,
+    ) -> None:
+        self.number = number
+        self.config = config
+        self.listeners = listeners
+        self.restarts = 0
+        self.failure: str | None = None
+        """Why a candidate cannot serve."""
+        self._rows = rows
+        self._selector = selector
+        self._stage = Stage.CANDIDATE if is_candidate else Stage.SERVING
+        self._kill_at_s = _NEVER_S
+        count = workers_of(config)
+        self.places = [Place(index, rows.take()) for index in range(count)]
+
+    # ---- how it stands
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether every worker waits for the order to accept, or accepts."""
+        return all(place.is_prepared for place in self.places)
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether every worker accepts."""
+        return all(place.is_accepting for place in self.places)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no process is left, and none will be started."""
+        return self._stage is Stage.LEAVING and not any(place.process for place in self.places)
+
+    def is_alive(self, silence_s: float) -> bool:
+        """Whether the loop of every worker that accepts has shown life within `silence_s`.
+
+        One that is being started is not asked: it has a deadline of its own.
+        """
+        return all(
+            self._rows.beat_age_s(place.row) <= silence_s
+            for place in self.places
+            if place.is_accepting
+        )
+
+    @property
+    def due_s(self) -> float:
+        """When `advance` has something to do although nobody reports."""
+        return min(_NEVER_S, *(self._due_s(place) for place in self.places))
+
+    def _due_s(self, place: Place) -> float:
+        if place.process is None:
+            return _NEVER_S if self._stage is Stage.LEAVING else place.restart_at_s
+        if place.is_killed:
+            return _NEVER_S
+        late_s = place.started_s + self.config.server.start_deadline_s
+        return self._kill_at_s if place.is_accepting else min(self._kill_at_s, late_s)
+
+    # ---- what it is told
+
+    def commit(self) -> None:
+        """Serve: let all workers accept, and from now on keep them alive."""
+        self._stage = Stage.SERVING
+        for place in self.places:
+            place.started_s = time.monotonic()  # the deadline of the start is met
+            self._let_accept(place)
+
+    def leave(self) -> None:
+        """Drain: accept nothing more, finish what is being sent, and exit."""
+        if self._stage is not Stage.LEAVING:
+            self._stage = Stage.LEAVING
+            self._kill_at_s = time.monotonic() + self.config.server.drain_deadline_s + KILL_AFTER_S
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End at once."""
+        self._stage = Stage.LEAVING
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for place in self.places:
+            if place.process is not None:
+                place.process.send_signal(number)
+
+    # ---- what happens to it
+
+    def advance(self) -> None:
+        """Reap who died, kill who is late, start who is to be started."""
+        now_s = time.monotonic()
+        for place in self.places:
+            process = place.process
+            if process is not None and process.poll() is not None:
+                self._bury(place, process, now_s)
+            elif process is not None and now_s >= self._due_s(place):
+                if self._stage is Stage.CANDIDATE:
+                    self.failure = self.failure or f"worker {place.index} was not ready in time"
+                elif self._stage is Stage.SERVING:
+                    _log.error("worker_late", worker=place.index)
+                process.kill()
+                place.is_killed = True  # once is enough: its death wakes us
+            if (
+                place.process is None
+                and self._stage is not Stage.LEAVING
+                and self.failure is None
+                and now_s >= place.restart_at_s
+            ):
+                self.restarts += place.started_s > 0
+                self._try_to_start(place, now_s)
+
+    def _bury(self, place: Place, process: subprocess.Popen[bytes], now_s: float) -> None:
+        assert process.stdin is not None, "the pipe that says we live"
+        process.stdin.close()
+        place.process = None
+        place.is_prepared = place.is_accepting = place.is_killed = False
+        self._close_report(place)
+        self._rows.wipe(place.row)
+        status = process.returncode  # negative: the signal that killed it
+        if self._stage is Stage.CANDIDATE:
+            self.failure = self.failure or (
+                f"worker {place.index} died before it was ready, status {status}"
+            )
+        elif self._stage is Stage.SERVING:
+            self._plan_restart(place, now_s, "worker_died", status=status)
+
+    def _plan_restart(self, place: Place, now_s: float, event: str, **fields: object) -> None:
+        if now_s - place.started_s >= STEADY_S:
+            place.backoff_s = BACKOFF_FIRST_S
+        place.restart_at_s = now_s + place.backoff_s
+        _log.error(event, worker=place.index, **fields, restart_in_s=place.backoff_s)
+        place.backoff_s = min(2 * place.backoff_s, BACKOFF_MAX_S)
+
+    def _try_to_start(self, place: Place, now_s: float) -> None:
+        """Fill a place; the system may have no process, descriptor or memory to spare now."""
+        try:
+            report_read, report_write = os.pipe()
+            try:
+                self._start(place, report_read, report_write)
+            except OSError:
+                os.close(report_read)
+                raise
+            finally:
+                os.close(report_write)
+        except OSError as error:
+            place.started_s = now_s
+            if self._stage is Stage.CANDIDATE:
+                self.failure = f"worker {place.index} cannot be started: {error.strerror}"
+            else:
+                self._plan_restart(place, now_s, "worker_not_started", reason=error.strerror)
+
+    def _start(self, place: Place, report_read: int, report_write: int) -> None:
+        """Fill a place with a fresh process.
+
+        Raises:
+            OSError: it cannot be made; the place is as it was.
+        """
+        groups = self.listeners.groups
+        fds = {name: group.deal(place.index, len(self.places)) for name, group in groups.items()}
+        orders = Orders(
+            config=self.config,
+            worker=place.index,
+            row=place.row,
+            listener_fds=fds,
+            shared=[name for name, group in groups.items() if group.is_shared],
+            counters_fd=self._rows.counters_fd,
+            beats_fd=self._rows.beats_fd,
+            report_fd=report_write,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zerocopy.app.worker"],
+            stdin=subprocess.PIPE,
+            pass_fds=[*chain(*fds.values()), orders.counters_fd, orders.beats_fd, report_write],
+            bufsize=0,
+        )
+        place.process = process
+        place.started_s = time.monotonic()
+        place.report_fd = report_read
+        self._tell(place, msgspec.json.encode(orders) + b"\n")
+        self._selector.register(report_read, selectors.EVENT_READ, (self, place))
+
+    def on_report(self, place: Place) -> None:
+        """A worker got on, or its pipe ended because it died; then reaping says so."""
+        report = os.read(place.report_fd, 2)
+        if not report:
+            self._selector.unregister(place.report_fd)
+        place.is_prepared = place.is_prepared or bool(report)
+        if ACCEPTING in report:
+            place.is_accepting = True
+            self._close_report(place)
+        elif report and self._stage is Stage.SERVING:
+            self._let_accept(place)
+
+    def _let_accept(self, place: Place) -> None:
+        if place.process is not None and place.is_prepared and not place.is_accepting:
+            self._tell(place, ACCEPT)
+
+    @staticmethod
+    def _tell(place: Place, order: bytes) -> None:
+        assert place.process is not None, "asked by whoever calls"
+        assert place.process.stdin is not None, "the pipe that says we live"
+        with contextlib.suppress(BrokenPipeError):  # it died already, which reaping will find
+            place.process.stdin.write(order)
+
+    def _close_report(self, place: Place) -> None:
+        if place.report_fd == -1:
+            return
+        with contextlib.suppress(KeyError):  # it ended before the process was reaped
+            self._selector.unregister(place.report_fd)
+        os.close(place.report_fd)
+        place.report_fd = -1
+
+    def give_back_rows(self) -> None:
+        """Its last process has gone: others may count in its rows."""
+        for place in self.places:
+            self._rows.give_back(place.row)
+
+
+def workers_of(config: Config) -> int:
+    """How many workers `config` asks for: 0 is one for each core this process may use."""
+    return config.server.workers or len(os.sched_getaffinity(0))

@@ -1,0 +1,31 @@
+"""What supervisor and workers say to each other, one line or one byte at a time.
+
+Owns the words alone. The supervisor writes the orders as one line of JSON to the worker's standard
+input, and later `ACCEPT`; the end of that pipe says that the supervisor is gone. The worker answers
+on a pipe of its own: `PREPARED`, then `ACCEPTING`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from zerocopy.config import Config
+
+ACCEPT = b"accept\n"
+PREPARED, ACCEPTING = b"p", b"a"
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is told: its configuration and the descriptors it inherits."""
+
+    config: Config
+    worker: int
+    row: int
+    """Its row of the counters and of the heartbeats."""
+    listener_fds: dict[str, list[int]]
+    """By what is spoken on them: `plain`, `tls`."""
+    shared: list[str]
+    """Of these the sockets are also other workers'."""
+    counters_fd: int
+    beats_fd: int
+    report_fd: int

@@ -1,0 +1,107 @@
+"""Looking at the data root from a thread, because a disk or a network may take its time.
+
+Owns two questions: may the first "ready" be said yet, and can a configuration that was changed be
+served at all. It must never know what is done with the answers.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from zerocopy.app.tls import make_context, validity_warning
+from zerocopy.core.errors import ConfigError, ZerocopyError
+from zerocopy.storage.tree import open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zerocopy.config import Config
+
+LOOK_AGAIN_S = 1.0
+"""Seconds between two looks at a data root that cannot be read."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RootWatch:
+    """Looks at the root until it can be read; `wake` is called after each look, from a thread."""
+
+    def __init__(self, path: str, wake: Callable[[], None]) -> None:
+        self._path = path
+        self._wake = wake
+        self.is_readable = False
+        self.is_unreadable = False
+        """Known to be; before the first look is over neither of the two is."""
+        self._stopped = threading.Event()
+        threading.Thread(target=self._look, name="root", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more; a look that takes for ever holds nothing up."""
+        self._stopped.set()
+
+    def _look(self) -> None:
+        told = ""
+        while not self._stopped.is_set():
+            fault = root_fault(self._path)
+            if fault is None:
+                self.is_readable, self.is_unreadable = True, False
+                self._wake()
+                return
+            if fault != told:
+                _log.error("data_root_unreadable", path=self._path, reason=fault)
+            told = fault
+            self.is_unreadable = True
+            self._wake()
+            self._stopped.wait(LOOK_AGAIN_S)
+
+
+class Preparation:
+    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there."""
+
+    def __init__(
+        self, read: Callable[[], Config], current: Config, wake: Callable[[], None]
+    ) -> None:
+        self._read = read
+        self._current = current
+        self._wake = wake
+        self.outcome: Config | ConfigError | None = None
+        threading.Thread(target=self._run, name="reload", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            config = self._read()
+            check_certificate(config)
+            path = config.data.path
+            # Where the path is as before, a disk that is away now was away for the old workers too.
+            fault = None if path == self._current.data.path else root_fault(path)
+            if fault is not None:
+                raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
+            self.outcome = config
+        except ConfigError as error:
+            self.outcome = error
+        except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
+            self.outcome = ConfigError(f"the configuration cannot be read: {error!r}")
+        self._wake()
+
+
+def root_fault(path: str) -> str | None:
+    """Why the data root cannot be read; None if it can. Blocks."""
+    try:
+        with open_root(path):
+            return None
+    except ZerocopyError as error:
+        cause = error.__cause__
+        return (cause.strerror if isinstance(cause, OSError) else None) or error.detail
+
+
+def check_certificate(config: Config) -> None:
+    """Raise ConfigError if no handshake could succeed; warn of one that clients will refuse."""
+    if config.listeners().tls_port is None:
+        return
+    make_context(config.tls.cert_path, config.tls.key_path)
+    warning = validity_warning(config.tls.cert_path)
+    if warning is not None:
+        _log.warning("certificate_validity", detail=warning)

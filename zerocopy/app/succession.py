@@ -1,0 +1,157 @@
+"""The succession of generations: one serves, one may be getting ready, some may still drain.
+
+Owns which is which, and the sockets that they hand on. A successor serves once all its workers are
+prepared; its predecessor drains once all of them accept, so that at every moment somebody accepts.
+A successor that fails leaves everything as it was. It must never know signals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from zerocopy.app.generation import Generation, workers_of
+from zerocopy.app.listeners import open_listeners
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    from collections.abc import Mapping
+
+    from zerocopy.app.metrics import Collector
+    from zerocopy.app.rows import Rows
+    from zerocopy.config import Config
+
+_log = structlog.get_logger(__name__)
+
+
+class Succession:
+    """The generations of one supervisor, the first made from `config` at once."""
+
+    def __init__(
+        self,
+        config: Config,
+        passed: Mapping[str, list[socket.socket]],
+        collector: Collector,
+        rows: Rows,
+        selector: selectors.BaseSelector,
+    ) -> None:
+        self._passed = passed
+        self._collector = collector
+        self._rows = rows
+        self._selector = selector
+        listeners = open_listeners(config, workers_of(config), passed)
+        try:
+            listeners.listen(config.server.backlog)
+        except ConfigError:
+            listeners.close()
+            raise
+        self.serving = Generation(1, config, listeners, rows, selector, is_candidate=False)
+        self._candidate: Generation | None = None
+        self._predecessor: Generation | None = None
+        self._leaving: list[Generation] = []
+        self._count()
+
+    # ---- how it stands
+
+    @property
+    def count(self) -> int:
+        """How many generations have processes, or will have some."""
+        return len(self._all())
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a successor is on its way."""
+        return self._candidate is not None or self._predecessor is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether all were told to go, and have gone."""
+        return all(generation.is_gone for generation in self._all())
+
+    @property
+    def due_s(self) -> float:
+        """When `advance` has something to do although nobody reports."""
+        return min(generation.due_s for generation in self._all())
+
+    def _all(self) -> list[Generation]:
+        others = (self._candidate, self._predecessor, *self._leaving)
+        return [self.serving, *(other for other in others if other is not None)]
+
+    # ---- what happens
+
+    def advance(self) -> None:
+        """Let each generation reap, kill and start what is due, and forget those that have gone."""
+        for generation in self._all():
+            restarts = generation.restarts
+            generation.advance()
+            self._collector.worker_restarts += generation.restarts - restarts
+        for generation in [each for each in self._leaving if each.is_gone]:
+            self._leaving.remove(generation)
+            generation.give_back_rows()
+            _log.info("generation_gone", generation=generation.number)
+
+    def propose(self, config: Config) -> None:
+        """Begin to replace the generation that serves.
+
+        Raises:
+            ConfigError: an address cannot be bound; nothing has changed.
+        """
+        assert not self.is_changing, "one after the other"
+        before = self.serving.listeners
+        listeners = open_listeners(config, workers_of(config), self._passed, before)
+        number = self.serving.number + 1
+        self._candidate = Generation(
+            number, config, listeners, self._rows, self._selector, is_candidate=True
+        )
+
+    def step(self) -> bool:
+        """Go on with a replacement as far as it is now; whether it has come to its end.
+
+        Raises:
+            ConfigError: the successor cannot serve; nothing has changed.
+        """
+        candidate = self._candidate
+        if candidate is not None and candidate.failure is not None:
+            self._refuse(candidate)
+            raise ConfigError(candidate.failure)
+        if candidate is not None and candidate.is_prepared:
+            try:
+                candidate.listeners.listen(candidate.config.server.backlog)
+            except ConfigError:
+                self._refuse(candidate)
+                raise
+            self._candidate, self._predecessor = None, self.serving
+            self.serving = candidate
+            candidate.commit()
+        if self._predecessor is None or not self.serving.is_accepting:
+            return False
+        # Sockets of addresses that are given up: their workers have the last copies, and take from
+        # the queues what waits there before they close them.
+        self._predecessor.listeners.close(but=self.serving.listeners)
+        self._predecessor.leave()
+        self._leaving.append(self._predecessor)
+        self._predecessor = None
+        self._count()
+        return True
+
+    def _refuse(self, candidate: Generation) -> None:
+        candidate.listeners.close(but=self.serving.listeners)
+        candidate.kill()
+        self._leaving.append(candidate)
+        self._candidate = None
+
+    def stop(self, *, forced: bool) -> None:
+        """Have all generations drain, or end them at once; nobody new is let in."""
+        for generation in self._all():
+            generation.listeners.close()  # or newcomers would wait in a queue that nobody serves
+            if forced:
+                generation.kill()
+            else:
+                generation.leave()
+
+    def _count(self) -> None:
+        self._collector.generation = self.serving.number
+        self._collector.workers = len(self.serving.places)
