@@ -28,8 +28,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options, but for a drain that does not wait for a failed test."""
-    with RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
+    """Two workers that drop a connection after a second of idleness, and that tests may kill."""
+    environ = {
+        "ZEROCOPY_SERVER_WORKERS": "2",
+        "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "2",
+        "ZEROCOPY_TIMEOUTS_IDLE_S": "1",
+        "ZEROCOPY_LOG_LEVEL": "debug",  # tells when a worker that was started again accepts
+    }
+    with RunningServer(root, **environ) as running:
         yield running
 
 

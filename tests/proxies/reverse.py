@@ -135,6 +135,23 @@ class ReverseProxy:
         """A raw connection to the proxy."""
         return connect_to(self.port, receive_buffer_bytes)
 
+    def connections_to(self, port: int) -> list[str]:
+        """The established connections of the proxy's process to a port of this machine."""
+        assert self._process is not None
+        folder = f"/proc/{self._process.pid}/fd"
+        links = set()
+        for fd in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                links.add(os.readlink(f"{folder}/{fd}"))
+        with open(f"/proc/{self._process.pid}/net/tcp", encoding="ascii") as file:
+            rows = [line.split() for line in file.readlines()[1:]]
+        remote, established = f"0100007F:{port:04X}", "01"
+        return [
+            row[9]
+            for row in rows
+            if row[2] == remote and row[3] == established and f"socket:[{row[9]}]" in links
+        ]
+
     def get(
         self, target: str, *, method: str = "GET", fields: Mapping[str, str] | None = None
     ) -> Answer:
