@@ -23,6 +23,7 @@ from rich.table import Table
 
 from zerocopy import __version__
 from zerocopy.core.errors import ZerocopyError
+from zerocopy.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,6 +201,9 @@ def doctor(
     else:
         write_report(findings, _out)
     raise typer.Exit(exit_code(findings))
+
+
+app.command()(status)
 
 
 def _origin(config: Config, key: str) -> str:
