@@ -33,7 +33,6 @@ def server(root: Path) -> Iterator[RunningServer]:
         "ZEROCOPY_SERVER_WORKERS": "2",
         "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "2",
         "ZEROCOPY_TIMEOUTS_IDLE_S": "1",
-        "ZEROCOPY_LOG_LEVEL": "debug",  # tells when a worker that was started again accepts
     }
     with RunningServer(root, **environ) as running:
         yield running

@@ -29,7 +29,6 @@ from tests.faults.client import (
     request_of,
 )
 from tests.proxies.crowd import Crowd
-from tests.server import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from tests.server import RunningServer
 
 ACCEPTED = "zerocopy_connections_accepted_total"
+RESTARTS = "zerocopy_worker_restarts_total"
 ABORTED = "zerocopy_transfers_aborted_total"
 CLIENTS = 16
 ASKED = {SMALL: "SMALL", MEDIUM: "MEDIUM"}
@@ -49,22 +49,22 @@ def open_to(server: RunningServer, proxy: ReverseProxy) -> int:
     return len(proxy.connections_to(server.port))
 
 
-def descriptors_of(server: RunningServer) -> int:
-    """How many descriptors the workers of a server hold."""
-    return sum(open_descriptors(pid) for pid in server.worker_pids())
+def sockets_of(server: RunningServer) -> int:
+    """How many sockets the workers of a server hold."""
+    count = 0
+    for pid in server.worker_pids():
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                count += os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")
+    return count
 
 
 def kill(server: RunningServer, *pids: int) -> Callable[[], bool]:
-    """SIGKILL for workers; the condition that as many successors accept."""
-    ready = accepting(server)
+    """SIGKILL for workers; the condition that each was started again."""
+    before = server.metric(RESTARTS)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    return lambda: accepting(server) == ready + len(pids)
-
-
-def accepting(server: RunningServer) -> int:
-    """How many workers have begun to accept since the start."""
-    return sum(event["event"] == "worker_ready" for event in server.events())
+    return lambda: server.metric(RESTARTS) == before + len(pids)
 
 
 def test_one_connection_serves_one_client_after_another(
@@ -117,17 +117,17 @@ def test_connection_the_server_drops_costs_no_request(
 
 
 def test_client_that_leaves_stops_the_server(server: RunningServer, proxy: ReverseProxy) -> None:
-    """The proxy passes the abort on: nothing more is sent, connections and files are given back."""
+    """The proxy passes the abort on: nothing more is sent, and the connections are given back."""
     aborted = server.metric(ABORTED)
     clients = [Client(proxy, TINY_BUFFER_BYTES) for _ in range(4)]
     for client in clients:
         client.send(request_of(LARGE))
         assert client.head()[0] == 200
-    held = descriptors_of(server)
+    held = sockets_of(server)
     for client in clients:
         client.reset()
     poll(lambda: server.metric(ABORTED) - aborted == 4, "the answers to be aborted")
-    poll(lambda: descriptors_of(server) <= held - 4, "descriptors to be given back")
+    poll(lambda: sockets_of(server) <= held - 4, "their sockets to be closed")
 
 
 def test_answer_that_is_cut_never_looks_whole(server: RunningServer, proxy: ReverseProxy) -> None:
