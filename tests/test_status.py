@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -140,6 +141,18 @@ def test_watch_goes_on_until_the_server_is_gone(run: Run) -> None:
     assert done.returncode == 1
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2
     assert done.stderr == f"zerocopy: {url} has no metrics of zerocopy\n"
+
+
+def test_interrupt_ends_a_watch() -> None:
+    """Ctrl-C is how one stops watching: exit code 0, no trace."""
+    with answering(BUSY) as url:
+        command = [sys.executable, "-m", "zerocopy", "status", "--url", url, "--watch", "0.1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"zerocopy")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_terminal_gets_a_table() -> None:

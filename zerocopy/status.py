@@ -9,6 +9,7 @@ the server only by /metrics, so it works from anywhere that may scrape it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,8 @@ def status(
     """Tell what a running server does: requests, latency, bytes, connections, files, memory.
 
     Rates and quantiles are of the second between two scrapes, or of --watch SECONDS, and beside
-    them of all the time since the start. Exit code 1 when no server of ours answers there.
+    them of all the time since the start. Ctrl-C ends --watch. Exit code 1 when no server of ours
+    answers there.
     """
     from rich.console import Console
 
@@ -67,15 +69,17 @@ def status(
         before = fetch(url)
     except ValueError:
         raise typer.BadParameter("--url: must be like http://127.0.0.1:9091/metrics") from None
-    while True:
-        time.sleep(watch or INTERVAL_S)
-        after = fetch(url)
-        if watch is not None and console.is_terminal and not as_json:
-            console.clear()
-        write_report(url, before, after, console, is_json=as_json)
-        if watch is None:
-            return
-        before = after
+    # Ctrl-C is how a watch ends; without one it is the command line's affair, as everywhere.
+    with contextlib.suppress(*(() if watch is None else (KeyboardInterrupt,))):
+        while True:
+            time.sleep(watch or INTERVAL_S)
+            after = fetch(url)
+            if watch is not None and console.is_terminal and not as_json:
+                console.clear()
+            write_report(url, before, after, console, is_json=as_json)
+            if watch is None:
+                return
+            before = after
 
 
 def write_report(

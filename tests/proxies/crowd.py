@@ -64,7 +64,8 @@ class Crowd:
 
     def wrong(self) -> Counter[str]:
         """What was not right, and how often."""
-        return Counter({key: count for key, count in self.answers.items() if key != RIGHT})
+        answers = dict(self.answers)  # the threads go on adding
+        return Counter({key: count for key, count in answers.items() if key != RIGHT})
 
     def _ask(self) -> None:
         while not self._is_over.is_set():
