@@ -24,6 +24,7 @@ from rich.table import Table
 from zerocopy import __version__
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.health import health
+from zerocopy.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,6 +210,7 @@ def doctor(
 
 
 app.command()(health)
+app.command()(status)
 
 
 def _origin(config: Config, key: str) -> str:

@@ -76,7 +76,7 @@ def test_metrics_have_a_listener_of_their_own(site: Site) -> None:
     assert content_type.startswith("text/plain")
     samples = [line for line in page.splitlines() if line and not line.startswith("#")]
     assert samples
-    assert all(line.startswith("zerocopy_") for line in samples)
+    assert all(line.startswith(("zerocopy_", "process_")) for line in samples)
     assert site.server.metrics_port != site.server.port
     assert site.ask("/metrics").status == 404
 

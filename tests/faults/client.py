@@ -12,13 +12,15 @@ import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from tests.server import Answer, RunningServer
+from tests.server import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
+
+    from tests.server import RunningServer
 
 DAY = "01.01.70"
 """The day whose first second is 0, so that a sparse file is a legal `time` column."""
@@ -102,10 +104,17 @@ def request_of(
     return "\r\n".join([*lines, *fields, "", ""]).encode("latin-1")
 
 
+class Listener(Protocol):
+    """What a client connects to: a server, or a proxy in front of it."""
+
+    def connect(self, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A new connection."""
+
+
 class Client:
     """One connection; answers are framed by Content-Length, and nothing is retried."""
 
-    def __init__(self, server: RunningServer, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(self, server: Listener, receive_buffer_bytes: int | None = None) -> None:
         self.sock = server.connect(receive_buffer_bytes)
         # What is sent leaves as its own packet, so that a split request is one.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

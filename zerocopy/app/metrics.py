@@ -12,7 +12,7 @@ import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from zerocopy.core.counters import SLOTS
@@ -102,6 +102,7 @@ def serve_metrics(collector: Collector, host: str, port: int) -> int:
     """
     registry = CollectorRegistry()
     registry.register(collector)
+    ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
