@@ -120,7 +120,7 @@ def serve(
             "server.workers": workers,
         },
     )
-    configure_logging(loaded.log.level, loaded.log.format)
+    configure_logging(loaded.log)
     raise typer.Exit(Supervisor(loaded).run())
 
 

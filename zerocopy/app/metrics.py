@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 from collections import defaultdict
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 
-from zerocopy.core.counters import SLOTS
+from zerocopy import __version__
+from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -59,6 +66,8 @@ class Collector:
         families: dict[str, Metric] = {}
         values: defaultdict[str, list[tuple[tuple[tuple[str, str], ...], int]]] = defaultdict(list)
         for index, slot in enumerate(SLOTS):
+            if slot.kind not in ("counter", "gauge"):
+                continue
             kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
             if slot.name not in families:
                 families[slot.name] = kind(slot.name, slot.help)
@@ -68,10 +77,49 @@ class Collector:
             for labels, value in values[name]:
                 family.add_sample(name + suffix, dict(labels), value)
             yield family
+        yield from _histograms(self._rows)
+        yield _worker_connections(self._rows)
+        yield _build_info()
         yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", len(self._rows))
         yield CounterMetricFamily(
             "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
         )
+
+
+def _histograms(rows: Sequence[memoryview]) -> Iterator[Metric]:
+    """The histograms of all rows together, cumulative as Prometheus wants them, in seconds."""
+    families: dict[str, HistogramMetricFamily] = {}
+    for name, labels, text, first, bounds_ns in HISTOGRAMS:
+        if name not in families:
+            keys = [key for key, _ in labels]
+            families[name] = HistogramMetricFamily(name, text, labels=keys)
+        *counts, total_ns = (
+            sum(row[slot] for row in rows) for slot in range(first, first + len(bounds_ns) + 2)
+        )
+        ends = [*(repr(bound / 1e9) for bound in bounds_ns), "+Inf"]
+        buckets = list(zip(ends, accumulate(counts), strict=True))
+        values = [value for _, value in labels]
+        families[name].add_metric(values, buckets=buckets, sum_value=total_ns / 1e9)
+    yield from families.values()
+
+
+def _worker_connections(rows: Sequence[memoryview]) -> Metric:
+    """How the kernel has spread the connections: one series a row, so a few at the most."""
+    family = GaugeMetricFamily(
+        "zerocopy_worker_connections", "Connections open now, by worker.", labels=["worker"]
+    )
+    for worker, row in enumerate(rows):
+        family.add_metric([str(worker)], sum(row[CONNECTIONS : CONNECTIONS + len(TRANSPORTS)]))
+    return family
+
+
+def _build_info() -> Metric:
+    """What runs, as the labels of a 1: to join with, or to see an upgrade go by."""
+    family = GaugeMetricFamily(
+        "zerocopy_build_info", "1; what runs, in labels.", labels=["version", "python"]
+    )
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
 
 
 def serve_metrics(collector: Collector, host: str, port: int) -> int:

@@ -23,8 +23,8 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
+from zerocopy.app.log import get_logger
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
 from zerocopy.app.tls import make_context, validity_warning
 from zerocopy.app.worker import Orders
@@ -48,7 +48,7 @@ KILL_AFTER_S = 5.0
 REAP_S = 0.05
 """How long to wait for the death of a worker that was killed before looking again."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def open_listeners(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:

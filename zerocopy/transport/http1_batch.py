@@ -8,6 +8,7 @@ them asked before the proof was made.
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -34,17 +35,19 @@ _READY = State.READY
 class Batch:
     """The connections of one worker that wait for the end of the turn, by what they asked for."""
 
-    __slots__ = ("_rendered", "_server", "_waiting")
+    __slots__ = ("_begun_ns", "_rendered", "_server", "_waiting")
 
     def __init__(self, server: Http1Server) -> None:
         self._server = server
         self._rendered: dict[Response, tuple[bytes, bytes]] = {}
         self._waiting: dict[Message, list[Connection]] = {}
+        self._begun_ns = 0  # when the first of them was read
 
     def add(self, message: Message, connection: Connection) -> None:
         """Answer `message` on `connection` once everything that is readable has been read."""
         waiting = self._waiting
         if not waiting:
+            self._begun_ns = monotonic_ns()
             self._server.loop.call_soon(self.answer)
         connections = waiting.get(message)
         if connections is None:
@@ -67,7 +70,7 @@ class Batch:
                 or message.persistence is not Persistence.KEEP_ALIVE
             ):
                 for connection in connections:
-                    connection.answer_alone(message, response)
+                    connection.answer_alone(message, response, self._begun_ns)
             else:
                 self._send(message, response, connections)
 
@@ -76,7 +79,7 @@ class Batch:
         whole = self._render(response)
         nbytes = len(whole)
         deadline = server.wheel.now + server.idle_ticks
-        answered = total = 0
+        whole_ones = total = 0
         for connection in connections:
             if connection.state is not _PENDING:
                 continue  # closed in between
@@ -87,15 +90,18 @@ class Batch:
             except OSError:
                 connection.abort()
                 continue
-            answered += 1
             total += sent
             if sent == nbytes:
+                whole_ones += 1
                 connection.state = _READY
                 connection.deadline = deadline
             else:
-                connection.begin_transfer(message, Transfer(memoryview(whole)[sent:], ()))
-        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += answered
+                connection.begun_ns = self._begun_ns
+                unsent = Transfer(memoryview(whole)[sent:], ())
+                connection.begin_transfer(message, response, unsent)
         server.counters[slots.SENT_BYTES_COPY] += total
+        if whole_ones:
+            server.account.answered(message.request, response, self._begun_ns, whole_ones)
 
     def _render(self, response: Response) -> bytes:
         """Head, date and content in one piece, made anew when the second changes.

@@ -9,6 +9,7 @@ every connection that asked for it: each of them asked before the proof was made
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -67,12 +68,13 @@ class Receiver(asyncio.StreamReaderProtocol):
 class Batch:
     """The connections of one worker that wait for the end of the turn, in the order they came."""
 
-    __slots__ = ("_loop", "_requests", "_waiting")
+    __slots__ = ("_loop", "_requests", "_waiting", "begun_ns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._requests: dict[Request, Request] = {}
         self._waiting: list[tuple[Answering, bytes, list[Waiting]]] = []
+        self.begun_ns = 0  # when the first of them was read
 
     def known(self, request: Request) -> Request:
         """The one object that stands for all requests equal to this one."""
@@ -83,6 +85,7 @@ class Batch:
     def add(self, connection: Answering, data: bytes, requests: list[Waiting]) -> None:
         """Answer `requests` once everything that is readable has been read."""
         if not self._waiting:
+            self.begun_ns = monotonic_ns()
             self._loop.call_soon(self.answer)
         self._waiting.append((connection, data, requests))
 
