@@ -12,20 +12,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from zerocopy.app.lean import structlog
 from zerocopy.app.logform import console_form, json_form
 from zerocopy.app.loglimit import RateLimit
 from zerocopy.app.loglines import LineWriter
 from zerocopy.core import counters as slots
-
-# structlog would import rich where it is installed, for tracebacks that are not used here: 90 ms
-# of processor time in each worker. A None in sys.modules makes that import fail, as if it were not.
-_HIDES_RICH = "rich" not in sys.modules
-if _HIDES_RICH:
-    sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402 - see above
-
-if _HIDES_RICH:
-    del sys.modules["rich"]
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger

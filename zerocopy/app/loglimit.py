@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from structlog import DropEvent
+from zerocopy.app.lean import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
@@ -43,7 +43,7 @@ class RateLimit:
         count = self._counts[name] = self._counts.get(name, 0) + 1
         if count > self._max:
             self._suppressed[name] = self._suppressed.get(name, 0) + 1
-            raise DropEvent
+            raise structlog.DropEvent
         return event
 
     def take_suppressed(self) -> dict[str, int]:
