@@ -58,7 +58,7 @@ class Batch:
     def answer(self) -> None:
         """Answer all that wait; nothing happens if none does."""
         waiting, self._waiting = self._waiting, {}
-        server = self._server
+        server, timed = self._server, dict[int, int]()
         for message, connections in waiting.items():
             response = server.handler.respond_now(message.request, len(connections))
             if (
@@ -72,9 +72,14 @@ class Batch:
                 for connection in connections:
                     connection.answer_alone(message, response, self._begun_ns)
             else:
-                self._send(message, response, connections)
+                endpoint = message.request.endpoint
+                sent = self._send(message, response, connections)
+                timed[endpoint] = timed.get(endpoint, 0) + sent
+        for endpoint, times in timed.items():
+            server.account.time(endpoint, self._begun_ns, times)
 
-    def _send(self, message: Message, response: Response, connections: list[Connection]) -> None:
+    def _send(self, message: Message, response: Response, connections: list[Connection]) -> int:
+        """Send one response to all who asked for it; how many of them have the whole."""
         server = self._server
         whole = self._render(response)
         nbytes = len(whole)
@@ -100,8 +105,10 @@ class Batch:
                 unsent = Transfer(memoryview(whole)[sent:], ())
                 connection.begin_transfer(message, response, unsent)
         server.counters[slots.SENT_BYTES_COPY] += total
-        if whole_ones:
-            server.account.answered(message.request, response, self._begun_ns, whole_ones)
+        server.account.count(message.request, response, whole_ones)
+        if server.account.access is not None:
+            server.account.note(message.request, response, self._begun_ns, whole_ones)
+        return whole_ones
 
     def _render(self, response: Response) -> bytes:
         """Head, date and content in one piece, made anew when the second changes.

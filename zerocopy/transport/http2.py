@@ -129,7 +129,7 @@ class Http2Connection(DataStreams):
                 rest = data[position:]
                 break
         self._wire.write(lane.leave())
-        lane.count_time(self._server.batch.begun_ns)
+        self._server.batch.answered += lane.take_answered(self._server.batch.begun_ns)
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:
@@ -179,7 +179,7 @@ class Http2Connection(DataStreams):
             events += self._feed(frame)
             if len(events) >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
                 self._wire.write(lane.leave())
-                lane.count_time(begun_ns)
+                self._count_answered(begun_ns)
                 await self._handle_events(events)
                 events = []
                 await asyncio.sleep(0)
@@ -187,10 +187,16 @@ class Http2Connection(DataStreams):
         self._partial = data[position:]
         if answers := lane.leave():
             self._wire.write(answers)
-            lane.count_time(begun_ns)
+            self._count_answered(begun_ns)
             await self._wire.drain()
         if events:
             await self._handle_events(events)
+
+    def _count_answered(self, begun_ns: int) -> None:
+        """What the lane has answered out of bytes read at `begun_ns` was written."""
+        answered = self._lane.take_answered(begun_ns)
+        if answered:
+            self._server.account.time(endpoints.DATA, begun_ns, answered)
 
     def _feed(self, frame: bytes) -> list[Event]:
         """Give one frame to h2; what it makes of it."""

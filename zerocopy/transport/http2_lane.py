@@ -51,7 +51,7 @@ class Lane:
         self._answers: dict[bytes, tuple[bytes, Response]] = {}  # proved since `leave`
         self._repeated = 0
         self._slots = server.account.slots[endpoints.DATA]
-        self._answered = 0  # since `count_time`
+        self._answered = 0  # since `take_answered`
         self._noted: list[tuple[Request, Response]] | None = None  # they, for the access log
         if server.account.access is not None:
             self._noted = []
@@ -163,17 +163,14 @@ class Lane:
         self.nbytes = 0
         return data
 
-    def count_time(self, begun_ns: int) -> None:
-        """What was answered since the last call was read at `begun_ns`, and has been written."""
-        if not self._answered:
-            return
-        account = self._server.account
-        duration_ns = account.time(endpoints.DATA, begun_ns, self._answered)
-        self._answered = 0
+    def take_answered(self, begun_ns: int) -> int:
+        """How many requests, read at `begun_ns`, were answered and written since the last call."""
+        answered, self._answered = self._answered, 0
         if self._noted:
             for request, response in self._noted:
-                account.note(request, response, begun_ns, duration_ns)
+                self._server.account.note(request, response, begun_ns)
             self._noted.clear()
+        return answered
 
 
 def _state_of(table: HeaderTable) -> _TableState:

@@ -137,7 +137,7 @@ class Http2Server:
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
-        self.batch = Batch(loop)
+        self.batch = Batch(loop, self.account)
         self.draining = False
         self.segments_held = 0
         self.second = 0
