@@ -58,7 +58,8 @@ class Batch:
     def answer(self) -> None:
         """Answer all that wait; nothing happens if none does."""
         waiting, self._waiting = self._waiting, {}
-        server, timed = self._server, dict[int, int]()
+        server = self._server
+        timed: dict[int, int] = {}  # by endpoint
         for message, connections in waiting.items():
             response = server.handler.respond_now(message.request, len(connections))
             if (
@@ -104,10 +105,11 @@ class Batch:
                 connection.begun_ns = self._begun_ns
                 unsent = Transfer(memoryview(whole)[sent:], ())
                 connection.begin_transfer(message, response, unsent)
-        server.counters[slots.SENT_BYTES_COPY] += total
-        server.account.count(message.request, response, whole_ones)
-        if server.account.access is not None:
-            server.account.note(message.request, response, self._begun_ns, whole_ones)
+        counters, account, request = server.counters, server.account, message.request
+        counters[slots.SENT_BYTES_COPY] += total
+        counters[account.slots[request.endpoint][response.status]] += whole_ones
+        if account.access is not None:
+            account.note(request, response, self._begun_ns, whole_ones)
         return whole_ones
 
     def _render(self, response: Response) -> bytes:
