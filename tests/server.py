@@ -161,18 +161,25 @@ class RunningServer:
             connection.close()
 
     def metric(self, sample: str) -> float:
-        """The value of one sample of /metrics, `zerocopy_sent_bytes_total{path="copy"}`."""
+        """The sum of the samples of /metrics that have this name and at least these labels.
+
+        Such as `zerocopy_connections`, whatever their transport, or
+        `zerocopy_sent_bytes_total{path="copy"}`.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=20)
         try:
             connection.request("GET", "/metrics")
             page = connection.getresponse().read().decode()
         finally:
             connection.close()
-        return next(
-            float(line.rpartition(" ")[2])
-            for line in page.splitlines()
-            if line.rpartition(" ")[0] == sample
-        )
+        name, labels = _series(sample)
+        found = [
+            float(value)
+            for series, _, value in (line.rpartition(" ") for line in page.splitlines())
+            if series.partition("{")[0] == name and labels <= _series(series)[1]
+        ]
+        assert found, f"no sample {sample}"
+        return sum(found)
 
     def connect(self, receive_buffer_bytes: int | None = None) -> socket.socket:
         """A raw connection to the main listener; a small buffer makes a slow reader felt soon."""
@@ -229,3 +236,9 @@ def write_column(path: str, values: list[int] | list[float], code: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(struct.pack(f"<{len(values)}{code}", *values))
+
+
+def _series(text: str) -> tuple[str, set[str]]:
+    """The name of a series and its labels, `status="200"` each."""
+    name, _, labels = text.rstrip("}").partition("{")
+    return name, set(labels.split(",")) - {""}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -123,12 +124,10 @@ def serve(
         "server.workers": workers,
     }
     passed, notifier = take_passed_sockets(os.environ), Notifier(os.environ)
-    loaded = _load(config, flags)
-    configure_logging(loaded.log.level, loaded.log.format)
-    supervisor = Supervisor(
-        loaded, reread=lambda: _load(config, flags), passed=passed, notifier=notifier
-    )
-    raise typer.Exit(supervisor.run())
+    load = partial(_load, config, flags)
+    loaded = load()
+    configure_logging(loaded.log)
+    raise typer.Exit(Supervisor(loaded, reread=load, passed=passed, notifier=notifier).run())
 
 
 @app.command()

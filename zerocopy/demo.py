@@ -78,7 +78,7 @@ def run_demo(
         "log.level": "warning",
     }
     config = load(environ=os.environ, flags=flags)
-    configure_logging(config.log.level, config.log.format)
+    configure_logging(config.log)
     try:
         supervisor = Supervisor(config)
     except ConfigError:

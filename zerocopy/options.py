@@ -23,6 +23,7 @@ SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
 MaxAge = Annotated[int, Meta(ge=0, le=31_536_000)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(min_length=1)]
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -144,3 +145,8 @@ class LogTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     level: Annotated[Level, _doc("The least severe level that is written.")] = "info"
     format: Annotated[Literal["auto", "json", "console"], _doc("The form of a line.")] = "auto"
+    access_sample: Annotated[Share, _doc("The share of requests that get a line.")] = 0.0
+    lines_waiting_max: Annotated[Count, _doc("Lines waiting to be written; more are lost.")] = 4_096
+    events_per_second_max: Annotated[
+        Count, _doc("Lines a second of each event of a worker; more are counted.")
+    ] = 10

@@ -190,13 +190,13 @@ def test_candidate_accepts_only_when_it_is_told_to(nursery: Nursery) -> None:
 def test_row_is_wiped_of_gauges_and_given_to_the_next(nursery: Nursery) -> None:
     """What the gone counted stays in the sum; what they held is gone; no row is made in vain."""
     rows = nursery.rows
-    first, second = rows.take(), rows.take()
+    first, second = rows.take(0), rows.take(1)
     collector = rows._collector
     collector.rows[first][CONNECTIONS] = 7
     collector.rows[first][CONNECTIONS_ACCEPTED] = 9
     rows.give_back(first)
     assert collector.rows[first][CONNECTIONS] == 0
-    assert (rows.take(), rows.take()) == (first, 2)
+    assert (rows.take(0), rows.take(2)) == (first, 2)
     assert collector.rows[first][CONNECTIONS_ACCEPTED] == 9
     assert (first, second) == (0, 1)
 

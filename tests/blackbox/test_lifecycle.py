@@ -189,7 +189,7 @@ def test_killed_worker_is_started_again_and_counted(root: Path) -> None:
         (successor,) = server.worker_pids()
         assert successor != worker
         assert server.metric("zerocopy_worker_restarts_total") == 1
-        assert server.metric('zerocopy_responses_total{status="2xx"}') == 3
+        assert server.metric('zerocopy_requests_total{status="200"}') == 3
         poll(lambda: server.metric("zerocopy_connections") == 0, "no connection to be counted")
         assert server.event("worker_died") is not None
 

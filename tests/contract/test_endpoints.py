@@ -90,7 +90,7 @@ def test_metrics_names_units_and_labels_are_those_of_prometheus(site: Site) -> N
         if line.startswith("# TYPE")
     }
     for name, kind in kinds.items():
-        assert kind in {"counter", "gauge"}
+        assert kind in {"counter", "gauge", "histogram"}
         assert name.endswith("_total") is (kind == "counter")
     for text in ("coinbase", site.root, ".bin"):
         assert text not in page
@@ -103,8 +103,9 @@ def test_metrics_count_responses_plans_and_bytes(site: Site, series: Series) -> 
     names = {
         "made": "zerocopy_plans_made_total",
         "reused": "zerocopy_plans_reused_total",
-        "good": 'zerocopy_responses_total{status="2xx"}',
-        "bad": 'zerocopy_responses_total{status="4xx"}',
+        "good": 'zerocopy_requests_total{endpoint="data",status="200"}',
+        "bad": 'zerocopy_requests_total{endpoint="other",status="404"}',
+        "timed": 'zerocopy_request_duration_seconds_count{endpoint="data"}',
         "copied": 'zerocopy_sent_bytes_total{path="copy"}',
     }
 
@@ -122,4 +123,5 @@ def test_metrics_count_responses_plans_and_bytes(site: Site, series: Series) -> 
     assert (after["made"] - after_first["made"], after["reused"] - after_first["reused"]) == (0, 1)
     assert after["good"] - before["good"] == 2
     assert after["bad"] - before["bad"] == 1
+    assert after["timed"] - before["timed"] == 2
     assert after_first["copied"] - before["copied"] >= len(first.content)

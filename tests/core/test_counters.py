@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
 from zerocopy.core import counters
-from zerocopy.core.counters import SLOTS
+from zerocopy.core.counters import (
+    HISTOGRAMS,
+    LOOP_LAG,
+    PLAIN,
+    SLOTS,
+    STATUSES,
+    TLS,
+    TRANSPORTS,
+    duration_of,
+    observe,
+    requests_slot,
+)
+from zerocopy.core.endpoints import NAMES
+from zerocopy.core.messages import REASONS
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
@@ -19,7 +34,7 @@ POSITIONS = [
     ("SENT_BYTES_COPY", "zerocopy_sent_bytes", (("path", "copy"),)),
     ("CONNECTIONS_ACCEPTED", "zerocopy_connections_accepted", ()),
     ("CONNECTIONS_REFUSED", "zerocopy_connections_refused", ()),
-    ("CONNECTIONS", "zerocopy_connections", ()),
+    ("CONNECTIONS", "zerocopy_connections", (("transport", "plain"),)),
     ("TRANSFERS_ABORTED", "zerocopy_transfers_aborted", ()),
     ("PLANS_MADE", "zerocopy_plans_made", ()),
     ("PLANS_REUSED", "zerocopy_plans_reused", ()),
@@ -32,6 +47,10 @@ POSITIONS = [
     ("SYMBOL_WALKS", "zerocopy_symbol_walks", ()),
     ("COLD_READS", "zerocopy_cold_reads", ()),
     ("COLD_BYTES", "zerocopy_cold_bytes", ()),
+    ("STREAMS", "zerocopy_streams", ()),
+    ("REQUESTS_IN_FLIGHT", "zerocopy_requests_in_flight", ()),
+    ("LOG_LINES_DROPPED", "zerocopy_log_lines_dropped", ()),
+    ("LOG_LINES_SUPPRESSED", "zerocopy_log_lines_suppressed", ()),
 ]
 
 
@@ -44,33 +63,90 @@ def test_slot_constant_points_at_the_slot_it_is_named_after(
     assert (slot.name, slot.labels) == (name, labels)
 
 
-@pytest.mark.parametrize("status", [200, 204, 304, 404, 431, 500, 503])
-def test_responses_slot_is_that_of_the_class_of_the_status(status: int) -> None:
-    """The documented sum: first slot, plus hundreds, minus two."""
-    slot = SLOTS[counters.RESPONSES_2XX + status // 100 - 2]
-    assert slot.name == "zerocopy_responses"
-    assert slot.labels == (("status", f"{status // 100}xx"),)
+def test_connections_have_a_slot_for_each_transport() -> None:
+    """The one that is documented: the first, plus the transport."""
+    for transport, name in enumerate(TRANSPORTS):
+        slot = SLOTS[counters.CONNECTIONS + transport]
+        assert (slot.name, slot.labels) == ("zerocopy_connections", (("transport", name),))
 
 
-def test_every_slot_has_a_constant() -> None:
-    """Responses take four slots from their constant on, every other slot has its own."""
-    constants = {
-        value for name, value in vars(counters).items() if name.isupper() and name != "SLOTS"
+def test_requests_have_a_slot_for_each_transport_endpoint_and_status() -> None:
+    """Every status there is has one, and only those that have no label of their own share it."""
+    seen = Counter[int]()
+    for transport, endpoint in product(range(len(TRANSPORTS)), range(len(NAMES))):
+        for status in REASONS:
+            slot = requests_slot(transport, endpoint, status)
+            seen[slot] += 1
+            assert SLOTS[slot].name == "zerocopy_requests"
+            assert dict(SLOTS[slot].labels) == {
+                "transport": TRANSPORTS[transport],
+                "endpoint": NAMES[endpoint],
+                "status": str(status) if status in STATUSES else "other",
+            }
+    others = len(REASONS) - len(STATUSES)
+    assert Counter(seen.values()) == {1: 12 * len(STATUSES), others: 12}
+
+
+def test_histograms_lie_side_by_side_behind_the_requests() -> None:
+    """Their slots are the buckets, one more without an end, and the sum; nothing overlaps."""
+    first = requests_slot(1, len(NAMES) - 1, 0) + 1
+    for histogram in HISTOGRAMS:
+        assert histogram.first == first
+        assert list(histogram.bounds_ns) == sorted(set(histogram.bounds_ns))
+        buckets = len(histogram.bounds_ns) + 1
+        here = SLOTS[first : first + buckets + 1]
+        assert [slot.kind for slot in here] == ["bucket"] * buckets + ["sum"]
+        assert {(slot.name, slot.labels) for slot in here} == {(histogram.name, histogram.labels)}
+        first += buckets + 1
+    assert first == len(SLOTS)
+
+
+@pytest.mark.parametrize("transport", [PLAIN, TLS])
+@pytest.mark.parametrize(
+    ("endpoint", "label"), list(enumerate(["data", "symbols", *["other"] * 4]))
+)
+def test_durations_are_told_apart_for_data_and_symbols(
+    transport: int, endpoint: int, label: str
+) -> None:
+    """The others, which are all answered at once, share a histogram."""
+    histogram = duration_of(transport, endpoint)
+    assert histogram.name == "zerocopy_request_duration_seconds"
+    assert histogram.labels == (("transport", TRANSPORTS[transport]), ("endpoint", label))
+
+
+def test_observation_falls_into_the_first_bucket_that_holds_it() -> None:
+    """The upper end of a bucket belongs to it (`le`); what no bucket holds goes to the last."""
+    for index, bound_ns in enumerate(LOOP_LAG.bounds_ns):
+        for value_ns, bucket in [(bound_ns, index), (bound_ns + 1, index + 1)]:
+            row = [0] * len(SLOTS)
+            observe(row, LOOP_LAG, value_ns, 3)
+            assert row[LOOP_LAG.first + bucket] == 3
+            assert row[LOOP_LAG.first + len(LOOP_LAG.bounds_ns) + 1] == 3 * value_ns
+            assert sum(row) == 3 + 3 * value_ns
+
+
+def test_every_single_slot_has_a_constant() -> None:
+    """Connections take two slots from their constant on; requests and histograms come after."""
+    skipped = {"PLAIN", "TLS", "REQUESTS"}
+    integers = {
+        value
+        for name, value in vars(counters).items()
+        if name.isupper() and isinstance(value, int) and name not in skipped
     }
-    integers = {value for value in constants if isinstance(value, int)}
-    assert integers | {1, 2, 3} == set(range(len(SLOTS)))
-    assert len(POSITIONS) + 4 == len(SLOTS)
+    assert integers | {counters.CONNECTIONS + 1} == set(range(counters.REQUESTS))
+    assert len(POSITIONS) + 1 == counters.REQUESTS
 
 
 def test_slots_are_named_as_prometheus_wants() -> None:
-    """One series a slot, base units, one kind and one help a name, `_total` left to the format."""
-    assert len({(slot.name, slot.labels) for slot in SLOTS}) == len(SLOTS)
-    kinds = {(slot.name, slot.kind, slot.help) for slot in SLOTS}
-    assert len(kinds) == len({slot.name for slot in SLOTS})
+    """One series a slot, base units, one help a name, `_total` left to the format."""
+    single = [slot for slot in SLOTS if slot.kind in {"counter", "gauge"}]
+    assert len({(slot.name, slot.labels) for slot in single}) == len(single)
+    texts = {(slot.name, slot.help) for slot in SLOTS}
+    assert len(texts) == len({slot.name for slot in SLOTS})
     for slot in SLOTS:
         assert re.fullmatch(r"zerocopy(_[a-z]+)+", slot.name)
         assert not slot.name.endswith("_total")
-        assert slot.kind in {"counter", "gauge"}
+        assert slot.kind in {"counter", "gauge", "bucket", "sum"}
         assert slot.help.endswith(".")
 
 

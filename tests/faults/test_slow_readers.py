@@ -88,6 +88,7 @@ def test_stalled_readers_hold_no_descriptor_but_their_own_and_little_memory(
     for client in clients:
         assert client.head()[0] == 200
     poll(lambda: server.metric("zerocopy_connections") == STALLED, "all to be connected")
+    assert server.metric("zerocopy_requests_in_flight") == STALLED
     assert open_descriptors(worker) <= descriptors + STALLED + 3
     begun_cpu_s = cpu_s(worker)
     assert server.get("/healthz").status == 200
@@ -98,6 +99,7 @@ def test_stalled_readers_hold_no_descriptor_but_their_own_and_little_memory(
     for client in clients:
         client.reset()
     poll(lambda: server.metric("zerocopy_connections") == 0, "all to be gone")
+    assert server.metric("zerocopy_requests_in_flight") == 0
     assert open_descriptors(worker) <= descriptors
 
 

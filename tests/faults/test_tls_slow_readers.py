@@ -165,13 +165,17 @@ def test_connections_that_never_read_cost_bounded_memory(
                 client.send_bytes(b"".join(requests))
             seen: list[float] = []
             poll(lambda: is_steady(server, seen), "all to stall", 20)  # noqa: B023
-            assert server.metric("zerocopy_connections") == STALLED
+            assert server.metric('zerocopy_connections{transport="tls"}') == STALLED
+            assert server.metric("zerocopy_streams") == STALLED * STREAMS
+            assert server.metric("zerocopy_requests_in_flight") == STALLED * STREAMS
             grown = anonymous_bytes(worker) - before.anonymous
             assert grown < STALLED * STALLED_BYTES_MAX, f"{grown / STALLED} bytes a connection"
             with H2Client(server) as honest:
                 assert honest.ask(MEDIUM).content == body_of(root, "MEDIUM")
             assert server.get(SMALL).content == body_of(root, "SMALL")
         assert_given_back(server, start, slack_bytes)
+        assert server.metric("zerocopy_streams") == 0
+        assert server.metric("zerocopy_requests_in_flight") == 0
         start, slack_bytes = held(server), SLACK_BYTES  # the second round takes what the first left
 
 

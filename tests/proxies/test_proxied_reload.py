@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from functools import partial
@@ -27,13 +26,7 @@ if TYPE_CHECKING:
 
     from tests.proxies.reverse import ReverseProxy
 
-needs_generations = pytest.mark.skipif(
-    importlib.util.find_spec("zerocopy.app.generation") is None,
-    reason="SIGHUP does not start new workers in this version",
-)
 
-
-@needs_generations
 @pytest.mark.parametrize("reloads", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_reload_under_load_fails_no_request(
     proxy_type: type[ReverseProxy], root: Path, tmp_path: Path, reloads: int

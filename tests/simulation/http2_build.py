@@ -155,7 +155,7 @@ class Built:
             content_read_s=5.0,
             read_ahead_bytes_max=window_bytes,
             counters=self.counters,
-            on_transfer_failed=self.transfers_failed.append,
+            on_transfer_failed=lambda error, _: self.transfers_failed.append(error),
         )
         self.admission = Admission(
             connections_max=10, connections_per_address_max=1, counters=self.counters
@@ -180,7 +180,7 @@ class Built:
             limits=self._limits,
             admission=self.admission,
             counters=self.counters,
-            on_transfer_failed=self.transfers_failed.append,
+            on_transfer_failed=lambda error, _: self.transfers_failed.append(error),
             on_connection_failed=self.connections_failed.append,
         )
         self.server.turns = CrowdedTurns(cast("Any", loop), self._limits.turn_bytes_max, rng)

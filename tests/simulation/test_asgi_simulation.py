@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.plan import Segment
     from zerocopy.transport.asgi import Send
+    from zerocopy.transport.exchange import Exchange
 
 SEEDS = 60
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
@@ -69,8 +70,9 @@ def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> No
     """The simulator finds a body that holds a segment twice."""
     honest = AsgiApp._send_segments
 
-    async def twice(
+    async def twice(  # noqa: PLR0917 - as the method it replaces
         self: AsgiApp,
+        exchange: Exchange,
         send: Send,
         segments: Sequence[Segment],
         ahead: ReadAhead,
@@ -78,7 +80,7 @@ def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> No
     ) -> None:
         twice = [*segments[:1], *segments]
         ahead = ReadAhead(twice, ahead._window_bytes_max, mapped=True)
-        await honest(self, send, twice, ahead, reading)
+        await honest(self, exchange, send, twice, ahead, reading)
 
     monkeypatch.setattr(AsgiApp, "_send_segments", twice)
     assert failures_of(asgi, 0, 40, stories_max=1)

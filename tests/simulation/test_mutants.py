@@ -170,7 +170,7 @@ def answers_out_of_order(patch: Patch) -> None:
 def forgets_the_answer_after_a_full_socket(patch: Patch) -> None:
     """A small answer that met a full socket is counted as sent."""
 
-    def begin(self: Any, message: Any, _transfer: Any) -> None:
+    def begin(self: Any, message: Any, _response: Any, _transfer: Any) -> None:
         self.state = State.READY
         self._finish(message)
 

@@ -202,7 +202,7 @@ class World:
                 counters=self.counters,
             ),
             counters=self.counters,
-            on_transfer_failed=self.transfer_errors.append,
+            on_transfer_failed=lambda error, _: self.transfer_errors.append(error),
         )
 
     def _identify(self, fd: int) -> tuple[Node, int]:

@@ -54,9 +54,10 @@ COUNTED = {
     "accepted": "zerocopy_connections_accepted_total",
     "refused": "zerocopy_connections_refused_total",
     "aborted amid an answer": "zerocopy_transfers_aborted_total",
-    "2xx": 'zerocopy_responses_total{status="2xx"}',
-    "4xx": 'zerocopy_responses_total{status="4xx"}',
-    "5xx": 'zerocopy_responses_total{status="5xx"}',
+    **{
+        str(status): f'zerocopy_requests_total{{status="{status}"}}'
+        for status in (200, 400, 404, 405, 414, 431, 500, 503)
+    },
 }
 
 

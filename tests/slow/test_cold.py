@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.peers import pin_process, pinned
 from tests.server import RunningServer
 from zerocopy.core.layout import day_of, file_name
 from zerocopy.storage.residency import Cachestat
@@ -33,14 +34,17 @@ DAYS = 8
 DAY_BYTES = 64 << 20
 ROUNDS = 5
 ALONE_S = 0.5
+STREAM_NICE = 10
+"""So that it is the server who makes the hot client wait, and not the scheduler."""
 HOT_P99_RATIO_MAX = 2.0
 COLD_SPEED_RATIO_MIN = 0.9
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Takes a whole answer once told to and drops it; prints bytes and seconds.
 COLD_CLIENT = """
-import socket, ssl, sys, time
+import os, socket, ssl, sys, time
 host, port, is_tls, raw = "127.0.0.1", int(sys.argv[1]), sys.argv[2] == "tls", sys.argv[3]
+os.nice(int(sys.argv[4]))
 sock = socket.create_connection((host, port))
 buffer = bytearray(1 << 20)
 if is_tls:
@@ -174,7 +178,7 @@ def speed_of_sendfile_loop(paths: list[str]) -> float:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     loop = start(SENDFILE_LOOP, port, *paths)
-    nbytes, seconds = numbers(start(COLD_CLIENT, port, "plain", "GET"))
+    nbytes, seconds = numbers(start(COLD_CLIENT, port, "plain", "GET", 0))
     loop.communicate()
     return nbytes / seconds
 
@@ -203,7 +207,7 @@ class Round:
 def stream(server: RunningServer, path: str, *, hot: bool) -> tuple[float, float]:
     """Bytes a second of one stream, and the p99 of a hot client beside it, if there is one."""
     port = server.tls_port if path == "tls" else server.plain_port
-    client = start(COLD_CLIENT, port, path, COLD)
+    client = start(COLD_CLIENT, port, path, COLD, STREAM_NICE if hot else 0)
     asking = start(HOT_CLIENT, server.plain_port, HOT) if hot else None
     if asking is not None:
         asking.send_signal(signal.SIGUSR1)
@@ -227,7 +231,10 @@ def measure(paths: list[str], path: str) -> Round:
         cold, _ = stream(server, path, hot=False)
         assert server.metric("zerocopy_cold_bytes_total") > DAYS * DAY_BYTES / 2
         warm, _ = stream(server, path, hot=False)
-    with RunningServer(root, **options) as server:
+    core, *_, clients_core = sorted(os.sched_getaffinity(0))
+    with RunningServer(root, **options) as server, pinned(clients_core):
+        for pid in server.worker_pids():
+            pin_process(pid, core)
         asking = start(HOT_CLIENT, server.plain_port, HOT)
         time.sleep(ALONE_S)
         alone_us = ended(asking)

@@ -7,7 +7,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from zerocopy.core.counters import SLOTS
+from zerocopy.core.counters import PLAIN, SLOTS, requests_slot
+from zerocopy.core.endpoints import OTHER
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from zerocopy.transport.http1 import Connection
 
 LARGE = os.urandom(3_000_000)
+OTHER_200 = requests_slot(PLAIN, OTHER, 200)
+"""The counter of what most tests ask for."""
 PARSER_LIMITS = RequestLimits(
     target_bytes_max=8_192,
     field_bytes_max=8_192,
@@ -146,7 +149,7 @@ class Bench:
             ),
             admission=self.admission,
             counters=self.counters,
-            on_transfer_failed=self.failures.append,
+            on_transfer_failed=lambda error, _: self.failures.append(error),
         )
         self.server.start([])
         self.peers: list[Peer] = []

@@ -12,12 +12,15 @@ import pytest
 from tests.faults.client import MEDIUM, SMALL, body_of, column_path, make_root
 from tests.h2client import H2Client
 from tests.server import RunningServer
+from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.messages import Request
+from zerocopy.transport.account import Account
 from zerocopy.transport.http2_batch import REQUESTS_MAX, Batch, Proved, Receiver, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ACCOUNT = Account(TLS, [0] * len(SLOTS))
 REQUESTS = [Waiting(0, b"block", 1)]
 REUSED = "zerocopy_plans_reused_total"
 
@@ -49,7 +52,7 @@ def test_all_of_a_turn_are_answered_after_it_in_order_and_share_what_is_proved()
     async def turn() -> None:
         told: list[tuple[Connection, bytes]] = []
         first, second = Connection(told), Connection(told)
-        batch = Batch(asyncio.get_running_loop())
+        batch = Batch(asyncio.get_running_loop(), ACCOUNT)
         batch.add(first, b"a", REQUESTS)
         batch.add(second, b"b", REQUESTS)
         assert told == []
@@ -72,7 +75,7 @@ def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
     async def turn() -> None:
         told: list[tuple[Connection, bytes]] = []
         first, second = Connection(told), Connection(told)
-        batch = Batch(asyncio.get_running_loop())
+        batch = Batch(asyncio.get_running_loop(), ACCOUNT)
         batch.add(first, b"broken", REQUESTS)
         batch.add(second, b"b", REQUESTS)
         batch.answer()
@@ -84,7 +87,7 @@ def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
 
 def test_equal_requests_are_one_object_of_a_bounded_many() -> None:
     """Connections can share what is proved by the identity of a request."""
-    batch = Batch(asyncio.new_event_loop())
+    batch = Batch(asyncio.new_event_loop(), ACCOUNT)
     one = batch.known(Request(b"GET", b"/x", ()))
     assert batch.known(Request(b"GET", b"/x", ())) is one
     assert batch.known(Request(b"HEAD", b"/x", ())) is not one

@@ -11,8 +11,10 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes
 
-from zerocopy.core.counters import RESPONSES_2XX, SENT_BYTES_COPY, SLOTS
+from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
+from zerocopy.core.endpoints import DATA
 from zerocopy.core.messages import Request, Response
+from zerocopy.transport.account import Account
 from zerocopy.transport.http2_head import literal
 from zerocopy.transport.http2_lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane
 
@@ -51,6 +53,7 @@ class Wire:
         server = SimpleNamespace(
             handler=self.handler,
             counters=self.counters,
+            account=Account(TLS, self.counters),
             streams_max=4,
             date_h2=DATE,
             batch=SimpleNamespace(known=lambda request: request),
@@ -135,7 +138,7 @@ def test_answer_is_whole_and_h2_knows_of_it(wire: Wire) -> None:
     assert isinstance(rest[-1], StreamEnded)
     assert wire.server.outbound_flow_control_window == window - len(CONTENT)
     assert wire.server.highest_inbound_stream_id == stream_id
-    assert wire.counters[RESPONSES_2XX] == 1
+    assert wire.counters[requests_slot(TLS, DATA, 200)] == 1
     assert wire.counters[SENT_BYTES_COPY] == len(CONTENT)
     late = b"\0\0\4\x08\0" + stream_id.to_bytes(4, "big") + b"\0\0\0\1"
     assert not wire.server.receive_data(late)  # WINDOW_UPDATE of a closed stream: no error

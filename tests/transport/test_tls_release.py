@@ -100,7 +100,7 @@ def test_connection_that_ends_is_freed_at_once(
                 content_read_s=5,
                 read_ahead_bytes_max=1 << 20,
                 counters=counters,
-                on_transfer_failed=failures.append,
+                on_transfer_failed=lambda error, _: failures.append(error),
             ),
             limits=Http2Limits(
                 streams_max=100,
@@ -119,7 +119,7 @@ def test_connection_that_ends_is_freed_at_once(
                 connections_max=10, connections_per_address_max=0, counters=counters
             ),
             counters=counters,
-            on_transfer_failed=failures.append,
+            on_transfer_failed=lambda error, _: failures.append(error),
             on_connection_failed=failures.append,
         )
         listener = socket.create_server(("127.0.0.1", 0))

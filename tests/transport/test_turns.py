@@ -198,6 +198,19 @@ def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
     asyncio.run(hurry())
 
 
+def test_small_answer_of_one_listener_shortens_the_turns_of_the_other() -> None:
+    """They share an event loop, each with a bound of its own."""
+
+    async def hurry() -> None:
+        loop = asyncio.get_running_loop()
+        plain, tls = Turns(loop, 4 * SHORT_TURN_BYTES, 2), Turns(loop, 1_000)
+        plain.join(tls)
+        tls.hurry()
+        assert (plain.turn_bytes, tls.turn_bytes) == (SHORT_TURN_BYTES, 1_000)
+
+    asyncio.run(hurry())
+
+
 def test_turns_are_never_longer_than_they_may_be() -> None:
     """A bound below the short turn holds while small answers are asked for too."""
 

@@ -25,8 +25,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
+from zerocopy.app.log import get_logger
 from zerocopy.app.orders import ACCEPT, ACCEPTING, Orders
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ KILL_AFTER_S = 5.0
 """Seconds past the drain deadline before a worker that does not exit is killed."""
 
 _NEVER_S = float("inf")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Stage(enum.Enum):
@@ -69,6 +69,7 @@ class Place:
         self.is_killed = False
         self.started_s = 0.0
         self.restart_at_s = 0.0
+        self.restart_in_s = 0.0
         self.backoff_s = BACKOFF_FIRST_S
 
 
@@ -96,7 +97,7 @@ class Generation:
         self._stage = Stage.CANDIDATE if is_candidate else Stage.SERVING
         self._kill_at_s = _NEVER_S
         count = workers_of(config)
-        self.places = [Place(index, rows.take()) for index in range(count)]
+        self.places = [Place(index, rows.take(index)) for index in range(count)]
 
     # ---- how it stands
 
@@ -203,13 +204,17 @@ class Generation:
                 f"worker {place.index} died before it was ready, status {status}"
             )
         elif self._stage is Stage.SERVING:
-            self._plan_restart(place, now_s, "worker_died", status=status)
+            self._plan_restart(place, now_s)
+            _log.error(
+                "worker_died", worker=place.index, status=status, restart_in_s=place.restart_in_s
+            )
 
-    def _plan_restart(self, place: Place, now_s: float, event: str, **fields: object) -> None:
+    @staticmethod
+    def _plan_restart(place: Place, now_s: float) -> None:
         if now_s - place.started_s >= STEADY_S:
             place.backoff_s = BACKOFF_FIRST_S
-        place.restart_at_s = now_s + place.backoff_s
-        _log.error(event, worker=place.index, **fields, restart_in_s=place.backoff_s)
+        place.restart_in_s = place.backoff_s
+        place.restart_at_s = now_s + place.restart_in_s
         place.backoff_s = min(2 * place.backoff_s, BACKOFF_MAX_S)
 
     def _try_to_start(self, place: Place, now_s: float) -> None:
@@ -228,7 +233,13 @@ class Generation:
             if self._stage is Stage.CANDIDATE:
                 self.failure = f"worker {place.index} cannot be started: {error.strerror}"
             else:
-                self._plan_restart(place, now_s, "worker_not_started", reason=error.strerror)
+                self._plan_restart(place, now_s)
+                _log.error(
+                    "worker_not_started",
+                    worker=place.index,
+                    reason=error.strerror,
+                    restart_in_s=place.restart_in_s,
+                )
 
     def _start(self, place: Place, report_read: int, report_write: int) -> None:
         """Fill a place with a fresh process.

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 from collections import defaultdict
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 
-from zerocopy.core.counters import SLOTS
+from zerocopy import __version__
+from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -54,6 +61,8 @@ class Collector:
         self.counters_fd = counters_fd
         self.rows = [open_row(counters_fd, worker) for worker in range(workers)]
         self.workers = workers
+        self.workers_by_row: dict[int, int] = {}
+        """The place of the process that counts in a row."""
         self.worker_restarts = 0
         self.generation = 1
         self.reloads = {"done": 0, "refused": 0}
@@ -70,6 +79,8 @@ class Collector:
         families: dict[str, Metric] = {}
         values: defaultdict[str, list[tuple[tuple[tuple[str, str], ...], int]]] = defaultdict(list)
         for index, slot in enumerate(SLOTS):
+            if slot.kind not in ("counter", "gauge"):
+                continue
             kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
             if slot.name not in families:
                 families[slot.name] = kind(slot.name, slot.help)
@@ -79,6 +90,9 @@ class Collector:
             for labels, value in values[name]:
                 family.add_sample(name + suffix, dict(labels), value)
             yield family
+        yield from _histograms(self.rows)
+        yield self._worker_connections()
+        yield _build_info()
         yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", self.workers)
         yield CounterMetricFamily(
             "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
@@ -92,6 +106,45 @@ class Collector:
         for result, count in self.reloads.items():
             reloads.add_metric([result], count)
         yield reloads
+
+    def _worker_connections(self) -> Metric:
+        """How the kernel has spread the connections over places; those of old generations count."""
+        family = GaugeMetricFamily(
+            "zerocopy_worker_connections", "Connections open now, by worker.", labels=["worker"]
+        )
+        open_now: dict[int, int] = {}
+        for row, worker in sorted(self.workers_by_row.copy().items()):
+            connections = sum(self.rows[row][CONNECTIONS : CONNECTIONS + len(TRANSPORTS)])
+            open_now[worker] = open_now.get(worker, 0) + connections
+        for worker, connections in sorted(open_now.items()):
+            family.add_metric([str(worker)], connections)
+        return family
+
+
+def _histograms(rows: Sequence[memoryview]) -> Iterator[Metric]:
+    """The histograms of all rows together, cumulative as Prometheus wants them, in seconds."""
+    families: dict[str, HistogramMetricFamily] = {}
+    for name, labels, text, first, bounds_ns in HISTOGRAMS:
+        if name not in families:
+            keys = [key for key, _ in labels]
+            families[name] = HistogramMetricFamily(name, text, labels=keys)
+        *counts, total_ns = (
+            sum(row[slot] for row in rows) for slot in range(first, first + len(bounds_ns) + 2)
+        )
+        ends = [*(repr(bound / 1e9) for bound in bounds_ns), "+Inf"]
+        buckets = list(zip(ends, accumulate(counts), strict=True))
+        values = [value for _, value in labels]
+        families[name].add_metric(values, buckets=buckets, sum_value=total_ns / 1e9)
+    yield from families.values()
+
+
+def _build_info() -> Metric:
+    """What runs, as the labels of a 1: to join with, or to see an upgrade go by."""
+    family = GaugeMetricFamily(
+        "zerocopy_build_info", "1; what runs, in labels.", labels=["version", "python"]
+    )
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
 
 
 def serve_metrics(collector: Collector, host: str, port: int) -> int:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-import structlog
-
+from zerocopy.app.log import get_logger
 from zerocopy.app.tls import make_context, validity_warning
 from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.storage.tree import open_root
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 LOOK_AGAIN_S = 1.0
 """Seconds between two looks at a data root that cannot be read."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RootWatch:

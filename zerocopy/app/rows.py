@@ -35,14 +35,16 @@ class Rows:
         """The memory of the rows, for a worker to open its own."""
         return self._collector.counters_fd
 
-    def take(self) -> int:
-        """A row that nobody uses."""
+    def take(self, worker: int) -> int:
+        """A row that nobody uses, for the process at the place `worker`."""
         if not self._free:
             self._free.append(self._collector.add_row())
             # Here and not in the workers, of which a slow one could cut off what another has.
             os.ftruncate(self.beats_fd, len(self._collector.rows) * _BEAT_BYTES)
         self._free.sort()
-        return self._free.pop(0)
+        row = self._free.pop(0)
+        self._collector.workers_by_row[row] = worker
+        return row
 
     def wipe(self, row: int) -> None:
         """The process of `row` is gone, and holds nothing any more."""
@@ -51,6 +53,7 @@ class Rows:
     def give_back(self, row: int) -> None:
         """Nobody will take over `row` for the one who is gone."""
         self.wipe(row)
+        del self._collector.workers_by_row[row]
         self._free.append(row)
 
     def beat_age_s(self, row: int) -> float:

@@ -14,9 +14,9 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import structlog
-
+from zerocopy.app.access import naming
 from zerocopy.app.answers import Answer, Answers
+from zerocopy.app.log import get_logger
 from zerocopy.app.openapi import OPENAPI
 from zerocopy.app.problems import (
     ALLOWED_METHODS,
@@ -41,6 +41,7 @@ from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.core.semantics import cache_control, last_modified, select
 from zerocopy.storage.reading import Reading
 from zerocopy.storage.tree import open_root
+from zerocopy.transport.exchange import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Endpoint(Protocol):
@@ -219,9 +220,12 @@ class Service:
         if isinstance(error, DataError):
             self._tell_of(error)
         elif isinstance(error, OverloadError) and error.__cause__ is not None:
-            _log.warning("resources_exhausted", detail=error.detail, cause=str(error.__cause__))
+            cause = str(error.__cause__)
+            _log.warning(
+                "resources_exhausted", detail=error.detail, cause=cause, **naming(CURRENT.get())
+            )
         elif not isinstance(error, (RequestError, OverloadError)):
-            _log.error("internal_error", exc_info=error)
+            _log.error("internal_error", exc_info=error, **naming(CURRENT.get()))
         return problem_response(error)
 
     def _tell_of(self, error: DataError) -> None:
@@ -231,7 +235,7 @@ class Service:
             self._told.clear()
         if now_s - self._told.get((error.detail, cause), -math.inf) >= FAULT_LOG_S:
             self._told[error.detail, cause] = now_s
-            _log.error("data_error", detail=error.detail, cause=cause)
+            _log.error("data_error", detail=error.detail, cause=cause, **naming(CURRENT.get()))
 
     def sweep(self) -> None:
         """Called now and then: close day files that nobody reads."""
@@ -332,6 +336,7 @@ class Service:
             columns=query.columns,
             count=len(planned.skipped),
             days=[day_label(day) for day in planned.skipped[:DAYS_LOGGED_MAX]],
+            **naming(CURRENT.get()),
         )
 
     async def _symbols(self, query_string: bytes, _target: bytes) -> Response:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from zerocopy.app.generation import Generation, workers_of
 from zerocopy.app.listeners import open_listeners
+from zerocopy.app.log import get_logger
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from zerocopy.app.rows import Rows
     from zerocopy.config import Config
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Succession:

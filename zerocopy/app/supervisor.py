@@ -20,9 +20,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
 from zerocopy.app.generation import KILL_AFTER_S
+from zerocopy.app.log import get_logger
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
 from zerocopy.app.notify import Notifier
 from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, check_certificate
@@ -35,14 +34,17 @@ if TYPE_CHECKING:
 
     from zerocopy.config import Config
 
-ONLY_AT_START = ("metrics.host", "metrics.port", "log.level", "log.format")
+ONLY_AT_START = (
+    "metrics.host", "metrics.port",
+    "log.level", "log.format", "log.lines_waiting_max", "log.events_per_second_max",
+)  # fmt: skip
 """Options the supervisor reads once. Workers of a new generation do log by the new ones."""
 
 EXTEND_S = 30 * LOOK_AGAIN_S
 """How much longer the service manager is asked to wait, at each look at the data root."""
 
 _FOREVER_S = float("inf")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Supervisor:
@@ -130,7 +132,7 @@ class Supervisor:
         if self._root.is_unreadable:
             if not self._is_waiting:
                 self._is_waiting = True
-                self._log_listening("waiting_for_data_root")
+                _log.info("waiting_for_data_root", **self._listening())
             self._notifier.send(
                 STATUS="Waiting for the data root: it cannot be read.",
                 EXTEND_TIMEOUT_USEC=int(EXTEND_S * 1e6),
@@ -139,19 +141,19 @@ class Supervisor:
 
     def _announce(self) -> None:
         self._is_announced = True
-        self._log_listening("ready")
+        _log.info("ready", **self._listening())
         self._notifier.send(READY=1, STATUS=self._status())
 
-    def _log_listening(self, event: str) -> None:
+    def _listening(self) -> dict[str, object]:
+        """Where clients connect to, for a line of the log."""
         serving = self._succession.serving
         addresses = serving.listeners.addresses()
-        _log.info(
-            event,
-            address=addresses["tls" if serving.config.server.use_tls else "plain"],
+        return {
+            "address": addresses["tls" if serving.config.server.use_tls else "plain"],
             **addresses,
-            metrics=self._metrics_address,
-            workers=len(serving.places),
-        )
+            "metrics": self._metrics_address,
+            "workers": len(serving.places),
+        }
 
     def _status(self) -> str:
         serving = self._succession.serving

@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
+from zerocopy.app.access import AccessLog, naming
 from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
-from zerocopy.app.log import configure_logging
+from zerocopy.app.log import Log, configure_logging, get_logger
 from zerocopy.app.metrics import open_row, reset_gauges
 from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, Orders
 from zerocopy.app.rows import open_heartbeat
@@ -48,6 +48,8 @@ from zerocopy.transport.loop import new_event_loop
 if TYPE_CHECKING:
     from zerocopy.config import Config
     from zerocopy.core.counters import Counters
+    from zerocopy.transport.account import Access
+    from zerocopy.transport.exchange import Exchange
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
@@ -65,7 +67,7 @@ MMAP_THRESHOLD_BYTES = 16_777_216
 TRIM_THRESHOLD_BYTES = 33_554_432
 """Freed memory that a worker keeps at most at the top of its heap."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def build_service(
@@ -140,6 +142,12 @@ def request_limits(config: Config) -> RequestLimits:
     )
 
 
+def access_log(config: Config) -> Access | None:
+    """Who writes down requests; None costs nothing."""
+    sample = config.log.access_sample
+    return AccessLog(sample) if sample else None
+
+
 def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
     """`service` as an ASGI application."""
     return AsgiApp(
@@ -149,6 +157,7 @@ def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
         read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
         counters=counters,
         on_transfer_failed=_on_transfer_failed,
+        access=access_log(config),
     )
 
 
@@ -173,6 +182,9 @@ class _Worker:
         if "tls" in orders.listener_fds:
             self._tls = self._build_tls(config, counters, admission)
             self._context = make_context(config.tls.cert_path, config.tls.key_path)
+
+        if self._plain is not None and self._tls is not None:
+            self._plain.turns.join(self._tls.turns)
 
     async def start(self) -> None:
         """Accept on every listener."""
@@ -219,6 +231,7 @@ class _Worker:
             admission=admission,
             counters=counters,
             on_transfer_failed=_on_transfer_failed,
+            access=access_log(config),
         )
 
     def _build_tls(self, config: Config, counters: Counters, admission: Admission) -> Http2Server:
@@ -243,11 +256,12 @@ class _Worker:
             admission=admission,
             counters=counters,
             on_transfer_failed=_on_transfer_failed,
+            access=access_log(config),
             on_connection_failed=_on_connection_failed,
         )
 
 
-async def serve(orders: Orders) -> None:
+async def serve(orders: Orders, log: Log) -> None:
     """Get ready, accept when told to, serve until told to stop, then drain."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_loop_error)
@@ -271,6 +285,7 @@ async def serve(orders: Orders) -> None:
             loop.call_later(TEND_S, tend)
             heartbeat[0] = time.monotonic_ns()
             service.tend()
+            log.tell_losses(counters)
 
         sweep()
         tend()
@@ -312,8 +327,9 @@ async def _obey(orders: Orders, worker: _Worker) -> None:
     await worker.drain()
 
 
-def _on_transfer_failed(error: Exception) -> None:
-    _log.error("transfer_aborted", cause=str(error), reason=repr(error.__cause__))
+def _on_transfer_failed(error: Exception, exchange: Exchange | None) -> None:
+    cause, reason = str(error), repr(error.__cause__)
+    _log.error("transfer_aborted", cause=cause, reason=reason, **naming(exchange))
 
 
 def _on_connection_failed(error: BaseException) -> None:
@@ -357,13 +373,13 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return  # the supervisor died before it had said what to do
     orders = msgspec.json.decode(line, type=Orders)
-    configure_logging(orders.config.log.level, orders.config.log.format)
+    log = configure_logging(orders.config.log, orders.worker)
     keep_freed_memory()
     sys.unraisablehook = _on_unraisable
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(serve(orders))
+            runner.run(serve(orders, log))
     except ConfigError as error:  # a certificate that was replaced since the supervisor read it
         _log.error("worker_cannot_start", reason=error.detail)
         sys.exit(1)

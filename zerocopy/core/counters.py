@@ -3,11 +3,17 @@
 Owns the list of slots and their meaning, nothing else. A worker is handed any mutable sequence of
 ints (the supervisor gives it shared memory) and adds to it in place, so that counting costs an
 index and an addition, and a scrape costs the worker nothing.
+
+A histogram is some slots in a row: one for each bucket, each counting what the one before did not,
+and the sum of all that was observed, in nanoseconds.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import NamedTuple, Protocol
+
+from zerocopy.core import endpoints
 
 
 class Counters(Protocol):
@@ -20,28 +26,67 @@ class Counters(Protocol):
         """Set the number in a slot."""
 
 
+Labels = tuple[tuple[str, str], ...]
+
+
 class Slot(NamedTuple):
-    """What one slot counts; `labels` are from small fixed sets. `kind` is counter or gauge."""
+    """What one slot counts; `labels` are from small fixed sets.
+
+    `kind` is counter or gauge, or bucket or sum of a histogram.
+    """
 
     kind: str
     name: str
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
     help: str
 
 
-_RESPONSES_HELP = "Responses whose status line was sent, by class of status."
-_BYTES_HELP = "Bytes given to the kernel for clients, by how they got there."
+class Histogram(NamedTuple):
+    """Where one histogram lies: the buckets from `first` on, then the sum.
 
-SLOTS: tuple[Slot, ...] = (
-    Slot("counter", "zerocopy_responses", (("status", "2xx"),), _RESPONSES_HELP),
-    Slot("counter", "zerocopy_responses", (("status", "3xx"),), _RESPONSES_HELP),
-    Slot("counter", "zerocopy_responses", (("status", "4xx"),), _RESPONSES_HELP),
-    Slot("counter", "zerocopy_responses", (("status", "5xx"),), _RESPONSES_HELP),
+    `bounds_ns` are the upper ends of all buckets but the last, which has none.
+    """
+
+    name: str
+    labels: Labels
+    help: str
+    first: int
+    bounds_ns: tuple[int, ...]
+
+
+TRANSPORTS = ("plain", "tls")
+PLAIN, TLS = 0, 1
+"""How requests and connections come in; indexes `TRANSPORTS`."""
+
+STATUSES = (200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 431, 500, 503)
+"""Those with a series of their own; all others, 417, 501 and 505 of ours, are one more."""
+
+DURATION_BOUNDS_S = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
+    2.5, 10, 30,
+)  # fmt: skip
+"""From an answer that was given before to a month of ticks for a slow client."""
+
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+"""The loop's timers count milliseconds, so below one there is nothing to tell apart."""
+
+_BYTES_HELP = "Bytes given to the kernel for clients, by how they got there."
+_CONNECTIONS_HELP = "Connections open now, those that are being told 503 among them."
+_REQUESTS_HELP = "Requests whose status line was sent."
+_DURATION_HELP = (
+    "Seconds from reading the end of a request's head from its socket to giving the last byte of "
+    "its answer to the kernel (plain) or to TLS (tls). Requests that one read brought are answered "
+    "one after another, and each counts from that read. Answers that were cut off are left out."
+)
+_LAG_HELP = "Seconds by which a timer of a worker's event loop ran late, four times a second."
+
+_SINGLE: tuple[Slot, ...] = (
     Slot("counter", "zerocopy_sent_bytes", (("path", "sendfile"),), _BYTES_HELP),
     Slot("counter", "zerocopy_sent_bytes", (("path", "copy"),), _BYTES_HELP),
     Slot("counter", "zerocopy_connections_accepted", (), "Connections accepted."),
     Slot("counter", "zerocopy_connections_refused", (), "Connections answered 503 at the bound."),
-    Slot("gauge", "zerocopy_connections", (), "Connections open now."),
+    Slot("gauge", "zerocopy_connections", (("transport", "plain"),), _CONNECTIONS_HELP),
+    Slot("gauge", "zerocopy_connections", (("transport", "tls"),), _CONNECTIONS_HELP),
     Slot("counter", "zerocopy_transfers_aborted", (), "Responses cut off after their status line."),
     Slot("counter", "zerocopy_plans_made", (), "Plans made from the files."),
     Slot("counter", "zerocopy_plans_reused", (), "Plans proved unchanged and used again."),
@@ -54,24 +99,122 @@ SLOTS: tuple[Slot, ...] = (
     Slot("counter", "zerocopy_symbol_walks", (), "Walks over the data root for /api/symbols."),
     Slot("counter", "zerocopy_cold_reads", (), "Windows of answers read from the disk by threads."),
     Slot("counter", "zerocopy_cold_bytes", (), "Bytes of them that were not in the page cache."),
+    Slot("gauge", "zerocopy_streams", (), "HTTP/2 streams whose answer waits or is being sent."),
+    Slot(
+        "gauge",
+        "zerocopy_requests_in_flight",
+        (),
+        "Requests that wait for a thread, the disk, or for their client to take the answer.",
+    ),
+    Slot(
+        "counter",
+        "zerocopy_log_lines_dropped",
+        (),
+        "Lines of the log that nobody took from a worker in time; they are lost.",
+    ),
+    Slot(
+        "counter",
+        "zerocopy_log_lines_suppressed",
+        (),
+        "Lines of the log that were not written because the same event came too often.",
+    ),
 )
 
-RESPONSES_2XX = 0
-"""The first of four: slot `RESPONSES_2XX + status // 100 - 2`."""
-SENT_BYTES_SENDFILE = 4
-SENT_BYTES_COPY = 5
-CONNECTIONS_ACCEPTED = 6
-CONNECTIONS_REFUSED = 7
-CONNECTIONS = 8
-TRANSFERS_ABORTED = 9
-PLANS_MADE = 10
-PLANS_REUSED = 11
-PLAN_CACHE_BYTES = 12
-OPEN_FILES = 13
-DAYS_SKIPPED = 14
-MAPPED_BYTES = 15
-LOCKED_BYTES = 16
-WATCHED_DIRECTORIES = 17
-SYMBOL_WALKS = 18
-COLD_READS = 19
-COLD_BYTES = 20
+SENT_BYTES_SENDFILE = 0
+SENT_BYTES_COPY = 1
+CONNECTIONS_ACCEPTED = 2
+CONNECTIONS_REFUSED = 3
+CONNECTIONS = 4
+"""The first of two: slot `CONNECTIONS + transport`."""
+TRANSFERS_ABORTED = 6
+PLANS_MADE = 7
+PLANS_REUSED = 8
+PLAN_CACHE_BYTES = 9
+OPEN_FILES = 10
+DAYS_SKIPPED = 11
+MAPPED_BYTES = 12
+LOCKED_BYTES = 13
+WATCHED_DIRECTORIES = 14
+SYMBOL_WALKS = 15
+COLD_READS = 16
+COLD_BYTES = 17
+STREAMS = 18
+REQUESTS_IN_FLIGHT = 19
+LOG_LINES_DROPPED = 20
+LOG_LINES_SUPPRESSED = 21
+
+REQUESTS = len(_SINGLE)
+"""The first of all slots of requests; `requests_slot` finds the others."""
+
+_STATUS_LABELS = (*map(str, STATUSES), "other")
+_TIMED = ("data", "symbols", "other")
+
+
+def requests_slot(transport: int, endpoint: int, status: int) -> int:
+    """The slot that counts requests of a transport and an endpoint with a status."""
+    place = STATUSES.index(status) if status in STATUSES else len(STATUSES)
+    row = transport * len(endpoints.NAMES) + endpoint
+    return REQUESTS + row * len(_STATUS_LABELS) + place
+
+
+def _requests() -> tuple[Slot, ...]:
+    return tuple(
+        Slot(
+            "counter",
+            "zerocopy_requests",
+            (("transport", transport), ("endpoint", endpoint), ("status", status)),
+            _REQUESTS_HELP,
+        )
+        for transport in TRANSPORTS
+        for endpoint in endpoints.NAMES
+        for status in _STATUS_LABELS
+    )
+
+
+def _histograms(first: int) -> tuple[Histogram, ...]:
+    """All histograms, the slots of each after those of the one before."""
+    kinds: list[tuple[str, Labels, str, tuple[float, ...]]] = [
+        (
+            "zerocopy_request_duration_seconds",
+            (("transport", transport), ("endpoint", endpoint)),
+            _DURATION_HELP,
+            DURATION_BOUNDS_S,
+        )
+        for transport in TRANSPORTS
+        for endpoint in _TIMED
+    ]
+    kinds.append(("zerocopy_loop_lag_seconds", (), _LAG_HELP, LAG_BOUNDS_S))
+    histograms = []
+    for name, labels, text, bounds_s in kinds:
+        bounds_ns = tuple(round(bound * 1e9) for bound in bounds_s)
+        histograms.append(Histogram(name, labels, text, first, bounds_ns))
+        first += len(bounds_ns) + 2
+    return tuple(histograms)
+
+
+HISTOGRAMS = _histograms(REQUESTS + len(TRANSPORTS) * len(endpoints.NAMES) * len(_STATUS_LABELS))
+LOOP_LAG = HISTOGRAMS[-1]
+
+
+def duration_of(transport: int, endpoint: int) -> Histogram:
+    """The histogram of the durations of requests; all but data and symbols share one."""
+    return HISTOGRAMS[transport * len(_TIMED) + min(endpoint, len(_TIMED) - 1)]
+
+
+def observe(counters: Counters, histogram: Histogram, value_ns: int, times: int = 1) -> None:
+    """Note that something took `value_ns`, so many times."""
+    first, bounds_ns = histogram.first, histogram.bounds_ns
+    counters[first + bisect_left(bounds_ns, value_ns)] += times
+    counters[first + len(bounds_ns) + 1] += value_ns * times
+
+
+SLOTS: tuple[Slot, ...] = (
+    *_SINGLE,
+    *_requests(),
+    *(
+        Slot(kind, histogram.name, histogram.labels, histogram.help)
+        for histogram in HISTOGRAMS
+        for kind in [*["bucket"] * (len(histogram.bounds_ns) + 1), "sum"]
+    ),
+)
+"""Every slot of a row, in its place."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.core.authority import is_authority
+from zerocopy.core.endpoints import endpoint_of
 from zerocopy.core.plan import ends_of
 
 if TYPE_CHECKING:
@@ -57,18 +58,21 @@ class Request:
     """One request whose framing the transport has already checked.
 
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
-    whether its fields may change a 200 into another answer (RFC 9110 sections 13 and 14).
+    whether its fields may change a 200 into another answer (RFC 9110 sections 13 and 14), and
+    `endpoint` is what its path names.
     """
 
     method: bytes
     target: bytes
     fields: Fields
     is_conditional: bool = field(init=False, compare=False)
+    endpoint: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         # Once for a head: transports keep the request beside the bytes it came in.
         conditional = not _CONDITIONAL.isdisjoint([name for name, _ in self.fields])
         object.__setattr__(self, "is_conditional", conditional)
+        object.__setattr__(self, "endpoint", endpoint_of(self.target))
 
     @property
     def is_head(self) -> bool:

@@ -18,7 +18,8 @@ PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""
 
 _REQUIRED = ("symbol", "type", "start", "end", "columns")
-_KNOWN = frozenset((*_REQUIRED, "exchange"))
+PARAMETERS = frozenset((*_REQUIRED, "exchange"))
+"""All that is read of a query string, here and in /api/symbols."""
 _U32 = re.compile(r"0*([0-9]{1,10})")
 _NAME_RULE = (
     "1 to 64 characters, the first a letter, digit, _ or ^, "
@@ -79,7 +80,7 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         BadRequestError: a parameter is missing, repeated, empty or malformed; `detail` names it
             and says what would be right.
     """
-    values = parse_parameters(query_string, _KNOWN)
+    values = parse_parameters(query_string, PARAMETERS)
     for name in _REQUIRED:
         if not values.get(name):
             state = "is empty" if name in values else "is missing"

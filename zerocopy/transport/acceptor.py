@@ -17,6 +17,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+from zerocopy.core.counters import PLAIN
 from zerocopy.transport.deadlines import TICK_S
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         admission: Admission,
         on_accepted: Callable[[socket.socket, Seat], None],
+        transport: int = PLAIN,
     ) -> None:
         self._accepts_per_turn = ACCEPTS_PER_TURN
         self._loop = loop
         self._admission = admission
         self._on_accepted = on_accepted
+        self._transport = transport
         self._listeners: list[socket.socket] = []
         self._spare: socket.socket | None = None
         self._is_paused = False
@@ -106,7 +109,7 @@ class Acceptor:
                     return
                 continue  # a fault of that connection alone (accept(2), Error handling)
             sock.setblocking(False)
-            seat = self._admission.enter(address[0])
+            seat = self._admission.enter(address[0], self._transport)
             if seat is None:
                 sock.close()
                 continue

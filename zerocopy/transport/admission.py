@@ -32,6 +32,7 @@ class Seat:
 
     network: bytes
     is_refused: bool
+    transport: int
 
 
 class Admission:
@@ -51,7 +52,7 @@ class Admission:
         self._refused = 0
         self._by_network: dict[bytes, int] = {}
 
-    def enter(self, host: str) -> Seat | None:
+    def enter(self, host: str, transport: int = slots.PLAIN) -> Seat | None:
         """A seat for a connection from `host`, or None where it is to be closed without a word."""
         self._counters[slots.CONNECTIONS_ACCEPTED] += 1
         network = network_of(host) if self._per_network_max else b""
@@ -66,8 +67,8 @@ class Admission:
             self._served += 1
             if network:
                 self._by_network[network] = here + 1
-        self._counters[slots.CONNECTIONS] = self._served + self._refused
-        return Seat(network, is_full)
+        self._counters[slots.CONNECTIONS + transport] += 1
+        return Seat(network, is_full, transport)
 
     def leave(self, seat: Seat) -> None:
         """The connection of `seat` has ended; a network is forgotten with its last one."""
@@ -79,7 +80,7 @@ class Admission:
                 here = self._by_network.pop(seat.network)
                 if here > 1:
                     self._by_network[seat.network] = here - 1
-        self._counters[slots.CONNECTIONS] = self._served + self._refused
+        self._counters[slots.CONNECTIONS + seat.transport] -= 1
 
     def turn_away(self) -> None:
         """Count a connection that was closed because no descriptor was left to serve it."""

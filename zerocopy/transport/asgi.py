@@ -9,12 +9,15 @@ HTTP/2, and the tests run it bare.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request, origin_form
+from zerocopy.transport.account import Account
+from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.readahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from zerocopy.core.messages import Handler, Response
     from zerocopy.core.plan import Segment
     from zerocopy.core.window import Window
+    from zerocopy.transport.account import Access
+    from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
 
     Event = MutableMapping[str, Any]
@@ -57,13 +62,15 @@ class AsgiApp:
         content_read_s: float,
         read_ahead_bytes_max: int,
         counters: Counters,
-        on_transfer_failed: Callable[[Exception], None],
+        on_transfer_failed: Callable[[Exception, Exchange | None], None],
+        access: Access | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._content_read_s = content_read_s
         self._window_bytes_max = read_ahead_bytes_max
         self._counters = counters
+        self._account = Account(slots.TLS, counters, access)
         self._on_transfer_failed = on_transfer_failed
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
@@ -81,7 +88,18 @@ class AsgiApp:
             await send({"type": "websocket.close"})
 
     async def _respond(self, scope: Event, receive: Receive, send: Send) -> None:
-        request = _request_of(scope)
+        request, streams = _request_of(scope), int(scope["http_version"] == "2")
+        exchange = self._account.begin(request, monotonic_ns())
+        CURRENT.set(exchange)
+        self._counters[slots.STREAMS] += streams
+        try:
+            await self._serve(exchange, scope, receive, send)
+        finally:
+            self._counters[slots.STREAMS] -= streams
+            self._account.end(exchange)
+
+    async def _serve(self, exchange: Exchange, scope: Event, receive: Receive, send: Send) -> None:
+        request = exchange.request
         content_is_read = await self._read_content(scope, request, receive)
         response = await self._answer(scope, request)
         fields = [(name.lower(), value) for name, value in response.fields]
@@ -92,11 +110,12 @@ class AsgiApp:
         if scope["http_version"] in ("1.0", "1.1") and is_last:
             fields.append((b"connection", b"close"))  # content is no request
         await send({"type": "http.response.start", "status": response.status, "headers": fields})
-        self._counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        self._account.promise(exchange, response)
         if request.is_head:
             await send({"type": "http.response.body"})
             return
-        await self._send(response, receive if content_is_read else None, send)
+        exchange.left_bytes = response.nbytes
+        await self._send(exchange, response, receive if content_is_read else None, send)
 
     async def _answer(self, scope: Event, request: Request) -> Response:
         if scope.get("state", {}).get(REFUSED):
@@ -128,8 +147,10 @@ class AsgiApp:
             pass
         return False
 
-    async def _send(self, response: Response, receive: Receive | None, send: Send) -> None:
-        body = send, response
+    async def _send(
+        self, exchange: Exchange, response: Response, receive: Receive | None, send: Send
+    ) -> None:
+        body = exchange, send, response
         if receive is None:
             await self._send_body(*body)
             return
@@ -145,16 +166,17 @@ class AsgiApp:
                 task.cancel()
             await asyncio.wait((sending, leaving))
 
-    async def _send_body(self, send: Send, response: Response) -> None:
+    async def _send_body(self, exchange: Exchange, send: Send, response: Response) -> None:
         self._counters[slots.SENT_BYTES_COPY] += len(response.content)
+        exchange.left_bytes -= len(response.content)
         await _send_piece(send, response.content, more=bool(response.segments))
         ahead = ReadAhead(response.segments, self._window_bytes_max, mapped=True)
         reading: set[asyncio.Task[None]] = set()
         try:
-            await self._send_segments(send, response.segments, ahead, reading)
+            await self._send_segments(exchange, send, response.segments, ahead, reading)
         except ZerocopyError as error:
             self._counters[slots.TRANSFERS_ABORTED] += 1
-            self._on_transfer_failed(error)
+            self._on_transfer_failed(error, exchange)
             raise TransferAbortedError from error
         finally:
             ahead.cancel()
@@ -163,6 +185,7 @@ class AsgiApp:
 
     async def _send_segments(
         self,
+        exchange: Exchange,
         send: Send,
         segments: Sequence[Segment],
         ahead: ReadAhead,
@@ -186,6 +209,7 @@ class AsgiApp:
                 position += count
                 at_end = index + 1 == len(segments) and position == segment.count
                 self._counters[slots.SENT_BYTES_COPY] += count
+                exchange.left_bytes -= count
                 await _send_piece(send, piece, more=not at_end)
 
     async def _prepare(self, ahead: ReadAhead, window: Window) -> None:

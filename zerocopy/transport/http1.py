@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
+from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
 from zerocopy.transport.http1_sending import Sending
 from zerocopy.transport.http1_state import (
@@ -118,7 +120,7 @@ class Connection(Sending):
         if parser is None:
             parser = self._parser = RequestParser(self._server.parser_limits)
         fresh = parser.at_boundary and not parser.messages
-        parser.feed(data)
+        parser.feed(data, monotonic_ns())
         if fresh and parser.at_boundary and len(parser.messages) == 1 and not parser.ended:
             self._server.remember_head(data, parser.messages[0])
         if parser.awaits_continue:
@@ -187,15 +189,17 @@ class Connection(Sending):
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
 
-    def answer_alone(self, message: Message, response: Response | None) -> None:
+    def answer_alone(self, message: Message, response: Response | None, begun_ns: int) -> None:
         """The batch cannot answer this one: it is large, the last one, or needs a plan."""
         if self.state is _PENDING:
             self.state = _READY
             self._turn_bytes = 0
+            self.begun_ns = begun_ns
             self._answer_with(message, response)
 
     def _answer(self, message: Message) -> None:
         handler = self._server.handler
+        self.begun_ns = message.received_ns
         if message.error is not None:
             self._send(message, handler.refuse(message.error))
         else:
@@ -206,11 +210,13 @@ class Connection(Sending):
             response = self._server.handler.refuse(OverloadError("too many large answers at once"))
         if response is None:
             self.state = State.WAITING
+            self._exchange = self._server.account.begin(message.request, self.begun_ns)
             self._server.spawn(self._answer_later(message))
         else:
             self._send(message, response)
 
     async def _answer_later(self, message: Message) -> None:
+        CURRENT.set(self._exchange)
         response = await self._server.handler.respond(message.request)
         if self.state is not State.WAITING:
             return  # closed in between
@@ -223,6 +229,7 @@ class Connection(Sending):
     def refuse(self, error: Exception) -> None:
         """Answer a connection that cannot be served, before it asked for anything."""
         message = Message(_REFUSED, Persistence.CLOSE)
+        self.begun_ns = monotonic_ns()
         self._send(message, self._server.handler.refuse(error))
 
     def _finish(self, message: Message) -> None:
@@ -295,5 +302,6 @@ class Connection(Sending):
         self._sock.close()
         self._parser = None
         self._message = None
+        self._end_exchange()
         self._drop_transfer()
         self._server.forget(self)

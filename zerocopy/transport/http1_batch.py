@@ -8,6 +8,7 @@ them asked before the proof was made.
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -34,17 +35,19 @@ _READY = State.READY
 class Batch:
     """The connections of one worker that wait for the end of the turn, by what they asked for."""
 
-    __slots__ = ("_rendered", "_server", "_waiting")
+    __slots__ = ("_begun_ns", "_rendered", "_server", "_waiting")
 
     def __init__(self, server: Http1Server) -> None:
         self._server = server
         self._rendered: dict[Response, tuple[bytes, bytes]] = {}
         self._waiting: dict[Message, list[Connection]] = {}
+        self._begun_ns = 0  # when the first of them was read
 
     def add(self, message: Message, connection: Connection) -> None:
         """Answer `message` on `connection` once everything that is readable has been read."""
         waiting = self._waiting
         if not waiting:
+            self._begun_ns = monotonic_ns()
             self._server.loop.call_soon(self.answer)
         connections = waiting.get(message)
         if connections is None:
@@ -56,6 +59,7 @@ class Batch:
         """Answer all that wait; nothing happens if none does."""
         waiting, self._waiting = self._waiting, {}
         server = self._server
+        timed: dict[int, int] = {}  # by endpoint
         for message, connections in waiting.items():
             response = server.handler.respond_now(message.request, len(connections))
             if (
@@ -67,16 +71,21 @@ class Batch:
                 or message.persistence is not Persistence.KEEP_ALIVE
             ):
                 for connection in connections:
-                    connection.answer_alone(message, response)
+                    connection.answer_alone(message, response, self._begun_ns)
             else:
-                self._send(message, response, connections)
+                endpoint = message.request.endpoint
+                sent = self._send(message, response, connections)
+                timed[endpoint] = timed.get(endpoint, 0) + sent
+        for endpoint, times in timed.items():
+            server.account.time(endpoint, self._begun_ns, times)
 
-    def _send(self, message: Message, response: Response, connections: list[Connection]) -> None:
+    def _send(self, message: Message, response: Response, connections: list[Connection]) -> int:
+        """Send one response to all who asked for it; how many of them have the whole."""
         server = self._server
         whole = self._render(response)
         nbytes = len(whole)
         deadline = server.wheel.now + server.idle_ticks
-        answered = total = 0
+        whole_ones = total = 0
         for connection in connections:
             if connection.state is not _PENDING:
                 continue  # closed in between
@@ -87,16 +96,22 @@ class Batch:
             except OSError:
                 connection.abort()
                 continue
-            answered += 1
             total += sent
             if sent == nbytes:
+                whole_ones += 1
                 connection.state = _READY
                 connection.deadline = deadline
             else:
-                connection.begin_transfer(message, Transfer(memoryview(whole)[sent:], ()))
+                connection.begun_ns = self._begun_ns
+                unsent = Transfer(memoryview(whole)[sent:], ())
+                connection.begin_transfer(message, response, unsent)
         server.turns.hurry()
-        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += answered
-        server.counters[slots.SENT_BYTES_COPY] += total
+        counters, account, request = server.counters, server.account, message.request
+        counters[slots.SENT_BYTES_COPY] += total
+        counters[account.slots[request.endpoint][response.status]] += whole_ones
+        if account.access is not None:
+            account.note(request, response, self._begun_ns, whole_ones)
+        return whole_ones
 
     def _render(self, response: Response) -> bytes:
         """Head, date and content in one piece, made anew when the second changes.

@@ -34,18 +34,20 @@ class Persistence(enum.IntEnum):
 class Message:
     """One parsed request and how its connection goes on, or the error that ends it."""
 
-    __slots__ = ("error", "is_head", "persistence", "request")
+    __slots__ = ("error", "is_head", "persistence", "received_ns", "request")
 
     def __init__(
         self,
         request: Request,
         persistence: Persistence,
         error: RequestError | None = None,
+        received_ns: int = 0,
     ) -> None:
         self.request = request
         self.is_head = request.method == b"HEAD"
         self.persistence = persistence
         self.error = error
+        self.received_ns = received_ns  # when the end of its head was read
 
 
 _UNREADABLE = Request(b"GET", b"", ())
@@ -65,6 +67,7 @@ class RequestParser:
         "_content_max",
         "_pending",
         "_reader",
+        "_received_ns",
         "at_boundary",
         "awaits_continue",
         "ended",
@@ -75,16 +78,18 @@ class RequestParser:
         self._reader = RequestReader(limits)
         self._content_max = limits.content_bytes_max
         self._content_left = 0
+        self._received_ns = 0
         self._pending: Message | None = None  # its content is still to come
         self.messages: deque[Message] = deque()
         self.at_boundary = True
         self.awaits_continue = False
         self.ended = False
 
-    def feed(self, data: bytes) -> None:
-        """Parse `data`; complete requests are appended to `messages`."""
+    def feed(self, data: bytes, received_ns: int = 0) -> None:
+        """Parse `data`, which was read then; complete requests are appended to `messages`."""
         if self.ended:
             return
+        self._received_ns = received_ns
         reader = self._reader
         reader.feed(data)
         try:
@@ -95,7 +100,7 @@ class RequestParser:
                 self._on_head(head)
         except RequestError as error:
             request = _UNREADABLE_HEAD if reader.is_head else _UNREADABLE
-            self._end(Message(request, Persistence.CLOSE, error))
+            self._end(Message(request, Persistence.CLOSE, error, received_ns))
         self.at_boundary = self._pending is None and reader.is_at_boundary
 
     def end_early(self) -> None:
@@ -120,7 +125,8 @@ class RequestParser:
         persistence = Persistence.CLOSE
         if head.keeps_alive:
             persistence = Persistence.KEEP_ALIVE if head.is_1_1 else Persistence.KEEP_ALIVE_HTTP_1_0
-        message = Message(Request(head.method, head.target, tuple(head.fields)), persistence)
+        request = Request(head.method, head.target, tuple(head.fields))
+        message = Message(request, persistence, None, self._received_ns)
         length = head.content_bytes
         if length == 0:
             self._finish(message)

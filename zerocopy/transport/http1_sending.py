@@ -20,6 +20,7 @@ from zerocopy.transport.transfer import Transfer
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
     from zerocopy.core.window import Window
+    from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.http1_server import Http1Server
 
 _PEER_GONE = (ConnectionError, TimeoutError)
@@ -29,8 +30,8 @@ class Sending:
     """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
 
     __slots__ = (
-        "_fd", "_is_last", "_is_queued", "_message", "_server", "_sock", "_transfer", "_turn_bytes",
-        "_writing", "deadline", "send", "state",
+        "_exchange", "_fd", "_is_last", "_is_queued", "_message", "_server", "_sock", "_transfer",
+        "_turn_bytes", "_writing", "begun_ns", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
@@ -40,6 +41,8 @@ class Sending:
         self.send = sock.send
         self._message: Message | None = None
         self._transfer: Transfer | None = None
+        self._exchange: Exchange | None = None  # of a request that is not answered at once
+        self.begun_ns = 0  # when the request that is answered now was read
         self._turn_bytes = 0
         self._writing = False
         self._is_queued = False
@@ -82,17 +85,25 @@ class Sending:
         except OSError:
             self.abort()
             return
-        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
         server.counters[slots.SENT_BYTES_COPY] += sent
         self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
         if sent == nbytes and not segments:
+            if self._exchange is None:
+                server.account.answered(message.request, response, self.begun_ns)
+            else:
+                server.account.promise(self._exchange, response)
+                self._end_exchange()
             self._finish(message)
             return
         unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
-        self.begin_transfer(message, Transfer(unsent, segments, server.window_bytes_max))
+        self.begin_transfer(message, response, Transfer(unsent, segments, server.window_bytes_max))
 
-    def begin_transfer(self, message: Message, transfer: Transfer) -> None:
+    def begin_transfer(self, message: Message, response: Response, transfer: Transfer) -> None:
         """Send what did not leave at once, from now on turn by turn."""
+        account = self._server.account
+        if self._exchange is None:
+            self._exchange = account.begin(message.request, self.begun_ns)
+        account.promise(self._exchange, response)
         self._transfer = transfer
         self._server.segments_held += transfer.segment_count
         self._message = message
@@ -136,7 +147,7 @@ class Sending:
                 )
             except (ZerocopyError, OSError) as error:
                 if not isinstance(error, _PEER_GONE):
-                    server.on_transfer_failed(error)
+                    server.on_transfer_failed(error, self._exchange)
                 self.abort()
                 return
             self._turn_bytes += transfer.spent_bytes
@@ -159,6 +170,7 @@ class Sending:
         self.state = State.READY
         self._stop_writing()
         if message is not None:
+            self._end_exchange()
             self._finish(message)
 
     async def _prepare(self, transfer: Transfer, window: Window) -> None:
@@ -183,6 +195,13 @@ class Sending:
         if self._writing:
             self._writing = False
             self._server.loop.remove_writer(self._fd)
+
+    def _end_exchange(self) -> None:
+        """The request is under way no longer, if it was; what is left to send is cut off."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.left_bytes = 0 if self._transfer is None else self._transfer.left_bytes
+            self._server.account.end(exchange)
 
     def _drop_transfer(self) -> None:
         if self._transfer is not None:

@@ -12,10 +12,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zerocopy.core.counters import PLAIN
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.semantics import http_date
 from zerocopy.core.window import fair_slices
 from zerocopy.transport.acceptor import Acceptor
+from zerocopy.transport.account import Account
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1 import Connection
 from zerocopy.transport.http1_batch import Batch
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
+    from zerocopy.transport.account import Access
     from zerocopy.transport.admission import Admission, Seat
+    from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.http1_parser import Message
     from zerocopy.transport.limits import RequestLimits
 
@@ -69,11 +73,13 @@ class Http1Server:
         limits: Http1Limits,
         admission: Admission,
         counters: Counters,
-        on_transfer_failed: Callable[[Exception], None],
+        on_transfer_failed: Callable[[Exception, Exchange | None], None],
+        access: Access | None = None,
     ) -> None:
         self.loop = loop
         self.handler = handler
         self.counters = counters
+        self.account = Account(PLAIN, counters, access)
         self.on_transfer_failed = on_transfer_failed
         self.parser_limits = limits.parser
         self.turn_bytes_max = limits.turn_bytes_max
@@ -172,6 +178,7 @@ class Http1Server:
 
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
+        self.account.tick()
         self._set_date()
         self.wheel.advance()
         self._acceptor.tick()

@@ -9,6 +9,7 @@ stays h2's and Hypercorn's.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
@@ -24,6 +25,7 @@ from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
 from hypercorn.protocol.events import EndBody
 
+from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
 from zerocopy.transport.http2_batch import Waiting
@@ -68,7 +70,6 @@ CLOSED_STREAMS_MAX = 256
 
 _PREFACE_BYTES = 24
 _WHOLE_REQUEST = bytes((HEADERS, END_HEADERS | END_STREAM))
-_DATA_PATH = b"/api/data"
 _READS = frozenset({b"GET", b"HEAD"})
 
 
@@ -137,6 +138,7 @@ class Http2Connection(DataStreams):
         if lane.nbytes:
             self._server.turns.hurry()
         self._wire.write(lane.leave())
+        self._server.batch.answered += lane.take_answered(self._server.batch.begun_ns)
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:
@@ -161,6 +163,7 @@ class Http2Connection(DataStreams):
             await buffer.close()  # or an application that waits for room would wait for ever
 
     async def _receive(self, data: bytes) -> None:
+        self._received_ns = begun_ns = monotonic_ns()
         data = self._partial + data
         lane, position, size = self._lane, min(self._preface_left, len(data)), len(data)
         self._partial = b""
@@ -185,6 +188,7 @@ class Http2Connection(DataStreams):
             events += self._feed(frame)
             if len(events) >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
                 self._wire.write(lane.leave())
+                self._count_answered(begun_ns)
                 await self._handle_events(events)
                 events = []
                 await asyncio.sleep(0)
@@ -192,9 +196,16 @@ class Http2Connection(DataStreams):
         self._partial = data[position:]
         if answers := lane.leave():
             self._wire.write(answers)
+            self._count_answered(begun_ns)
             await self._wire.drain()
         if events:
             await self._handle_events(events)
+
+    def _count_answered(self, begun_ns: int) -> None:
+        """What the lane has answered out of bytes read at `begun_ns` was written."""
+        answered = self._lane.take_answered(begun_ns)
+        if answered:
+            self._server.account.time(endpoints.DATA, begun_ns, answered)
 
     def _feed(self, frame: bytes) -> list[Event]:
         """Give one frame to h2; what it makes of it."""
@@ -328,5 +339,4 @@ def _request_of(event: RequestReceived) -> Request:
 
 
 def _asks_for_data(request: Request) -> bool:
-    path = request.target.partition(b"?")[0]
-    return path == _DATA_PATH and request.method in _READS
+    return request.endpoint == endpoints.DATA and request.method in _READS

@@ -9,12 +9,16 @@ every connection that asked for it: each of them asked before the proof was made
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from zerocopy.core import endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zerocopy.core.messages import Request, Response
+    from zerocopy.transport.account import Account
 
 REQUESTS_MAX = 1_024
 """Requests that are known as one, whatever connection they come from."""
@@ -67,12 +71,15 @@ class Receiver(asyncio.StreamReaderProtocol):
 class Batch:
     """The connections of one worker that wait for the end of the turn, in the order they came."""
 
-    __slots__ = ("_loop", "_requests", "_waiting")
+    __slots__ = ("_account", "_loop", "_requests", "_waiting", "answered", "begun_ns")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, account: Account) -> None:
         self._loop = loop
+        self._account = account
         self._requests: dict[Request, Request] = {}
         self._waiting: list[tuple[Answering, bytes, list[Waiting]]] = []
+        self.begun_ns = 0  # when the first of them was read
+        self.answered = 0  # of them, in this turn
 
     def known(self, request: Request) -> Request:
         """The one object that stands for all requests equal to this one."""
@@ -83,6 +90,7 @@ class Batch:
     def add(self, connection: Answering, data: bytes, requests: list[Waiting]) -> None:
         """Answer `requests` once everything that is readable has been read."""
         if not self._waiting:
+            self.begun_ns = monotonic_ns()
             self._loop.call_soon(self.answer)
         self._waiting.append((connection, data, requests))
 
@@ -95,3 +103,6 @@ class Batch:
                 connection.answer_waiting(data, requests, proved)
             except Exception as error:  # noqa: BLE001 - one connection must not stop the others
                 connection.fail(error)
+        if self.answered:  # uvloop writes it all now, when the turn is over
+            self._account.time(endpoints.DATA, self.begun_ns, self.answered)
+            self.answered = 0

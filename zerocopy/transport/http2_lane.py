@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from h2.stream import StreamClosedBy
 
 from zerocopy.core import counters as slots
+from zerocopy.core import endpoints
 from zerocopy.transport.http2_head import (
     DATA,
     END_HEADERS,
@@ -49,6 +50,11 @@ class Lane:
         self._requests: dict[bytes, Request] = {}
         self._answers: dict[bytes, tuple[bytes, Response]] = {}  # proved since `leave`
         self._repeated = 0
+        self._slots = server.account.slots[endpoints.DATA]
+        self._answered = 0  # since `take_answered`
+        self._noted: list[tuple[Request, Response]] | None = None  # they, for the access log
+        if server.account.access is not None:
+            self._noted = []
         self._table: HeaderTable = connection.decoder.header_table
         self._table_state = _state_of(self._table)
         self.initial_window: int = connection.remote_settings.initial_window_size
@@ -123,8 +129,11 @@ class Lane:
         connection.outbound_flow_control_window -= nbytes
         self._append(head, response.content if nbytes else b"", stream_id)
         counters = self._server.counters
-        counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        counters[self._slots[response.status]] += 1
         counters[slots.SENT_BYTES_COPY] += nbytes
+        self._answered += 1
+        if self._noted is not None:
+            self._noted.append((request, response))
         return True
 
     def _append(self, head: bytes, content: bytes, stream_id: int) -> None:
@@ -153,6 +162,15 @@ class Lane:
         self.frames.clear()
         self.nbytes = 0
         return data
+
+    def take_answered(self, begun_ns: int) -> int:
+        """How many requests, read at `begun_ns`, were answered and written since the last call."""
+        answered, self._answered = self._answered, 0
+        if self._noted:
+            for request, response in self._noted:
+                self._server.account.note(request, response, begun_ns)
+            self._noted.clear()
+        return answered
 
 
 def _state_of(table: HeaderTable) -> _TableState:

@@ -24,9 +24,11 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config, Sockets
 from hypercorn.protocol.h2 import H2Protocol
 
+from zerocopy.core.counters import TLS
 from zerocopy.core.semantics import http_date
 from zerocopy.core.window import fair_slices
 from zerocopy.transport.acceptor import Acceptor
+from zerocopy.transport.account import Account
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
 from zerocopy.transport.http1_state import STALL_SAMPLES
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
+    from zerocopy.transport.account import Access
     from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.asgi import AsgiApp
+    from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
 
 HYPERCORN_VERSION = "0.18."
@@ -117,12 +121,14 @@ class Http2Server:
         limits: Http2Limits,
         admission: Admission,
         counters: Counters,
-        on_transfer_failed: Callable[[Exception], None],
+        on_transfer_failed: Callable[[Exception, Exchange | None], None],
         on_connection_failed: Callable[[BaseException], None],
+        access: Access | None = None,
     ) -> None:
         self.loop = loop
         self.handler = handler
         self.counters = counters
+        self.account = Account(TLS, counters, access)
         self.on_transfer_failed = on_transfer_failed
         self.on_connection_failed = on_connection_failed
         self.limits = limits.request
@@ -136,7 +142,7 @@ class Http2Server:
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
-        self.batch = Batch(loop)
+        self.batch = Batch(loop, self.account)
         self.turns = Turns(loop, limits.turn_bytes_max)
         self.draining = False
         self.segments_held = 0
@@ -145,7 +151,7 @@ class Http2Server:
         self._app = ASGIWrapper(app)  # type: ignore[arg-type]
         self._bounds = limits
         self._admission = admission
-        self._acceptor = Acceptor(loop, admission, self._open)
+        self._acceptor = Acceptor(loop, admission, self._open, TLS)
         self._context: ssl.SSLContext | None = None
         self._config: Config = Config()
         self._shared = WorkerContext(None)
@@ -325,6 +331,7 @@ class Http2Server:
 
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
+        self.account.tick()
         self.wheel.advance()
         self._acceptor.tick()
         second = int(time.time())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from h2.connection import ConnectionInputs
@@ -22,6 +23,7 @@ from priority.priority import PriorityError
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError, ZerocopyError
+from zerocopy.transport.exchange import CURRENT, Exchange
 from zerocopy.transport.http2_body import Body
 from zerocopy.transport.http2_head import (
     END_HEADERS,
@@ -68,6 +70,8 @@ class DataStreams(H2Protocol):
         self._server = server
         self._wire = wire
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
+        self._exchanges: dict[int, Exchange] = {}  # by stream, as long as `_bodies` has it
+        self._received_ns = monotonic_ns()  # when what is being handled was read
         self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
         self._is_leaving = False
         self._turn_bytes = TURN_BYTES_MIN
@@ -82,6 +86,8 @@ class DataStreams(H2Protocol):
     async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
         """Answer the request of a stream that h2 has opened; plan the answer if there is none."""
         self._bodies[stream_id] = None
+        self._exchanges[stream_id] = self._server.account.begin(request, self._received_ns)
+        self._server.counters[slots.STREAMS] += 1
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
         if response is not None:
@@ -90,6 +96,7 @@ class DataStreams(H2Protocol):
             self.task_group.spawn(self._respond, stream_id, request)
 
     async def _respond(self, stream_id: int, request: Request) -> None:
+        CURRENT.set(self._exchanges.get(stream_id))
         response = await self._server.handler.respond(request)
         if stream_id in self._bodies:  # not reset in between
             await self._begin(stream_id, request, response)
@@ -110,7 +117,7 @@ class DataStreams(H2Protocol):
             # RFC 7541 section 4.2: the first block after a change begins with it.
             block = connection.encoder._encode_table_size_change() + block  # noqa: SLF001
             connection.encoder.header_table.resized = False
-        server.counters[slots.RESPONSES_2XX + response.status // 100 - 2] += 1
+        server.account.promise(self._exchanges[stream_id], response)
         if request.is_head or not response.nbytes:
             flags = END_HEADERS | END_STREAM
             self._end(stream_id, stream)
@@ -218,7 +225,10 @@ class DataStreams(H2Protocol):
             self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
     def _forget(self, stream_id: int) -> None:
-        body = self._bodies.pop(stream_id)
+        body, exchange = self._bodies.pop(stream_id), self._exchanges.pop(stream_id)
+        exchange.left_bytes = 0 if body is None else body.left
+        self._server.account.end(exchange)
+        self._server.counters[slots.STREAMS] -= 1
         self.priority.remove_stream(stream_id)
         if body is not None:
             body.cancel()
@@ -227,7 +237,7 @@ class DataStreams(H2Protocol):
     async def _abort(self, stream_id: int, error: Exception) -> None:
         """Reset a stream whose promise cannot be kept."""
         if stream_id in self._bodies:
-            self._server.on_transfer_failed(error)
+            self._server.on_transfer_failed(error, self._exchanges[stream_id])
             self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._flush()
             await self._leave_if_idle()

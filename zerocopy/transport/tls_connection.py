@@ -17,6 +17,7 @@ import struct
 import termios
 from dataclasses import replace
 from http import HTTPStatus
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -28,6 +29,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from zerocopy.core.messages import Request
 from zerocopy.transport.asgi import METHOD, REFUSED
 from zerocopy.transport.deadlines import NEVER, Wheel
 from zerocopy.transport.http1_gate import GatedConnection
@@ -53,6 +55,7 @@ LINGER_TICKS = Wheel.ticks(1.0)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds."""
 
+_UNREADABLE = Request(b"GET", b"", ())
 _QUEUED = struct.Struct("i")
 _GONE = (OSError, RuntimeError, ssl.SSLError)
 """What reading from and writing to a connection that is closing raises (uvloop: RuntimeError)."""
@@ -365,7 +368,7 @@ class _Http1OverTls(H11Protocol):
         await super().stream_send(event)
 
     async def _send_error_response(self, status_code: int) -> None:
-        limits, connection = self._server.limits, self.connection
+        begun_ns, limits, connection = monotonic_ns(), self._server.limits, self.connection
         error: RequestError = connection.fault or malformed()
         if connection.fault is None and status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             error = limits.fields_too_large()  # around the chunks of content
@@ -378,6 +381,7 @@ class _Http1OverTls(H11Protocol):
             *self.config.response_headers("h11"),
         ]
         await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
+        self._server.account.answered(_UNREADABLE, response, begun_ns)
         if not connection.is_head:
             await self._send_h11_event(h11.Data(data=response.content))
         elif connection.fault is not None:

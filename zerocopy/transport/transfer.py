@@ -65,6 +65,12 @@ class Transfer:
         """How many segments this transfer keeps in memory until it ends."""
         return len(self._segments)
 
+    @property
+    def left_bytes(self) -> int:
+        """How many bytes are not in the kernel yet."""
+        segments = sum(segment.count for segment in self._segments[self._index :])
+        return len(self._unsent or b"") + segments - self._position
+
     def sample_stall(self, fd: int) -> int:
         """How many samples in a row found that the client took no byte since the one before.
 

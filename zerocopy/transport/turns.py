@@ -33,8 +33,8 @@ class Turns:
     """
 
     __slots__ = (
-        "_is_scheduled", "_left", "_loop", "_short_for", "_turn_bytes_max", "_turns_at_once",
-        "_waiting", "turn_bytes",
+        "_is_scheduled", "_left", "_loop", "_sharing", "_short_for", "_turn_bytes_max",
+        "_turns_at_once", "_waiting", "short_turn_bytes", "turn_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,8 @@ class Turns:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
+        self.short_turn_bytes = min(SHORT_TURN_BYTES, turn_bytes_max)
+        self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
         self._is_scheduled = False
 
@@ -59,10 +61,16 @@ class Turns:
         """Whether somebody new may send at once: nobody waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
+    def join(self, other: Turns) -> None:
+        """Share the event loop with the turns of another listener: either one hurries both."""
+        self._sharing.append(other)
+        other._sharing.append(self)
+
     def hurry(self) -> None:
         """A small answer was asked for: others may follow."""
-        self._short_for = SHORT_ITERATIONS
-        self.turn_bytes = min(SHORT_TURN_BYTES, self._turn_bytes_max)
+        for turns in self._sharing:
+            turns._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
+            turns.turn_bytes = turns.short_turn_bytes
 
     def spend(self, nbytes: int) -> None:
         """Somebody has sent without waiting."""

@@ -1,0 +1,43 @@
+"""Which endpoint a target names."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from zerocopy.app.openapi import OPENAPI
+from zerocopy.core import endpoints
+from zerocopy.core.endpoints import NAMES, PATHS, endpoint_of
+
+PATHS_DESCRIBED = set(orjson.loads(orjson.dumps(OPENAPI))["paths"])
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (b"/api/data", "data"),
+        (b"/api/data?symbol=A", "data"),
+        (b"/api/data?", "data"),
+        (b"/api/symbols?exchange=a", "symbols"),
+        (b"/healthz", "healthz"),
+        (b"/readyz?x", "readyz"),
+        (b"/openapi.json", "openapi"),
+        (b"/api/data/", "other"),
+        (b"/API/data", "other"),
+        (b"/api%2Fdata", "other"),
+        (b"/", "other"),
+        (b"*", "other"),
+        (b"", "other"),
+        (b"?/api/data", "other"),
+    ],
+)
+def test_endpoint_is_that_of_the_path_to_the_byte(target: bytes, name: str) -> None:
+    """The query does not matter; what is not one of the paths is `other`, so none can be made."""
+    assert NAMES[endpoint_of(target)] == name
+
+
+def test_paths_are_those_of_the_description() -> None:
+    """Each path of /openapi.json has a name of its own, and each name but one has a path."""
+    assert {path.decode() for path in PATHS} == PATHS_DESCRIBED
+    assert sorted(PATHS.values()) == [*range(len(NAMES) - 1)]
+    assert len(NAMES) - 1 == endpoints.OTHER
