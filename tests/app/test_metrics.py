@@ -52,6 +52,7 @@ def test_collector_adds_up_the_rows_of_all_workers(counters_fd: int) -> None:
     """A sample is the sum over workers, kept apart by labels; an open row shows at once."""
     rows = [open_row(counters_fd, worker) for worker in range(2)]
     collector = Collector(counters_fd, 2)
+    collector.workers_by_row |= {0: 0, 1: 1}
     rows[0][slots.requests_slot(PLAIN, DATA, 200)] += 5
     rows[1][slots.requests_slot(PLAIN, DATA, 200)] += 7
     rows[1][slots.requests_slot(TLS, OTHER, 501)] += 1
