@@ -59,7 +59,6 @@ BOUNDARY = b"0123456789abcdef" * 2
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
     (http2_streams, "TURNS_TO_GROW", (1, 3)),
-    (turns, "SHORT_TURN_BYTES", (200, 5_000, 262_144)),
     (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
     (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
@@ -89,7 +88,7 @@ class CrowdedTurns(turns.Turns):
     """Turns of a worker whose other connections, which nobody sees, send large answers too."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn_bytes: int, rng: Random) -> None:
-        super().__init__(loop, turn_bytes)
+        super().__init__(loop, turn_bytes, 1, rng.choice((200, 5_000, 131_072)))
         self._rng = rng
         self._crowded = rng.choice((0.0, 0.5, 1.0))
 

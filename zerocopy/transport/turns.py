@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SHORT_TURN_BYTES = 262_144
-"""Bytes of a turn while small answers are asked for: 40 µs of sendfile(2), 150 of encryption."""
+"""Bytes of a turn while small answers are asked for: some 40 µs of sendfile(2)."""
 
 SHORT_ITERATIONS = 64
 """Iterations of the loop for which turns are short after a small answer: 5 to 10 ms."""
@@ -38,7 +38,11 @@ class Turns:
     )  # fmt: skip
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, turn_bytes_max: int, turns_at_once: int = 1
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turn_bytes_max: int,
+        turns_at_once: int = 1,
+        short_turn_bytes: int = SHORT_TURN_BYTES,
     ) -> None:
         assert turn_bytes_max > 0, "a turn has bytes"
         assert turns_at_once > 0, "one sender at least in each iteration"
@@ -47,7 +51,7 @@ class Turns:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
-        self.short_turn_bytes = min(SHORT_TURN_BYTES, turn_bytes_max)
+        self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
         self._is_scheduled = False
