@@ -55,7 +55,7 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         return is_answered
 
     monkeypatch.setattr(Lane, "answer", answer)
-    for seed in range(50):
+    for seed in range(80):
         root = folder()
         try:
             run = Run(seed, root)
