@@ -19,10 +19,10 @@ from urllib.parse import urlencode
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from zerocopy import __version__
+from zerocopy.check import check_config
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.health import health
 from zerocopy.status import status
@@ -156,25 +156,6 @@ def demo(
     )
 
 
-@app.command("check-config")
-def check_config(config: ConfigOption = None) -> None:
-    """Read the configuration as `serve` would, and print what it comes to."""
-    from zerocopy.config import OPTIONS
-
-    loaded = _load(config, {})
-    table = Table(
-        "option", "value", "from", title=f"profile {loaded.profile}", title_justify="left"
-    )
-    for key, option in OPTIONS.items():
-        value = getattr(getattr(loaded, option.table), option.key)
-        table.add_row(key, "" if value is None else str(value), _origin(loaded, key))
-    for column, dtype in loaded.columns.items():
-        key = f"columns.{column}"
-        table.add_row(key, dtype, _origin(loaded, key))
-    _out.print(table)
-    _out.print(f"The configuration is right ({loaded.path or 'no file, defaults'}).")
-
-
 @app.command()
 def doctor(
     config: ConfigOption = None,
@@ -208,13 +189,9 @@ def doctor(
     raise typer.Exit(exit_code(findings))
 
 
+app.command("check-config")(check_config)
 app.command()(health)
 app.command()(status)
-
-
-def _origin(config: Config, key: str) -> str:
-    origin = config.origins.get(key)
-    return "default" if origin is None else escape(origin.label)
 
 
 @app.command()
