@@ -99,7 +99,7 @@ def stand_still(servers: Servers, endpoint: Endpoint, options: Options) -> Still
             stack.enter_context(reader.sock)
             reader.ask()
             readers.append(reader)
-        _read_slowly(readers, buffer, options.seconds if options.smoke else SETTLE_S)
+        _read_slowly(readers, buffer, options.seconds if options.smoke else SETTLE_S, settling=True)
         meter = Meter(endpoint.pids, servers.cores)
         before_s = sum(map(cpu_seconds_fine, endpoint.pids))
         begun_s = time.perf_counter()
@@ -110,8 +110,13 @@ def stand_still(servers: Servers, endpoint: Endpoint, options: Options) -> Still
     return Still(cpu_s / seconds, round(nbytes / seconds), read.memory.own, read.others_share)
 
 
-def _read_slowly(readers: list[Download], buffer: memoryview, seconds: float) -> int:
-    """Take `SLOW_BYTES` from each reader once a second, evenly spread; the bytes of all."""
+def _read_slowly(
+    readers: list[Download], buffer: memoryview, seconds: float, *, settling: bool = False
+) -> int:
+    """Take `SLOW_BYTES` from each reader once a second, evenly spread; the bytes of all.
+
+    While they are `settling` some may still wait for their first byte: 300 ask at once.
+    """
     begun_s = time.perf_counter()
     nbytes = taken = 0
     while (elapsed_s := time.perf_counter() - begun_s) < seconds:
@@ -119,6 +124,9 @@ def _read_slowly(readers: list[Download], buffer: memoryview, seconds: float) ->
             try:
                 nbytes += readers[taken % len(readers)].sock.recv_into(buffer)
             except BlockingIOError as error:
+                if settling:
+                    taken += 1
+                    continue
                 raise ClientError("a slow reader found nothing to read") from error
             taken += 1
         time.sleep(1 / len(readers))
