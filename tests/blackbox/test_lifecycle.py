@@ -353,28 +353,6 @@ def test_commands_that_only_tell_exit_with_0(root: Path) -> None:
     assert listed["symbols"] == ["BTC-USD"]
 
 
-def test_check_config_is_for_programs_too(root: Path) -> None:
-    """`--json` has every option with its value and origin; a pipe gets whole values, no table."""
-    environ = {"DATA_PATH": str(root), "USE_TLS": "false"}
-    options = json.loads(run_command("check-config", "--json", **environ).stdout)
-    assert options["data.path"] == {"value": str(root), "from": "DATA_PATH"}
-    assert options["limits.columns_max"] == {"value": 32, "from": "default"}
-    lines = run_command("check-config", **environ).stdout.splitlines()
-    assert f"data.path\t{root}\tDATA_PATH" in lines
-
-
-def test_check_config_tells_what_serve_would_miss(root: Path, tmp_path: Path) -> None:
-    """A certificate that is not there is an error; a data root is awaited, so it is only told."""
-    lost = str(tmp_path / "lost.crt")
-    done = run_command("check-config", USE_TLS="true", DATA_PATH=str(root), SSL_CERT_PATH=lost)
-    assert done.returncode == 1
-    assert_one_line(done.stderr)
-    assert f"{lost} does not exist" in done.stderr
-    done = run_command("check-config", DATA_PATH=str(tmp_path / "lost"), USE_TLS="false")
-    assert done.returncode == 0
-    assert "cannot be read: No such file or directory" in done.stderr
-
-
 def test_query_plans_and_writes_the_body_of_the_http_answer(root: Path, tmp_path: Path) -> None:
     """The plan tells records and bytes; --output writes byte for byte what the server sends."""
     arguments = ("query", "BTC-USD", "SMALL", "0", "86399", "time,price", "-d", str(root))

@@ -90,6 +90,19 @@ def test_hangup_serves_the_new_configuration_on_the_same_connections_queue(
         )
 
 
+def test_reload_leaves_the_server_ready_for_whoever_asks(root: Path, tmp_path: Path) -> None:
+    """Also on a connection of the old workers, which says that it was the last answer."""
+    configured = Configured(root, tmp_path, ZEROCOPY_SERVER_DRAIN_IDLE_S="5")
+    with configured.server as server, Client(server) as kept:
+        kept.send(request_of("/readyz"))
+        assert kept.answer().status == 200
+        configured.reload("")
+        kept.send(request_of("/readyz"))
+        answer = kept.answer()
+        assert answer.status == 200
+        assert answer.fields["connection"] == "close"
+
+
 def test_hangup_with_what_cannot_be_served_keeps_the_old_workers(
     root: Path, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_worker_that_cannot_start_again_is_told_and_comes_back(root: Path, tmp_p
         poll(lambda: count_of(server, "worker_died") >= 3, "three deaths", 20)
         assert "does not exist" in (server.event("worker_cannot_start") or {})["reason"]
         assert server.metric("zerocopy_worker_restarts_total") >= 2
+        poll(lambda: server.metric("zerocopy_workers") == 0, "nobody to accept")
         os.rename(tmp_path / "away", paths[0])
         assert server.get(SMALL).status == 200
         delays = [

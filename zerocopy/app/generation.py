@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.orders import ACCEPT, ACCEPTING, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, REPLACED, Orders
 
 if TYPE_CHECKING:
     from zerocopy.app.listeners import Listeners
@@ -149,11 +149,17 @@ class Generation:
             place.started_s = time.monotonic()  # the deadline of the start is met
             self._let_accept(place)
 
-    def leave(self) -> None:
-        """Drain: accept nothing more, finish what is being sent, and exit."""
+    def leave(self, *, replaced: bool = False) -> None:
+        """Drain: accept nothing more, finish what is being sent, and exit.
+
+        With `replaced` others serve on, so clients that ask are told that the server is ready.
+        """
         if self._stage is not Stage.LEAVING:
             self._stage = Stage.LEAVING
             self._kill_at_s = time.monotonic() + self.config.server.drain_deadline_s + KILL_AFTER_S
+            for place in self.places if replaced else ():
+                if place.process is not None:
+                    self._tell(place, REPLACED)
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -93,7 +93,7 @@ class Collector:
         yield from _histograms(self.rows)
         yield self._worker_connections()
         yield _build_info()
-        yield GaugeMetricFamily("zerocopy_workers", "Worker processes.", self.workers)
+        yield GaugeMetricFamily("zerocopy_workers", "Workers that accept.", self.workers)
         yield CounterMetricFamily(
             "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
         )

@@ -1,7 +1,8 @@
 """What supervisor and workers say to each other, one line or one byte at a time.
 
 Owns the words alone. The supervisor writes the orders as one line of JSON to the worker's standard
-input, and later `ACCEPT`; the end of that pipe says that the supervisor is gone. The worker answers
+input, and later `ACCEPT`; before the SIGTERM of a reload `REPLACED`, so that it goes on calling the
+server ready, which it is; the end of that pipe says that the supervisor is gone. The worker answers
 on a pipe of its own: `PREPARED`, then `ACCEPTING`.
 """
 
@@ -11,7 +12,7 @@ import msgspec
 
 from zerocopy.config import Config
 
-ACCEPT = b"accept\n"
+ACCEPT, REPLACED = b"accept\n", b"replaced\n"
 PREPARED, ACCEPTING = b"p", b"a"
 
 

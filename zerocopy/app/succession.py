@@ -91,6 +91,7 @@ class Succession:
             self._leaving.remove(generation)
             generation.give_back_rows()
             _log.info("generation_gone", generation=generation.number)
+        self._count()
 
     def propose(self, config: Config) -> None:
         """Begin to replace the generation that serves.
@@ -130,7 +131,7 @@ class Succession:
         # Sockets of addresses that are given up: their workers have the last copies, and take from
         # the queues what waits there before they close them.
         self._predecessor.listeners.close(but=self.serving.listeners)
-        self._predecessor.leave()
+        self._predecessor.leave(replaced=True)
         self._leaving.append(self._predecessor)
         self._predecessor = None
         self._count()
@@ -153,4 +154,5 @@ class Succession:
 
     def _count(self) -> None:
         self._collector.generation = self.serving.number
-        self._collector.workers = len(self.serving.places)
+        accepting = self._predecessor or self.serving
+        self._collector.workers = sum(place.is_accepting for place in accepting.places)

@@ -27,7 +27,7 @@ from zerocopy.app.access import AccessLog, naming
 from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.app.log import Log, configure_logging, get_logger
 from zerocopy.app.metrics import open_row, reset_gauges
-from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, REPLACED, Orders
 from zerocopy.app.rows import open_heartbeat
 from zerocopy.app.service import Service
 from zerocopy.app.tls import make_context
@@ -204,9 +204,12 @@ class _Worker:
     def _listeners(self, name: str) -> list[socket.socket]:
         return [socket.socket(fileno=fd) for fd in self._orders.listener_fds[name]]
 
-    async def drain(self) -> None:
-        """Stop accepting, finish what is being sent, close."""
-        self._service.draining = True
+    async def drain(self, *, replaced: bool) -> None:
+        """Stop accepting, finish what is being sent, close.
+
+        With `replaced` other workers serve on: the server is ready, whoever is asked.
+        """
+        self._service.draining = not replaced
         server = self._orders.config.server
         async with asyncio.TaskGroup() as tasks:
             if self._plain is not None:
@@ -298,12 +301,15 @@ async def serve(orders: Orders, log: Log) -> None:
 async def _obey(orders: Orders, worker: _Worker) -> None:
     """What the supervisor orders, by its pipe and by SIGTERM: accept, then drain."""
     loop = asyncio.get_running_loop()
-    accept, stop = asyncio.Event(), asyncio.Event()
+    accept, stop, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_order() -> None:
-        if not os.read(sys.stdin.fileno(), len(ACCEPT)):
+        order = os.read(sys.stdin.fileno(), len(ACCEPT + REPLACED))
+        if not order:
             loop.remove_reader(sys.stdin.fileno())  # the supervisor is gone
             stop.set()
+        if REPLACED in order:
+            replaced.set()
         accept.set()
 
     def on_stop() -> None:
@@ -324,7 +330,7 @@ async def _obey(orders: Orders, worker: _Worker) -> None:
     report(ACCEPTING)
     os.close(orders.report_fd)
     await stop.wait()
-    await worker.drain()
+    await worker.drain(replaced=replaced.is_set())
 
 
 def _on_transfer_failed(error: Exception, exchange: Exchange | None) -> None:
