@@ -61,7 +61,11 @@ def main() -> int:
         status = run_locust(binary, ready, server)
     finally:
         server.terminate()
-        stopped = server.wait(STOP_TIMEOUT_S)
+        try:
+            stopped = server.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            stopped = server.wait()
     errors = [line for line in read_log() if line.get("level") == "error"]
     print(f"server: exit code {stopped}, {len(errors)} errors in {LOG}; report in {REPORT}")
     return 1 if status or stopped or errors else 0

@@ -148,9 +148,6 @@ def test_a_root_that_is_missing_is_an_error() -> None:
     assert made == [False, False]
 
 
-@pytest.mark.skipif(
-    not (REPOSITORY / "monitoring" / "alerts.yml").exists(), reason="monitoring/ is not there yet"
-)
 def test_the_files_that_are_mounted_exist() -> None:
     """Docker would make directories in their place."""
     sources = [source for service in SERVICES.values() for source, _, _ in mounts(service)]

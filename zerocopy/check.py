@@ -27,8 +27,8 @@ def check_config(
 ) -> None:
     """Read the configuration and the certificate as `serve` would, and print what they come to.
 
-    Exit code 1 where `serve` would not start. A data root that cannot be read is told of only:
-    `serve` waits for it.
+    Exit code 1 where an option or the certificate would stop `serve`; ports are not tried. A data
+    root that cannot be read is told of only: `serve` waits for it.
     """
     from zerocopy.config import load
 

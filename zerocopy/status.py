@@ -157,6 +157,10 @@ def _about(page: Page) -> dict[str, Any]:
     }
 
 
+def _place(item: tuple[str, float]) -> int:
+    return int(item[0]) if item[0].isdecimal() else 0
+
+
 def _head(url: str, page: Page) -> str:
     about = _about(page)
     version, uptime_s = about["version"], about["uptime_s"]
@@ -170,7 +174,7 @@ def _head(url: str, page: Page) -> str:
     ):
         if about[key] is not None:
             parts.append(f"{name} {about[key]:.0f}")
-    spread = sorted(about["worker_connections"].items())
+    spread = sorted(about["worker_connections"].items(), key=_place)
     if len(spread) > 1:
         parts.append("connections by worker " + " ".join(f"{count:.0f}" for _, count in spread))
     return ", ".join(printable(part) for part in parts)

@@ -1,4 +1,4 @@
-"""TLS of the server: a context from two PEM files, and one that takes new files while it serves.
+"""TLS of the server: a context from two PEM files.
 
 Owns versions, ciphers, ALPN and the sentence for every way the two files can be wrong. It must
 never know sockets, HTTP, nor what is done with a warning.

@@ -218,6 +218,7 @@ class Connection(Sending):
     async def _answer_later(self, message: Message) -> None:
         CURRENT.set(self._exchange)
         response = await self._server.handler.respond(message.request)
+        CURRENT.set(None)  # or what is registered from here on would keep the exchange
         if self.state is not State.WAITING:
             return  # closed in between
         self.state = State.READY

@@ -364,5 +364,5 @@ class _HypercornConfig(Config):
         return True
 
     def create_ssl_context(self) -> Any:
-        """The context that is reloaded without Hypercorn knowing."""
+        """The context of this worker."""
         return self._context

@@ -98,6 +98,7 @@ class DataStreams(H2Protocol):
     async def _respond(self, stream_id: int, request: Request) -> None:
         CURRENT.set(self._exchanges.get(stream_id))
         response = await self._server.handler.respond(request)
+        CURRENT.set(None)  # or what is registered from here on would keep the exchange
         if stream_id in self._bodies:  # not reset in between
             await self._begin(stream_id, request, response)
 
