@@ -110,19 +110,7 @@ class Built:
         self.connections_failed: list[BaseException] = []
         self.most_mapped = 0
         self.in_flight_max = rng.choice((1, 3, 100, 100, 100))
-        mapped = None
-        if rng.random() < 0.9:
-            locks = MemoryLocks(rng.choice((0, 4_096, 1 << 20)), lambda _sentence: None)
-            mapped = MappedFiles(rng.choice((1, 3, 64)), locks)
-        self.cache = FakePageCache(
-            rng,
-            cold=rng.choice((0.0, 0.0, 0.3, 1.0)),
-            evicts=rng.random() < 0.2,
-            identify=disk.identify,
-            enter=disk._call,
-        )
-        open_files_max = rng.choice((1, 4, 64))
-        self.files = OpenFiles(tree_root, open_files_max, mapped, self.cache)
+        open_files_max = self._open_files(disk, tree_root, rng)
         window_bytes = rng.choice((50, 1_000, 1 << 20))
         planner = Planner(
             root=tree_root,
@@ -183,6 +171,23 @@ class Built:
             on_connection_failed=self.connections_failed.append,
         )
         self.server.turns = CrowdedTurns(cast("Any", loop), self._limits.turn_bytes_max, rng)
+
+    def _open_files(self, disk: Disk, tree_root: str, rng: Random) -> int:
+        """Make `files`, over a page cache that is not there yet; how many may be open."""
+        mapped = None
+        if rng.random() < 0.9:
+            locks = MemoryLocks(rng.choice((0, 4_096, 1 << 20)), lambda _sentence: None)
+            mapped = MappedFiles(rng.choice((1, 3, 64)), locks)
+        self.cache = FakePageCache(
+            rng,
+            cold=rng.choice((0.0, 0.0, 0.3, 1.0)),
+            evicts=rng.random() < 0.2,
+            identify=disk.identify,
+            enter=disk._call,
+        )
+        open_files_max: int = rng.choice((1, 4, 64))
+        self.files = OpenFiles(tree_root, open_files_max, mapped, self.cache)
+        return open_files_max
 
     def look(self) -> None:
         """Note what was there, for tests of the runs themselves."""

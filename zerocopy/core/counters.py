@@ -78,7 +78,10 @@ _DURATION_HELP = (
     "its answer to the kernel (plain) or to TLS (tls). Requests that one read brought are answered "
     "one after another, and each counts from that read. Answers that were cut off are left out."
 )
-_LAG_HELP = "Seconds by which a timer of a worker's event loop ran late, four times a second for each listener."
+_LAG_HELP = (
+    "Seconds by which a timer of a worker's event loop ran late, four times a second for each "
+    "listener."
+)
 
 _SINGLE: tuple[Slot, ...] = (
     Slot("counter", "zerocopy_sent_bytes", (("path", "sendfile"),), _BYTES_HELP),
