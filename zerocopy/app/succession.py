@@ -97,15 +97,27 @@ class Succession:
         """Begin to replace the generation that serves.
 
         Raises:
-            ConfigError: an address cannot be bound; nothing has changed.
+            ConfigError: an address cannot be bound, or there is no way on; nothing has changed.
         """
         assert not self.is_changing, "one after the other"
+        try:
+            self._candidate = self._make_candidate(config)
+        except ConfigError:
+            raise
+        except Exception as error:  # a reload must not end a server that serves
+            raise ConfigError(f"the configuration cannot be served: {error!r}") from error
+
+    def _make_candidate(self, config: Config) -> Generation:
         before = self.serving.listeners
         listeners = open_listeners(config, workers_of(config), self._passed, before)
         number = self.serving.number + 1
-        self._candidate = Generation(
-            number, config, listeners, self._rows, self._selector, is_candidate=True
-        )
+        try:
+            return Generation(
+                number, config, listeners, self._rows, self._selector, is_candidate=True
+            )
+        except BaseException:
+            listeners.close(but=before)
+            raise
 
     def step(self) -> bool:
         """Go on with a replacement as far as it is now; whether it has come to its end.
