@@ -32,6 +32,7 @@ from zerocopy.app.orders import ACCEPT, ACCEPTING, REPLACED, Orders
 if TYPE_CHECKING:
     from zerocopy.app.listeners import Listeners
     from zerocopy.app.rows import Rows
+    from zerocopy.app.tls import PemCopies
     from zerocopy.config import Config
 
 BACKOFF_FIRST_S = 0.1
@@ -84,6 +85,7 @@ class Generation:
         rows: Rows,
         selector: selectors.BaseSelector,
         *,
+        certificate: PemCopies | None = None,
         is_candidate: bool,
     ) -> None:
         self.number = number
@@ -92,6 +94,7 @@ class Generation:
         self.restarts = 0
         self.failure: str | None = None
         """Why a candidate cannot serve."""
+        self._certificate = certificate
         self._rows = rows
         self._selector = selector
         self._stage = Stage.CANDIDATE if is_candidate else Stage.SERVING
@@ -261,6 +264,7 @@ class Generation:
             row=place.row,
             listener_fds=fds,
             shared=[name for name, group in groups.items() if group.is_shared],
+            certificate_fds=None if self._certificate is None else self._certificate.fds,
             counters_fd=self._rows.counters_fd,
             beats_fd=self._rows.beats_fd,
             report_fd=report_write,
@@ -268,7 +272,12 @@ class Generation:
         process = subprocess.Popen(
             [sys.executable, "-m", "zerocopy.app.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=[*chain(*fds.values()), orders.counters_fd, orders.beats_fd, report_write],
+            pass_fds=[
+                *chain(*fds.values(), orders.certificate_fds or ()),
+                orders.counters_fd,
+                orders.beats_fd,
+                report_write,
+            ],
             bufsize=0,
         )
         place.process = process
@@ -308,8 +317,10 @@ class Generation:
         os.close(place.report_fd)
         place.report_fd = -1
 
-    def give_back_rows(self) -> None:
-        """Its last process has gone: others may count in its rows."""
+    def release(self) -> None:
+        """Its last process has gone: others may count in its rows, nobody needs its certificate."""
+        if self._certificate is not None:
+            self._certificate.close()
         for place in self.places:
             self._rows.give_back(place.row)
 

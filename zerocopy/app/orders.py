@@ -27,6 +27,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """By what is spoken on them: `plain`, `tls`."""
     shared: list[str]
     """Of these the sockets are also other workers'."""
+    certificate_fds: tuple[int, int] | None
+    """Copies of the certificate and its key, as they were when they were checked."""
     counters_fd: int
     beats_fd: int
     report_fd: int

@@ -7,10 +7,10 @@ served at all. It must never know what is done with the answers.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.tls import make_context, validity_warning
+from zerocopy.app.tls import PemCopies, validity_warning
 from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.storage.tree import open_root
 
@@ -57,6 +57,13 @@ class RootWatch:
             self._stopped.wait(LOOK_AGAIN_S)
 
 
+class Prepared(NamedTuple):
+    """A configuration that can be served, and its certificate where it has a use for one."""
+
+    config: Config
+    certificate: PemCopies | None
+
+
 class Preparation:
     """Reads the configuration again, in a thread; `wake` is called when `outcome` is there."""
 
@@ -66,19 +73,18 @@ class Preparation:
         self._read = read
         self._current = current
         self._wake = wake
-        self.outcome: Config | ConfigError | None = None
+        self.outcome: Prepared | ConfigError | None = None
         threading.Thread(target=self._run, name="reload", daemon=True).start()
 
     def _run(self) -> None:
         try:
             config = self._read()
-            check_certificate(config)
             path = config.data.path
             # Where the path is as before, a disk that is away now was away for the old workers too.
             fault = None if path == self._current.data.path else root_fault(path)
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
-            self.outcome = config
+            self.outcome = Prepared(config, keep_certificate(config))
         except ConfigError as error:
             self.outcome = error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
@@ -96,11 +102,16 @@ def root_fault(path: str) -> str | None:
         return (cause.strerror if isinstance(cause, OSError) else None) or error.detail
 
 
-def check_certificate(config: Config) -> None:
-    """Raise ConfigError if no handshake could succeed; warn of one that clients will refuse."""
+def keep_certificate(config: Config) -> PemCopies | None:
+    """The certificate of `config` as it is now; warn of one that clients will refuse. Blocks.
+
+    Raises:
+        ConfigError: no handshake could succeed.
+    """
     if config.listeners().tls_port is None:
-        return
-    make_context(config.tls.cert_path, config.tls.key_path)
-    warning = validity_warning(config.tls.cert_path)
+        return None
+    copies = PemCopies(config.tls.cert_path, config.tls.key_path)
+    warning = validity_warning(config.tls.cert_path, copy=copies.fds[0])
     if warning is not None:
         _log.warning("certificate_validity", detail=warning)
+    return copies

@@ -24,7 +24,7 @@ from zerocopy.app.generation import KILL_AFTER_S
 from zerocopy.app.log import get_logger
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
 from zerocopy.app.notify import Notifier
-from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, check_certificate
+from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, keep_certificate
 from zerocopy.app.rows import Rows
 from zerocopy.app.succession import Succession
 from zerocopy.core.errors import ConfigError
@@ -61,14 +61,21 @@ class Supervisor:
         passed: Mapping[str, list[socket.socket]] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
-        check_certificate(config)
+        certificate = keep_certificate(config)
         self._config = config
         self._reread = reread
         self._notifier = notifier or Notifier({})
         self._collector = Collector(make_counters(0), 0)
         self._selector = selectors.DefaultSelector()
         rows = Rows(self._collector)
-        self._succession = Succession(config, passed or {}, self._collector, rows, self._selector)
+        self._succession = Succession(
+            config,
+            passed or {},
+            self._collector,
+            rows,
+            self._selector,
+            certificate=certificate,
+        )
         self._preparation: Preparation | None = None
         self._root: RootWatch | None = None
         self._metrics_address = ""
@@ -179,7 +186,7 @@ class Supervisor:
                     raise outcome
                 if outcome is not None:
                     self._preparation = None
-                    self._succession.propose(outcome)
+                    self._succession.propose(*outcome)
                     self._succession.advance()
             elif self._hangups and (self._succession.count < serving.config.server.generations_max):
                 assert self._reread is not None, "or SIGHUP would have stopped us"

@@ -181,8 +181,10 @@ class _Worker:
             self._plain = self._build_plain(config, counters, admission)
         if "tls" in orders.listener_fds:
             self._tls = self._build_tls(config, counters, admission)
-            self._context = make_context(config.tls.cert_path, config.tls.key_path)
-
+            copies = orders.certificate_fds
+            self._context = make_context(config.tls.cert_path, config.tls.key_path, copies)
+        for fd in orders.certificate_fds or ():
+            os.close(fd)
         if self._plain is not None and self._tls is not None:
             self._plain.turns.join(self._tls.turns)
 
@@ -386,7 +388,7 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(orders, log))
-    except ConfigError as error:  # a certificate that was replaced since the supervisor read it
+    except ConfigError as error:  # a certificate that OpenSSL takes no longer, for want of memory
         _log.error("worker_cannot_start", reason=error.detail)
         sys.exit(1)
 
