@@ -124,6 +124,22 @@ def test_hangup_with_what_cannot_be_served_keeps_the_old_workers(
         assert int(configured.reload("")["generation"]) == 2
 
 
+def test_reload_that_cannot_read_its_files_is_given_up(root: Path, tmp_path: Path) -> None:
+    """A certificate in a pipe that nobody fills: it is refused, the next one works."""
+    configured = Configured(root, tmp_path, "[server]\nstart_deadline_s = 2\n")
+    os.mkfifo(tmp_path / "pipe")
+    with configured.server as server:
+        text = f"[tls]\nport = 0\ncert_path = '{tmp_path / 'pipe'}'\n"
+        event = configured.reload(text, "reload_refused")
+        assert "could not be read within 2 s" in event["reason"]
+        assert server.get(SMALL).status == 200
+        assert int(configured.reload("")["generation"]) == 2
+        with open(tmp_path / "pipe", "wb"):
+            pass  # what was given up goes on, and nobody cares
+        assert server.get(SMALL).status == 200
+        assert count_of(server, "reload_refused") == 1
+
+
 def test_hangup_changes_the_address_and_serves_who_waits_at_the_old_one(
     root: Path, tmp_path: Path
 ) -> None:

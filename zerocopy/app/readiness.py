@@ -7,6 +7,7 @@ served at all. It must never know what is done with the answers.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.app.log import get_logger
@@ -65,7 +66,10 @@ class Prepared(NamedTuple):
 
 
 class Preparation:
-    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there."""
+    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there.
+
+    A file on a disk that is away, or in a pipe, may take for ever: `deadline_s` is when to give up.
+    """
 
     def __init__(
         self, read: Callable[[], Config], current: Config, wake: Callable[[], None]
@@ -74,9 +78,40 @@ class Preparation:
         self._current = current
         self._wake = wake
         self.outcome: Prepared | ConfigError | None = None
+        self.deadline_s = time.monotonic() + current.server.start_deadline_s
+        self._lock = threading.Lock()
+        self._is_given_up = False
         threading.Thread(target=self._run, name="reload", daemon=True).start()
 
+    def result(self) -> Prepared | None:
+        """What came of it; None as long as it may still come to something.
+
+        Raises:
+            ConfigError: it cannot be served, or nobody waits for it any longer.
+        """
+        with self._lock:
+            outcome = self.outcome
+            self._is_given_up = outcome is None and time.monotonic() >= self.deadline_s
+        if self._is_given_up:
+            raise ConfigError(
+                "the configuration, its certificate and its data root could not be read within "
+                f"{self._current.server.start_deadline_s:g} s ([server] start_deadline_s)"
+            )
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        return outcome
+
     def _run(self) -> None:
+        outcome = self._prepare()
+        with self._lock:
+            if self._is_given_up:
+                if isinstance(outcome, Prepared) and outcome.certificate is not None:
+                    outcome.certificate.close()
+                return
+            self.outcome = outcome
+        self._wake()
+
+    def _prepare(self) -> Prepared | ConfigError:
         try:
             config = self._read()
             path = config.data.path
@@ -84,12 +119,11 @@ class Preparation:
             fault = None if path == self._current.data.path else root_fault(path)
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
-            self.outcome = Prepared(config, keep_certificate(config))
+            return Prepared(config, keep_certificate(config))
         except ConfigError as error:
-            self.outcome = error
+            return error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
-            self.outcome = ConfigError(f"the configuration cannot be read: {error!r}")
-        self._wake()
+            return ConfigError(f"the configuration cannot be read: {error!r}")
 
 
 def root_fault(path: str) -> str | None:

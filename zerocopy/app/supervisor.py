@@ -181,12 +181,10 @@ class Supervisor:
                 if self._succession.step():
                     self._end_reload(None)
             elif preparation is not None:
-                outcome = preparation.outcome
-                if isinstance(outcome, ConfigError):
-                    raise outcome
-                if outcome is not None:
+                prepared = preparation.result()
+                if prepared is not None:
                     self._preparation = None
-                    self._succession.propose(*outcome)
+                    self._succession.propose(*prepared)
                     self._succession.advance()
             elif self._hangups and (self._succession.count < serving.config.server.generations_max):
                 assert self._reread is not None, "or SIGHUP would have stopped us"
@@ -254,6 +252,8 @@ class Supervisor:
         """Sleep until a signal, a report, a restart, a kill or a beat is due."""
         self._beat()
         due_s = min(self._succession.due_s, self._notifier.beat_at_s)
+        if self._preparation is not None and not self._stops:
+            due_s = min(due_s, self._preparation.deadline_s)
         timeout_s = None if due_s == _FOREVER_S else max(0.0, due_s - time.monotonic())
         for key, _ in self._selector.select(timeout_s):
             if key.fileobj is self._wake:
