@@ -42,6 +42,12 @@ BACKOFF_MAX_S = 5.0
 STEADY_S = 10.0
 """A worker that lived this long starts the next series of delays anew."""
 
+HUNG_AFTER_S = 10.0
+"""Seconds without a heartbeat, which comes each second, before a worker that accepts is doubted."""
+
+DOUBT_S = 2.0
+"""Seconds that it then has to show life; after a stop of the whole machine all were silent."""
+
 KILL_AFTER_S = 5.0
 """Seconds past the drain deadline before a worker that does not exit is killed."""
 
@@ -68,6 +74,8 @@ class Place:
         self.is_prepared = False
         self.is_accepting = False
         self.is_killed = False
+        self.doubted_s: float | None = None
+        """Since when its silence is too long."""
         self.started_s = 0.0
         self.restart_at_s = 0.0
         self.restart_in_s = 0.0
@@ -141,7 +149,15 @@ class Generation:
         if place.is_killed:
             return _NEVER_S
         late_s = place.started_s + self.config.server.start_deadline_s
-        return self._kill_at_s if place.is_accepting else min(self._kill_at_s, late_s)
+        if not place.is_accepting:
+            return min(self._kill_at_s, late_s)
+        return self._hung_s(place) if self._stage is Stage.SERVING else self._kill_at_s
+
+    def _hung_s(self, place: Place) -> float:
+        """When to look at the heartbeat of a worker that accepts, or to kill it."""
+        if place.doubted_s is not None:
+            return place.doubted_s + DOUBT_S
+        return time.monotonic() - self._rows.beat_age_s(place.row) + HUNG_AFTER_S
 
     # ---- what it is told
 
@@ -185,10 +201,12 @@ class Generation:
             if process is not None and process.poll() is not None:
                 self._bury(place, process, now_s)
             elif process is not None and now_s >= self._due_s(place):
+                if self._is_doubted(place, now_s):
+                    continue
                 if self._stage is Stage.CANDIDATE:
                     self.failure = self.failure or f"worker {place.index} was not ready in time"
                 elif self._stage is Stage.SERVING:
-                    _log.error("worker_late", worker=place.index)
+                    self._tell_why(place)
                 process.kill()
                 place.is_killed = True  # once is enough: its death wakes us
             if (
@@ -200,11 +218,31 @@ class Generation:
                 self.restarts += place.started_s > 0
                 self._try_to_start(place, now_s)
 
+    def _is_doubted(self, place: Place, now_s: float) -> bool:
+        """Whether a worker that is due to be looked at may still live."""
+        if not place.is_accepting or self._stage is not Stage.SERVING:
+            return False
+        if self._rows.beat_age_s(place.row) < HUNG_AFTER_S:
+            place.doubted_s = None
+            return True
+        if place.doubted_s is None:
+            place.doubted_s = now_s
+            return True
+        return False
+
+    def _tell_why(self, place: Place) -> None:
+        if place.is_accepting:
+            silent_s = round(self._rows.beat_age_s(place.row), 3)
+            _log.error("worker_hung", worker=place.index, silent_s=silent_s)
+        else:
+            _log.error("worker_late", worker=place.index)
+
     def _bury(self, place: Place, process: subprocess.Popen[bytes], now_s: float) -> None:
         assert process.stdin is not None, "the pipe that says we live"
         process.stdin.close()
         place.process = None
         place.is_prepared = place.is_accepting = place.is_killed = False
+        place.doubted_s = None
         self._close_report(place)
         self._rows.wipe(place.row)
         status = process.returncode  # negative: the signal that killed it
