@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.orders import ACCEPT, ACCEPTING, REPLACED, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, OF_THE_GROUP, REPLACED, Orders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zerocopy.app.listeners import Listeners
     from zerocopy.app.rows import Rows
     from zerocopy.app.tls import PemCopies
@@ -307,18 +309,18 @@ class Generation:
             beats_fd=self._rows.beats_fd,
             report_fd=report_write,
         )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zerocopy.app.worker"],
-            stdin=subprocess.PIPE,
-            pass_fds=[
-                *chain(*fds.values(), orders.certificate_fds or ()),
-                orders.counters_fd,
-                orders.beats_fd,
-                report_write,
-            ],
-            bufsize=0,
-        )
-        place.process = process
+        with _signals_of_the_group_blocked():
+            place.process = subprocess.Popen(
+                [sys.executable, "-m", "zerocopy.app.worker"],
+                stdin=subprocess.PIPE,
+                pass_fds=[
+                    *chain(*fds.values(), orders.certificate_fds or ()),
+                    orders.counters_fd,
+                    orders.beats_fd,
+                    report_write,
+                ],
+                bufsize=0,
+            )
         place.started_s = time.monotonic()
         place.report_fd = report_read
         self._tell(place, msgspec.json.encode(orders) + b"\n")
@@ -361,6 +363,19 @@ class Generation:
             self._certificate.close()
         for place in self.places:
             self._rows.give_back(place.row)
+
+
+@contextlib.contextmanager
+def _signals_of_the_group_blocked() -> Iterator[None]:
+    """A process that is made meanwhile ignores them before it lets them in.
+
+    Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def workers_of(config: Config) -> int:

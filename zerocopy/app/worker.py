@@ -27,7 +27,7 @@ from zerocopy.app.access import AccessLog, naming
 from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.app.log import Log, configure_logging, get_logger
 from zerocopy.app.metrics import open_row, reset_gauges
-from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, REPLACED, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, OF_THE_GROUP, PREPARED, REPLACED, Orders
 from zerocopy.app.rows import open_heartbeat
 from zerocopy.app.service import Service
 from zerocopy.app.tls import make_context
@@ -373,10 +373,10 @@ def keep_freed_memory() -> None:
 
 def main() -> None:
     """Read the orders and serve; the entry point of `python -m zerocopy.app.worker`."""
-    # Ctrl-C reaches the whole foreground group; stopping is the supervisor's to order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So does a hang-up, which is the supervisor's to understand too.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Ctrl-C and a hang-up reach the whole foreground group; they are the supervisor's alone.
+    for number in OF_THE_GROUP:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_GROUP)
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         return  # the supervisor died before it had said what to do
