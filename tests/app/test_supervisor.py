@@ -218,6 +218,22 @@ def test_worker_that_hangs_while_it_accepts_is_killed_and_started_again(nursery:
     assert place.restart_at_s > time.monotonic() - 1
 
 
+def test_worker_that_does_not_drain_is_killed_and_told(nursery: Nursery) -> None:
+    """It has its deadline; one that was ended at once is nothing to tell of."""
+    nursery.monkeypatch.setattr(generation_module, "KILL_AFTER_S", 0.0)
+    for is_forced in (True, False):
+        generation = nursery.make(Mute, is_candidate=False, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.01")
+        generation.advance()
+        (place,) = generation.places
+        assert place.process is not None
+        place.process.send_signal(signal.SIGSTOP)
+        generation.kill() if is_forced else generation.leave()
+        time.sleep(0.02)
+        with capture_logs() as logs:
+            generation.advance()
+        assert [log["event"] for log in logs] == ([] if is_forced else ["worker_not_drained"])
+
+
 def test_row_is_wiped_of_gauges_and_given_to_the_next(nursery: Nursery) -> None:
     """What the gone counted stays in the sum; what they held is gone; no row is made in vain."""
     rows = nursery.rows

@@ -187,6 +187,8 @@ class Generation:
         """End at once."""
         self._stage = Stage.LEAVING
         self._signal(signal.SIGKILL)
+        for place in self.places:
+            place.is_killed = place.process is not None
 
     def _signal(self, number: signal.Signals) -> None:
         for place in self.places:
@@ -209,6 +211,8 @@ class Generation:
                     self.failure = self.failure or f"worker {place.index} was not ready in time"
                 elif self._stage is Stage.SERVING:
                     self._tell_why(place)
+                else:
+                    _log.error("worker_not_drained", worker=place.index, generation=self.number)
                 process.kill()
                 place.is_killed = True  # once is enough: its death wakes us
             if (
