@@ -359,6 +359,14 @@ def test_load_columns_name_that_no_file_can_have_is_refused(name: str) -> None:
     assert "not a column name" in refusal(environ={f"ZEROCOPY_COLUMNS_{name}": "u4"})
 
 
+def test_load_text_that_is_no_utf_8_is_refused() -> None:
+    """No worker could be told of it; a path or a file of such a name is the operator's error."""
+    path = os.fsdecode(b"/data/\xff")
+    assert refusal(environ={"DATA_PATH": path}) == "DATA_PATH: is not UTF-8: '/data/\\udcff'"
+    with pytest.raises(ConfigError, match="name of this file is not UTF-8"):
+        load(path, environ={})
+
+
 def test_config_is_frozen() -> None:
     """Nobody changes the configuration after it was checked."""
     config = load(environ={})

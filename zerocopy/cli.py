@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,6 +112,9 @@ def serve(
     that are being sent finish; the same signal again stops at once. SIGHUP reads the configuration
     and the certificate again, without a request that fails.
     """
+    # One that comes before the configuration is read asks for nothing more; it must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     from zerocopy.app.activation import take_passed_sockets
     from zerocopy.app.log import configure_logging
     from zerocopy.app.notify import Notifier

@@ -177,6 +177,8 @@ def _read(path: str | None, variables: Mapping[str, str]) -> tuple[str | None, d
     found = named or next(filter(os.path.exists, SEARCH_PATHS), None)
     if not found:
         return None, {}
+    if not _is_text(found):
+        raise _error(f"{found}: the name of this file is not UTF-8")
     try:
         with open(found, encoding="utf-8") as file:
             text = file.read()
@@ -241,6 +243,8 @@ def _setting(key: str, value: Any, origin: Origin) -> _Setting:
     """Check one value: the file says types exactly, environment and flags may say them in text."""
     if key.startswith("columns."):
         return key, _dtype(key.removeprefix("columns."), value, origin.label), origin
+    if isinstance(value, str) and not _is_text(value):
+        raise _error(f"{origin.label}: is not UTF-8: {reprlib.repr(value)}")
     expected_type, strict = OPTIONS[key].type, origin.layer is Layer.FILE
     base = expected_type.__origin__
     if isinstance(value, str) and not strict and base is not str:
@@ -254,6 +258,15 @@ def _setting(key: str, value: Any, origin: Origin) -> _Setting:
             expected = f"Expected one of {', '.join(get_args(base))}"
         got = got if got and strict else reprlib.repr(value)
         raise _error(f"{origin.label}: e{expected[1:]}, got {got}") from None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no surrogates, by which Python hands on bytes that are not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _dtype(column: str, value: object, label: str) -> str:

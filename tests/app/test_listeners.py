@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 
 import pytest
 
 from zerocopy.app.listeners import Listeners, open_listeners
+from zerocopy.app.metrics import Collector, make_counters
+from zerocopy.app.rows import Rows
+from zerocopy.app.succession import Succession
 from zerocopy.config import Config, load
 from zerocopy.core.errors import ConfigError
 
@@ -92,3 +96,25 @@ def test_name_that_cannot_be_resolved_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on no-such\.invalid:0: \w+"):
         open_listeners(config_of(HOST="no-such.invalid"), 1, {})
     assert Listeners().addresses() == {}
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".invalid", "a\0b"])
+def test_host_that_is_none_is_refused(host: str) -> None:
+    """A name that no resolver is asked for is the operator's error in one line, no traceback."""
+    with pytest.raises(ConfigError, match="this is no host name and no address") as caught:
+        open_listeners(config_of(HOST=host), 1, {})
+    assert caught.value.detail.isprintable()
+
+
+def test_successor_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in a reload: one refusal, and the sockets that serve go on."""
+    rows = Rows(collector := Collector(make_counters(0), 0))
+    with selectors.DefaultSelector() as selector:
+        succession = Succession(config_of(), {}, collector, rows, selector)
+        before = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(Rows, "take", lambda *_: 1 // 0)
+        with pytest.raises(ConfigError, match="cannot be served: ZeroDivisionError"):
+            succession.propose(config_of(PORT="0", ZEROCOPY_SERVER_WORKERS="3"))
+        assert not succession.is_changing
+        assert len(os.listdir("/proc/self/fd")) == before
+        succession.stop(forced=True)

@@ -51,6 +51,20 @@ def test_messages_reach_the_socket_and_the_variables_are_taken(
         notifier.close()
 
 
+def test_status_is_one_line_whatever_it_holds(tmp_path: Path) -> None:
+    """A line feed would begin another variable; what is no UTF-8 or too long must not be lost."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(5)
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        notifier.send(READY=1, STATUS="a\nSTOPPING=1 \udcff")
+        assert manager.recv(10_000) == b"READY=1\nSTATUS=a STOPPING=1 \\udcff"
+        notifier.send(STATUS="x" * 5_000)
+        assert manager.recv(10_000) == b"STATUS=" + b"x" * 1_024
+        notifier.close()
+
+
 def test_watchdog_is_fed_only_when_due_and_alive(tmp_path: Path) -> None:
     """Thrice within its time, and never for a loop that hangs."""
     path = str(tmp_path / "notify")
@@ -130,3 +144,17 @@ def test_passed_sockets_are_taken_by_name() -> None:
 def test_passed_socket_of_no_use_is_refused(names: str, why: str, *, listening: bool) -> None:
     """The line names the setting of the unit that is wrong."""
     assert why in take(names, listening=listening)
+
+
+def test_passed_descriptor_that_is_no_socket_is_refused() -> None:
+    """A FIFO or a file of the unit, or nothing at all: one line, no traceback."""
+    for descriptor in ("3</dev/null", "3<&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec {descriptor}; exec "$0" -c "$1"', sys.executable, TAKE],
+            env={"LISTEN_FDS": "1", "LISTEN_FDNAMES": "plain", "LISTEN_PID": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr.startswith("socket activation: descriptor 3, plain, is no socket: ")
+        assert "Traceback" not in done.stderr

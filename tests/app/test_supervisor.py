@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import selectors
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -185,6 +186,52 @@ def test_candidate_accepts_only_when_it_is_told_to(nursery: Nursery) -> None:
     assert not written
     generation.commit()
     assert len(written) == 2
+
+
+def test_worker_that_hangs_while_it_accepts_is_killed_and_started_again(nursery: Nursery) -> None:
+    """Stopped for longer than the bound, and again when it is looked at once more."""
+    nursery.monkeypatch.setattr(generation_module, "HUNG_AFTER_S", 0.3)
+    nursery.monkeypatch.setattr(generation_module, "DOUBT_S", 0.05)
+    generation = nursery.make(Mute, is_candidate=False)
+    generation.advance()
+    (place,) = generation.places
+    process, beat = place.process, open_heartbeat(nursery.rows.beats_fd, place.row)
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    place.is_prepared = place.is_accepting = True
+    with capture_logs() as logs:
+        for shows_life in (True, False):
+            beat[0] = time.monotonic_ns()
+            time.sleep(max(0.0, generation.due_s - time.monotonic()))
+            generation.advance()  # doubts it
+            if shows_life:
+                beat[0] = time.monotonic_ns()
+            time.sleep(max(0.0, generation.due_s - time.monotonic()))
+            generation.advance()
+            assert place.is_killed is not shows_life
+            beat[0] = time.monotonic_ns()
+            generation.advance()
+        assert process.wait(5) == -signal.SIGKILL
+        generation.advance()
+    assert [log["event"] for log in logs] == ["worker_hung", "worker_died"]
+    assert logs[0]["silent_s"] >= 0.35
+    assert place.restart_at_s > time.monotonic() - 1
+
+
+def test_worker_that_does_not_drain_is_killed_and_told(nursery: Nursery) -> None:
+    """It has its deadline; one that was ended at once is nothing to tell of."""
+    nursery.monkeypatch.setattr(generation_module, "KILL_AFTER_S", 0.0)
+    for is_forced in (True, False):
+        generation = nursery.make(Mute, is_candidate=False, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.01")
+        generation.advance()
+        (place,) = generation.places
+        assert place.process is not None
+        place.process.send_signal(signal.SIGSTOP)
+        generation.kill() if is_forced else generation.leave()
+        time.sleep(0.02)
+        with capture_logs() as logs:
+            generation.advance()
+        assert [log["event"] for log in logs] == ([] if is_forced else ["worker_not_drained"])
 
 
 def test_row_is_wiped_of_gauges_and_given_to_the_next(nursery: Nursery) -> None:

@@ -175,7 +175,7 @@ def test_path_that_is_no_file_is_named(pair: Pair, option: str) -> None:
     for name, sentence in (("a\n\x1b", "a\\n\\x1b does not exist"), ("a\0", "a\\x00 is not")):
         paths = {"cert_path": str(pair.cert), "key_path": str(pair.key), option: name}
         with pytest.raises(ConfigError) as caught:
-            make_context(**paths)
+            make_context(paths["cert_path"], paths["key_path"])
         assert f"[tls] {option}: {sentence}" in caught.value.detail
 
 

@@ -29,6 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+HANG_UP = """
+import os, signal, sys
+if "zerocopy.app.worker" in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGINT)
+else:
+    import importlib.abc
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "zerocopy.app.supervisor":
+                os.kill(os.getpid(), signal.SIGHUP)
+    sys.meta_path.insert(0, Finder())
+"""
+"""What Python processes of a server run first: signals in the middle of the start of each."""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -122,6 +137,22 @@ def test_hangup_with_what_cannot_be_served_keeps_the_old_workers(
         assert server.metric('zerocopy_reloads_total{result="refused"}') == 3
         assert server.metric("zerocopy_generation") == 1
         assert int(configured.reload("")["generation"]) == 2
+
+
+def test_reload_that_cannot_read_its_files_is_given_up(root: Path, tmp_path: Path) -> None:
+    """A certificate in a pipe that nobody fills: it is refused, the next one works."""
+    configured = Configured(root, tmp_path, "[server]\nstart_deadline_s = 2\n")
+    os.mkfifo(tmp_path / "pipe")
+    with configured.server as server:
+        text = f"[tls]\nport = 0\ncert_path = '{tmp_path / 'pipe'}'\n"
+        event = configured.reload(text, "reload_refused")
+        assert "could not be read within 2 s" in event["reason"]
+        assert server.get(SMALL).status == 200
+        assert int(configured.reload("")["generation"]) == 2
+        with open(tmp_path / "pipe", "wb"):
+            pass  # what was given up goes on, and nobody cares
+        assert server.get(SMALL).status == 200
+        assert count_of(server, "reload_refused") == 1
 
 
 def test_hangup_changes_the_address_and_serves_who_waits_at_the_old_one(
@@ -219,6 +250,15 @@ def test_stop_amid_a_reload_drains_both_generations(root: Path) -> None:
             for client in (old, new):
                 assert client.read_until_end(len(expected)) == (expected, False)
         assert exit_code(server) == 0
+
+
+def test_hangup_amid_a_start_ends_nobody(root: Path, tmp_path: Path) -> None:
+    """Neither a worker that has just been made, nor a supervisor that is about to be."""
+    (tmp_path / "sitecustomize.py").write_text(HANG_UP, encoding="utf-8")
+    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
+        assert server.get(SMALL).status == 200
+        assert count_of(server, "worker_died") == 0
+        assert count_of(server, "reload_refused") == 0
 
 
 # ---- drains and readiness

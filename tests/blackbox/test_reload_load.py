@@ -27,13 +27,21 @@ from tests.faults.client import (
     request_of,
     seal,
 )
-from tests.server import RunningServer
+from tests.server import RunningServer, open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 BOTH = {"ZEROCOPY_TLS_PORT": "0", "ZEROCOPY_SERVER_DRAIN_IDLE_S": "2"}
+
+DEADLY = """
+import os, sys
+if os.path.exists(os.path.join(os.path.dirname(__file__), "deadly")):
+    if "zerocopy.app.worker" in sys.orig_argv:
+        os._exit(3)
+"""
+"""What every Python process of a server runs first: workers end while a file is there."""
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +110,43 @@ def test_download_that_a_kill_cuts_off_is_resumed(root: Path) -> None:
     assert len(crowd.failures) <= 2, "at most what was in flight"
 
 
+def test_worker_that_dies_comes_back_with_the_certificate_that_is_served(
+    root: Path, tmp_path: Path
+) -> None:
+    """Neither one that a reload has refused nor one that is gone matters until it is reloaded."""
+    chain, key = certificate_files()
+    path = tmp_path / "chain"
+    shutil.copy(chain, path)
+    pair = {"SSL_CERT_PATH": str(path), "SSL_PRIVATE_FILE": key}
+    with RunningServer(root, USE_TLS="true", **pair) as server:
+        path.write_text("no certificate", encoding="utf-8")
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: server.event("reload_refused") is not None, "the refusal")
+        refusal = server.event("reload_refused") or {}
+        assert f"{path} holds no certificate" in refusal["reason"]
+        path.unlink()
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        poll(lambda: count_of(server, "worker_died") == 1, "the death")
+        assert server.get(SMALL).status == 200
+        before = open_descriptors(server.pid)
+        shutil.copy(chain, path)
+        reload_once(server, 1)
+        assert server.get(SMALL).status == 200
+        assert open_descriptors(server.pid) == before
+        assert server.event("worker_cannot_start") is None
+
+
 @pytest.mark.slow
 def test_worker_that_cannot_start_again_is_told_and_comes_back(root: Path, tmp_path: Path) -> None:
-    """Its certificate is gone: it dies again and again, later and later, until the file is back."""
-    chain, key = certificate_files()
-    paths = [shutil.copy(path, tmp_path / name) for path, name in ((chain, "c"), (key, "k"))]
-    pair = dict(zip(("SSL_CERT_PATH", "SSL_PRIVATE_FILE"), map(str, paths), strict=True))
-    with RunningServer(root, USE_TLS="true", **pair) as server:
-        os.rename(paths[0], tmp_path / "away")
+    """Whatever ends it at each start: it is tried later and later, until it can."""
+    (tmp_path / "sitecustomize.py").write_text(DEADLY, encoding="utf-8")
+    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
+        (tmp_path / "deadly").touch()
         os.kill(server.worker_pids()[0], signal.SIGKILL)
         poll(lambda: count_of(server, "worker_died") >= 3, "three deaths", 20)
-        assert "does not exist" in (server.event("worker_cannot_start") or {})["reason"]
         assert server.metric("zerocopy_worker_restarts_total") >= 2
         poll(lambda: server.metric("zerocopy_workers") == 0, "nobody to accept")
-        os.rename(tmp_path / "away", paths[0])
+        (tmp_path / "deadly").unlink()
         assert server.get(SMALL).status == 200
         delays = [
             float(event["restart_in_s"]) for event in server.events() if "restart_in_s" in event

@@ -44,8 +44,13 @@ def take_passed_sockets(environ: MutableMapping[str, str]) -> dict[str, list[soc
                 f"socket activation: descriptor {fd} is named {name!r:.80}; "
                 "FileDescriptorName= must be plain or tls"
             )
-        os.set_inheritable(fd, False)
-        listener = socket.socket(fileno=fd)
+        try:
+            os.set_inheritable(fd, False)
+            listener = socket.socket(fileno=fd)
+        except OSError as error:  # a FIFO, or a file that the manager keeps for us
+            raise ConfigError(
+                f"socket activation: descriptor {fd}, {name}, is no socket: {error.strerror}"
+            ) from error
         if not _is_listening_tcp(listener):
             raise ConfigError(
                 f"socket activation: descriptor {fd}, {name}, is no listening TCP socket; "

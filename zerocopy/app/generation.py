@@ -27,11 +27,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.orders import ACCEPT, ACCEPTING, REPLACED, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, OF_THE_GROUP, REPLACED, Orders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zerocopy.app.listeners import Listeners
     from zerocopy.app.rows import Rows
+    from zerocopy.app.tls import PemCopies
     from zerocopy.config import Config
 
 BACKOFF_FIRST_S = 0.1
@@ -40,6 +43,12 @@ BACKOFF_MAX_S = 5.0
 
 STEADY_S = 10.0
 """A worker that lived this long starts the next series of delays anew."""
+
+HUNG_AFTER_S = 10.0
+"""Seconds without a heartbeat, which comes each second, before a worker that accepts is doubted."""
+
+DOUBT_S = 2.0
+"""Seconds that it then has to show life; after a stop of the whole machine all were silent."""
 
 KILL_AFTER_S = 5.0
 """Seconds past the drain deadline before a worker that does not exit is killed."""
@@ -67,6 +76,8 @@ class Place:
         self.is_prepared = False
         self.is_accepting = False
         self.is_killed = False
+        self.doubted_s: float | None = None
+        """Since when its silence is too long."""
         self.started_s = 0.0
         self.restart_at_s = 0.0
         self.restart_in_s = 0.0
@@ -84,6 +95,7 @@ class Generation:
         rows: Rows,
         selector: selectors.BaseSelector,
         *,
+        certificate: PemCopies | None = None,
         is_candidate: bool,
     ) -> None:
         self.number = number
@@ -92,6 +104,7 @@ class Generation:
         self.restarts = 0
         self.failure: str | None = None
         """Why a candidate cannot serve."""
+        self._certificate = certificate
         self._rows = rows
         self._selector = selector
         self._stage = Stage.CANDIDATE if is_candidate else Stage.SERVING
@@ -138,7 +151,15 @@ class Generation:
         if place.is_killed:
             return _NEVER_S
         late_s = place.started_s + self.config.server.start_deadline_s
-        return self._kill_at_s if place.is_accepting else min(self._kill_at_s, late_s)
+        if not place.is_accepting:
+            return min(self._kill_at_s, late_s)
+        return self._hung_s(place) if self._stage is Stage.SERVING else self._kill_at_s
+
+    def _hung_s(self, place: Place) -> float:
+        """When to look at the heartbeat of a worker that accepts, or to kill it."""
+        if place.doubted_s is not None:
+            return place.doubted_s + DOUBT_S
+        return time.monotonic() - self._rows.beat_age_s(place.row) + HUNG_AFTER_S
 
     # ---- what it is told
 
@@ -166,6 +187,8 @@ class Generation:
         """End at once."""
         self._stage = Stage.LEAVING
         self._signal(signal.SIGKILL)
+        for place in self.places:
+            place.is_killed = place.process is not None
 
     def _signal(self, number: signal.Signals) -> None:
         for place in self.places:
@@ -182,10 +205,14 @@ class Generation:
             if process is not None and process.poll() is not None:
                 self._bury(place, process, now_s)
             elif process is not None and now_s >= self._due_s(place):
+                if self._is_doubted(place, now_s):
+                    continue
                 if self._stage is Stage.CANDIDATE:
                     self.failure = self.failure or f"worker {place.index} was not ready in time"
                 elif self._stage is Stage.SERVING:
-                    _log.error("worker_late", worker=place.index)
+                    self._tell_why(place)
+                else:
+                    _log.error("worker_not_drained", worker=place.index, generation=self.number)
                 process.kill()
                 place.is_killed = True  # once is enough: its death wakes us
             if (
@@ -197,11 +224,31 @@ class Generation:
                 self.restarts += place.started_s > 0
                 self._try_to_start(place, now_s)
 
+    def _is_doubted(self, place: Place, now_s: float) -> bool:
+        """Whether a worker that is due to be looked at may still live."""
+        if not place.is_accepting or self._stage is not Stage.SERVING:
+            return False
+        if self._rows.beat_age_s(place.row) < HUNG_AFTER_S:
+            place.doubted_s = None
+            return True
+        if place.doubted_s is None:
+            place.doubted_s = now_s
+            return True
+        return False
+
+    def _tell_why(self, place: Place) -> None:
+        if place.is_accepting:
+            silent_s = round(self._rows.beat_age_s(place.row), 3)
+            _log.error("worker_hung", worker=place.index, silent_s=silent_s)
+        else:
+            _log.error("worker_late", worker=place.index)
+
     def _bury(self, place: Place, process: subprocess.Popen[bytes], now_s: float) -> None:
         assert process.stdin is not None, "the pipe that says we live"
         process.stdin.close()
         place.process = None
         place.is_prepared = place.is_accepting = place.is_killed = False
+        place.doubted_s = None
         self._close_report(place)
         self._rows.wipe(place.row)
         status = process.returncode  # negative: the signal that killed it
@@ -261,17 +308,23 @@ class Generation:
             row=place.row,
             listener_fds=fds,
             shared=[name for name, group in groups.items() if group.is_shared],
+            certificate_fds=None if self._certificate is None else self._certificate.fds,
             counters_fd=self._rows.counters_fd,
             beats_fd=self._rows.beats_fd,
             report_fd=report_write,
         )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zerocopy.app.worker"],
-            stdin=subprocess.PIPE,
-            pass_fds=[*chain(*fds.values()), orders.counters_fd, orders.beats_fd, report_write],
-            bufsize=0,
-        )
-        place.process = process
+        with _signals_of_the_group_blocked():
+            place.process = subprocess.Popen(
+                [sys.executable, "-m", "zerocopy.app.worker"],
+                stdin=subprocess.PIPE,
+                pass_fds=[
+                    *chain(*fds.values(), orders.certificate_fds or ()),
+                    orders.counters_fd,
+                    orders.beats_fd,
+                    report_write,
+                ],
+                bufsize=0,
+            )
         place.started_s = time.monotonic()
         place.report_fd = report_read
         self._tell(place, msgspec.json.encode(orders) + b"\n")
@@ -308,10 +361,25 @@ class Generation:
         os.close(place.report_fd)
         place.report_fd = -1
 
-    def give_back_rows(self) -> None:
-        """Its last process has gone: others may count in its rows."""
+    def release(self) -> None:
+        """Its last process has gone: others may count in its rows, nobody needs its certificate."""
+        if self._certificate is not None:
+            self._certificate.close()
         for place in self.places:
             self._rows.give_back(place.row)
+
+
+@contextlib.contextmanager
+def _signals_of_the_group_blocked() -> Iterator[None]:
+    """A process that is made meanwhile ignores them before it lets them in.
+
+    Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def workers_of(config: Config) -> int:

@@ -128,7 +128,7 @@ def open_listeners(
                 if port not in taken:
                     _check_free(*where)
                 _bind(groups[name], *where, count)
-    except ConfigError:
+    except BaseException:
         Listeners(groups).close(but=before)
         raise
     return Listeners(groups)
@@ -169,12 +169,17 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, 
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as error:
+    except (OSError, ValueError) as error:  # such as UnicodeError: a label of a name is too long
         raise _refusal(host, port, error) from error
     return family, address
 
 
-def _refusal(host: str, port: int, error: OSError) -> ConfigError:
-    # getaddrinfo(3) has errors of its own, below zero, and their words with them.
-    why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    return ConfigError(f"cannot listen on {host}:{port}: {why}")
+def _refusal(host: str, port: int, error: OSError | ValueError) -> ConfigError:
+    """Keep it to one line, whatever the host holds."""
+    if isinstance(error, ValueError):
+        why: str | None = "this is no host name and no address"
+    else:
+        # getaddrinfo(3) has errors of its own, below zero, and their words with them.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    message = f"cannot listen on {host}:{port}: {why}"
+    return ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))

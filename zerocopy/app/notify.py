@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BEATS_PER_TIMEOUT = 3
 """Messages within WATCHDOG_USEC; sd_watchdog_enabled(3) asks for two, one of three may be late."""
 
+VALUE_CHARACTERS_MAX = 1_024
+"""Of one value, such as a status with the reason of a refusal; a datagram has its bounds."""
+
 
 class Notifier:
     """The way to the service manager, if there is one; the variables leave `environ`."""
@@ -43,9 +46,9 @@ class Notifier:
         """Send one message of `NAME=value` lines; a lost one is nobody's fault here."""
         if self._socket is None:
             return
-        message = "\n".join(f"{name}={value}" for name, value in fields.items())
+        message = "\n".join(f"{name}={_one_line(value)}" for name, value in fields.items())
         with contextlib.suppress(OSError):
-            self._socket.sendto(message.encode(), self._address)
+            self._socket.sendto(message.encode(errors="backslashreplace"), self._address)
 
     def close(self) -> None:
         """Say no more."""
@@ -64,3 +67,8 @@ class Notifier:
         self.beat_at_s = now_s + self.watchdog_s / BEATS_PER_TIMEOUT
         if is_alive:
             self.send(WATCHDOG=1)
+
+
+def _one_line(value: str | int) -> str:
+    """A line feed within a value would begin the next one."""
+    return str(value)[:VALUE_CHARACTERS_MAX].replace("\n", " ")

@@ -8,12 +8,20 @@ on a pipe of its own: `PREPARED`, then `ACCEPTING`.
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 
 from zerocopy.config import Config
 
 ACCEPT, REPLACED = b"accept\n", b"replaced\n"
 PREPARED, ACCEPTING = b"p", b"a"
+
+OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP)
+"""Signals that a terminal sends to all processes, and that the supervisor alone understands.
+
+A worker inherits them blocked, and lets them in once it ignores them.
+"""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +35,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """By what is spoken on them: `plain`, `tls`."""
     shared: list[str]
     """Of these the sockets are also other workers'."""
+    certificate_fds: tuple[int, int] | None
+    """Copies of the certificate and its key, as they were when they were checked."""
     counters_fd: int
     beats_fd: int
     report_fd: int

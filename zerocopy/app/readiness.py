@@ -7,10 +7,11 @@ served at all. It must never know what is done with the answers.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.tls import make_context, validity_warning
+from zerocopy.app.tls import PemCopies, validity_warning
 from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.storage.tree import open_root
 
@@ -57,8 +58,18 @@ class RootWatch:
             self._stopped.wait(LOOK_AGAIN_S)
 
 
+class Prepared(NamedTuple):
+    """A configuration that can be served, and its certificate where it has a use for one."""
+
+    config: Config
+    certificate: PemCopies | None
+
+
 class Preparation:
-    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there."""
+    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there.
+
+    A file on a disk that is away, or in a pipe, may take for ever: `deadline_s` is when to give up.
+    """
 
     def __init__(
         self, read: Callable[[], Config], current: Config, wake: Callable[[], None]
@@ -66,24 +77,53 @@ class Preparation:
         self._read = read
         self._current = current
         self._wake = wake
-        self.outcome: Config | ConfigError | None = None
+        self.outcome: Prepared | ConfigError | None = None
+        self.deadline_s = time.monotonic() + current.server.start_deadline_s
+        self._lock = threading.Lock()
+        self._is_given_up = False
         threading.Thread(target=self._run, name="reload", daemon=True).start()
 
+    def result(self) -> Prepared | None:
+        """What came of it; None as long as it may still come to something.
+
+        Raises:
+            ConfigError: it cannot be served, or nobody waits for it any longer.
+        """
+        with self._lock:
+            outcome = self.outcome
+            self._is_given_up = outcome is None and time.monotonic() >= self.deadline_s
+        if self._is_given_up:
+            raise ConfigError(
+                "the configuration, its certificate and its data root could not be read within "
+                f"{self._current.server.start_deadline_s:g} s ([server] start_deadline_s)"
+            )
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        return outcome
+
     def _run(self) -> None:
+        outcome = self._prepare()
+        with self._lock:
+            if self._is_given_up:
+                if isinstance(outcome, Prepared) and outcome.certificate is not None:
+                    outcome.certificate.close()
+                return
+            self.outcome = outcome
+        self._wake()
+
+    def _prepare(self) -> Prepared | ConfigError:
         try:
             config = self._read()
-            check_certificate(config)
             path = config.data.path
             # Where the path is as before, a disk that is away now was away for the old workers too.
             fault = None if path == self._current.data.path else root_fault(path)
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
-            self.outcome = config
+            return Prepared(config, keep_certificate(config))
         except ConfigError as error:
-            self.outcome = error
+            return error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
-            self.outcome = ConfigError(f"the configuration cannot be read: {error!r}")
-        self._wake()
+            return ConfigError(f"the configuration cannot be read: {error!r}")
 
 
 def root_fault(path: str) -> str | None:
@@ -96,11 +136,16 @@ def root_fault(path: str) -> str | None:
         return (cause.strerror if isinstance(cause, OSError) else None) or error.detail
 
 
-def check_certificate(config: Config) -> None:
-    """Raise ConfigError if no handshake could succeed; warn of one that clients will refuse."""
+def keep_certificate(config: Config) -> PemCopies | None:
+    """The certificate of `config` as it is now; warn of one that clients will refuse. Blocks.
+
+    Raises:
+        ConfigError: no handshake could succeed.
+    """
     if config.listeners().tls_port is None:
-        return
-    make_context(config.tls.cert_path, config.tls.key_path)
-    warning = validity_warning(config.tls.cert_path)
+        return None
+    copies = PemCopies(config.tls.cert_path, config.tls.key_path)
+    warning = validity_warning(config.tls.cert_path, copy=copies.fds[0])
     if warning is not None:
         _log.warning("certificate_validity", detail=warning)
+    return copies

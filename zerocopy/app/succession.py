@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from zerocopy.app.metrics import Collector
     from zerocopy.app.rows import Rows
+    from zerocopy.app.tls import PemCopies
     from zerocopy.config import Config
 
 _log = get_logger(__name__)
@@ -36,6 +37,8 @@ class Succession:
         collector: Collector,
         rows: Rows,
         selector: selectors.BaseSelector,
+        *,
+        certificate: PemCopies | None = None,
     ) -> None:
         self._passed = passed
         self._collector = collector
@@ -47,7 +50,9 @@ class Succession:
         except ConfigError:
             listeners.close()
             raise
-        self.serving = Generation(1, config, listeners, rows, selector, is_candidate=False)
+        self.serving = Generation(
+            1, config, listeners, rows, selector, certificate=certificate, is_candidate=False
+        )
         self._candidate: Generation | None = None
         self._predecessor: Generation | None = None
         self._leaving: list[Generation] = []
@@ -89,23 +94,43 @@ class Succession:
             self._collector.worker_restarts += generation.restarts - restarts
         for generation in [each for each in self._leaving if each.is_gone]:
             self._leaving.remove(generation)
-            generation.give_back_rows()
+            generation.release()
             _log.info("generation_gone", generation=generation.number)
         self._count()
 
-    def propose(self, config: Config) -> None:
-        """Begin to replace the generation that serves.
+    def propose(self, config: Config, certificate: PemCopies | None = None) -> None:
+        """Begin to replace the generation that serves; `certificate` is closed with the new one.
 
         Raises:
-            ConfigError: an address cannot be bound; nothing has changed.
+            ConfigError: an address cannot be bound, or there is no way on; nothing has changed.
         """
         assert not self.is_changing, "one after the other"
+        try:
+            self._candidate = self._make_candidate(config, certificate)
+        except Exception as error:  # a reload must not end a server that serves
+            if certificate is not None:
+                certificate.close()
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"the configuration cannot be served: {error!r}") from error
+
+    def _make_candidate(self, config: Config, certificate: PemCopies | None) -> Generation:
         before = self.serving.listeners
         listeners = open_listeners(config, workers_of(config), self._passed, before)
         number = self.serving.number + 1
-        self._candidate = Generation(
-            number, config, listeners, self._rows, self._selector, is_candidate=True
-        )
+        try:
+            return Generation(
+                number,
+                config,
+                listeners,
+                self._rows,
+                self._selector,
+                certificate=certificate,
+                is_candidate=True,
+            )
+        except BaseException:
+            listeners.close(but=before)
+            raise
 
     def step(self) -> bool:
         """Go on with a replacement as far as it is now; whether it has come to its end.

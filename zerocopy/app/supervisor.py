@@ -24,7 +24,7 @@ from zerocopy.app.generation import KILL_AFTER_S
 from zerocopy.app.log import get_logger
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
 from zerocopy.app.notify import Notifier
-from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, check_certificate
+from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, keep_certificate
 from zerocopy.app.rows import Rows
 from zerocopy.app.succession import Succession
 from zerocopy.core.errors import ConfigError
@@ -61,14 +61,21 @@ class Supervisor:
         passed: Mapping[str, list[socket.socket]] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
-        check_certificate(config)
+        certificate = keep_certificate(config)
         self._config = config
         self._reread = reread
         self._notifier = notifier or Notifier({})
         self._collector = Collector(make_counters(0), 0)
         self._selector = selectors.DefaultSelector()
         rows = Rows(self._collector)
-        self._succession = Succession(config, passed or {}, self._collector, rows, self._selector)
+        self._succession = Succession(
+            config,
+            passed or {},
+            self._collector,
+            rows,
+            self._selector,
+            certificate=certificate,
+        )
         self._preparation: Preparation | None = None
         self._root: RootWatch | None = None
         self._metrics_address = ""
@@ -174,12 +181,10 @@ class Supervisor:
                 if self._succession.step():
                     self._end_reload(None)
             elif preparation is not None:
-                outcome = preparation.outcome
-                if isinstance(outcome, ConfigError):
-                    raise outcome
-                if outcome is not None:
+                prepared = preparation.result()
+                if prepared is not None:
                     self._preparation = None
-                    self._succession.propose(outcome)
+                    self._succession.propose(*prepared)
                     self._succession.advance()
             elif self._hangups and (self._succession.count < serving.config.server.generations_max):
                 assert self._reread is not None, "or SIGHUP would have stopped us"
@@ -247,6 +252,8 @@ class Supervisor:
         """Sleep until a signal, a report, a restart, a kill or a beat is due."""
         self._beat()
         due_s = min(self._succession.due_s, self._notifier.beat_at_s)
+        if self._preparation is not None and not self._stops:
+            due_s = min(due_s, self._preparation.deadline_s)
         timeout_s = None if due_s == _FOREVER_S else max(0.0, due_s - time.monotonic())
         for key, _ in self._selector.select(timeout_s):
             if key.fileobj is self._wake:

@@ -1,4 +1,4 @@
-"""TLS of the server: a context from two PEM files.
+"""TLS of the server: a context from two PEM files, or from copies of them that cannot change.
 
 Owns versions, ciphers, ALPN and the sentence for every way the two files can be wrong. It must
 never know sockets, HTTP, nor what is done with a warning.
@@ -7,6 +7,7 @@ never know sockets, HTTP, nor what is done with a warning.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 import ssl
 from typing import Final, NamedTuple, NoReturn
@@ -41,7 +42,35 @@ class Validity(NamedTuple):
     end: dt.datetime
 
 
-def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
+class PemCopies:
+    """Both files as they were when they were checked, in memory: the files may change or go.
+
+    Raises:
+        ConfigError: as `make_context`, of which none of the copies is left.
+    """
+
+    def __init__(self, cert_path: str, key_path: str) -> None:
+        certificates, key = _read(_CERT_OPTION, cert_path), _read(_KEY_OPTION, key_path)
+        self.fds = _in_memory(certificates), _in_memory(key)
+        """Of the certificate and of the key."""
+        self._is_open = True
+        try:
+            make_context(cert_path, key_path, self.fds)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Nobody else will need them here."""
+        if self._is_open:
+            self._is_open = False
+            for fd in self.fds:
+                os.close(fd)
+
+
+def make_context(
+    cert_path: str, key_path: str, copies: tuple[int, int] | None = None
+) -> ssl.SSLContext:
     """Build the context of a server: TLS 1.2 and 1.3, HTTP/2 preferred. Never prompts.
 
     A client that offers ALPN without a common protocol gets none and the handshake goes on: CPython
@@ -49,12 +78,15 @@ def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
     a fatal no_application_protocol. Whoever serves the connection sees no protocol, as from a
     client without ALPN, and speaks HTTP/1.1.
 
+    With `copies`, the descriptors of `PemCopies`, the paths are only what a refusal names.
+
     Raises:
         ConfigError: a file cannot be read or is not PEM, the key is encrypted or does not belong
             to the certificate, or OpenSSL refuses it; the detail names the option and the file.
     """
-    _check_certificates(cert_path)
-    _check_key(key_path)
+    files = (cert_path, key_path) if copies is None else (_path_of(copies[0]), _path_of(copies[1]))
+    _check_certificates(cert_path, files[0])
+    _check_key(key_path, files[1])
     context = _bare_context()
 
     def refuse_encrypted() -> NoReturn:
@@ -66,7 +98,7 @@ def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
         )
 
     try:
-        context.load_cert_chain(cert_path, key_path, password=refuse_encrypted)
+        context.load_cert_chain(*files, password=refuse_encrypted)
     except ssl.SSLError as error:
         if error.reason in _NO_MATCH:
             why = f"does not belong to {cert_path}, whose first certificate is the server's own"
@@ -80,13 +112,13 @@ def make_context(cert_path: str, key_path: str) -> ssl.SSLContext:
     return context
 
 
-def validity_of(cert_path: str) -> Validity:
+def validity_of(cert_path: str, copy: int | None = None) -> Validity:
     """Return the validity of the first certificate of a PEM file (RFC 5280 section 4.1.2.5).
 
     Raises:
         ConfigError: the file cannot be read, or its first certificate cannot be understood.
     """
-    pem = _check_certificates(cert_path)[0]
+    pem = _check_certificates(cert_path, cert_path if copy is None else _path_of(copy))[0]
     try:
         # Certificate, its TBSCertificate; there version (optional), serialNumber, signature,
         # issuer, validity.
@@ -99,13 +131,15 @@ def validity_of(cert_path: str) -> Validity:
     return Validity(start, end)
 
 
-def validity_warning(cert_path: str, now: dt.datetime | None = None) -> str | None:
+def validity_warning(
+    cert_path: str, now: dt.datetime | None = None, copy: int | None = None
+) -> str | None:
     """Return one line about a certificate that clients refuse, or soon will; else None.
 
     Raises:
         ConfigError: as `validity_of`.
     """
-    start, end = validity_of(cert_path)
+    start, end = validity_of(cert_path, copy)
     now = now or dt.datetime.now(dt.UTC)
     if now < start:
         return f"{_CERT_OPTION}: {cert_path} is not valid before {start:%Y-%m-%d %H:%M:%S} UTC"
@@ -129,9 +163,9 @@ def _bare_context() -> ssl.SSLContext:
     return context
 
 
-def _check_certificates(path: str) -> list[str]:
+def _check_certificates(path: str, file: str) -> list[str]:
     """Return the certificates of a file as PEM; all of them can be parsed."""
-    content = _read(_CERT_OPTION, path)
+    content = _read(_CERT_OPTION, path, file)
     pems = [match.group().decode("latin-1") for match in _PEM_CERTIFICATE.finditer(content)]
     if not pems and _PEM_KEY.search(content):
         _refuse(_CERT_OPTION, path, "holds a private key and no certificate")
@@ -145,8 +179,8 @@ def _check_certificates(path: str) -> list[str]:
     return pems
 
 
-def _check_key(path: str) -> None:
-    content = _read(_KEY_OPTION, path)
+def _check_key(path: str, file: str) -> None:
+    content = _read(_KEY_OPTION, path, file)
     if _PEM_KEY.search(content):
         return
     if _PEM_CERTIFICATE.search(content):
@@ -160,10 +194,22 @@ def _hint(content: bytes, command: str) -> str:
     return f"; it looks like DER, which `openssl {command} -inform der` makes PEM of"
 
 
-def _read(option: str, path: str) -> bytes:
+def _in_memory(content: bytes) -> int:
+    fd = os.memfd_create("zerocopy-pem")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+    return fd
+
+
+def _path_of(fd: int) -> str:
+    """What OpenSSL, which reads paths alone, finds a descriptor of ours by; read from its start."""
+    return f"/proc/self/fd/{fd}"
+
+
+def _read(option: str, path: str, file: str | None = None) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(file or path, "rb") as opened:
+            return opened.read()
     except FileNotFoundError:
         _refuse(option, path, "does not exist; `zerocopy certs` makes a pair for development")
     except IsADirectoryError:

@@ -27,7 +27,7 @@ from zerocopy.app.access import AccessLog, naming
 from zerocopy.app.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.app.log import Log, configure_logging, get_logger
 from zerocopy.app.metrics import open_row, reset_gauges
-from zerocopy.app.orders import ACCEPT, ACCEPTING, PREPARED, REPLACED, Orders
+from zerocopy.app.orders import ACCEPT, ACCEPTING, OF_THE_GROUP, PREPARED, REPLACED, Orders
 from zerocopy.app.rows import open_heartbeat
 from zerocopy.app.service import Service
 from zerocopy.app.tls import make_context
@@ -181,8 +181,10 @@ class _Worker:
             self._plain = self._build_plain(config, counters, admission)
         if "tls" in orders.listener_fds:
             self._tls = self._build_tls(config, counters, admission)
-            self._context = make_context(config.tls.cert_path, config.tls.key_path)
-
+            copies = orders.certificate_fds
+            self._context = make_context(config.tls.cert_path, config.tls.key_path, copies)
+        for fd in orders.certificate_fds or ():
+            os.close(fd)
         if self._plain is not None and self._tls is not None:
             self._plain.turns.join(self._tls.turns)
 
@@ -371,10 +373,10 @@ def keep_freed_memory() -> None:
 
 def main() -> None:
     """Read the orders and serve; the entry point of `python -m zerocopy.app.worker`."""
-    # Ctrl-C reaches the whole foreground group; stopping is the supervisor's to order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So does a hang-up, which is the supervisor's to understand too.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Ctrl-C and a hang-up reach the whole foreground group; they are the supervisor's alone.
+    for number in OF_THE_GROUP:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_GROUP)
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         return  # the supervisor died before it had said what to do
@@ -386,7 +388,7 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(orders, log))
-    except ConfigError as error:  # a certificate that was replaced since the supervisor read it
+    except ConfigError as error:  # a certificate that OpenSSL takes no longer, for want of memory
         _log.error("worker_cannot_start", reason=error.detail)
         sys.exit(1)
 
