@@ -98,7 +98,7 @@ def test_name_that_cannot_be_resolved_is_refused() -> None:
     assert Listeners().addresses() == {}
 
 
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".invalid", "a\0b"])
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".invalid"])
 def test_host_that_is_none_is_refused(host: str) -> None:
     """A name that no resolver is asked for is the operator's error in one line, no traceback."""
     with pytest.raises(ConfigError, match="this is no host name and no address") as caught:

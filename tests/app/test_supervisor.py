@@ -227,6 +227,7 @@ def test_worker_that_does_not_drain_is_killed_and_told(nursery: Nursery) -> None
         (place,) = generation.places
         assert place.process is not None
         place.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, place.process.pid, os.WSTOPPED)  # or it would see what comes next
         generation.kill() if is_forced else generation.leave()
         time.sleep(0.02)
         with capture_logs() as logs:

@@ -128,9 +128,10 @@ def test_worker_that_dies_comes_back_with_the_certificate_that_is_served(
         os.kill(server.worker_pids()[0], signal.SIGKILL)
         poll(lambda: count_of(server, "worker_died") == 1, "the death")
         assert server.get(SMALL).status == 200
-        before = open_descriptors(server.pid)
         shutil.copy(chain, path)
         reload_once(server, 1)
+        before = open_descriptors(server.pid)
+        reload_once(server, 2)
         assert server.get(SMALL).status == 200
         assert open_descriptors(server.pid) == before
         assert server.event("worker_cannot_start") is None
