@@ -6,7 +6,7 @@ ARG BASE=python:3.13-slim-bookworm
 FROM ${BASE} AS build
 
 # A mirror of PyPI, where there is one.
-ARG PIP_INDEX_URL=https://pypi.org/simple
+ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /src
