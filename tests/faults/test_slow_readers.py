@@ -73,6 +73,13 @@ def test_fast_requests_beside_one_that_reads_a_byte_a_second(
         slow.reset()
 
 
+def used_in_half_a_second(pid: int) -> float:
+    """Seconds of processor time that a process uses in the next half of a second."""
+    begun_s = cpu_s(pid)
+    time.sleep(0.5)  # the span over which it is measured
+    return cpu_s(pid) - begun_s
+
+
 def test_stalled_readers_hold_no_descriptor_but_their_own_and_little_memory(
     server: RunningServer,
 ) -> None:
@@ -90,10 +97,9 @@ def test_stalled_readers_hold_no_descriptor_but_their_own_and_little_memory(
     poll(lambda: server.metric("zerocopy_connections") == STALLED, "all to be connected")
     assert server.metric("zerocopy_requests_in_flight") == STALLED
     assert open_descriptors(worker) <= descriptors + STALLED + 3
-    begun_cpu_s = cpu_s(worker)
     assert server.get("/healthz").status == 200
-    time.sleep(0.5)  # the span over which processor time is measured
-    assert cpu_s(worker) - begun_cpu_s < 0.2, "the worker spins"
+    # What was under way when the last one connected may take its time on a busy machine.
+    poll(lambda: used_in_half_a_second(worker) < 0.2, "a worker that does not spin")
     assert resident_bytes(worker) - resident < STALLED_RESIDENT_BYTES_MAX
     assert server.metric("zerocopy_open_files") == open_files
     for client in clients:
