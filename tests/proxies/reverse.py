@@ -67,9 +67,9 @@ backend zerocopy
     server one 127.0.0.1:{origin_port} pool-purge-delay {keep_alive_s}s pool-max-conn 100
 """
 """`retry-on empty-response` is what Go's transport does by itself: a request that met a connection
-which was just closing is sent again (RFC 9112 section 9.3.1). Each kept connection of a worker that
-dies costs one attempt, so there are more `retries` than kept connections: with three, a request that
-came amid the death of a process met four of them and got a 502."""
+which was just closing is sent again (RFC 9112 section 9.3.1). Each kept connection of a worker
+that dies costs one attempt, so there are more `retries` than kept connections: with three, a
+request that came amid the death of a process met four of them and got a 502."""
 
 
 class ReverseProxy:
