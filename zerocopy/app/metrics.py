@@ -10,11 +10,13 @@ from __future__ import annotations
 import mmap
 import os
 import platform
+import socket
+import threading
 from collections import defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,6 +24,7 @@ from prometheus_client.core import (
 )
 
 from zerocopy import __version__
+from zerocopy.app.metrics_server import MetricsServer
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
 from zerocopy.core.errors import ConfigError
 
@@ -157,7 +160,11 @@ def serve_metrics(collector: Collector, host: str, port: int) -> int:
     registry.register(collector)
     ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
     try:
-        server, _ = start_http_server(port, host, registry)
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        server = MetricsServer(family, address, make_wsgi_app(registry))
     except OSError as error:
         raise ConfigError(f"[metrics] {host}:{port}: {error.strerror}") from error
-    return int(server.server_port)
+    threading.Thread(target=server.serve, name="metrics", daemon=True).start()
+    return server.server_port
