@@ -132,6 +132,13 @@ def test_port_of_metrics_in_use_is_the_operators_error(counters_fd: int) -> None
         serve_metrics(Collector(counters_fd, 2), "127.0.0.1", taken.getsockname()[1])
 
 
+@pytest.mark.parametrize("host", ["no-such.invalid", "a..b"])
+def test_host_of_metrics_that_is_none_is_the_operators_error(counters_fd: int, host: str) -> None:
+    """In one line, whether a resolver was asked or not."""
+    with pytest.raises(ConfigError, match=rf"\[metrics\] {host}:0: \w+"):
+        serve_metrics(Collector(counters_fd, 2), host, 0)
+
+
 def test_page_is_served_in_the_text_format(counters_fd: int) -> None:
     """A scrape over HTTP gets the page with help and type of each metric."""
     port = serve_metrics(Collector(counters_fd, 2), "127.0.0.1", 0)

@@ -44,6 +44,17 @@ else:
 """
 """What Python processes of a server run first: signals in the middle of the start of each."""
 
+STUCK = """
+import socket, threading
+real = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **more):
+    if host == "stuck.invalid":
+        threading.Event().wait()
+    return real("127.0.0.1" if host == "known.invalid" else host, *arguments, **more)
+socket.getaddrinfo = getaddrinfo
+"""
+"""A resolver that never answers for one name, and at once for another."""
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -153,6 +164,55 @@ def test_reload_that_cannot_read_its_files_is_given_up(root: Path, tmp_path: Pat
             pass  # what was given up goes on, and nobody cares
         assert server.get(SMALL).status == 200
         assert count_of(server, "reload_refused") == 1
+
+
+def test_reload_whose_host_is_not_resolved_is_given_up_and_stops_nothing(
+    root: Path, tmp_path: Path
+) -> None:
+    """Meanwhile a worker that dies is started again; then one line says why, and names work."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
+    text = "[server]\nhost = '{}'\nstart_deadline_s = 4\n"
+    known = text.format("known.invalid")
+    configured = Configured(root, tmp_path, known, HOST="", PYTHONPATH=str(tmp_path))
+    with configured.server as server:
+        configured.write(text.format("stuck.invalid"))
+        os.kill(server.pid, signal.SIGHUP)
+        (worker,) = server.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        poll(lambda: server.worker_pids() not in ([], [worker]), "another worker")
+        assert server.get(SMALL).status == 200
+        assert server.event("reload_refused") is None, "the resolver is still asked"
+        poll(lambda: server.event("reload_refused") is not None, "the deadline")
+        event = server.event("reload_refused")
+        assert event is not None
+        assert "[server] host: stuck.invalid was not resolved within 4 s" in event["reason"]
+        assert server.get(SMALL).status == 200
+        event = configured.reload(known)
+        assert int(event["generation"]) == 2
+        event = configured.reload(text.format("0.0.0.0"))
+        assert event["plain"].startswith("0.0.0.0:")
+        server.port = port_of(event["plain"])
+        event = configured.reload(known)
+        assert event["plain"].startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", ["HOST", "ZEROCOPY_METRICS_HOST"])
+def test_start_whose_host_is_not_resolved_ends_with_one_line(
+    root: Path, tmp_path: Path, name: str
+) -> None:
+    """After `start_deadline_s`, for each listener."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
+    environ = {name: "stuck.invalid", "PYTHONPATH": str(tmp_path)}
+    server = RunningServer(root, ZEROCOPY_SERVER_START_DEADLINE_S="0.5", **environ)
+    process = server.start()
+    try:
+        assert process.wait(20) == 1
+        (line,) = server.log_text().splitlines()
+        assert "stuck.invalid:0: the name was not resolved within 0.5 s" in line
+    finally:
+        process.kill()
+        process.wait()
+        server.log.close()
 
 
 def test_hangup_changes_the_address_and_serves_who_waits_at_the_old_one(

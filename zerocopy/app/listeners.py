@@ -12,15 +12,15 @@ kernel lets nobody else join their port.
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from zerocopy.app.resolving import Address, cause_of, on_one_line, resolve
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from zerocopy.config import Config
 
@@ -60,6 +60,11 @@ class Listeners:
         found = {name: group.address for name, group in self.groups.items()}
         return {name: f"{host}:{port}" for name, (host, port) in found.items()}
 
+    def has(self, name: str, where: tuple[str, int]) -> bool:
+        """Whether a protocol is on the address that the configuration calls `where`."""
+        group = self.groups.get(name)
+        return group is not None and group.where == where
+
     def listen(self, backlog: int) -> None:
         """Let clients in; a socket that listens already only gets its new backlog.
 
@@ -85,15 +90,39 @@ class Listeners:
             yield from group.sockets
 
 
+def resolve_host(
+    config: Config,
+    passed: Mapping[str, list[socket.socket]],
+    before: Listeners | None = None,
+    *,
+    how: Callable[[str], Address] = resolve,
+) -> Address | None:
+    """The address of `[server] host`; None where `open_listeners` has no use for it. Blocks.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    for name, where in _wanted(config, passed):
+        if before is None or not before.has(name, where):
+            try:
+                return how(where[0])
+            except (OSError, ValueError) as error:
+                raise _refusal(*where, error) from error
+    return None
+
+
 def open_listeners(
     config: Config,
     count: int,
     passed: Mapping[str, list[socket.socket]],
     before: Listeners | None = None,
+    *,
+    host: Address | None = None,
 ) -> Listeners:
     """The sockets of `config` for `count` workers; bound, and not listening if they are new.
 
-    Those of `before` are used again where they are on the same address.
+    Those of `before` are used again where they are on the same address. `host` is what
+    `resolve_host` has found; without it that is asked here, and blocks.
 
     Raises:
         ConfigError: an address cannot be bound, or systemd has passed a socket of no use.
@@ -108,78 +137,73 @@ def open_listeners(
                 f"opens no such listener; set [{name}] port"
             )
         groups[name] = Group(None, sockets)
+    host = host or resolve_host(config, passed, before)
     try:
-        for name in ("tls", "plain"):
-            port = ports[f"{name}_port"]
-            if port is None or name in groups:
-                continue
-            where = (config.server.host, port)
-            known = old.groups.get(name)
-            if known is not None and known.where == where:
+        for name, where in _wanted(config, passed):
+            if old.has(name, where):
+                known = old.groups[name]
                 groups[name] = Group(where, list(known.sockets))
-                _bind(groups[name], *known.address, count)
+                first = known.sockets[0]
+                address = Address(first.family, first.getsockname())
+                _bind(groups[name], known.address, address, count)
             else:
+                assert host is not None, "resolved where something is bound anew"
                 groups[name] = Group(where, [])
                 taken = {} if before is None else _ports_of(before)
-                if taken.get(port, name) != name:
+                if taken.get(where[1], name) != name:
                     raise ConfigError(
-                        f"{where[0]}:{port} is still served as {taken[port]}; restart to swap them"
+                        f"{where[0]}:{where[1]} is still served as {taken[where[1]]}; "
+                        "restart to swap them"
                     )
-                if port not in taken:
-                    _check_free(*where)
-                _bind(groups[name], *where, count)
+                if where[1] not in taken:
+                    _check_free(where, host)
+                _bind(groups[name], where, host, count)
     except BaseException:
         Listeners(groups).close(but=before)
         raise
     return Listeners(groups)
 
 
+def _wanted(
+    config: Config, passed: Mapping[str, list[socket.socket]]
+) -> Iterator[tuple[str, tuple[str, int]]]:
+    """The listeners that are not passed, and where the configuration has them."""
+    ports = config.listeners()._asdict()
+    for name in ("tls", "plain"):
+        port = ports[f"{name}_port"]
+        if port is not None and name not in passed:
+            yield name, (config.server.host, port)
+
+
 def _ports_of(listeners: Listeners) -> dict[int, str]:
     return {group.address[1]: name for name, group in listeners.groups.items()}
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(where: tuple[str, int], address: Address) -> None:
     """Refuse a port where another process listens, which SO_REUSEPORT alone would let pass."""
-    family, address = _resolve(host, port)
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
+        with socket.socket(address.family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+            probe.bind(address.at(where[1]))
     except OSError as error:
-        raise _refusal(host, port, error) from error
+        raise _refusal(*where, error) from error
 
 
-def _bind(group: Group, host: str, port: int, count: int) -> None:
+def _bind(group: Group, where: tuple[str, int], address: Address, count: int) -> None:
     """Bring a group to `count` sockets; of port 0 the others join the port that the first got."""
-    family, address = _resolve(host, port)
+    sockaddr = address.at(where[1])
     try:
         while len(group.sockets) < count:
-            listener = socket.socket(family, socket.SOCK_STREAM)
+            listener = socket.socket(address.family, socket.SOCK_STREAM)
             group.sockets.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(address)
-            address = listener.getsockname()
+            listener.bind(sockaddr)
+            sockaddr = listener.getsockname()
     except OSError as error:
-        raise _refusal(host, port, error) from error
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[object, ...]]:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, ValueError) as error:  # such as UnicodeError: a label of a name is too long
-        raise _refusal(host, port, error) from error
-    return family, address
+        raise _refusal(*where, error) from error
 
 
 def _refusal(host: str, port: int, error: OSError | ValueError) -> ConfigError:
     """Keep it to one line, whatever the host holds."""
-    if isinstance(error, ValueError):
-        why: str | None = "this is no host name and no address"
-    else:
-        # getaddrinfo(3) has errors of its own, below zero, and their words with them.
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    message = f"cannot listen on {host}:{port}: {why}"
-    return ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+    return ConfigError(on_one_line(f"cannot listen on {host}:{port}: {cause_of(error)}"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import platform
-import socket
 import threading
 from collections import defaultdict
 from itertools import accumulate
@@ -25,6 +24,7 @@ from prometheus_client.core import (
 
 from zerocopy import __version__
 from zerocopy.app.metrics_server import MetricsServer
+from zerocopy.app.resolving import cause_of, on_one_line, resolve_within
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
 from zerocopy.core.errors import ConfigError
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
+
+RESOLVE_S = 30.0
+"""Seconds that the name of a host may take, as `[server] start_deadline_s` is by default."""
 
 _SLOT_BYTES = 8
 _ROW_BYTES = len(SLOTS) * _SLOT_BYTES
@@ -150,21 +153,21 @@ def _build_info() -> Metric:
     return family
 
 
-def serve_metrics(collector: Collector, host: str, port: int) -> int:
+def serve_metrics(
+    collector: Collector, host: str, port: int, *, resolve_s: float = RESOLVE_S
+) -> int:
     """Serve `collector` at /metrics from a thread; the port it listens on.
 
     Raises:
-        ConfigError: the address cannot be bound.
+        ConfigError: the host has no address within `resolve_s`, or it cannot be bound.
     """
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        server = MetricsServer(family, address, make_wsgi_app(registry))
-    except OSError as error:
-        raise ConfigError(f"[metrics] {host}:{port}: {error.strerror}") from error
+        address = resolve_within(host, resolve_s)
+        server = MetricsServer(address.family, address.at(port), make_wsgi_app(registry))
+    except (OSError, ValueError) as error:
+        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause_of(error)}")) from error
     threading.Thread(target=server.serve, name="metrics", daemon=True).start()
     return server.server_port

@@ -1,4 +1,4 @@
-"""Looking at the data root from a thread, because a disk or a network may take its time.
+"""Looking at data root, files and host from a thread: a disk or a network may take its time.
 
 Owns two questions: may the first "ready" be said yet, and can a configuration that was changed be
 served at all. It must never know what is done with the answers.
@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.app.log import get_logger
+from zerocopy.app.resolving import on_one_line
 from zerocopy.app.tls import PemCopies, validity_warning
 from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.storage.tree import open_root
@@ -18,11 +19,13 @@ from zerocopy.storage.tree import open_root
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zerocopy.app.resolving import Address
     from zerocopy.config import Config
 
 LOOK_AGAIN_S = 1.0
 """Seconds between two looks at a data root that cannot be read."""
 
+_FILES = "the configuration, its certificate and its data root could not be read"
 _log = get_logger(__name__)
 
 
@@ -59,22 +62,30 @@ class RootWatch:
 
 
 class Prepared(NamedTuple):
-    """A configuration that can be served, and its certificate where it has a use for one."""
+    """A configuration that can be served, and certificate and address where it needs them."""
 
     config: Config
     certificate: PemCopies | None
+    host: Address | None
 
 
 class Preparation:
     """Reads the configuration again, in a thread; `wake` is called when `outcome` is there.
 
-    A file on a disk that is away, or in a pipe, may take for ever: `deadline_s` is when to give up.
+    A file on a disk that is away, or in a pipe, may take for ever, and so may a resolver:
+    `deadline_s` is when to give up. `resolve` finds the address of a new host.
     """
 
     def __init__(
-        self, read: Callable[[], Config], current: Config, wake: Callable[[], None]
+        self,
+        read: Callable[[], Config],
+        resolve: Callable[[Config], Address | None],
+        current: Config,
+        wake: Callable[[], None],
     ) -> None:
         self._read = read
+        self._resolve = resolve
+        self._missing = _FILES
         self._current = current
         self._wake = wake
         self.outcome: Prepared | ConfigError | None = None
@@ -94,8 +105,8 @@ class Preparation:
             self._is_given_up = outcome is None and time.monotonic() >= self.deadline_s
         if self._is_given_up:
             raise ConfigError(
-                "the configuration, its certificate and its data root could not be read within "
-                f"{self._current.server.start_deadline_s:g} s ([server] start_deadline_s)"
+                f"{self._missing} within {self._current.server.start_deadline_s:g} s "
+                "([server] start_deadline_s)"
             )
         if isinstance(outcome, ConfigError):
             raise outcome
@@ -119,7 +130,10 @@ class Preparation:
             fault = None if path == self._current.data.path else root_fault(path)
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
-            return Prepared(config, keep_certificate(config))
+            self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
+            host = self._resolve(config)
+            self._missing = _FILES
+            return Prepared(config, keep_certificate(config), host)
         except ConfigError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way

@@ -7,11 +7,13 @@ A successor that fails leaves everything as it was. It must never know signals.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zerocopy.app.generation import Generation, workers_of
-from zerocopy.app.listeners import open_listeners
+from zerocopy.app.listeners import open_listeners, resolve_host
 from zerocopy.app.log import get_logger
+from zerocopy.app.resolving import resolve_within
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zerocopy.app.metrics import Collector
+    from zerocopy.app.resolving import Address
     from zerocopy.app.rows import Rows
     from zerocopy.app.tls import PemCopies
     from zerocopy.config import Config
@@ -44,7 +47,9 @@ class Succession:
         self._collector = collector
         self._rows = rows
         self._selector = selector
-        listeners = open_listeners(config, workers_of(config), passed)
+        within = partial(resolve_within, deadline_s=config.server.start_deadline_s)
+        host = resolve_host(config, passed, how=within)
+        listeners = open_listeners(config, workers_of(config), passed, host=host)
         try:
             listeners.listen(config.server.backlog)
         except ConfigError:
@@ -98,15 +103,30 @@ class Succession:
             _log.info("generation_gone", generation=generation.number)
         self._count()
 
-    def propose(self, config: Config, certificate: PemCopies | None = None) -> None:
+    def resolve(self, config: Config) -> Address | None:
+        """What `propose` will need of the resolver. Blocks: it is for a thread to ask.
+
+        Raises:
+            ConfigError: there is no such host.
+        """
+        return resolve_host(config, self._passed, self.serving.listeners)
+
+    def propose(
+        self,
+        config: Config,
+        certificate: PemCopies | None = None,
+        host: Address | None = None,
+    ) -> None:
         """Begin to replace the generation that serves; `certificate` is closed with the new one.
+
+        `host` is what `resolve` has found for the same configuration.
 
         Raises:
             ConfigError: an address cannot be bound, or there is no way on; nothing has changed.
         """
         assert not self.is_changing, "one after the other"
         try:
-            self._candidate = self._make_candidate(config, certificate)
+            self._candidate = self._make_candidate(config, certificate, host)
         except Exception as error:  # a reload must not end a server that serves
             if certificate is not None:
                 certificate.close()
@@ -114,9 +134,11 @@ class Succession:
                 raise
             raise ConfigError(f"the configuration cannot be served: {error!r}") from error
 
-    def _make_candidate(self, config: Config, certificate: PemCopies | None) -> Generation:
+    def _make_candidate(
+        self, config: Config, certificate: PemCopies | None, host: Address | None
+    ) -> Generation:
         before = self.serving.listeners
-        listeners = open_listeners(config, workers_of(config), self._passed, before)
+        listeners = open_listeners(config, workers_of(config), self._passed, before, host=host)
         number = self.serving.number + 1
         try:
             return Generation(

@@ -100,7 +100,8 @@ class Supervisor:
         `on_ready` is called once every worker accepts and the data root can be read.
         """
         metrics = self._config.metrics
-        port = serve_metrics(self._collector, metrics.host, metrics.port)
+        within_s = self._config.server.start_deadline_s
+        port = serve_metrics(self._collector, metrics.host, metrics.port, resolve_s=within_s)
         self._metrics_address = f"{metrics.host}:{port}"
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
@@ -190,7 +191,9 @@ class Supervisor:
                 assert self._reread is not None, "or SIGHUP would have stopped us"
                 self._hangups = 0
                 self._notifier.reloading()
-                self._preparation = Preparation(self._reread, serving.config, self._wake_up)
+                self._preparation = Preparation(
+                    self._reread, self._succession.resolve, serving.config, self._wake_up
+                )
         except ConfigError as error:
             self._end_reload(error.detail)
 
