@@ -271,9 +271,8 @@ def test_hangups_in_a_row_are_one_reload_more(root: Path) -> None:
         assert server.get(SMALL).status == 200
 
 
-@pytest.mark.slow
 def test_generations_that_drain_are_bounded(root: Path) -> None:
-    """With two generations busy a SIGHUP waits until the older one has gone."""
+    """With two generations busy a SIGHUP waits until the older one has gone, and says so once."""
     with (
         RunningServer(root, ZEROCOPY_SERVER_GENERATIONS_MAX="2") as server,
         Client(server, TINY_BUFFER_BYTES) as slow,
@@ -282,12 +281,18 @@ def test_generations_that_drain_are_bounded(root: Path) -> None:
         slow.head()
         os.kill(server.pid, signal.SIGHUP)
         poll(lambda: count_of(server, "reloaded") == 1, "the first reload", 20)
+        assert server.event("reload_waiting") is None
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: server.event("reload_waiting") is not None, "the second to wait")
+        event = server.event("reload_waiting") or {}
+        assert [int(event[name]) for name in ("generations", "generations_max")] == [2, 2]
         os.kill(server.pid, signal.SIGHUP)
         assert server.get(SMALL).status == 200
         assert len(server.worker_pids()) == 2
         assert count_of(server, "reloaded") == 1
         slow.reset()
         poll(lambda: count_of(server, "reloaded") == 2, "the second reload", 20)
+        assert count_of(server, "reload_waiting") == 1
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ class Supervisor:
         self._metrics_address = ""
         self._is_announced = False
         self._is_waiting = False
+        self._is_delayed = False
         self._stops = 0
         self._stops_told = 0
         self._hangups = 0
@@ -187,7 +188,7 @@ class Supervisor:
                     self._preparation = None
                     self._succession.propose(*prepared)
                     self._succession.advance()
-            elif self._hangups and (self._succession.count < serving.config.server.generations_max):
+            elif self._hangups and self._may_begin(serving.config):
                 assert self._reread is not None, "or SIGHUP would have stopped us"
                 self._hangups = 0
                 self._notifier.reloading()
@@ -196,6 +197,15 @@ class Supervisor:
                 )
         except ConfigError as error:
             self._end_reload(error.detail)
+
+    def _may_begin(self, config: Config) -> bool:
+        """Whether one more generation may live; if not, that is told once for each wait."""
+        count, most = self._succession.count, config.server.generations_max
+        is_delayed = count >= most
+        if is_delayed and not self._is_delayed:
+            _log.warning("reload_waiting", generations=count, generations_max=most)
+        self._is_delayed = is_delayed
+        return not is_delayed
 
     def _end_reload(self, refusal: str | None) -> None:
         self._preparation = None
