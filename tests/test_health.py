@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +116,55 @@ def test_who_does_not_answer_rightly_is_not_ready(said: Said, answer: bytes, wor
         finally:
             done.set()
             thread.join()
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["head", "content"]
+)
+def test_a_server_that_drips_holds_nothing_up(said: Said, begun: bytes) -> None:
+    """A byte now and then is no answer: the timeout is one of the whole."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(OSError):
+                peer.recv(4_096)
+                peer.sendall(begun)
+                for _ in range(60):
+                    peer.sendall(b"H")
+                    if done.wait(0.05):
+                        break
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            assert said("--url", url, "--timeout", "0.3") == (
+                1,
+                f"zerocopy: {url}/readyz: no answer within 0.3 s\n",
+            )
+            assert thread.is_alive(), "it would have gone on"
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_resolver_that_does_not_answer_holds_nothing_up(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a host is part of the whole; one that is none is said in a line, too."""
+    released = threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        released.wait(10)
+        return []
+
+    assert said("--url", "http://a..b:1")[1].endswith("this is no host name and no address\n")
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    code, line = said("--url", "http://stuck.invalid:1", "--timeout", "0.3")
+    released.set()
+    assert (code, line.rpartition(": ")[2]) == (1, "no answer within 0.3 s\n")
 
 
 def test_a_port_that_nobody_can_know_asks_for_a_url(said: Said) -> None:

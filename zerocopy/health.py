@@ -37,7 +37,7 @@ def health(
         bool, typer.Option("--alive", help="Ask /healthz: it answers; else /readyz: it serves.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="How long it may take.")
+        float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="How long all may take.")
     ] = DEADLINE_S,
 ) -> None:
     """Ask a running server whether it is ready; exit code 1 and one line if it is not."""
@@ -75,7 +75,28 @@ def _parts(url: str) -> tuple[str, str, int]:
 
 
 def _ask(scheme: str, host: str, port: int, path: str, timeout_s: float) -> tuple[int, str]:
-    """The status, 0 where there is none, and what to say of it."""
+    """The status, 0 where there is none, and what to say of it; within `timeout_s` in any case.
+
+    A timeout of a socket would begin anew with each byte, and a resolver knows none. So a thread
+    asks, and is left behind when its time is over: the process ends soon.
+    """
+    import queue
+    import threading
+
+    outcomes: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        outcomes.put(_exchange(scheme, host, port, path, timeout_s))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return outcomes.get(timeout=timeout_s)
+    except queue.Empty:
+        return 0, f"no answer within {timeout_s:g} s"
+
+
+def _exchange(scheme: str, host: str, port: int, path: str, timeout_s: float) -> tuple[int, str]:
+    """One request, each step of which may take `timeout_s`."""
     import http.client
 
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
@@ -97,6 +118,8 @@ def _ask(scheme: str, host: str, port: int, path: str, timeout_s: float) -> tupl
         return 0, error.strerror or type(error).__name__
     except http.client.HTTPException as error:
         return 0, f"not an answer of HTTP ({type(error).__name__})"
+    except ValueError:  # such as UnicodeError: a label is too long
+        return 0, "this is no host name and no address"
     finally:
         connection.close()
     return answer.status, f"status {answer.status}"
