@@ -134,3 +134,16 @@ def test_upgrade_never_reaches_h11() -> None:
     driver.feed(head(b"Connection: Upgrade", b"Upgrade: websocket") * 2)
     assert len(driver.requests) == 2
     assert driver.gate.fault is None
+
+
+def test_gate_tells_when_it_is_amid_a_head() -> None:
+    """From its first byte to its last; content, faults and whole requests are none."""
+    driver = Driver()
+    told = []
+    for piece in (OK[:1], OK[1:9], OK[9:], head(b"Content-Length: 2"), b"a", b"b" + OK[:3]):
+        driver.feed(piece)
+        told.append(driver.gate.is_mid_head)
+    assert told == [True, True, False, False, False, True]
+    driver.feed(b"\0\r\n\r\n")
+    assert driver.gate.fault is not None
+    assert not driver.gate.is_mid_head

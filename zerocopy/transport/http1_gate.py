@@ -46,6 +46,15 @@ class GatedConnection(h11.Connection):
         """Whether the head that cannot be read begins as one of HEAD."""
         return self._incoming.is_head
 
+    @property
+    def is_mid_head(self) -> bool:
+        """Whether a head has begun, the end of which is still to come."""
+        return (
+            self.their_state is h11.IDLE
+            and self.fault is None
+            and not self._incoming.is_at_boundary
+        )
+
     def receive_data(self, data: bytes) -> None:
         """Keep what came until its turn; an empty `data` is the end of the input."""
         if not data:

@@ -70,6 +70,7 @@ class TlsConnection(TCPServer):
         self._is_refused = is_refused
         self._begun = server.wheel.now
         self._http2: Http2Connection | None = None
+        self._gate: GatedConnection | None = None  # of HTTP/1.1
         self._is_reading = False  # the task waits for bytes
         self._is_taken = False  # some came meanwhile and are answered at the end of the turn
         self._is_answering = False  # a request of HTTP/1.1 is being answered
@@ -139,7 +140,8 @@ class TlsConnection(TCPServer):
                 assert isinstance(receiver, Receiver), "made by Http2Server"
                 receiver.take = self._take
             else:
-                self.protocol = _Http1OverTls(*arguments, server=self._server, wire=self)  # type: ignore[assignment]
+                http1 = _Http1OverTls(*arguments, server=self._server, wire=self)
+                self.protocol, self._gate = http1, http1.connection  # type: ignore[assignment]
             await self.protocol.initiate()
             if self._server.draining:
                 self.retire()
@@ -209,8 +211,9 @@ class TlsConnection(TCPServer):
         elif isinstance(event, Updated):
             # HTTP/2 counts its requests itself, and tells only of their beginning.
             self._is_answering = self._http2 is None and not event.idle
-            self._head_since = None
             self._idle_since = self._server.wheel.now
+            # What came behind the request may be the beginning of a head.
+            self._head_since = self._idle_since if self._is_mid_head() else None
 
     @property
     def unsent_bytes(self) -> int:
@@ -269,13 +272,16 @@ class TlsConnection(TCPServer):
 
     def _is_idle_too_long(self, now: int) -> bool:
         """Whether it is; in a drain also who is busy has had time to see the first GOAWAY."""
+        if self._is_mid_head():
+            return False  # a head has a deadline of its own, in a drain as well
         since = self._retired_at if self._is_busy() else self._idle_since
         return since is not None and now - since > self._server.idle_ticks
 
     def retire(self) -> None:
         """The server is stopping: answer what is on its way for a while, then leave."""
         if not self._server.idle_ticks:
-            self.leave()
+            if not self._is_mid_head():
+                self.leave()
             return
         self._idle_since = self._server.wheel.now
         if self._http2 is not None:
@@ -309,6 +315,10 @@ class TlsConnection(TCPServer):
 
     def _is_busy(self) -> bool:
         return self._is_answering or (self._http2 is not None and self._http2.requests_open > 0)
+
+    def _is_mid_head(self) -> bool:
+        """Whether a head of HTTP/1.1 has begun; `_head_since` bounds how long it takes."""
+        return self._gate is not None and self._gate.is_mid_head
 
     def _is_stalled(self, now: int) -> bool:
         """Whether the client took no byte for the write-progress timeout, though some are there."""
