@@ -215,6 +215,34 @@ def test_repeated_small_answer_costs_a_wait_a_read_a_send_and_its_proof(
     assert REQUESTS <= waits <= REQUESTS + TICKS_MAX
 
 
+def test_requests_that_differ_in_their_rays_cost_what_equal_ones_do(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """Behind a tunnel each head is new, but for CF-Ray it is known: no call more than for others.
+
+    One that is parsed has its answer by sendmsg(2).
+    """
+    (worker,) = server.worker_pids()
+    requests = [
+        request_of(SMALL, "Accept-Encoding: gzip, br", f"Cf-Ray: {number:016x}-FRA", "A: b")
+        for number in range(REQUESTS + 5)
+    ]
+    with Client(server) as client:
+        for request in requests[:5]:
+            client.send(request)
+            warm = client.answer()
+        with traced(worker, tmp_path / "trace"):
+            for request in requests[5:]:
+                client.send(request)
+                assert client.answer().content == warm.content
+    tally = Counter(name for name, _ in calls_of(tmp_path / "trace"))
+    waits = sum(tally.pop(name, 0) for name in ("epoll_wait", "epoll_pwait", "epoll_pwait2"))
+    stats = sum(tally.pop(name, 0) for name in ("lstat", "newfstatat", "statx"))
+    assert tally == {"recvfrom": REQUESTS, "sendto": REQUESTS}, tally
+    assert stats == 2 * REQUESTS
+    assert REQUESTS <= waits <= REQUESTS + TICKS_MAX
+
+
 def test_new_plan_of_a_small_answer_opens_each_file_once(
     server: RunningServer, tmp_path: Path
 ) -> None:

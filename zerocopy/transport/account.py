@@ -18,6 +18,8 @@ from zerocopy.transport.deadlines import TICK_S
 from zerocopy.transport.exchange import Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Request, Response
 
@@ -64,11 +66,11 @@ class Account:
         counters[first + bisect_left(_BOUNDS_NS, duration_ns)] += times
         counters[first + _SUM] += duration_ns * times
 
-    def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
-        """Tell the access log, where there is one, of equal requests that have their last byte."""
+    def note(self, requests: Iterable[Request], response: Response, begun_ns: int) -> None:
+        """Tell the access log, where there is one, of requests that have their last byte."""
         if self.access is not None:
             duration_ns = monotonic_ns() - begun_ns
-            for _ in range(times):
+            for request in requests:
                 exchange = Exchange(request, begun_ns)
                 exchange.response = response
                 self.access(self._transport, exchange, duration_ns)
@@ -77,7 +79,7 @@ class Account:
         """One request, read at `begun_ns`, has the whole response."""
         self.count(request, response)
         self.time(request.endpoint, begun_ns)
-        self.note(request, response, begun_ns)
+        self.note((request,), response, begun_ns)
 
     # ---- requests under way
 

@@ -24,6 +24,7 @@ from zerocopy.core.messages import Request
 from zerocopy.transport.deadlines import NEVER
 from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.http1_parser import Message, Persistence, RequestParser
+from zerocopy.transport.http1_ray import BEGINNING, RaylessMessage, cut
 from zerocopy.transport.http1_sending import Sending
 from zerocopy.transport.http1_state import (
     LINGER_BYTES_MAX,
@@ -52,12 +53,13 @@ _WAITS_FOR_US = frozenset({State.PENDING, State.WAITING, State.FETCHING})
 class Connection(Sending):
     """One accepted socket, until it is closed. Made and used in the event loop's thread only."""
 
-    __slots__ = ("_at_end_of_input", "_lingered_bytes", "_parser", "_reading", "_recv")
+    __slots__ = ("_at_end_of_input", "_lingered_bytes", "_parser", "_ray", "_reading", "_recv")
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
         super().__init__(server, sock)
         self._recv = sock.recv
         self._parser: RequestParser | None = None
+        self._ray = b""  # of the head that waits in the batch, where it was cut out
         self._lingered_bytes = 0
         self._at_end_of_input = False
         self._reading = True
@@ -83,6 +85,8 @@ class Connection(Sending):
         ):
             # The same bytes between two messages are the same request: no need to parse twice.
             message = server.heads.get(data)
+            if message is None and (at := data.find(BEGINNING)) >= 0:
+                message = self._recognize(data, at)
             if message is not None:
                 self.state = _PENDING
                 server.batch.add(message, self)
@@ -95,6 +99,14 @@ class Connection(Sending):
                 self.close()
         else:
             self._on_data(data)
+
+    def _recognize(self, data: bytes, at: int) -> Message | None:
+        """The message of a head that was seen before with another CF-Ray than the one `at`."""
+        parts = cut(data, at)
+        if parts is None:
+            return None
+        rest, self._ray = parts
+        return self._server.rayless_heads.get(rest)
 
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
@@ -189,13 +201,17 @@ class Connection(Sending):
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
 
+    def own(self, message: Message) -> Message:
+        """A message of the batch as this client sent it, with its CF-Ray."""
+        return message.with_ray(self._ray) if isinstance(message, RaylessMessage) else message
+
     def answer_alone(self, message: Message, response: Response | None, begun_ns: int) -> None:
         """The batch cannot answer this one: it is large, the last one, or needs a plan."""
         if self.state is _PENDING:
             self.state = _READY
             self._turn_bytes = 0
             self.begun_ns = begun_ns
-            self._answer_with(message, response)
+            self._answer_with(self.own(message), response)
 
     def _answer(self, message: Message) -> None:
         handler = self._server.handler

@@ -1,9 +1,9 @@
 """Requests that were received in one turn of the event loop and are answered together.
 
-Owns the short way of a small request: its head was seen before, so it is not parsed, and its answer
-leaves in one send(2). All requests of a turn are received before the first is answered, so one
-proof that an answer is still true does for every connection that asked for it in that turn: each of
-them asked before the proof was made.
+Owns the short way of a small request: its head was seen before, perhaps with another CF-Ray, so it
+is not parsed, and its answer leaves in one send(2). All requests of a turn are received before the
+first is answered, so one proof that an answer is still true does for every connection that asked
+for it in that turn: each of them asked before the proof was made.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Batch:
         whole = self._render(response)
         nbytes = len(whole)
         deadline = server.wheel.now + server.idle_ticks
-        whole_ones = total = 0
+        whole_ones: list[Connection] = []
+        total = 0
         for connection in connections:
             if connection.state is not _PENDING:
                 continue  # closed in between
@@ -98,20 +99,21 @@ class Batch:
                 continue
             total += sent
             if sent == nbytes:
-                whole_ones += 1
+                whole_ones.append(connection)
                 connection.state = _READY
                 connection.deadline = deadline
             else:
                 connection.begun_ns = self._begun_ns
                 unsent = Transfer(memoryview(whole)[sent:], ())
-                connection.begin_transfer(message, response, unsent)
+                connection.begin_transfer(connection.own(message), response, unsent)
         server.turns.hurry()
         counters, account, request = server.counters, server.account, message.request
         counters[slots.SENT_BYTES_COPY] += total
-        counters[account.slots[request.endpoint][response.status]] += whole_ones
+        counters[account.slots[request.endpoint][response.status]] += len(whole_ones)
         if account.access is not None:
-            account.note(request, response, self._begun_ns, whole_ones)
-        return whole_ones
+            requests = [connection.own(message).request for connection in whole_ones]
+            account.note(requests, response, self._begun_ns)
+        return len(whole_ones)
 
     def _render(self, response: Response) -> bytes:
         """Head, date and content in one piece, made anew when the second changes.

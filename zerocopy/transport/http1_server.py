@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zerocopy.core.counters import PLAIN
 from zerocopy.core.errors import OverloadError
@@ -21,6 +21,7 @@ from zerocopy.transport.account import Account
 from zerocopy.transport.deadlines import TICK_S, Wheel
 from zerocopy.transport.http1 import Connection
 from zerocopy.transport.http1_batch import Batch
+from zerocopy.transport.http1_ray import FIELD, remembered
 from zerocopy.transport.http1_state import STALL_SAMPLES, State
 from zerocopy.transport.turns import Turns
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.http1_parser import Message
+    from zerocopy.transport.http1_ray import RaylessMessage
     from zerocopy.transport.limits import RequestLimits
 
 SEGMENTS_HELD_MAX = 400_000
@@ -46,7 +48,10 @@ it looks so often that forty streams lose a fifth of their speed."""
 HEADS_MAX = 1_024
 HEAD_BYTES_MAX = 2_048
 HEAD_FIELDS_MAX = 32
-"""Request heads remembered, and how long one may be: about 8 MiB together at the very most."""
+"""Request heads remembered, of either kind, and how long one may be: about 8 MiB of a kind at the
+very most."""
+
+M = TypeVar("M", bound="Message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,7 @@ class Http1Server:
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
         self.draining = False
         self.heads: dict[bytes, Message] = {}
+        self.rayless_heads: dict[bytes, RaylessMessage] = {}
         self.tails: tuple[bytes, bytes, bytes] = (b"", b"", b"")
         self.batch = Batch(self)
         self.turns = Turns(loop, limits.turn_bytes_max, TURNS_AT_ONCE)
@@ -141,15 +147,17 @@ class Http1Server:
         )
 
     def remember_head(self, head: bytes, message: Message) -> None:
-        """Keep what these bytes mean between two messages; the oldest is forgotten at the bound."""
+        """Keep what these bytes mean between two messages, whatever CF-Ray they have in them."""
         request = message.request
         if len(head) > HEAD_BYTES_MAX or len(request.fields) > HEAD_FIELDS_MAX:
             return
         if request.is_conditional and request.values(b"range"):
             return  # asked for once, as a rule: it would drive out what is asked for again
-        if len(self.heads) >= HEADS_MAX:
-            del self.heads[next(iter(self.heads))]
-        self.heads[head] = message
+        if not request.values(FIELD):
+            _keep(self.heads, head, message)
+        elif (parts := remembered(head, message)) is not None:
+            _keep(self.rayless_heads, *parts)
+        # Else it has a CF-Ray that is not cut out, and so will not come again.
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run `work` to its end, even if its connection is gone: it may own descriptors."""
@@ -193,3 +201,10 @@ class Http1Server:
                 date + b"Connection: keep-alive\r\n\r\n",
                 date + b"Connection: close\r\n\r\n",
             )
+
+
+def _keep(heads: dict[bytes, M], head: bytes, message: M) -> None:
+    """Remember one more; at the bound the oldest is forgotten."""
+    if len(heads) >= HEADS_MAX and head not in heads:
+        del heads[next(iter(heads))]
+    heads[head] = message

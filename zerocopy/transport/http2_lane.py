@@ -168,7 +168,7 @@ class Lane:
         answered, self._answered = self._answered, 0
         if self._noted:
             for request, response in self._noted:
-                self._server.account.note(request, response, begun_ns)
+                self._server.account.note((request,), response, begun_ns)
             self._noted.clear()
         return answered
 
