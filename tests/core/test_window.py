@@ -1,11 +1,31 @@
-"""Windows: how many files the answers that are being sent may have open for theirs."""
+"""Windows: what belongs to one, and how many files all that are being sent may have open."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerocopy.core.window import WINDOWS_OPEN, fair_slices
+from zerocopy.core.plan import Segment, in_memory
+from zerocopy.core.window import (
+    GATHERED_BYTES_MAX,
+    GATHERED_SLICES_MAX,
+    TINY_BYTES,
+    TINY_RUN,
+    WINDOWS_OPEN,
+    Window,
+    cut,
+    fair_slices,
+    is_tiny_run,
+    place_after,
+)
+
+SOURCE = in_memory(b"x").source
+
+
+def of(*counts: int) -> list[Segment]:
+    """Segments of such sizes."""
+    return [Segment(SOURCE, 0, count) for count in counts]
 
 
 @given(counts=st.lists(st.integers(1, 10_000), min_size=1, max_size=50), files_max=st.integers(1))
@@ -23,3 +43,61 @@ def test_one_answer_alone_takes_a_quarter_of_the_open_files() -> None:
     assert fair_slices(4_000, 4_000, 512) == 128
     assert fair_slices(4_000, 40_000, 512) == 12
     assert fair_slices(1, 40_000, 512) == 1
+
+
+@given(
+    counts=st.lists(st.sampled_from((1, 50, TINY_BYTES, TINY_BYTES + 1, 90_000)), min_size=1),
+    bytes_max=st.integers(1, 400_000),
+    count_max=st.integers(1, 300),
+    share=st.integers(1, 9),
+)
+def test_windows_in_a_row_are_the_whole_answer(
+    counts: list[int], bytes_max: int, count_max: int, share: int
+) -> None:
+    """Each byte once and in order; what is gathered is tiny and bounded, what is not is no run."""
+    segments, place, found = of(*counts), (0, 0), []
+    while place[0] < len(segments):
+        window = cut(segments, place, bytes_max, count_max, share)
+        nbytes = sum(piece.count for piece in window.slices)
+        assert place_after(segments, place, nbytes) == window.stop
+        if window.gathers:
+            assert nbytes <= max(TINY_BYTES, min(bytes_max, GATHERED_BYTES_MAX) // share)
+            assert len(window.slices) <= GATHERED_SLICES_MAX
+            assert all(piece.count <= TINY_BYTES for piece in window.slices)
+        else:
+            assert nbytes <= max(1, bytes_max // share)
+            assert not any(is_tiny_run(segments, index) for index in range(*_inside(window)))
+            assert len(window.slices) <= count_max
+        found.append((place, window.stop))
+        place = window.stop
+    assert [start for start, _ in found[1:]] == [stop for _, stop in found[:-1]]
+
+
+def _inside(window: Window) -> tuple[int, int]:
+    """The segments that a window has the beginning of, without the one it begins in."""
+    return window.start[0] + 1, window.stop[0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_run"),
+    [
+        ([TINY_BYTES] * TINY_RUN, True),
+        ([TINY_BYTES] * (TINY_RUN - 1), False),
+        ([*[1] * (TINY_RUN - 1), TINY_BYTES + 1], False),
+        ([], False),
+    ],
+)
+def test_run_is_so_many_tiny_segments(counts: list[int], *, is_run: bool) -> None:
+    """All of them at most TINY_BYTES, and TINY_RUN of them."""
+    assert is_tiny_run(of(*counts), 0) is is_run
+
+
+def test_place_after_the_last_byte_is_behind_the_last_segment() -> None:
+    """Ends of segments belong to the next one."""
+    segments = of(3, 1, 5)
+    places = [place_after(segments, (0, 0), count) for count in range(10)]
+    assert places == [
+        (0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (3, 0)
+    ]  # fmt: skip
+    with pytest.raises(AssertionError):
+        place_after(segments, (2, 4), 2)

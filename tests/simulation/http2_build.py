@@ -13,6 +13,7 @@ from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
 from zerocopy.app import service as service_module
 from zerocopy.app.service import Service
+from zerocopy.core import window as window_module
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import RecordSizes
 from zerocopy.storage import planner as planner_module
@@ -61,6 +62,10 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURNS_TO_GROW", (1, 3)),
     (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
     (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
+    (window_module, "TINY_BYTES", (0, 0, 40, 16_384)),
+    (window_module, "TINY_RUN", (1, 2, 8)),
+    (window_module, "GATHERED_BYTES_MAX", (2_000, 262_144)),
+    (window_module, "GATHERED_SLICES_MAX", (20, 256)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
     (http2, "LANE_BYTES_MAX", (300, 262_144)),
     (http2_lane, "BLOCKS_MAX", (1, 2, 16)),
@@ -111,7 +116,7 @@ class Built:
         self.most_mapped = 0
         self.in_flight_max = rng.choice((1, 3, 100, 100, 100))
         open_files_max = self._open_files(disk, tree_root, rng)
-        window_bytes = rng.choice((50, 1_000, 1 << 20))
+        window_bytes = rng.choice((100, 1_000, 1 << 20))
         planner = Planner(
             root=tree_root,
             files=self.files,
@@ -184,6 +189,7 @@ class Built:
             evicts=rng.random() < 0.2,
             identify=disk.identify,
             enter=disk._call,
+            read=disk.pread,
         )
         open_files_max: int = rng.choice((1, 4, 64))
         self.files = OpenFiles(tree_root, open_files_max, mapped, self.cache)

@@ -22,7 +22,10 @@ EVICTED = 0.1
 
 
 class FakePageCache:
-    """`identify` tells the file of a descriptor and its size; `enter` is the gate of each call."""
+    """`identify` tells the file of a descriptor and its size; `enter` is the gate of each call.
+
+    `read` is pread(2).
+    """
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class FakePageCache:
         evicts: bool,
         identify: Callable[[int], tuple[Hashable, int]],
         enter: Callable[[str], None],
+        read: Callable[[int, int, int], bytes],
     ) -> None:
         self._rng = rng
         self._cold = cold
         self._evicts = evicts
         self._identify = identify
         self._enter = enter
+        self._read = read
         self._missing: dict[Hashable, set[int]] = {}
         self.waited_for: list[int] = []  # pages that were sent although they were missing
         self.read_pages = 0
@@ -52,6 +57,17 @@ class FakePageCache:
             if page in missing:
                 return max(0, page * PAGE_BYTES - offset)
         return count
+
+    def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
+        """Fill `view`, if all of it is there."""
+        if self.resident(fd, offset, len(view)) < len(view):
+            return False
+        try:
+            data = self._read(fd, len(view), offset)
+        except OSError:
+            return False
+        view[: len(data)] = data
+        return len(data) == len(view)
 
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read pages in, some at a time; others may act in between."""

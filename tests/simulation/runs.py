@@ -52,6 +52,9 @@ def shape_of(rng: random.Random) -> Shape:
         read_ahead_bytes_max=rng.choice([50, 500, 100_000]),
         cold=rng.choice([0.0, 0.1, 0.5, 1.0]),
         evicts=rng.random() < 0.2,
+        tiny_bytes=rng.choice([0, 0, 40, 100_000]),
+        tiny_run=rng.choice([1, 2, 4]),
+        gathered_bytes_max=rng.choice([50, 500, 100_000]),
         connections_max=rng.choice([100] * 9 + [2]),
         connections_per_address_max=rng.choice([0] * 9 + [1]),
         requests_in_flight_max=rng.choice([100] * 9 + [1]),
@@ -68,7 +71,7 @@ def run(seed: int, *, log: bool = False, with_rays: bool = False) -> Outcome:
     world = World(seed, shape)
     if log:
         world.kernel.log = []
-    with faked(world.kernel):
+    with faked(world.kernel, shape):
         wrong = _play(world, rng, with_rays=with_rays)
     return Outcome(seed, wrong, world.kernel.trace, world.kernel.log or [])
 

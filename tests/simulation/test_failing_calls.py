@@ -39,6 +39,8 @@ BY_SENDFILE = Shape(
     bustle=0.0, short_counts=0.0, small_answer_bytes_max=0, turn_bytes_max=300, open_files_max=2
 )
 FROM_DISK = replace(BY_SENDFILE, cold=1.0, read_ahead_bytes_max=200, open_files_max=8)
+GATHERED = replace(BY_SENDFILE, tiny_bytes=1_000)
+GATHERED_FROM_DISK = replace(FROM_DISK, tiny_bytes=1_000)
 NARROW = Shape(bustle=0.0, short_counts=0.0, small_answer_bytes_max=65_536, room=400)
 
 CASES = {
@@ -49,6 +51,10 @@ CASES = {
     "large, reused": Case(("quick",), warm=True, shape=BY_SENDFILE),
     "large, from the disk": Case(("quick",), shape=FROM_DISK),
     "large, reused, from the disk": Case(("quick",), warm=True, shape=FROM_DISK),
+    "large, gathered": Case(("quick",), shape=GATHERED),
+    "large, gathered, reused": Case(("quick",), warm=True, shape=GATHERED),
+    "large, gathered from the disk": Case(("quick",), shape=GATHERED_FROM_DISK),
+    "ranges, gathered": Case(("ranges apart",), shape=GATHERED),
     "large, closing": Case(("close",), shape=BY_SENDFILE),
     "symbols": Case(("symbols",)),
     "health": Case(("health",)),
@@ -89,7 +95,7 @@ def asks_of(case: Case, state: State) -> list[Ask]:
 def play(case: Case, faults: Faults | None = None) -> tuple[World, list[str]]:
     """One client in a fresh world, with `faults` from the moment it connects."""
     world = World("failing calls", case.shape)
-    with faked(world.kernel):
+    with faked(world.kernel, case.shape):
         world.begin()
         asks = asks_of(case, world.files.states[-1])
         if case.warm:

@@ -29,6 +29,7 @@ from tests.simulation.sockets import Listener
 from tests.storage.trees import DAY_S
 from zerocopy.app import service as service_module
 from zerocopy.app.service import Service
+from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import RecordSizes
 from zerocopy.storage import catalog, dayfile, planner, symbols, tree
@@ -77,6 +78,9 @@ class Shape:
     read_ahead_bytes_max: int = 500
     cold: float = 0.0  # how many pages are missing
     evicts: bool = False  # whether pages go again
+    tiny_bytes: int = 0  # segments up to so many bytes are gathered
+    tiny_run: int = 1
+    gathered_bytes_max: int = 100
     connections_max: int = 100
     connections_per_address_max: int = 0
     requests_in_flight_max: int = 100
@@ -95,8 +99,8 @@ class Shape:
 
 
 @contextlib.contextmanager
-def faked(kernel: Kernel) -> Iterator[None]:
-    """The package's modules call `kernel` in place of the operating system."""
+def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
+    """The package's modules call `kernel` in place of the operating system, and have its sizes."""
     fake_os = FakeOs(kernel)
     changes: list[tuple[Any, str, Any]] = [
         *(
@@ -106,6 +110,9 @@ def faked(kernel: Kernel) -> Iterator[None]:
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
         (transfer, "fcntl", FakeFcntl(kernel)),
         (acceptor, "socket", FakeSockets(kernel)),
+        (window, "TINY_BYTES", shape.tiny_bytes),
+        (window, "TINY_RUN", shape.tiny_run),
+        (window, "GATHERED_BYTES_MAX", shape.gathered_bytes_max),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     running = asyncio._get_running_loop()
@@ -145,6 +152,7 @@ class World:
             evicts=shape.evicts,
             identify=self._identify,
             enter=self.kernel.enter,
+            read=self._read,
         )
         self.open_files = OpenFiles(ROOT, shape.open_files_max, residency=self.cache)
         self.service = self._service()
@@ -208,6 +216,9 @@ class World:
     def _identify(self, fd: int) -> tuple[Node, int]:
         node = self.kernel._file(fd).node
         return node, node.size
+
+    def _read(self, fd: int, count: int, offset: int) -> bytes:
+        return FakeOs(self.kernel).pread(fd, count, offset)
 
     def connect(self, asks: Sequence[Ask], manners: Manners = Manners.HONEST) -> Client:
         """A new client with a script."""

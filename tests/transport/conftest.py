@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 from tests.transport.http1_bench import LARGE, FileSource
 from tests.transport.senders import CONTENT, NeverRead
+from zerocopy.core import window
 
 
 @pytest.fixture
@@ -33,3 +34,9 @@ def source(tmp_path: Path) -> FileSource:
     """A file of LARGE."""
     (tmp_path / "large").write_bytes(LARGE)
     return FileSource(tmp_path / "large")
+
+
+@pytest.fixture
+def nothing_is_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small segments stand for large ones: none is gathered."""
+    monkeypatch.setattr(window, "TINY_BYTES", 0)

@@ -144,6 +144,7 @@ def test_body_comes_in_bounded_pieces(nbytes: int) -> None:
     assert rig.counters[slots.SENT_BYTES_COPY] == 5 + 2 * nbytes
 
 
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_segments_that_are_not_ready_are_prepared_a_window_at_a_time() -> None:
     """No more slices than a window has, and the body is exact across windows."""
     count = 2 * WINDOW_SLICES_MAX + 4

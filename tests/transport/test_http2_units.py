@@ -190,6 +190,7 @@ def parse(raw: bytes) -> list[tuple[bytes, bool]]:
     budgets=st.lists(st.integers(0, 500), min_size=1, max_size=6).filter(any),
     frame_bytes_max=st.integers(1, 200),
 )
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_frames_carry_the_body_exactly(
     content: bytes, parts: list[bytes], budgets: list[int], frame_bytes_max: int
 ) -> None:
@@ -216,6 +217,7 @@ def test_frames_carry_the_body_exactly(
     assert body.next_window(1, WINDOW_SLICES_MAX) is None
 
 
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_many_tiny_segments_end_a_turn() -> None:
     """A segment costs its turn `SEGMENT_COST_BYTES` at the least; the next turn goes on there."""
     body = body_of(b"", [b"x"] * 20)
@@ -225,6 +227,7 @@ def test_many_tiny_segments_end_a_turn() -> None:
     assert body.segment_count == 20
 
 
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
     """Content leaves without its segments; then what is not ready is told, a window at most."""
     body = body_of(b"head", [b"x"] * (WINDOW_SLICES_MAX + 3), is_ready=False)
@@ -238,6 +241,7 @@ def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
     assert body.next_window(1, WINDOW_SLICES_MAX) is None  # it is being read
 
 
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
     """What was told and is still not ready is sent: a full cache must not hold it up."""
     body = body_of(b"", [b"a"] * (WINDOW_SLICES_MAX + 1), is_ready=False)
@@ -250,6 +254,23 @@ def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
         body.prepared(window, None)
     assert body.take_frames(frames, 7, 1 << 20, 16_384) == 1
     assert parse(b"".join(frames)) == [(b"a", False)] * WINDOW_SLICES_MAX + [(b"a", True)]
+
+
+def test_gathered_segments_fill_frames_together() -> None:
+    """Tiny segments leave in full frames, across their ends, in turns of any size."""
+    parts = [bytes([number]) * 700 for number in range(200)]
+    body = body_of(b"head", parts, is_ready=False)
+    frames: list[bytes | memoryview] = []
+    while body.left:
+        body.take_frames(frames, 7, 50_000, 16_384)
+        window = body.next_window(1, WINDOW_SLICES_MAX)
+        if window is not None:
+            assert window.gathers
+            window.content = memoryview(b"".join(parts[window.start[0] : window.stop[0]]))
+            body.prepared(window, None)
+    parsed = parse(b"".join(frames))
+    assert b"".join(payload for payload, _ in parsed) == b"head" + b"".join(parts)
+    assert len(parsed) < 20, "many segments in a frame"
 
 
 def test_bodies_of_a_connection_share_its_window() -> None:

@@ -6,9 +6,17 @@ import random
 
 import pytest
 
+from zerocopy.core import window as window_module
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment
-from zerocopy.core.window import WINDOW_SLICES_MAX
+from zerocopy.core.window import (
+    GATHERED_BYTES_MAX,
+    TINY_BYTES,
+    TINY_RUN,
+    WINDOW_SLICES_MAX,
+    Window,
+    place_after,
+)
 from zerocopy.transport.readahead import ReadAhead
 
 
@@ -75,6 +83,7 @@ def test_window_that_waited_for_nothing_is_the_last() -> None:
     assert ahead.next_window(0, 0) is None
 
 
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_window_has_a_bound_of_slices_and_of_bytes() -> None:
     """Many small segments end it by their number."""
     ahead = ReadAhead(cold(*[1] * 200), 1 << 20)
@@ -129,26 +138,121 @@ def test_cancelled_window_tells_its_thread_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_every_byte_is_windowed_or_ready_and_in_order(seed: int) -> None:
+def test_every_byte_is_gathered_windowed_or_ready_and_in_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Random segments, readiness and turns: it gets to the end, windows do not overlap."""
     rng = random.Random(seed)
+    monkeypatch.setattr(window_module, "TINY_BYTES", rng.choice((0, 10, 100)))
+    monkeypatch.setattr(window_module, "TINY_RUN", rng.choice((1, 2, 4)))
     segments = [
         Segment(FakeSource(rng.choice((0, 0, 5, 99))), rng.randrange(9), rng.randint(1, 40))
         for _ in range(rng.randint(1, 12))
     ]
     ahead = ReadAhead(segments, rng.choice((1, 7, 100)))
-    index = position = steps = 0
-    last = (0, 0)
-    while index < len(segments):
+    place, last, steps = (0, 0), (0, 0), 0
+    while place[0] < len(segments):
         steps += 1
         assert steps < 10_000, "it gets on"
-        want = min(rng.randint(1, 20), segments[index].count - position)
-        position += ahead.allowed(index, position, want)
-        window = ahead.next_window(index, position)
+        content = ahead.content(*place)
+        if content is not None:
+            count = min(rng.randint(1, 20), len(content))
+            ahead.took(count)
+        else:
+            want = min(rng.randint(1, 20), segments[place[0]].count - place[1])
+            count = ahead.allowed(*place, want)
+        place = place_after(segments, place, count)
+        window = ahead.next_window(*place)
         if window is not None:
             assert window.start >= last
             last = window.stop
-            window.has_waited = rng.random() < 0.7
+            nbytes = sum(piece.count for piece in window.slices)
+            window.content = memoryview(bytes(nbytes if window.gathers else 0))
+            window.has_waited = rng.random() < 0.5
             ahead.done(window)
-        if position == segments[index].count:
-            index, position = index + 1, 0
+        if rng.random() < 0.05:
+            ahead.expire()
+            last = place
+
+
+def gather(ahead: ReadAhead, index: int, position: int, *, waited: bool = False) -> Window:
+    """What a thread does: the bytes of each slice, here its number in the answer."""
+    window = ahead.next_window(index, position)
+    assert window is not None
+    assert window.gathers
+    window.content = memoryview(b"".join(bytes(piece.count) for piece in window.slices))
+    window.has_waited = waited
+    ahead.done(window)
+    return window
+
+
+def test_run_of_tiny_segments_waits_for_a_thread_even_where_all_is_ready() -> None:
+    """Warm ones are gathered too; what is there is given from its place on, and only once."""
+    ahead = ReadAhead([Segment(FakeSource(9), 0, 3) for _ in range(TINY_RUN)], 1 << 20)
+    assert ahead.content(0, 0) is None
+    assert ahead.allowed(0, 0, 3) == 0
+    gather(ahead, 0, 0)
+    content = ahead.content(0, 0)
+    assert content is not None
+    assert len(content) == 3 * TINY_RUN
+    ahead.took(4)
+    rest = ahead.content(1, 1)
+    assert rest is not None
+    assert len(rest) == 3 * TINY_RUN - 4
+    ahead.took(len(rest))
+    assert ahead.content(TINY_RUN, 0) is None
+    assert ahead.next_window(TINY_RUN, 0) is None
+
+
+def test_few_tiny_segments_leave_one_by_one() -> None:
+    """Less than a run is sent sooner than a thread would be woken."""
+    ahead = ReadAhead([Segment(FakeSource(9), 0, 3) for _ in range(TINY_RUN - 1)], 1 << 20)
+    assert ahead.allowed(0, 0, 3) == 3
+    assert ahead.next_window(0, 0) is None
+
+
+def test_gathered_bytes_are_bounded_and_shared() -> None:
+    """A window has GATHERED_BYTES_MAX bytes, divided among a connection's, or TINY_BYTES."""
+    segments = cold(*[TINY_BYTES] * 100)
+    for share in (1, 4, 100):
+        ahead = ReadAhead(segments, 1 << 24)
+        assert ahead.allowed(0, 0, 1) == 0
+        window = ahead.next_window(0, 0, share)
+        assert window is not None
+        nbytes = sum(piece.count for piece in window.slices)
+        assert nbytes == max(TINY_BYTES, GATHERED_BYTES_MAX // share)
+
+
+def test_gathered_bytes_wait_for_their_turn_behind_what_is_sent_before() -> None:
+    """A window that was gathered ahead, from the disk, gives nothing to who is not there yet."""
+    ahead = ReadAhead(cold(TINY_BYTES + 1, *[5] * TINY_RUN), 1 << 20)
+    assert ahead.allowed(0, 0, 9) == 0
+    first = ahead.next_window(0, 0)
+    assert first is not None
+    assert not first.gathers
+    assert first.stop == (1, 0)
+    first.has_waited = True
+    ahead.done(first)
+    gather(ahead, 0, 0, waited=True)
+    assert ahead.content(0, TINY_BYTES) is None
+    assert ahead.allowed(0, TINY_BYTES, 1) == 1
+    assert ahead.content(1, 0) is not None
+
+
+def test_client_that_stalls_or_leaves_keeps_no_gathered_bytes() -> None:
+    """They are read again for one that goes on, from where it is."""
+    for forget in (ReadAhead.expire, ReadAhead.cancel):
+        ahead = ReadAhead(cold(*[10] * TINY_RUN * 2), 1 << 20)
+        assert ahead.allowed(0, 0, 10) == 0
+        gather(ahead, 0, 0)
+        ahead.took(13)
+        forget(ahead)
+        assert ahead.content(1, 3) is None
+    again = ReadAhead(cold(*[10] * TINY_RUN * 2), 1 << 20)
+    assert again.allowed(0, 0, 10) == 0
+    gather(again, 0, 0)
+    again.took(13)
+    again.expire()
+    assert again.allowed(1, 3, 7) == 0
+    window = gather(again, 1, 3)
+    assert (window.start, window.slices[0].offset, window.slices[0].count) == ((1, 3), 3, 7)

@@ -12,6 +12,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment, in_memory
+from zerocopy.core.window import TINY_BYTES
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer
 
 if TYPE_CHECKING:
@@ -156,6 +157,40 @@ def test_turn_sends_no_more_than_its_budget(
     assert position_of(transfer) == (0, 30_000, 0)
 
 
+@pytest.mark.parametrize("turn_bytes", [1, 1_000, 1 << 20])
+@pytest.mark.parametrize("read_bytes", [700, 1 << 20])
+def test_gathered_segments_arrive_once_and_in_order(
+    source: FileSource, pair: tuple[socket.socket, socket.socket], turn_bytes: int, read_bytes: int
+) -> None:
+    """In few sends, none of which asks for a descriptor; short ones end amid a segment."""
+    out, peer = pair
+    ranges = [(index * 71, 1 + index % 90) for index in range(60)]
+    ranges[30:30] = [(0, TINY_BYTES + 1)]
+    transfer = Transfer(
+        memoryview(HEAD[:9]), tuple(Segment(source, offset, count) for offset, count in ranges)
+    )
+    counters, received, done = make_counters(), b"", False
+    for _ in range(100_000):
+        done = transfer.send(out, counters, turn_bytes)
+        received += drain(peer, read_bytes)
+        window = transfer.next_window(64)
+        if window is not None:
+            assert window.gathers
+            window.content = memoryview(
+                b"".join(CONTENT[part.offset :][: part.count] for part in window.slices)
+            )
+            transfer.prepared(window, None)
+        if done:
+            break
+    received += drain(peer)
+    wanted = b"".join(CONTENT[offset : offset + count] for offset, count in ranges)
+    assert received == HEAD[:9] + wanted
+    assert counters[slots.SENT_BYTES_SENDFILE] == TINY_BYTES + 1
+    assert counters[slots.SENT_BYTES_COPY] == len(received) - TINY_BYTES - 1
+    assert transfer.left_bytes == 0
+
+
+@pytest.mark.usefixtures("nothing_is_tiny")
 def test_tiny_segments_end_a_turn_by_their_number(
     source: FileSource, pair: tuple[socket.socket, socket.socket]
 ) -> None:

@@ -99,6 +99,19 @@ class DayFile:
             return read_exactly(fd, offset, count)
         return mapping.view(offset, count)
 
+    def check_now(self, fd: int) -> None:
+        """Assure that a descriptor of it still shows what was planned; see `check_kept`.
+
+        Raises:
+            DataChangedError: it does not.
+            DataError: the file system cannot tell.
+        """
+        try:
+            status = os.fstat(fd)
+        except OSError as error:
+            raise data_error(error) from error
+        self.check_kept(status)
+
     def check_kept(self, status: os.stat_result) -> None:
         """Assure that a descriptor that was kept open still shows what was planned.
 
@@ -209,11 +222,7 @@ class OpenFiles:
             self.adopt(day_file, fd)
             return fd
         self._touch(key, entry)
-        try:
-            status = os.fstat(entry.fd)
-        except OSError as error:
-            raise data_error(error) from error
-        day_file.check_kept(status)
+        day_file.check_now(entry.fd)
         return entry.fd
 
     def adopt(self, day_file: DayFile, fd: int) -> None:

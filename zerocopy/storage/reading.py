@@ -3,6 +3,10 @@
 Owns the work between the event loop, which begins and ends it, and the thread, which does it. All
 that the thread touches was handed to it: descriptors of its own, and the window, in which it sees
 whether anybody still wants it. Files of one window lie in one directory, which is opened once.
+
+Of a window that gathers nothing stays open: each file is opened, read, looked at and closed, and
+what leaves later is what was read. Only files of open days are lent for it, for one that has grown
+cannot be opened again.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
-from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles
+from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles, read_exactly
 from zerocopy.storage.tree import Series, open_series
 
 if TYPE_CHECKING:
@@ -35,7 +39,9 @@ class Reading:
         try:
             for piece in window.slices:
                 source = piece.source
-                if isinstance(source, DayFile) and source not in self._lent:
+                if not isinstance(source, DayFile) or source in self._lent:
+                    continue
+                if not (window.gathers and source.sealed):
                     lent = files.lend(source)
                     if lent is not None:
                         self._lent[source] = lent
@@ -52,6 +58,9 @@ class Reading:
         """
         with ExitStack() as stack:
             directories: dict[Series, int] = {}
+            if self._window.gathers:
+                self._gather(directories, stack)
+                return
             for piece in self._window.slices:
                 if self._window.is_cancelled:
                     return
@@ -75,6 +84,46 @@ class Reading:
         self._fetched.clear()
         self._lent.clear()
 
+    def _gather(self, directories: dict[Series, int], stack: ExitStack) -> None:
+        """Read all slices into the window, one behind the other."""
+        window = self._window
+        content = memoryview(bytearray(sum(piece.count for piece in window.slices)))
+        end = 0
+        for piece in window.slices:
+            if window.is_cancelled:
+                return
+            begin, end = end, end + piece.count
+            source = piece.source
+            if isinstance(source, DayFile):
+                self._read(source, piece.offset, content[begin:end], directories, stack)
+            else:
+                content[begin:end] = source.read(piece.offset, piece.count)
+        window.content = content
+
+    def _read(
+        self,
+        day_file: DayFile,
+        offset: int,
+        view: memoryview,
+        directories: dict[Series, int],
+        stack: ExitStack,
+    ) -> None:
+        """Fill `view` from `offset`, with what was planned: it is looked at after it was read."""
+        lent = fetched = self._lent.get(day_file)
+        if fetched is None:
+            directory_fd = self._directory(day_file, directories, stack)
+            fetched = self._files.fetch(day_file, None, directory_fd, mapped=False)
+        fd = fetched.fd
+        assert fd is not None, "open until it is closed below, or by `finish`"
+        try:
+            if not self._files.residency.read_now(fd, offset, view):
+                self._read_in(fetched, offset, len(view))
+                view[:] = read_exactly(fd, offset, len(view))
+            day_file.check_now(fd)
+        finally:
+            if lent is None:
+                fetched.close()
+
     def _fetch(
         self, day_file: DayFile, directories: dict[Series, int], stack: ExitStack
     ) -> Fetched:
@@ -83,21 +132,25 @@ class Reading:
             lent, directory_fd = self._lent.pop(day_file, None), None
             if lent is None:
                 self._window.has_waited = True
-                directory_fd = directories.get(day_file.series)
-                if directory_fd is None:
-                    directory_fd = self._open_directory(day_file, stack)
-                    directories[day_file.series] = directory_fd
+                directory_fd = self._directory(day_file, directories, stack)
             fetched = self._files.fetch(day_file, lent, directory_fd, mapped=self._window.mapped)
             self._fetched[day_file] = fetched
         return fetched
 
-    def _open_directory(self, day_file: DayFile, stack: ExitStack) -> int:
+    def _directory(
+        self, day_file: DayFile, directories: dict[Series, int], stack: ExitStack
+    ) -> int:
+        known = directories.get(day_file.series)
+        if known is not None:
+            return known
         try:
-            return stack.enter_context(open_series(self._files.root, day_file.series))
+            opened = stack.enter_context(open_series(self._files.root, day_file.series))
         except ZerocopyError as error:
             day_file.lost.append(day_file.name)
             cause = error.__cause__ or error
             raise DataChangedError("a day file can no longer be opened") from cause
+        directories[day_file.series] = opened
+        return opened
 
     def _read_in(self, fetched: Fetched, offset: int, count: int) -> None:
         assert fetched.fd is not None, "handed over only once `run` is over"

@@ -50,6 +50,9 @@ class Residency(Protocol):
         Never waits; for the event loop's thread alone.
         """
 
+    def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
+        """Fill `view` from `offset` if all of it is there; whether it was. Never waits."""
+
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read `count` bytes from `offset`, as far as they are missing; how many were.
 
@@ -95,6 +98,10 @@ class PageCache:
         if not _read_now(fd, offset + count - 1, 1, self._scratch):
             return max(0, (count - 1) // PROBE_BYTES * PROBE_BYTES)
         return count
+
+    def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
+        """Fill `view` if all of it is there; see `Residency`."""
+        return _read_now(fd, offset, len(view), view) == len(view)
 
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read what is missing; see `Residency`."""

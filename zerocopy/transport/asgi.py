@@ -16,6 +16,7 @@ from urllib.parse import quote
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request, origin_form
+from zerocopy.core.window import place_after
 from zerocopy.transport.account import Account
 from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.readahead import ReadAhead
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
     from zerocopy.core.plan import Segment
-    from zerocopy.core.window import Window
+    from zerocopy.core.window import Place, Window
     from zerocopy.transport.account import Access
     from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
@@ -191,9 +192,15 @@ class AsgiApp:
         ahead: ReadAhead,
         reading: set[asyncio.Task[None]],
     ) -> None:
-        for index, segment in enumerate(segments):
-            position = 0
-            while position < segment.count:
+        place: Place = (0, 0)
+        while place[0] < len(segments):
+            index, position = place
+            content = ahead.content(index, position)
+            if content is not None:
+                piece = bytes(content[:PIECE_BYTES])
+                ahead.took(len(piece))
+            else:
+                segment = segments[index]
                 want = min(PIECE_BYTES, segment.count - position)
                 count = ahead.allowed(index, position, want)
                 window = ahead.next_window(index, position)
@@ -206,11 +213,10 @@ class AsgiApp:
                     await asyncio.wait(reading)
                     continue
                 piece = bytes(segment.source.view(segment.offset + position, count))
-                position += count
-                at_end = index + 1 == len(segments) and position == segment.count
-                self._counters[slots.SENT_BYTES_COPY] += count
-                exchange.left_bytes -= count
-                await _send_piece(send, piece, more=not at_end)
+            place = place_after(segments, place, len(piece))
+            self._counters[slots.SENT_BYTES_COPY] += len(piece)
+            exchange.left_bytes -= len(piece)
+            await _send_piece(send, piece, more=place[0] < len(segments))
 
     async def _prepare(self, ahead: ReadAhead, window: Window) -> None:
         error: ZerocopyError | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerocopy.core.window import place_after
 from zerocopy.transport.http2_head import DATA, END_STREAM, frame_header
 from zerocopy.transport.readahead import WINDOW_BYTES_MAX, ReadAhead
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES
@@ -102,6 +103,13 @@ class Body:
         """At most `count` bytes that lie together; None where the next ones are not ready."""
         if self._content:
             piece, self._content = self._content[:count], self._content[count:]
+            return piece
+        content = self._ahead.content(self._index, self._position)
+        if content is not None:
+            piece = content[:count]
+            self._ahead.took(len(piece))
+            here = self._index, self._position
+            self._index, self._position = place_after(self._segments, here, len(piece))
             return piece
         segment = self._segments[self._index]
         count = min(count, segment.count - self._position)

@@ -1,8 +1,9 @@
 """What is left to send of one response, and one turn of sending it.
 
 Owns the position in an answer that did not leave at once: bytes of the head first, then segment by
-segment. It holds integers, views and the plan's sources, never a descriptor of a file: each turn
-asks the source for one, so that a client that does not read keeps none open.
+segment; of tiny ones many together, which a thread has gathered. It holds integers, views and the
+plan's sources, never a descriptor of a file: each turn asks the source for one, so that a client
+that does not read keeps none open.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
+from zerocopy.core.window import place_after
 from zerocopy.transport.readahead import WINDOW_BYTES_MAX, ReadAhead
 from zerocopy.transport.sendfile import Outcome, send_range
 
@@ -123,44 +125,68 @@ class Transfer:
         return self._send_segments(sock, counters, turn_bytes_max)
 
     def _send_segments(self, sock: socket.socket, counters: Counters, budget: int) -> bool:
-        segments, fd = self._segments, sock.fileno()
+        segments = self._segments
         while self._index < len(segments):
-            if budget <= 0:
+            if self.spent_bytes >= budget:
                 self.is_blocked = False
                 return False
-            segment = segments[self._index]
-            assert 0 <= self._position < segment.count, "something of the segment is left"
-            offset, count = segment.offset + self._position, segment.count - self._position
-            turn = min(count, budget)
-            allowed = self._ahead.allowed(self._index, self._position, turn)
-            if not allowed:
-                self.is_waiting, self.is_blocked = True, False
-                return False
-            source_fd = segment.source.fileno()
-            if source_fd is None:
-                view = segment.source.view(offset, turn)
-                flags = socket.MSG_MORE if self._index + 1 < len(segments) else 0
-                sent, outcome = _send_view(sock, view, flags, count)
-                counters[slots.SENT_BYTES_COPY] += sent
+            left = budget - self.spent_bytes
+            content = self._ahead.content(self._index, self._position)
+            if content is not None:
+                outcome = self._send_content(sock, counters, content[:left])
             else:
-                try:
-                    sent, outcome = send_range(fd, source_fd, offset, count, allowed)
-                except OSError as error:
-                    counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
-                    raise
-                counters[slots.SENT_BYTES_SENDFILE] += sent
-            cost = max(sent, SEGMENT_COST_BYTES)
-            budget -= cost
-            self.spent_bytes += cost
-            self._position += sent
-            if outcome is Outcome.DONE:
-                self._index += 1
-                self._position = 0
-            elif outcome is Outcome.END_OF_FILE:
+                allowed = self._allowed(left)
+                if not allowed:
+                    self.is_waiting, self.is_blocked = True, False
+                    return False
+                outcome = self._send_segment(sock, counters, allowed)
+            if outcome is Outcome.END_OF_FILE:
                 raise DataChangedError("a day file was truncated while it was being sent")
-            elif outcome is Outcome.WOULD_BLOCK:
+            if outcome is Outcome.WOULD_BLOCK:
                 return False
         return True
+
+    def _allowed(self, budget: int) -> int:
+        """How many bytes of the segment may leave in this turn, which has `budget` left."""
+        left = self._segments[self._index].count - self._position
+        assert left > 0, "something of the segment is left"
+        return self._ahead.allowed(self._index, self._position, min(left, budget))
+
+    def _send_segment(self, sock: socket.socket, counters: Counters, allowed: int) -> Outcome:
+        """Send up to `allowed` bytes of one segment."""
+        segment = self._segments[self._index]
+        offset, count = segment.offset + self._position, segment.count - self._position
+        source_fd = segment.source.fileno()
+        if source_fd is None:
+            view = segment.source.view(offset, allowed)
+            flags = socket.MSG_MORE if self._index + 1 < len(self._segments) else 0
+            sent, outcome = _send_view(sock, view, flags, count)
+            counters[slots.SENT_BYTES_COPY] += sent
+        else:
+            try:
+                sent, outcome = send_range(sock.fileno(), source_fd, offset, count, allowed)
+            except OSError as error:
+                counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
+                raise
+            counters[slots.SENT_BYTES_SENDFILE] += sent
+        self.spent_bytes += max(sent, SEGMENT_COST_BYTES)
+        self._position += sent
+        if outcome is Outcome.DONE:
+            self._index += 1
+            self._position = 0
+        return outcome
+
+    def _send_content(
+        self, sock: socket.socket, counters: Counters, content: memoryview
+    ) -> Outcome:
+        """Send gathered bytes, which may be those of many segments."""
+        sent, outcome = _send_view(sock, content, 0, len(content))
+        counters[slots.SENT_BYTES_COPY] += sent
+        self.spent_bytes += sent
+        self._ahead.took(sent)
+        here = self._index, self._position
+        self._index, self._position = place_after(self._segments, here, sent)
+        return outcome
 
 
 def _send_view(
