@@ -49,7 +49,7 @@ class Readers(ThreadPoolExecutor):
 def test_reader_that_cannot_be_started_is_overload_and_takes_no_place(tmp_path: Path) -> None:
     """As often as there are places and once more: each fails, and the next is served."""
     bench, readers = Bench(tmp_path), Readers(refusals=3)
-    bench.service._readers = readers
+    bench.service._preparation._readers = readers
     readers.gate.set()
 
     async def scenario() -> None:
@@ -66,7 +66,7 @@ def test_reader_that_cannot_be_started_is_overload_and_takes_no_place(tmp_path: 
 def test_who_leaves_keeps_the_place_of_the_thread_that_still_works(tmp_path: Path) -> None:
     """Two that were cancelled amid their reading leave no place for a third until they are done."""
     bench, readers = Bench(tmp_path), Readers()
-    bench.service._readers = readers
+    bench.service._preparation._readers = readers
 
     async def scenario() -> None:
         left = [asyncio.ensure_future(bench.service.prepare(window())) for _ in range(2)]
@@ -94,7 +94,47 @@ def test_fault_of_ours_amid_reading_is_an_error_of_the_data(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("zerocopy.app.service.Reading.run", fail)
+    monkeypatch.setattr("zerocopy.app.preparation.Reading.run", fail)
     with pytest.raises(DataError):
         asyncio.run(bench.service.prepare(window()))
+    bench.close()
+
+
+def test_warm_gathering_waits_for_nobody_who_reads_from_the_disk(tmp_path: Path) -> None:
+    """All readers are at work and stay so; a window that is in memory is gathered all the same."""
+    bench, readers = Bench(tmp_path), Readers()
+    bench.service._preparation._readers = readers
+
+    async def scenario() -> None:
+        cold = [asyncio.ensure_future(bench.service.prepare(window())) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        warm = Window([in_memory(b"x")] * 3, (0, 0), (3, 0), gathers=True)
+        await asyncio.wait_for(bench.service.prepare(warm), 10)
+        assert bytes(warm.content) == b"xxx"
+        assert not any(task.done() for task in cold)
+        readers.gate.set()
+        await asyncio.wait_for(asyncio.gather(*cold), 10)
+
+    asyncio.run(scenario())
+    readers.shutdown()
+    bench.close()
+
+
+def test_gathering_that_meets_the_disk_goes_to_the_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planners give it up at once, and it comes back from a reader with its bytes."""
+    bench, readers = Bench(tmp_path), Readers()
+    bench.service._preparation._readers = readers
+    readers.gate.set()
+    cold = Window([in_memory(b"x")] * 3, (0, 0), (3, 0), gathers=True)
+
+    def run(_self: object) -> None:
+        if cold.may_wait:
+            cold.content = memoryview(b"xxx")
+
+    monkeypatch.setattr("zerocopy.app.preparation.Reading.run", run)
+    asyncio.run(bench.service.prepare(cold))
+    assert (bytes(cold.content), readers.submitted) == (b"xxx", 1)
+    readers.shutdown()
     bench.close()

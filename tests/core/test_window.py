@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from zerocopy.core.plan import Segment, in_memory
 from zerocopy.core.window import (
     GATHERED_BYTES_MAX,
+    GATHERED_BYTES_TOTAL,
     GATHERED_SLICES_MAX,
     TINY_BYTES,
     TINY_RUN,
     WINDOWS_OPEN,
     Window,
     cut,
+    cut_tiny,
+    fair_gathered_bytes,
     fair_slices,
     is_tiny_run,
     place_after,
@@ -49,28 +52,39 @@ def test_one_answer_alone_takes_a_quarter_of_the_open_files() -> None:
     counts=st.lists(st.sampled_from((1, 50, TINY_BYTES, TINY_BYTES + 1, 90_000)), min_size=1),
     bytes_max=st.integers(1, 400_000),
     count_max=st.integers(1, 300),
-    share=st.integers(1, 9),
 )
 def test_windows_in_a_row_are_the_whole_answer(
-    counts: list[int], bytes_max: int, count_max: int, share: int
+    counts: list[int], bytes_max: int, count_max: int
 ) -> None:
     """Each byte once and in order; what is gathered is tiny and bounded, what is not is no run."""
     segments, place, found = of(*counts), (0, 0), []
     while place[0] < len(segments):
-        window = cut(segments, place, bytes_max, count_max, share)
-        nbytes = sum(piece.count for piece in window.slices)
-        assert place_after(segments, place, nbytes) == window.stop
-        if window.gathers:
-            assert nbytes <= max(TINY_BYTES, min(bytes_max, GATHERED_BYTES_MAX) // share)
+        if is_tiny_run(segments, place[0]):
+            window = cut_tiny(segments, place, bytes_max)
+            nbytes = sum(piece.count for piece in window.slices)
+            assert window.gathers
+            assert nbytes <= max(TINY_BYTES, bytes_max)
             assert len(window.slices) <= GATHERED_SLICES_MAX
             assert all(piece.count <= TINY_BYTES for piece in window.slices)
         else:
-            assert nbytes <= max(1, bytes_max // share)
+            window = cut(segments, place, bytes_max, count_max)
+            nbytes = sum(piece.count for piece in window.slices)
+            assert not window.gathers
+            assert nbytes <= bytes_max
             assert not any(is_tiny_run(segments, index) for index in range(*_inside(window)))
             assert len(window.slices) <= count_max
+        assert nbytes > 0
+        assert place_after(segments, place, nbytes) == window.stop
         found.append((place, window.stop))
         place = window.stop
     assert [start for start, _ in found[1:]] == [stop for _, stop in found[:-1]]
+
+
+def test_gathered_bytes_of_all_answers_are_bounded() -> None:
+    """256 KiB each while they are few, then their share of 64 MiB."""
+    assert fair_gathered_bytes(0) == fair_gathered_bytes(256) == GATHERED_BYTES_MAX
+    for answers in (257, 1_000, 10_000):
+        assert answers * fair_gathered_bytes(answers) <= GATHERED_BYTES_TOTAL
 
 
 def _inside(window: Window) -> tuple[int, int]:

@@ -65,7 +65,7 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (window_module, "TINY_BYTES", (0, 0, 40, 16_384)),
     (window_module, "TINY_RUN", (1, 2, 8)),
     (window_module, "GATHERED_BYTES_MAX", (2_000, 262_144)),
-    (window_module, "GATHERED_SLICES_MAX", (20, 256)),
+    (window_module, "GATHERED_SLICES_MAX", (20, 128)),
     (http2, "EVENTS_PER_TURN", (1, 4, 32)),
     (http2, "LANE_BYTES_MAX", (300, 262_144)),
     (http2_lane, "BLOCKS_MAX", (1, 2, 16)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import data_error
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ class FakePageCache:
             return False
         view[: len(data)] = data
         return len(data) == len(view)
+
+    def read(self, fd: int, offset: int, view: memoryview) -> int:
+        """Fill `view`; how many of its bytes were missing."""
+        missing = len(view) - self.resident(fd, offset, len(view))
+        try:
+            data = self._read(fd, len(view), offset)
+        except OSError as error:
+            raise data_error(error) from error
+        if len(data) != len(view):
+            raise DataChangedError("shorter than it was")
+        view[:] = data
+        return missing
 
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read pages in, some at a time; others may act in between."""

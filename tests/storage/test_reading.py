@@ -70,15 +70,13 @@ def gather(files: OpenFiles, window: Window) -> Reading:
     return reading
 
 
-@pytest.mark.parametrize("is_old_kernel", [False, True])
-def test_gathers_the_slices_in_order_and_keeps_nothing_open(
-    root: str, *, is_old_kernel: bool
-) -> None:
-    """Twenty files, bytes from memory between them; with cachestat(2) and without."""
-    cache = PageCache(lambda *_: -1) if is_old_kernel else PageCache()
-    files = OpenFiles(root, 4, None, cache)
+@pytest.mark.parametrize("may_wait", [False, True])
+def test_gathers_the_slices_in_order_and_keeps_nothing_open(root: str, *, may_wait: bool) -> None:
+    """Twenty files, bytes from memory between them; whether or not it may wait for the disk."""
+    files = OpenFiles(root, 4)
     pieces = slices_of([planned(files, column) for column in CONTENTS])
     window = window_of([*pieces[:7], in_memory(b"boundary"), *pieces[7:]])
+    window.may_wait = may_wait
     reading = gather(files, window)
     wanted = [content[3:-1] for content in CONTENTS.values()]
     assert bytes(window.content) == b"".join([*wanted[:7], b"boundary", *wanted[7:]])
@@ -87,23 +85,28 @@ def test_gathers_the_slices_in_order_and_keeps_nothing_open(
     assert not window.has_waited
 
 
-def test_counts_what_was_not_in_memory(root: str) -> None:
-    """Bytes that the kernel was asked to forget are read from the disk all the same, and told."""
-
-    class Cold(PageCache):
-        def read_now(self, _fd: int, _offset: int, _view: memoryview) -> bool:
-            return False
-
-        def read_in(self, fd: int, offset: int, count: int, is_unwanted: object) -> int:
-            assert is_unwanted is not None
-            return len(os.pread(fd, count, offset))
-
-    files = OpenFiles(root, 4, None, Cold())
-    window = window_of(slices_of([planned(files, "c0"), planned(files, "c1")]))
+def test_what_is_not_in_memory_is_given_up_first_and_read_when_it_may_wait(root: str) -> None:
+    """Of files that the kernel has dropped; then they are counted, although reading had begun."""
+    files = OpenFiles(root, 4)
+    day_files = [planned(files, column) for column in ("c0", "c1")]
+    for day_file in day_files:
+        fd = files.descriptor(day_file)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if PageCache().resident(files.descriptor(day_files[0]), 0, 1):
+        pytest.skip("this file system keeps its pages")
+    window = window_of(slices_of(day_files))
+    reading = gather(files, window)
+    assert not window.content
+    assert window.has_waited
+    window.may_wait = True
+    for day_file in day_files:
+        os.posix_fadvise(files.descriptor(day_file), 0, 0, os.POSIX_FADV_DONTNEED)
     reading = gather(files, window)
     assert bytes(window.content) == CONTENTS["c0"][3:-1] + CONTENTS["c1"][3:-1]
-    assert reading.missing_bytes == len(window.content)
+    assert reading.missing_bytes > 0
     assert window.has_waited
+    files.close()
 
 
 @pytest.mark.parametrize("change", ["replaced", "truncated", "appended", "removed"])

@@ -166,6 +166,7 @@ def test_every_byte_is_gathered_windowed_or_ready_and_in_order(
         if window is not None:
             assert window.start >= last
             last = window.stop
+            assert all(piece.count for piece in window.slices)
             nbytes = sum(piece.count for piece in window.slices)
             window.content = memoryview(bytes(nbytes if window.gathers else 0))
             window.has_waited = rng.random() < 0.5
@@ -212,15 +213,48 @@ def test_few_tiny_segments_leave_one_by_one() -> None:
 
 
 def test_gathered_bytes_are_bounded_and_shared() -> None:
-    """A window has GATHERED_BYTES_MAX bytes, divided among a connection's, or TINY_BYTES."""
+    """What all answers may have, divided among a connection's; a tiny segment at the least."""
     segments = cold(*[TINY_BYTES] * 100)
     for share in (1, 4, 100):
         ahead = ReadAhead(segments, 1 << 24)
         assert ahead.allowed(0, 0, 1) == 0
-        window = ahead.next_window(0, 0, share)
+        window = ahead.next_window(0, 0, share, 64, 200_000)
         assert window is not None
         nbytes = sum(piece.count for piece in window.slices)
-        assert nbytes == max(TINY_BYTES, GATHERED_BYTES_MAX // share)
+        assert nbytes == max(TINY_BYTES, 200_000 // share)
+
+
+def test_run_that_has_begun_is_gathered_to_its_end() -> None:
+    """The last ones of a run, fewer than begin one, do not leave one by one."""
+    ahead = ReadAhead(cold(*[TINY_BYTES] * (TINY_RUN + 3)), 1 << 20)
+    place, windows = (0, 0), 0
+    while place != (TINY_RUN + 3, 0):
+        assert ahead.allowed(*place, 1) == 0
+        window = gather(ahead, *place)
+        ahead.took(len(window.content))
+        place = window.stop
+        windows += 1
+    assert windows == -(-(TINY_RUN + 3) * TINY_BYTES // GATHERED_BYTES_MAX)
+
+
+def test_no_window_is_empty() -> None:
+    """Behind a cold window that left in one turn a warm segment was told ready to its last byte.
+
+    What is read next begins with the segment behind it, not with nothing of this one.
+    """
+    sources = [FakeSource(), FakeSource(100), FakeSource()]
+    ahead = ReadAhead([Segment(source, 0, 100) for source in sources], 100)
+    assert ahead.allowed(0, 0, 100) == 0
+    first = ahead.next_window(0, 0)
+    assert first is not None
+    first.has_waited = True
+    ahead.done(first)
+    assert ahead.allowed(0, 0, 100) == 100
+    assert ahead.allowed(1, 0, 10) == 10
+    second = ahead.next_window(1, 10)
+    assert second is not None
+    assert second.start == (2, 0)
+    assert sum(piece.count for piece in second.slices) == 100
 
 
 def test_gathered_bytes_wait_for_their_turn_behind_what_is_sent_before() -> None:

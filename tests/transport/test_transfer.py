@@ -12,7 +12,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment, in_memory
-from zerocopy.core.window import TINY_BYTES
+from zerocopy.core.window import GATHERED_BYTES_MAX, TINY_BYTES
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_gathered_segments_arrive_once_and_in_order(
     for _ in range(100_000):
         done = transfer.send(out, counters, turn_bytes)
         received += drain(peer, read_bytes)
-        window = transfer.next_window(64)
+        window = transfer.next_window(64, GATHERED_BYTES_MAX)
         if window is not None:
             assert window.gathers
             window.content = memoryview(

@@ -18,6 +18,7 @@ from zerocopy.app.access import naming
 from zerocopy.app.answers import Answer, Answers
 from zerocopy.app.log import get_logger
 from zerocopy.app.openapi import OPENAPI
+from zerocopy.app.preparation import Preparation
 from zerocopy.app.problems import (
     ALLOWED_METHODS,
     CORS_FIELDS,
@@ -33,13 +34,11 @@ from zerocopy.core.errors import (
     NotFoundError,
     OverloadError,
     RequestError,
-    ZerocopyError,
 )
 from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.core.semantics import cache_control, last_modified, select
-from zerocopy.storage.reading import Reading
 from zerocopy.storage.tree import open_root
 from zerocopy.transport.exchange import CURRENT
 
@@ -110,8 +109,7 @@ class Service:
         self._symbol_index = symbols
         self._symbol_rounds = Rounds(executor, symbols.documents)
         self._executor = executor
-        self._readers = readers
-        self._readers_free = asyncio.Semaphore(readers_max)
+        self._preparation = Preparation(files, executor, readers, readers_max, counters)
         self._counters = counters
         self._symbol_walks = 0
         self._requests_in_flight = 0
@@ -171,49 +169,11 @@ class Service:
         self._counters[slots.PLANS_REUSED] += times
 
     async def prepare(self, window: Window) -> None:
-        """Open, map and read in what is not ready; see `Handler`.
-
-        As many at a time as there are threads, for each holds descriptors from its beginning.
-        """
-        await self._readers_free.acquire()
-        if window.is_cancelled:
-            self._readers_free.release()
-            return
+        """Open, map and read in what is not ready; see `Handler`."""
         try:
-            reading = Reading(self._files, window)
-        except BaseException:
-            self._readers_free.release()
-            raise
-        try:
-            job = asyncio.get_running_loop().run_in_executor(self._readers, reading.run)
-        except RuntimeError as error:  # no thread can be started now
-            self._readers_free.release()
-            reading.finish()
-            raise OverloadError("the server is out of threads; try again") from error
-        job.add_done_callback(self._free_reader)
-        try:
-            await asyncio.shield(job)
-        except asyncio.CancelledError:
-            window.cancel()
-            # Its thread is still at work, and an exception of its own would keep what it opened.
-            job.add_done_callback(lambda _job: reading.drop())
-            raise
-        except ZerocopyError:
-            reading.finish()
-            raise
-        except Exception as error:
-            reading.finish()
-            raise DataError("a day file cannot be read") from error
-        reading.finish()
-        self._count_files()
-        if reading.missing_bytes:
-            self._counters[slots.COLD_READS] += 1
-            self._counters[slots.COLD_BYTES] += reading.missing_bytes
-
-    def _free_reader(self, job: asyncio.Future[None]) -> None:
-        self._readers_free.release()
-        if not job.cancelled():
-            job.exception()  # told to whoever waits for it, if anybody still does
+            await self._preparation.prepare(window)
+        finally:
+            self._count_files()
 
     def refuse(self, error: Exception) -> Response:
         """The answer that tells a client of `error`; what is not its fault is logged."""

@@ -25,10 +25,13 @@ TINY_RUN = 24
 
 GATHERED_BYTES_MAX = 262_144
 """Bytes that a thread gathers at a time for a connection, which has them in memory until they have
-left; where many answers share them each has `TINY_BYTES` at least."""
+left."""
 
-GATHERED_SLICES_MAX = 256
-"""Slices of such a window: a thread opens, reads and closes one after another, in some 2 ms."""
+GATHERED_BYTES_TOTAL = 67_108_864
+"""Bytes gathered for all answers of a listener, divided among them; each has `TINY_BYTES`."""
+
+GATHERED_SLICES_MAX = 128
+"""Slices of such a window: a thread opens, reads and closes one after another, in some 1 ms."""
 
 WINDOWS_OPEN = 4
 """Windows of an answer whose files are open at once: the one being sent and the next; and two
@@ -42,14 +45,17 @@ class Window:
     """`slices` of the segments of one answer from `start` to `stop`, in order.
 
     `mapped` is whether they are sent from mappings; sendfile(2) needs none. One that `gathers` has
-    a thread read its slices, which are tiny, into `content`, and nothing of it stays open.
+    a thread read its slices, which are tiny, into `content`, and nothing of it stays open. A thread
+    that meets one that is not in memory gives up, and the window `may_wait` from then on: it goes
+    to those who read from the disk.
 
     `is_cancelled` is set by the event loop's thread when nobody wants them any more, and looked at
     by the one that reads. `has_waited` tells afterwards that there was something to wait for.
     """
 
     __slots__ = (
-        "content", "gathers", "has_waited", "is_cancelled", "mapped", "slices", "start", "stop"
+        "content", "gathers", "has_waited", "is_cancelled", "mapped", "may_wait", "slices", "start",
+        "stop",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +68,7 @@ class Window:
         self.stop = stop
         self.gathers = gathers
         self.content = memoryview(b"")
+        self.may_wait = not gathers
         self.mapped = False
         self.is_cancelled = False
         self.has_waited = False
@@ -80,10 +87,20 @@ def fair_slices(own: int, held: int, files_max: int) -> int:
     return max(1, files_max * own // (WINDOWS_OPEN * held)) if own else 1
 
 
+def fair_gathered_bytes(answers: int) -> int:
+    """Bytes gathered at a time for one of so many answers that are being sent."""
+    return min(GATHERED_BYTES_MAX, GATHERED_BYTES_TOTAL // max(1, answers))
+
+
+def is_tiny(segment: Segment) -> bool:
+    """Whether it is sent with its neighbours where there are enough of them."""
+    return segment.count <= TINY_BYTES
+
+
 def is_tiny_run(segments: Sequence[Segment], index: int) -> bool:
     """Whether the segments from `index` on are to be gathered."""
     run = segments[index : index + TINY_RUN]
-    return len(run) == TINY_RUN and all(segment.count <= TINY_BYTES for segment in run)
+    return len(run) == TINY_RUN and all(map(is_tiny, run))
 
 
 def place_after(segments: Sequence[Segment], place: Place, count: int) -> Place:
@@ -97,31 +114,42 @@ def place_after(segments: Sequence[Segment], place: Place, count: int) -> Place:
     return index, position
 
 
-def cut(
-    segments: Sequence[Segment], start: Place, bytes_max: int, count_max: int, share: int = 1
-) -> Window:
+def cut(segments: Sequence[Segment], start: Place, bytes_max: int, count_max: int) -> Window:
     """The window from `start` of at most so many bytes and slices; something must be left there.
 
-    One that begins with a run of tiny segments gathers all of them that fit the bounds for it.
-    `share` is among how many answers the bytes are divided.
+    It ends before a run of tiny segments, which is to be gathered.
     """
     assert bytes_max > 0, "a window has bytes"
     assert count_max > 0, "in slices"
+    stop = start[0] + 1
+    while stop < len(segments) and stop - start[0] < count_max and not is_tiny_run(segments, stop):
+        stop += 1
+    slices, end = _slices(segments, start, stop, bytes_max)
+    return Window(slices, start, end)
+
+
+def cut_tiny(segments: Sequence[Segment], start: Place, bytes_max: int) -> Window:
+    """The window that gathers tiny segments from `start` on: one and those that come behind it.
+
+    Its bytes are at least those of the largest tiny segment, or who shares them with many would do
+    nothing but wait for threads.
+    """
+    stop = start[0] + 1
+    most = min(len(segments), start[0] + GATHERED_SLICES_MAX)
+    while stop < most and is_tiny(segments[stop]):
+        stop += 1
+    slices, end = _slices(segments, start, stop, max(bytes_max, TINY_BYTES))
+    return Window(slices, start, end, gathers=True)
+
+
+def _slices(
+    segments: Sequence[Segment], start: Place, stop: int, bytes_max: int
+) -> tuple[list[Segment], Place]:
+    """Slices from `start` to the segment `stop`, at most so many bytes; and where they end."""
     index, position = start
-    gathers = is_tiny_run(segments, index)
-    if gathers:
-        # At least the largest tiny segment, or who has many answers waits for threads only.
-        bytes_max = max(TINY_BYTES, min(bytes_max, GATHERED_BYTES_MAX) // share)
-        count_max = GATHERED_SLICES_MAX
-    else:
-        bytes_max = max(1, bytes_max // share)
     slices: list[Segment] = []
-    while index < len(segments) and bytes_max > 0 and len(slices) < count_max:
+    while index < stop and bytes_max > 0:
         segment = segments[index]
-        if gathers and segment.count > TINY_BYTES:
-            break
-        if slices and not gathers and is_tiny_run(segments, index):
-            break
         count = min(segment.count - position, bytes_max)
         if count < segment.count:
             segment = replace(segment, offset=segment.offset + position, count=count)
@@ -130,4 +158,4 @@ def cut(
         position += count
         if position == segments[index].count:
             index, position = index + 1, 0
-    return Window(slices, start, (index, position), gathers=gathers)
+    return slices, (index, position)

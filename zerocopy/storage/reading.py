@@ -5,8 +5,8 @@ that the thread touches was handed to it: descriptors of its own, and the window
 whether anybody still wants it. Files of one window lie in one directory, which is opened once.
 
 Of a window that gathers nothing stays open: each file is opened, read, looked at and closed, and
-what leaves later is what was read. Only files of open days are lent for it, for one that has grown
-cannot be opened again.
+what leaves later is what was read. Where something of it is not in memory and it may not wait yet,
+it is given up: warm windows shall not wait behind those that read from the disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
-from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles, read_exactly
+from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles
 from zerocopy.storage.tree import Series, open_series
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ class Reading:
         try:
             for piece in window.slices:
                 source = piece.source
-                if not isinstance(source, DayFile) or source in self._lent:
-                    continue
-                if not (window.gathers and source.sealed):
+                if isinstance(source, DayFile) and source not in self._lent:
                     lent = files.lend(source)
                     if lent is not None:
                         self._lent[source] = lent
@@ -85,7 +83,7 @@ class Reading:
         self._lent.clear()
 
     def _gather(self, directories: dict[Series, int], stack: ExitStack) -> None:
-        """Read all slices into the window, one behind the other."""
+        """Read all slices into the window, one behind the other, or nothing; see `Window`."""
         window = self._window
         content = memoryview(bytearray(sum(piece.count for piece in window.slices)))
         end = 0
@@ -94,10 +92,12 @@ class Reading:
                 return
             begin, end = end, end + piece.count
             source = piece.source
-            if isinstance(source, DayFile):
-                self._read(source, piece.offset, content[begin:end], directories, stack)
-            else:
+            if not isinstance(source, DayFile):
                 content[begin:end] = source.read(piece.offset, piece.count)
+            elif not self._read(source, piece.offset, content[begin:end], directories, stack):
+                window.has_waited = True
+                return
+        window.has_waited = self.missing_bytes > 0
         window.content = content
 
     def _read(
@@ -107,8 +107,11 @@ class Reading:
         view: memoryview,
         directories: dict[Series, int],
         stack: ExitStack,
-    ) -> None:
-        """Fill `view` from `offset`, with what was planned: it is looked at after it was read."""
+    ) -> bool:
+        """Fill `view` from `offset`, if need be and it may by waiting; whether that was done.
+
+        With what was planned: the file is looked at after it was read.
+        """
         lent = fetched = self._lent.get(day_file)
         if fetched is None:
             directory_fd = self._directory(day_file, directories, stack)
@@ -116,13 +119,16 @@ class Reading:
         fd = fetched.fd
         assert fd is not None, "open until it is closed below, or by `finish`"
         try:
-            if not self._files.residency.read_now(fd, offset, view):
-                self._read_in(fetched, offset, len(view))
-                view[:] = read_exactly(fd, offset, len(view))
+            if not self._window.may_wait:
+                is_read = self._files.residency.read_now(fd, offset, view)
+            else:
+                self.missing_bytes += self._files.residency.read(fd, offset, view)
+                is_read = True
             day_file.check_now(fd)
         finally:
             if lent is None:
                 fetched.close()
+        return is_read
 
     def _fetch(
         self, day_file: DayFile, directories: dict[Series, int], stack: ExitStack

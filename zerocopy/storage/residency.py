@@ -19,6 +19,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import close_file, data_error
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ class Residency(Protocol):
 
     def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
         """Fill `view` from `offset` if all of it is there; whether it was. Never waits."""
+
+    def read(self, fd: int, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset`; how many of its bytes had to be waited for.
+
+        Blocks, and may run in any thread.
+
+        Raises:
+            DataChangedError: the file ends before that.
+            DataError: the file cannot be read.
+            OverloadError: the system is out of memory.
+        """
 
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read `count` bytes from `offset`, as far as they are missing; how many were.
@@ -103,6 +115,23 @@ class PageCache:
         """Fill `view` if all of it is there; see `Residency`."""
         return _read_now(fd, offset, len(view), view) == len(view)
 
+    def read(self, fd: int, offset: int, view: memoryview) -> int:
+        """Fill `view`; see `Residency`.
+
+        cachestat(2) is not asked afterwards: the attempt has begun to read, and what is on its way
+        counts as cached there.
+        """
+        if self.read_now(fd, offset, view):
+            return 0
+        try:
+            got = os.preadv(fd, (view,), offset)
+        except OSError as error:
+            raise data_error(error) from error
+        # A regular file gives less than asked only at its end (pread(2)).
+        if got != len(view):
+            raise DataChangedError("a day file is shorter than it was when it was planned")
+        return got
+
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
         """Read what is missing; see `Residency`."""
         try:
@@ -123,7 +152,7 @@ class PageCache:
         if cached == UNKNOWN:
             scratch = memoryview(bytearray(min(count, SCRATCH_BYTES)))
             return count - _read_now(fd, offset, count, scratch)
-        return min(count, (_pages(offset, count) - cached) * _PAGE)
+        return max(0, min(count, (_pages(offset, count) - cached) * _PAGE))
 
 
 class Cachestat:

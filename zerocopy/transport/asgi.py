@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import BadRequestError, OverloadError, ZerocopyError
+from zerocopy.core.errors import BadRequestError, DataError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request, origin_form
 from zerocopy.core.window import place_after
 from zerocopy.transport.account import Account
@@ -196,22 +196,25 @@ class AsgiApp:
         while place[0] < len(segments):
             index, position = place
             content = ahead.content(index, position)
+            segment = segments[index]
             if content is not None:
-                piece = bytes(content[:PIECE_BYTES])
-                ahead.took(len(piece))
+                count = min(PIECE_BYTES, len(content))
             else:
-                segment = segments[index]
                 want = min(PIECE_BYTES, segment.count - position)
                 count = ahead.allowed(index, position, want)
-                window = ahead.next_window(index, position)
-                if window is not None:
-                    task = asyncio.ensure_future(self._prepare(ahead, window))
-                    reading.add(task)
-                    task.add_done_callback(reading.discard)
-                if not count:
-                    assert reading, "what is missing is being read"
-                    await asyncio.wait(reading)
-                    continue
+            window = ahead.next_window(index, position)
+            if window is not None:
+                task = asyncio.ensure_future(self._prepare(ahead, window))
+                reading.add(task)
+                task.add_done_callback(reading.discard)
+            if not count:
+                assert reading, "what is missing is being read"
+                await asyncio.wait(reading)
+                continue
+            if content is not None:
+                piece = bytes(content[:count])
+                ahead.took(count)
+            else:
                 piece = bytes(segment.source.view(segment.offset + position, count))
             place = place_after(segments, place, len(piece))
             self._counters[slots.SENT_BYTES_COPY] += len(piece)
@@ -219,12 +222,14 @@ class AsgiApp:
             await _send_piece(send, piece, more=place[0] < len(segments))
 
     async def _prepare(self, ahead: ReadAhead, window: Window) -> None:
-        error: ZerocopyError | None = None
+        error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await self._handler.prepare(window)
+            error = None
         except ZerocopyError as failure:
             error = failure
-        ahead.done(window, error)
+        finally:
+            ahead.done(window, error)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -11,7 +11,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import ZerocopyError
+from zerocopy.core.errors import DataError, ZerocopyError
+from zerocopy.core.window import fair_gathered_bytes
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Message, Persistence
 from zerocopy.transport.http1_state import RESPONSE_COST_BYTES, State
@@ -105,6 +106,7 @@ class Sending:
             self._exchange = account.begin(message.request, self.begun_ns)
         account.promise(self._exchange, response)
         self._transfer = transfer
+        self._server.transfers_held += 1
         self._server.segments_held += transfer.segment_count
         self._message = message
         self.state = State.SENDING
@@ -151,7 +153,10 @@ class Sending:
                 self.abort()
                 return
             self._turn_bytes += transfer.spent_bytes
-            window = transfer.next_window(server.window_slices(transfer.segment_count))
+            window = transfer.next_window(
+                server.window_slices(transfer.segment_count),
+                fair_gathered_bytes(server.transfers_held),
+            )
             if window is not None:
                 server.spawn(self._prepare(transfer, window))
             if transfer.is_waiting:
@@ -175,12 +180,20 @@ class Sending:
 
     async def _prepare(self, transfer: Transfer, window: Window) -> None:
         """Have a thread read what comes next, and go on where the transfer waits for it."""
-        server, error = self._server, None
+        server = self._server
+        error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await server.handler.prepare(window)
+            error = None
         except ZerocopyError as failure:
             error = failure
-        transfer.prepared(window, error)
+        finally:
+            transfer.prepared(window, error)
+            self._go_on(transfer)
+
+    def _go_on(self, transfer: Transfer) -> None:
+        """Queue a turn if it is this transfer that waits for the disk."""
+        server = self._server
         if self.state is State.FETCHING and self._transfer is transfer:
             self.state = State.SENDING
             self.deadline = server.wheel.now + server.stall_ticks
@@ -206,5 +219,6 @@ class Sending:
     def _drop_transfer(self) -> None:
         if self._transfer is not None:
             self._transfer.cancel()
+            self._server.transfers_held -= 1
             self._server.segments_held -= self._transfer.segment_count
             self._transfer = None

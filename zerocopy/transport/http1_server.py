@@ -101,6 +101,7 @@ class Http1Server:
         self.batch = Batch(self)
         self.turns = Turns(loop, limits.turn_bytes_max, TURNS_AT_ONCE)
         self.segments_held = 0
+        self.transfers_held = 0
         self._second = 0
         self._admission = admission
         self._acceptor = Acceptor(loop, admission, self._open)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerocopy.core.window import place_after
+from zerocopy.core.window import GATHERED_BYTES_MAX, place_after
 from zerocopy.transport.http2_head import DATA, END_STREAM, frame_header
 from zerocopy.transport.readahead import WINDOW_BYTES_MAX, ReadAhead
 from zerocopy.transport.transfer import SEGMENT_COST_BYTES
@@ -47,9 +47,13 @@ class Body:
         """How many segments this response keeps in memory until it ends."""
         return len(self._segments)
 
-    def next_window(self, share: int, slices_max: int) -> Window | None:
+    def next_window(
+        self, share: int, slices_max: int, gathered_bytes_max: int = GATHERED_BYTES_MAX
+    ) -> Window | None:
         """What a thread is to make ready now, `share` of the connection's bodies at work."""
-        return self._ahead.next_window(self._index, self._position, share, slices_max)
+        return self._ahead.next_window(
+            self._index, self._position, share, slices_max, gathered_bytes_max
+        )
 
     def prepared(self, window: Window, error: Exception | None) -> None:
         """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""

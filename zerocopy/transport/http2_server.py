@@ -149,6 +149,7 @@ class Http2Server:
         self.turns = Turns(loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES)
         self.draining = False
         self.segments_held = 0
+        self.transfers_held = 0
         self.second = 0
         self.date_h2 = b""
         self._app = ASGIWrapper(app)  # type: ignore[arg-type]

@@ -22,7 +22,8 @@ from hypercorn.protocol.h2 import H2Protocol
 from priority.priority import PriorityError
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import OverloadError, ZerocopyError
+from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
+from zerocopy.core.window import fair_gathered_bytes
 from zerocopy.transport.exchange import CURRENT, Exchange
 from zerocopy.transport.http2_body import Body
 from zerocopy.transport.http2_head import (
@@ -129,6 +130,7 @@ class DataStreams(H2Protocol):
             body = self._bodies[stream_id] = Body(
                 response, server.wheel.now, server.window_bytes_max
             )
+            server.transfers_held += 1
             server.segments_held += body.segment_count
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
@@ -198,7 +200,8 @@ class DataStreams(H2Protocol):
             self.priority.unblock(stream_id)
         if body.left and body.segment_count:
             slices = self._server.window_slices(body.segment_count)
-            ahead = body.next_window(len(self._bodies), slices)
+            gathered = fair_gathered_bytes(self._server.transfers_held)
+            ahead = body.next_window(len(self._bodies), slices, gathered)
             if ahead is not None:
                 self.task_group.spawn(self._prepare, stream_id, body, ahead)
         if frames:
@@ -208,13 +211,15 @@ class DataStreams(H2Protocol):
 
     async def _prepare(self, stream_id: int, body: Body, window: Window) -> None:
         """Have a thread read what comes next, and go on where the stream waits for it."""
-        error: ZerocopyError | None = None
+        error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await self._server.handler.prepare(window)
+            error = None
         except ZerocopyError as failure:
             error = failure
-        was_waiting = body.is_waiting
-        body.prepared(window, error)
+        finally:
+            was_waiting = body.is_waiting
+            body.prepared(window, error)
         if was_waiting and self._bodies.get(stream_id) is body:
             self.priority.unblock(stream_id)
             await self.has_data.set()
@@ -233,6 +238,7 @@ class DataStreams(H2Protocol):
         self.priority.remove_stream(stream_id)
         if body is not None:
             body.cancel()
+            self._server.transfers_held -= 1
             self._server.segments_held -= body.segment_count
 
     async def _abort(self, stream_id: int, error: Exception) -> None:

@@ -9,9 +9,9 @@ the one being sent, until a thread finds that it had nothing to wait for. What w
 sent without asking again, so that an answer gets on however small a cache is; a client that stalls
 loses this right (`expire`).
 
-Runs of tiny segments are never sent one by one. A thread gathers their bytes, warm or cold, and the
+Runs of tiny segments are not sent one by one. A thread gathers their bytes, warm or cold, and the
 sender finds them in `content`: a system call for each in the event loop, and a packet for each on
-the wire, would cost six times as much as reading them together.
+the wire, would cost more than reading them together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from zerocopy.core.window import WINDOW_SLICES_MAX, Place, Window, cut, is_tiny_run
+from zerocopy.core.window import (
+    GATHERED_BYTES_MAX,
+    WINDOW_SLICES_MAX,
+    Place,
+    Window,
+    cut,
+    cut_tiny,
+    is_tiny,
+    is_tiny_run,
+    place_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +44,8 @@ class ReadAhead:
     """What of `segments` is ready, in windows of at most `window_bytes_max` bytes."""
 
     __slots__ = (
-        "_asked", "_error", "_gathered", "_is_cold", "_mapped", "_ready_until", "_segments",
-        "_window", "_window_bytes_max",
+        "_asked", "_error", "_gathered", "_gathered_until", "_is_cold", "_mapped", "_ready_until",
+        "_segments", "_window", "_window_bytes_max",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +58,7 @@ class ReadAhead:
         self._asked: Place = (0, 0)  # where the last window that was asked for begins
         self._window: Window | None = None  # being read
         self._gathered: deque[Window] = deque()  # those whose content has not left, in order
+        self._gathered_until: Place = (-1, 0)  # nowhere yet
         self._is_cold = False
         self._error: Exception | None = None
 
@@ -80,7 +91,7 @@ class ReadAhead:
             raise self._error
         if self._window is not None:
             return 0
-        if is_tiny_run(self._segments, index):
+        if self._is_gathered((index, position)):
             self._is_cold = True
             return 0
         segment = self._segments[index]
@@ -93,23 +104,40 @@ class ReadAhead:
             self._ready_until = (index, position + count)
         return min(count, want)
 
+    def _is_gathered(self, place: Place) -> bool:
+        """Whether a segment is to be gathered: a run begins there, or goes on."""
+        if is_tiny_run(self._segments, place[0]):
+            return True
+        return place == self._gathered_until and is_tiny(self._segments[place[0]])
+
     def next_window(
-        self, index: int, position: int, share: int = 1, slices_max: int = WINDOW_SLICES_MAX
+        self,
+        index: int,
+        position: int,
+        share: int = 1,
+        slices_max: int = WINDOW_SLICES_MAX,
+        gathered_bytes_max: int = GATHERED_BYTES_MAX,
     ) -> Window | None:
         """What is to be read now, if anything is; the sender is at `position` of a segment.
 
-        `share` is how many answers of the connection divide its bytes, `slices_max` how many
-        files it may have open. Whoever takes the window has it made ready and then calls `done`.
+        `share` is how many answers of the connection divide its bytes, `slices_max` how many files
+        it may have open, and `gathered_bytes_max` how many bytes in memory. Whoever takes the
+        window has it made ready and then calls `done`.
         """
         here = (index, position)
         if not self._is_cold or self._window is not None or here < self._asked:
             return None
-        start = max(self._ready_until, here)
+        start = place_after(self._segments, max(self._ready_until, here), 0)
         if start[0] >= len(self._segments) or self._error is not None:
             return None
         self._asked = start
-        slices_max = min(slices_max, WINDOW_SLICES_MAX)
-        self._window = cut(self._segments, start, self._window_bytes_max, slices_max, share)
+        if self._is_gathered(start):
+            bytes_max = min(self._window_bytes_max, gathered_bytes_max)
+            self._window = cut_tiny(self._segments, start, bytes_max // share)
+        else:
+            bytes_max = max(1, self._window_bytes_max // share)
+            slices_max = min(slices_max, WINDOW_SLICES_MAX)
+            self._window = cut(self._segments, start, bytes_max, slices_max)
         self._window.mapped = self._mapped
         return self._window
 
@@ -126,6 +154,7 @@ class ReadAhead:
             if window.gathers:
                 assert window.content, "gathered before it is done"
                 self._gathered.append(window)
+                self._gathered_until = window.stop
 
     def expire(self) -> None:
         """The client has stalled: what was made ready may be gone by the time that it reads on."""

@@ -87,9 +87,11 @@ class Transfer:
             self._ahead.expire()
         return self._stalls
 
-    def next_window(self, slices_max: int) -> Window | None:
+    def next_window(self, slices_max: int, gathered_bytes_max: int) -> Window | None:
         """What a thread is to make ready now; `prepared` is then called with it."""
-        return self._ahead.next_window(self._index, self._position, slices_max=slices_max)
+        return self._ahead.next_window(
+            self._index, self._position, 1, slices_max, gathered_bytes_max
+        )
 
     def prepared(self, window: Window, error: Exception | None) -> None:
         """A window is ready, or why it cannot be: the turn that comes to its bytes raises that."""
