@@ -278,3 +278,37 @@ def test_segments_of_stalled_transfers_are_bound(
         assert (await answer(second))[1] == b"header\n" + LARGE
 
     run(source, scenario)
+
+
+@pytest.mark.parametrize("draining", [False, True])
+@pytest.mark.parametrize("parsed_before", [False, True])
+def test_request_that_came_before_its_deadline_was_looked_at_is_answered(
+    source: FileSource, *, draining: bool, parsed_before: bool
+) -> None:
+    """A loop that was busy looks at deadlines before sockets: what is there is read first."""
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        if parsed_before:
+            peer.send(request("/now"))
+            assert (await answer(peer))[1] == b"now"
+        bench.server.draining = draining
+        peer.send(request("/now"))
+        connection.deadline = bench.server.wheel.now
+        connection.on_deadline()
+        assert (await answer(peer))[1] == b"now"
+
+    run(source, scenario)
+
+
+def test_idle_connection_without_a_request_is_closed_at_its_deadline(source: FileSource) -> None:
+    """Looking once more finds nothing, and that is the end."""
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        connection.deadline = bench.server.wheel.now
+        connection.on_deadline()
+        assert connection.state is State.CLOSED
+        assert await peer.recv() == b""
+
+    run(source, scenario)

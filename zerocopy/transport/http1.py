@@ -111,6 +111,11 @@ class Connection(Sending):
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
         server = self._server
+        if self.state is State.READY and self._is_idle():
+            # A request may have come while the loop was busy, for deadlines are looked at first.
+            self.on_readable()
+            if self.deadline > server.wheel.now:
+                return
         if self.state in _WAITS_FOR_US or self._is_queued:
             self.deadline = server.wheel.now + server.idle_ticks
         elif self.state is State.READY and server.draining and self._is_idle():
