@@ -242,7 +242,8 @@ def parse_h2load_log(lines: Iterable[str], seconds: float) -> list[int]:
     """How many microseconds each answer took, by a log of a run of `seconds`.
 
     Raises:
-        ClientError: there is no answer in it, or none near its end.
+        ClientError: there is no answer in it.
+        TooShortError: there is none near its end; a longer run may tell a stall from an end.
     """
     rows = [(int(begun), int(took)) for begun, _, took in map(str.split, lines)]
     if not rows:
@@ -251,7 +252,7 @@ def parse_h2load_log(lines: Iterable[str], seconds: float) -> list[int]:
     took_us = [took for _, took in rows]
     silence_s_max = seconds * SILENCE_SHARE_MAX + SILENCE_S_MAX + max(took_us) / 1e6
     if seconds - answered_s > silence_s_max:
-        raise ClientError(f"h2load: answers for {answered_s:.2f} s of {seconds:.2f} s")
+        raise TooShortError(f"h2load: answers for {answered_s:.2f} s of {seconds:.2f} s")
     return took_us
 
 
