@@ -59,15 +59,15 @@ ConfigOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data-path", "-d", metavar="DIR", help="Root of the day files [data.path]."),
+    typer.Option("--data-path", "-d", metavar="DIR", help="Root of the day files: data.path."),
 ]
 TlsOption = Annotated[
     bool | None,
-    typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1 [server.use_tls]."),
+    typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1: server.use_tls."),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Worker processes; 0: one a core [server.workers]."),
+    typer.Option(metavar="N", help="Worker processes; 0: one a core; server.workers."),
 ]
 
 
@@ -98,10 +98,10 @@ def serve(
     config: ConfigOption = None,
     data_path: DataOption = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on [server.host].")
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on: server.host.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port to listen on [server.port].")
+        int | None, typer.Option(metavar="PORT", help="Port to listen on: server.port.")
     ] = None,
     tls: TlsOption = None,
     workers: WorkersOption = None,

@@ -42,7 +42,7 @@ _ALARMING = {
 
 def status(
     url: Annotated[
-        str, typer.Option(metavar="URL", help="The page of metrics: [metrics] host and port.")
+        str, typer.Option(metavar="URL", help="The page of metrics: metrics.host and port.")
     ] = DEFAULT_URL,
     watch: Annotated[
         float | None,

@@ -136,7 +136,7 @@ def python(host: Host, _needs: Needs) -> Finding:
         check,
         Verdict.ADVICE,
         f"{found}, built without --enable-optimizations, as far as it tells",
-        "Debian's python3, or configure --enable-optimizations --with-lto",
+        "an interpreter configured with --enable-optimizations --with-lto",
         "the build that CPython's own documentation recommends for speed",
         "docs.python.org/3/using/configure.html",
     )
