@@ -131,9 +131,14 @@ class RunningServer:
             raise
 
     def log_text(self) -> str:
-        """Everything written to standard error so far."""
-        with open(self.log.name, encoding="utf-8") as file:
-            return file.read()
+        """Every whole line of standard error so far.
+
+        A write(2) that crosses a page of the file is seen by a reader page by page, so the end
+        may be a piece of a line.
+        """
+        with open(self.log.name, "rb") as file:
+            lines, newline, _piece = file.read().rpartition(b"\n")
+        return (lines + newline).decode()
 
     def events(self) -> list[dict[str, str]]:
         """The log lines that are JSON."""
@@ -142,6 +147,14 @@ class RunningServer:
     def event(self, name: str) -> dict[str, str] | None:
         """The first log event of that name."""
         return next((event for event in self.events() if event["event"] == name), None)
+
+    def logged(self, name: str, times: int = 1) -> list[dict[str, str]]:
+        """The events of that name, once there are so many: who logs does not wait for the log."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while len(events := [event for event in self.events() if event["event"] == name]) < times:
+            assert time.monotonic() < deadline_s, f"{len(events)} of {times} {name}"
+            time.sleep(0.02)
+        return events
 
     def get(
         self, target: str, *, method: str = "GET", fields: Mapping[str, str] | None = None

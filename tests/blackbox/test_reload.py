@@ -373,8 +373,7 @@ def test_missing_root_is_told_and_readiness_waits_for_it(tmp_path: Path) -> None
     """One line says what is wrong; /readyz is 503; when the root is there, the server is ready."""
     path = tmp_path / "late"
     with RunningServer(path) as server:
-        event = server.event("data_root_unreadable")
-        assert event is not None
+        (event,) = server.logged("data_root_unreadable")
         assert (event["path"], event["reason"]) == (str(path), "No such file or directory")
         assert server.get("/readyz").status == 503
         assert server.get("/healthz").status == 200

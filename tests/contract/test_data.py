@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.contract.site import Site, data_of, data_target, header_of, serve
+from tests.faults.client import poll
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
@@ -255,11 +256,14 @@ def test_data_day_without_a_column_is_skipped_logged_and_counted(
         b'"skipped":["02.02.25","03.02.25"]}\n'
     )
     assert site.server.metric("zerocopy_days_skipped_total") == counted + 2
-    warnings = [event for event in site.server.events() if event["event"] == "days_skipped"]
-    assert [event["level"] for event in warnings if event["symbol"] == two_days.symbol] == [
-        "warning"
-    ]
+    poll(lambda: levels_of(site, two_days.symbol) == ["warning"], "one warning")
     assert "skipped" not in header_of(site.data(two_days, columns=("time",), end_s=MIDNIGHT_S))
+
+
+def levels_of(site: Site, symbol: str) -> list[str]:
+    """Of the lines in the log about days of a symbol that were skipped."""
+    skipped = [event for event in site.server.events() if event["event"] == "days_skipped"]
+    return [event["level"] for event in skipped if event["symbol"] == symbol]
 
 
 @pytest.mark.parametrize("content", [b"", b"\1", b"\1\2\3"])

@@ -110,7 +110,7 @@ def test_call_that_fails_before_the_status_line_is_a_status(
     assert b"rror]" not in refused.content
     assert cause.encode() not in refused.content or not cause
     if cause:
-        assert scene.logged("data_error", cause)
+        poll(lambda: scene.logged("data_error", cause), f"a line in the log: {cause}")
     assert download(scene.server, way, target) == End(scene.body("SMALL"), is_whole=True)
     scene.is_well(way)
 
@@ -125,7 +125,7 @@ def test_directory_that_cannot_be_listed_is_a_status(scene: Scene, way: str) -> 
         refused = download(scene.server, way, scene.target(series))
     assert isinstance(refused, Answer)
     assert refused.status == 500
-    assert scene.logged("data_error", "Input/output error")
+    poll(lambda: scene.logged("data_error", "Input/output error"), "a line in the log")
     end = download(scene.server, way, scene.target(series))
     assert end == End(scene.body(series), is_whole=True)
 

@@ -260,8 +260,7 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         kept = OWN_DESCRIPTORS + PLAN_DESCRIPTORS + READING_DESCRIPTORS
         kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)
-        warning = site.server.event("connections_capped")
-        assert warning is not None
+        (warning,) = site.server.logged("connections_capped")
         assert [int(warning[key]) for key in ("connections_max", "nofile")] == [3, kept + 3]
         with ExitStack() as stack:
             sessions = [stack.enter_context(site.session()) for _ in range(3)]

@@ -89,7 +89,7 @@ def test_garbage_times_are_a_500_that_names_the_day(scene: Scene, garbage: str, 
             assert detail == f"the times of {NEXT:%d.%m.%y} are not sorted"
             assert answer.fields["cache-control"] == "no-store"
         scene.assert_right(way, FIRST)
-        errors = [each for each in scene.server.events() if each["event"] == "data_error"]
+        errors = scene.server.logged("data_error")
         assert errors[-1]["detail"] == detail
         assert path in errors[-1]["cause"]
     finally:
