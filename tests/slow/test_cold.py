@@ -290,8 +290,7 @@ def test_cold_stream_is_fast_and_holds_up_no_hot_client(
     """At least 0.9 of a plain loop's speed; the hot client's p99 is at most twice its own.
 
     The second is asserted where the disk is slow (`COLD_DISK_IS_SLOW`, for who throttles it): one
-    of 2 GB/s keeps the processors busy, and even a warm stream doubles what others wait then. Over
-    TLS a window of 16 MiB is encrypted for a tenth of the time, so a warm stream is the measure.
+    of 2 GB/s keeps two processors busy, whoever reads from it, and the ratio is near two then.
     """
     loops, rounds = [], []
     for _ in range(ROUNDS):
@@ -311,5 +310,4 @@ def test_cold_stream_is_fast_and_holds_up_no_hot_client(
         )
     assert speed >= COLD_SPEED_RATIO_MIN
     if IS_SLOW:
-        own = of["alone_us"] if path == "plain" else of["beside_warm_us"]
-        assert of["beside_us"] <= HOT_P99_RATIO_MAX * own
+        assert of["beside_us"] <= HOT_P99_RATIO_MAX * of["alone_us"]

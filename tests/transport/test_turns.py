@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.transport.turns import SHORT_ITERATIONS, SHORT_TURN_BYTES, Turns
+from zerocopy.transport.turns import COLD_TURN_BYTES, SHORT_ITERATIONS, SHORT_TURN_BYTES, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
             turns.queue(send)
         await asyncio.sleep(0)
         assert taken == [4 * SHORT_TURN_BYTES] * 2
-        turns.hurry()
+        turns.hurry(1)
         taken.clear()
         for _ in range(SHORT_ITERATIONS):
             await asyncio.sleep(0)
@@ -205,7 +205,7 @@ def test_small_answer_of_one_listener_shortens_the_turns_of_the_other() -> None:
         loop = asyncio.get_running_loop()
         plain, tls = Turns(loop, 4 * SHORT_TURN_BYTES, 2), Turns(loop, 1_000)
         plain.join(tls)
-        tls.hurry()
+        tls.hurry(1)
         assert (plain.turn_bytes, tls.turn_bytes) == (SHORT_TURN_BYTES, 1_000)
 
     asyncio.run(hurry())
@@ -216,7 +216,36 @@ def test_turns_are_never_longer_than_they_may_be() -> None:
 
     async def hurry() -> None:
         turns = Turns(asyncio.get_running_loop(), 1_000)
-        turns.hurry()
-        assert turns.turn_bytes == 1_000
+        turns.hurry(1)
+        assert (turns.turn_bytes, turns.cold_price) == (1_000, 1)
 
     asyncio.run(hurry())
+
+
+def test_bytes_from_the_disk_cost_more_the_fewer_small_answers_leave_beside_them() -> None:
+    """One small answer buys one cold turn's bytes, many a full turn; none for a while: no price."""
+
+    async def buy() -> None:
+        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
+        assert turns.cold_price == 1
+        bought: list[int] = []
+
+        def send() -> int:
+            bought.append(turns.turn_bytes // turns.cold_price)
+            return 1
+
+        for answered in (1, 2, 3, 1_000):
+            for _ in range(answered):
+                turns.hurry(1)
+            turns.queue(send)
+            await asyncio.sleep(0)
+        assert bought[:2] == [COLD_TURN_BYTES, 2 * COLD_TURN_BYTES]
+        assert 3 * COLD_TURN_BYTES <= bought[2] < 4 * COLD_TURN_BYTES
+        assert bought[3] == SHORT_TURN_BYTES
+        assert turns.turn_bytes // turns.cold_price == COLD_TURN_BYTES, "none since the last turn"
+        for _ in range(SHORT_ITERATIONS):
+            turns.spend(1)
+            await asyncio.sleep(0)
+        assert turns.cold_price == 1
+
+    asyncio.run(buy())

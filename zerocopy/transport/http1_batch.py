@@ -106,7 +106,7 @@ class Batch:
                 connection.begun_ns = self._begun_ns
                 unsent = Transfer(memoryview(whole)[sent:], ())
                 connection.begin_transfer(connection.own(message), response, unsent)
-        server.turns.hurry()
+        server.turns.hurry(len(connections))
         counters, account, request = server.counters, server.account, message.request
         counters[slots.SENT_BYTES_COPY] += total
         counters[account.slots[request.endpoint][response.status]] += len(whole_ones)

@@ -143,16 +143,16 @@ class Sending:
         """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""
         server, transfer = self._server, self._transfer
         if transfer is not None:
+            price = server.turns.cold_price if transfer.is_cold else 1
+            budget = (server.turns.turn_bytes - self._turn_bytes) // price
             try:
-                done = transfer.send(
-                    self._sock, server.counters, max(1, server.turns.turn_bytes - self._turn_bytes)
-                )
+                done = transfer.send(self._sock, server.counters, max(1, budget))
             except (ZerocopyError, OSError) as error:
                 if not isinstance(error, _PEER_GONE):
                     server.on_transfer_failed(error, self._exchange)
                 self.abort()
                 return
-            self._turn_bytes += transfer.spent_bytes
+            self._turn_bytes += transfer.spent_bytes * price
             window = transfer.next_window(
                 server.window_slices(transfer.segment_count),
                 fair_gathered_bytes(server.transfers_held),

@@ -135,10 +135,11 @@ class Http2Connection(DataStreams):
             ):
                 rest = data[position:]
                 break
-        if lane.nbytes:
-            self._server.turns.hurry()
         self._wire.write(lane.leave())
-        self._server.batch.answered += lane.take_answered(self._server.batch.begun_ns)
+        answered = lane.take_answered(self._server.batch.begun_ns)
+        if answered:
+            self._server.turns.hurry(answered)
+        self._server.batch.answered += answered
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:

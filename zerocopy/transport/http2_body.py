@@ -47,6 +47,11 @@ class Body:
         """How many segments this response keeps in memory until it ends."""
         return len(self._segments)
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether its bytes are read from the disk, as far as it is known."""
+        return self._ahead.is_cold
+
     def next_window(
         self, share: int, slices_max: int, gathered_bytes_max: int = GATHERED_BYTES_MAX
     ) -> Window | None:

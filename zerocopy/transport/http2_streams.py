@@ -149,11 +149,12 @@ class DataStreams(H2Protocol):
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         turns = self._server.turns
-        budget = min(budget, turns.turn_bytes)
+        price = turns.cold_price if body.is_cold else 1
+        budget = min(budget, turns.turn_bytes // price)
         if turns.has_room:
-            turns.spend(budget)
+            turns.spend(budget * price)
         else:
-            await turns.place(budget)
+            await turns.place(budget * price)
             self._server.batch.answer()  # small answers go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between

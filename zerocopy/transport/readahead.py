@@ -44,8 +44,8 @@ class ReadAhead:
     """What of `segments` is ready, in windows of at most `window_bytes_max` bytes."""
 
     __slots__ = (
-        "_asked", "_error", "_gathered", "_gathered_until", "_is_cold", "_mapped", "_ready_until",
-        "_segments", "_window", "_window_bytes_max",
+        "_asked", "_error", "_gathered", "_gathered_until", "_mapped", "_ready_until", "_segments",
+        "_window", "_window_bytes_max", "is_cold",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +59,7 @@ class ReadAhead:
         self._window: Window | None = None  # being read
         self._gathered: deque[Window] = deque()  # those whose content has not left, in order
         self._gathered_until: Place = (-1, 0)  # nowhere yet
-        self._is_cold = False
+        self.is_cold = False  # something was not in memory of late
         self._error: Exception | None = None
 
     def content(self, index: int, position: int) -> memoryview | None:
@@ -92,14 +92,14 @@ class ReadAhead:
         if self._window is not None:
             return 0
         if self._is_gathered((index, position)):
-            self._is_cold = True
+            self.is_cold = True
             return 0
         segment = self._segments[index]
         # One question for some turns: it costs 3 µs, a turn of 1 MiB some 130.
         most = min(segment.count - position, max(want, self._window_bytes_max))
         count = segment.source.ready(segment.offset + position, most, mapped=self._mapped)
         if not count:
-            self._is_cold = True
+            self.is_cold = True
         elif count > want:
             self._ready_until = (index, position + count)
         return min(count, want)
@@ -125,7 +125,7 @@ class ReadAhead:
         window has it made ready and then calls `done`.
         """
         here = (index, position)
-        if not self._is_cold or self._window is not None or here < self._asked:
+        if not self.is_cold or self._window is not None or here < self._asked:
             return None
         start = place_after(self._segments, max(self._ready_until, here), 0)
         if start[0] >= len(self._segments) or self._error is not None:
@@ -150,7 +150,7 @@ class ReadAhead:
             self._error = error
         else:
             self._ready_until = window.stop
-            self._is_cold = window.has_waited
+            self.is_cold = window.has_waited
             if window.gathers:
                 assert window.content, "gathered before it is done"
                 self._gathered.append(window)

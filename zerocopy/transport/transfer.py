@@ -73,6 +73,11 @@ class Transfer:
         segments = sum(segment.count for segment in self._segments[self._index :])
         return len(self._unsent or b"") + segments - self._position
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether its bytes are read from the disk, as far as it is known."""
+        return self._ahead.is_cold
+
     def sample_stall(self, fd: int) -> int:
         """How many samples in a row found that the client took no byte since the one before.
 

@@ -6,7 +6,8 @@ streams for forty turns. With it the loop comes back after a few turns, however 
 the streams take theirs in the order in which they became writable.
 
 Long turns are cheap, short ones let small answers through sooner. So turns are short while small
-answers are asked for.
+answers are asked for. Bytes that come from the disk cost more of a turn then, for to read them
+keeps the processors busy as well; but less, the more small answers leave between two turns.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 SHORT_TURN_BYTES = 262_144
 """Bytes of a turn while small answers are asked for: some 40 µs of sendfile(2)."""
 
+COLD_TURN_BYTES = 16_384
+"""Bytes from the disk that are a short turn, for each small answer since the turn before: who asks
+alone waits for no more, and many who wait for each other anyhow do not starve the stream."""
+
 SHORT_ITERATIONS = 64
 """Iterations of the loop for which turns are short after a small answer: 5 to 10 ms."""
 
@@ -29,12 +34,13 @@ SHORT_ITERATIONS = 64
 class Turns:
     """Runs senders in order, `turns_at_once` turns or a little more in one iteration of `loop`.
 
-    `turn_bytes` is how much a sender may send in a turn that it takes now.
+    `turn_bytes` is how much a sender may send in a turn that it takes now, and `cold_price` how
+    many bytes of it a byte from the disk counts for.
     """
 
     __slots__ = (
-        "_is_scheduled", "_left", "_loop", "_sharing", "_short_for", "_turn_bytes_max",
-        "_turns_at_once", "_waiting", "short_turn_bytes", "turn_bytes",
+        "_answered", "_is_scheduled", "_left", "_loop", "_sharing", "_short_for", "_turn_bytes_max",
+        "_turns_at_once", "_waiting", "cold_price", "short_turn_bytes", "turn_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +57,8 @@ class Turns:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
+        self._answered = 0  # small answers since the turns before
+        self.cold_price = 1
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -70,11 +78,17 @@ class Turns:
         self._sharing.append(other)
         other._sharing.append(self)
 
-    def hurry(self) -> None:
-        """A small answer was asked for: others may follow."""
+    def hurry(self, answered: int) -> None:
+        """So many small answers have left: others may be asked for soon."""
+        assert answered > 0, "one at least"
         for turns in self._sharing:
             turns._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
-            turns.turn_bytes = turns.short_turn_bytes
+            turns._shorten(turns._answered + answered)  # noqa: SLF001
+
+    def _shorten(self, answered: int) -> None:
+        self._answered = answered
+        self.turn_bytes = self.short_turn_bytes
+        self.cold_price = max(1, self.turn_bytes // (COLD_TURN_BYTES * max(1, answered)))
 
     def spend(self, nbytes: int) -> None:
         """Somebody has sent without waiting."""
@@ -110,6 +124,7 @@ class Turns:
             self._short_for -= 1
             if not self._short_for:
                 self.turn_bytes = self._turn_bytes_max
+                self.cold_price = 1
         full = self._left = self._turns_at_once * self.turn_bytes
         waiting = self._waiting
         try:
@@ -119,5 +134,7 @@ class Turns:
                 if self._left <= 0:
                     break
         finally:
+            if self._short_for:
+                self._shorten(0)
             if waiting or self._left < full:
                 self._schedule()
