@@ -23,14 +23,24 @@ if TYPE_CHECKING:
 PACKAGES = ("zerocopy", "uvloop", "httptools", "hypercorn", "h2", "uvicorn", "numpy")
 
 
+def python_build() -> str:
+    """Whose build of CPython this is, for one without profile-guided optimization is much slower.
+
+    Distributions have their own ways to ask for it, so of theirs nothing more can be told.
+    """
+    if sys.base_prefix == "/usr":
+        return "the distribution's build"
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"built {'with' if optimized else 'without'} --enable-optimizations"
+
+
 def describe_machine(cores: list[int], load_before: float, rounds: str) -> Machine:
     """Date, commit, machine and versions; `rounds` says how often and how long was measured."""
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     commit = (
         output("git", "describe", "--always", "--dirty= with changes", accept=(0,)) or "unknown"
     )
-    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    python = f"CPython {sys.version.split()[0]} ({'PGO' if optimized else 'no PGO'} build)"
+    python = f"CPython {sys.version.split()[0]} ({python_build()})"
     packages = ", ".join(f"{name} {package_version(name)}" for name in PACKAGES)
     pinning = (
         f"server on core {cores[0]}, client on core {cores[-1]}"
