@@ -204,7 +204,7 @@ def generate(
     for directory in () if spec.overwrite else _day_directories(spec):
         for path in map(directory.path, COLUMNS[directory.type_]):
             if os.path.lexists(path):
-                raise ConfigError(f"{path} exists: choose another root, or overwrite")
+                raise ConfigError(f"{path} exists: choose another root, or --overwrite")
     try:
         for directory in _day_directories(spec):
             _write_day(spec, directory, on_progress)

@@ -16,6 +16,7 @@ from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.messages import Request
 from zerocopy.transport.account import Account
 from zerocopy.transport.http2_batch import REQUESTS_MAX, Batch, Proved, Receiver, Waiting
+from zerocopy.transport.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 ACCOUNT = Account(TLS, [0] * len(SLOTS))
 REQUESTS = [Waiting(0, b"block", 1)]
 REUSED = "zerocopy_plans_reused_total"
+
+
+def make_batch(loop: asyncio.AbstractEventLoop) -> Batch:
+    """One that hurries turns which nobody takes."""
+    return Batch(loop, ACCOUNT, Turns(loop, 1))
 
 
 class Connection:
@@ -52,7 +58,7 @@ def test_all_of_a_turn_are_answered_after_it_in_order_and_share_what_is_proved()
     async def turn() -> None:
         told: list[tuple[Connection, bytes]] = []
         first, second = Connection(told), Connection(told)
-        batch = Batch(asyncio.get_running_loop(), ACCOUNT)
+        batch = make_batch(asyncio.get_running_loop())
         batch.add(first, b"a", REQUESTS)
         batch.add(second, b"b", REQUESTS)
         assert told == []
@@ -75,7 +81,7 @@ def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
     async def turn() -> None:
         told: list[tuple[Connection, bytes]] = []
         first, second = Connection(told), Connection(told)
-        batch = Batch(asyncio.get_running_loop(), ACCOUNT)
+        batch = make_batch(asyncio.get_running_loop())
         batch.add(first, b"broken", REQUESTS)
         batch.add(second, b"b", REQUESTS)
         batch.answer()
@@ -87,7 +93,7 @@ def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
 
 def test_equal_requests_are_one_object_of_a_bounded_many() -> None:
     """Connections can share what is proved by the identity of a request."""
-    batch = Batch(asyncio.new_event_loop(), ACCOUNT)
+    batch = make_batch(asyncio.new_event_loop())
     one = batch.known(Request(b"GET", b"/x", ()))
     assert batch.known(Request(b"GET", b"/x", ())) is one
     assert batch.known(Request(b"HEAD", b"/x", ())) is not one

@@ -136,10 +136,7 @@ class Http2Connection(DataStreams):
                 rest = data[position:]
                 break
         self._wire.write(lane.leave())
-        answered = lane.take_answered(self._server.batch.begun_ns)
-        if answered:
-            self._server.turns.hurry(answered)
-        self._server.batch.answered += answered
+        self._server.batch.answered += lane.take_answered(self._server.batch.begun_ns)
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:

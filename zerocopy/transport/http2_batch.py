@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.messages import Request, Response
     from zerocopy.transport.account import Account
+    from zerocopy.transport.turns import Turns
 
 REQUESTS_MAX = 1_024
 """Requests that are known as one, whatever connection they come from."""
@@ -71,11 +72,12 @@ class Receiver(asyncio.StreamReaderProtocol):
 class Batch:
     """The connections of one worker that wait for the end of the turn, in the order they came."""
 
-    __slots__ = ("_account", "_loop", "_requests", "_waiting", "answered", "begun_ns")
+    __slots__ = ("_account", "_loop", "_requests", "_turns", "_waiting", "answered", "begun_ns")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, account: Account) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, account: Account, turns: Turns) -> None:
         self._loop = loop
         self._account = account
+        self._turns = turns
         self._requests: dict[Request, Request] = {}
         self._waiting: list[tuple[Answering, bytes, list[Waiting]]] = []
         self.begun_ns = 0  # when the first of them was read
@@ -105,4 +107,5 @@ class Batch:
                 connection.fail(error)
         if self.answered:  # uvloop writes it all now, when the turn is over
             self._account.time(endpoints.DATA, self.begun_ns, self.answered)
+            self._turns.hurry(self.answered)
             self.answered = 0

@@ -145,8 +145,8 @@ class Http2Server:
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
-        self.batch = Batch(loop, self.account)
         self.turns = Turns(loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES)
+        self.batch = Batch(loop, self.account, self.turns)
         self.draining = False
         self.segments_held = 0
         self.transfers_held = 0

@@ -149,16 +149,16 @@ class DataStreams(H2Protocol):
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         turns = self._server.turns
-        price = turns.cold_price if body.is_cold else 1
-        budget = min(budget, turns.turn_bytes // price)
+        cost = min(budget, turns.turn_bytes)
         if turns.has_room:
-            turns.spend(budget * price)
+            turns.spend(cost)
         else:
-            await turns.place(budget * price)
+            await turns.place(cost)
             self._server.batch.answer()  # small answers go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
-        await self._send_turn(stream_id, body, budget)
+        price = turns.cold_price if body.is_cold else 1
+        await self._send_turn(stream_id, body, min(budget, turns.turn_bytes // price))
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
         begun_s = self._server.loop.time()
         await self._wire.drain()

@@ -24,8 +24,8 @@ SHORT_TURN_BYTES = 262_144
 """Bytes of a turn while small answers are asked for: some 40 µs of sendfile(2)."""
 
 COLD_TURN_BYTES = 16_384
-"""Bytes from the disk that are a short turn, for each small answer since the turn before: who asks
-alone waits for no more, and many who wait for each other anyhow do not starve the stream."""
+"""Bytes from the disk that are a short turn, for each small answer of an iteration of the loop:
+who asks alone waits for no more, and many who wait for each other anyhow do not starve it."""
 
 SHORT_ITERATIONS = 64
 """Iterations of the loop for which turns are short after a small answer: 5 to 10 ms."""
@@ -34,13 +34,13 @@ SHORT_ITERATIONS = 64
 class Turns:
     """Runs senders in order, `turns_at_once` turns or a little more in one iteration of `loop`.
 
-    `turn_bytes` is how much a sender may send in a turn that it takes now, and `cold_price` how
-    many bytes of it a byte from the disk counts for.
+    `turn_bytes` is how much a sender may send in a turn that it takes now.
     """
 
     __slots__ = (
-        "_answered", "_is_scheduled", "_left", "_loop", "_sharing", "_short_for", "_turn_bytes_max",
-        "_turns_at_once", "_waiting", "cold_price", "short_turn_bytes", "turn_bytes",
+        "_answered", "_answered_before", "_is_scheduled", "_left", "_loop", "_sharing",
+        "_short_for", "_turn_bytes_max", "_turns_at_once", "_waiting", "short_turn_bytes",
+        "turn_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -57,8 +57,8 @@ class Turns:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
-        self._answered = 0  # small answers since the turns before
-        self.cold_price = 1
+        self._answered = 0  # small answers in this iteration, as far as it has come
+        self._answered_before = 0  # and in the one before
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -73,6 +73,14 @@ class Turns:
         """Whether somebody new may send at once: nobody waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
+    @property
+    def cold_price(self) -> int:
+        """How many bytes of a turn that is taken now a byte from the disk counts for."""
+        if not self._short_for:
+            return 1
+        answered = max(1, self._answered, self._answered_before)
+        return max(1, self.turn_bytes // (COLD_TURN_BYTES * answered))
+
     def join(self, other: Turns) -> None:
         """Share the event loop with the turns of another listener: either one hurries both."""
         self._sharing.append(other)
@@ -83,12 +91,8 @@ class Turns:
         assert answered > 0, "one at least"
         for turns in self._sharing:
             turns._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
-            turns._shorten(turns._answered + answered)  # noqa: SLF001
-
-    def _shorten(self, answered: int) -> None:
-        self._answered = answered
-        self.turn_bytes = self.short_turn_bytes
-        self.cold_price = max(1, self.turn_bytes // (COLD_TURN_BYTES * max(1, answered)))
+            turns._answered += answered  # noqa: SLF001
+            turns.turn_bytes = turns.short_turn_bytes
 
     def spend(self, nbytes: int) -> None:
         """Somebody has sent without waiting."""
@@ -120,11 +124,11 @@ class Turns:
 
     def _run(self) -> None:
         self._is_scheduled = False
+        self._answered_before, self._answered = self._answered, 0
         if self._short_for:
             self._short_for -= 1
             if not self._short_for:
                 self.turn_bytes = self._turn_bytes_max
-                self.cold_price = 1
         full = self._left = self._turns_at_once * self.turn_bytes
         waiting = self._waiting
         try:
@@ -134,7 +138,5 @@ class Turns:
                 if self._left <= 0:
                     break
         finally:
-            if self._short_for:
-                self._shorten(0)
             if waiting or self._left < full:
                 self._schedule()
