@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,7 @@ from zerocopy.transport.asgi import (
     TransferAbortedError,
 )
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +131,31 @@ def test_head_tells_the_length_and_reads_nothing() -> None:
     assert source.read_to == 0
     assert not rig.handler.prepared
     assert rig.counters[slots.SENT_BYTES_COPY] == 0
+
+
+def test_large_answers_take_turns_with_those_of_the_listener() -> None:
+    """One piece between two turns of another's; it is short while small answers leave."""
+
+    async def scenario() -> None:
+        source = FakeSource(os.urandom(5 * PIECE_BYTES))
+        rig, driver = Rig(large(source)), Driver()
+        rig.app.turns = turns = Turns(asyncio.get_running_loop(), PIECE_BYTES, 1, 1_000)
+        seen: list[int] = []
+
+        def take() -> int:
+            seen.append(len(driver.pieces))
+            turns.queue(take)
+            return turns.turn_bytes
+
+        turns.queue(take)
+        turns.hurry(1)
+        await rig.app(scope_of("/x"), driver.receive, driver.send)
+        assert {after - before for before, after in pairwise(seen)} == {0, 1}
+        assert len(driver.pieces[1]) == 1_000
+        assert max(map(len, driver.pieces)) == PIECE_BYTES
+        assert b"".join(driver.pieces) == b"line\n" + source.content
+
+    asyncio.run(asyncio.wait_for(scenario(), TIMEOUT_S))
 
 
 @pytest.mark.parametrize("nbytes", [1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 700_001])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.account import Access
     from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
+    from zerocopy.transport.turns import Turns
 
     Event = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Event]]
@@ -53,7 +54,10 @@ class TransferAbortedError(Exception):
 
 
 class AsgiApp:
-    """`handler` as an ASGI application; scopes are `lifespan` and `http`."""
+    """`handler` as an ASGI application; scopes are `lifespan` and `http`.
+
+    Large answers take their turns among those of `turns`, where a listener has given its own.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class AsgiApp:
         self._counters = counters
         self._account = Account(slots.TLS, counters, access)
         self._on_transfer_failed = on_transfer_failed
+        self.turns: Turns | None = None
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one connection of the server's making.
@@ -194,13 +199,14 @@ class AsgiApp:
     ) -> None:
         place: Place = (0, 0)
         while place[0] < len(segments):
+            budget = PIECE_BYTES if self.turns is None else await _turn(self.turns, ahead)
             index, position = place
             content = ahead.content(index, position)
             segment = segments[index]
             if content is not None:
-                count = min(PIECE_BYTES, len(content))
+                count = min(budget, len(content))
             else:
-                want = min(PIECE_BYTES, segment.count - position)
+                want = min(budget, segment.count - position)
                 count = ahead.allowed(index, position, want)
             window = ahead.next_window(index, position)
             if window is not None:
@@ -239,6 +245,17 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": event["type"] + ".complete"})
         if event["type"] == "lifespan.shutdown":
             return
+
+
+async def _turn(turns: Turns, ahead: ReadAhead) -> int:
+    """How many bytes may leave now, once those before have had their turn."""
+    cost = min(PIECE_BYTES, turns.turn_bytes)
+    if turns.has_room:
+        turns.spend(cost)
+    else:
+        await turns.place(cost)
+    price = turns.cold_price if ahead.is_cold else 1
+    return min(PIECE_BYTES, turns.turn_bytes // price)
 
 
 async def _until_disconnected(receive: Receive) -> None:
