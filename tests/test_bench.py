@@ -15,7 +15,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.__main__ import chosen
-from bench.clients import ClientError, parse_h2load, parse_h2load_log, parse_wrk
+from bench.clients import (
+    ClientError,
+    TooShortError,
+    _run,
+    parse_h2load,
+    parse_h2load_log,
+    parse_wrk,
+)
 from bench.meter import Memory
 from bench.percentiles import Latencies, percentiles
 from bench.picture import svg
@@ -138,6 +145,16 @@ def test_parse_wrk_with_errors_raises(line: str) -> None:
     """A server that answers 500 quickly must not win."""
     with pytest.raises(ClientError, match=line.strip()):
         parse_wrk(WRK_REPORT + line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_short"), [("Stopped all clients for thread #0", True), ("no such host", False)]
+)
+def test_client_that_fails_as_its_time_ends_may_have_more_of_it(said: str, is_short: bool) -> None:  # noqa: FBT001
+    """So h2load does where nothing was answered; what else fails is told as it is."""
+    with pytest.raises(ClientError, match=said) as failure:
+        _run(["sh", "-c", f"echo '{said}'; exit 3"])
+    assert isinstance(failure.value, TooShortError) is is_short
 
 
 def test_parse_wrk_of_something_else_raises() -> None:
