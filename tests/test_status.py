@@ -56,6 +56,25 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
+def test_page_is_found_where_serve_has_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the configuration, as `serve` reads it; a port that nobody can know is asked for."""
+    write_series(tmp_path, "SMALL", 10)
+    with RunningServer(tmp_path) as server:
+        monkeypatch.setenv("METRICS_PORT", str(server.metrics_port))
+        monkeypatch.setenv("ZEROCOPY_METRICS_HOST", "0.0.0.0")
+        done = run()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"at http://127.0.0.1:{server.metrics_port}/metrics" in done.stdout
+    file = tmp_path / "other.toml"
+    file.write_text("[metrics]\nport = 0\n", encoding="utf-8")
+    monkeypatch.delenv("METRICS_PORT")
+    done = run("--config", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--url" in done.stderr
+
+
 def run_apart(*arguments: str) -> Done:
     """The command as a script runs it: its output is a pipe, its terminal would be narrow."""
     done = subprocess.run(

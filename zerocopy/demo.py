@@ -89,7 +89,18 @@ def run_demo(
         supervisor = Supervisor(config)
     ports = {name: port for name, (_, port) in supervisor.addresses.items()}
     origins = (f"http://127.0.0.1:{ports['plain']}", f"https://127.0.0.1:{ports['tls']}")
-    return supervisor.run(lambda: _print_urls(origins, certificates.ca_cert, midday_s, console))
+
+    def print_all() -> None:
+        _print_urls(origins, certificates.ca_cert, midday_s, console)
+        at = f"http://{supervisor.metrics_address}/metrics"
+        console.print(
+            f"What it does: zerocopy status --url {at}\nCtrl-C stops.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+    return supervisor.run(print_all)
 
 
 def _make_data(root: str, seed: int, console: Console) -> None:
@@ -141,7 +152,6 @@ def _print_urls(origins: tuple[str, str], ca_cert: str, day_s: int, console: Con
         f"  {over_tls} '{tls}{whole}'",
         "",
         f"A browser trusts the certificate once {ca_cert} is imported as an authority.",
-        "Ctrl-C stops.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

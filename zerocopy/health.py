@@ -59,8 +59,13 @@ def _listener(config: str | None) -> tuple[str, str, int]:
     port = listeners.tls_port if loaded.server.use_tls else listeners.plain_port
     if not port:
         raise ConfigError("the port is any free one (0): name the listener with --url")
-    host = loaded.server.host
-    return "https" if loaded.server.use_tls else "http", _ANY_ADDRESS.get(host, host), port
+    host = seen_from_here(loaded.server.host)
+    return "https" if loaded.server.use_tls else "http", host, port
+
+
+def seen_from_here(host: str) -> str:
+    """The address by which this machine reaches a listener bound to `host`."""
+    return _ANY_ADDRESS.get(host, host)
 
 
 def _parts(url: str) -> tuple[str, str, int]:

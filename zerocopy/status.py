@@ -10,10 +10,14 @@ the server only by /metrics, so it works from anywhere that may scrape it.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from zerocopy.core.errors import ConfigError
+from zerocopy.health import seen_from_here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from zerocopy.figures import Figure
     from zerocopy.scrape import Page
 
-DEFAULT_URL = "http://127.0.0.1:9091/metrics"
 INTERVAL_S = 1.0
 """Between the two scrapes that rates come from."""
 
@@ -41,9 +44,13 @@ _ALARMING = {
 
 
 def status(
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
+    ] = None,
     url: Annotated[
-        str, typer.Option(metavar="URL", help="The page of metrics: metrics.host and port.")
-    ] = DEFAULT_URL,
+        str | None,
+        typer.Option(metavar="URL", help="The page of metrics; else of metrics.host and port."),
+    ] = None,
     watch: Annotated[
         float | None,
         typer.Option(
@@ -65,6 +72,7 @@ def status(
     from zerocopy.scrape import fetch
 
     console = Console(soft_wrap=True)
+    url = _page_of(config) if url is None else url
     try:
         before = fetch(url)
     except ValueError:
@@ -80,6 +88,17 @@ def status(
             if watch is None:
                 return
             before = after
+
+
+def _page_of(config: str | None) -> str:
+    """Where `serve` with this configuration has its metrics, seen from this machine."""
+    from zerocopy.config import load
+
+    metrics = load(config, environ=os.environ).metrics
+    if not metrics.port:
+        raise ConfigError("the port is any free one (0): name the page of metrics with --url")
+    host = seen_from_here(metrics.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{metrics.port}/metrics"
 
 
 def write_report(

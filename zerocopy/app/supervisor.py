@@ -78,7 +78,8 @@ class Supervisor:
         )
         self._preparation: Preparation | None = None
         self._root: RootWatch | None = None
-        self._metrics_address = ""
+        self.metrics_address = ""
+        """Of the metrics listener, once `run` has bound it."""
         self._is_announced = False
         self._is_waiting = False
         self._is_delayed = False
@@ -103,7 +104,7 @@ class Supervisor:
         metrics = self._config.metrics
         within_s = self._config.server.start_deadline_s
         port = serve_metrics(self._collector, metrics.host, metrics.port, resolve_s=within_s)
-        self._metrics_address = f"{metrics.host}:{port}"
+        self.metrics_address = f"{metrics.host}:{port}"
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
@@ -160,7 +161,7 @@ class Supervisor:
         return {
             "address": addresses["tls" if serving.config.server.use_tls else "plain"],
             **addresses,
-            "metrics": self._metrics_address,
+            "metrics": self.metrics_address,
             "workers": len(serving.places),
         }
 
