@@ -8,6 +8,7 @@ drops them.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -109,15 +110,22 @@ def measure_fairness(options: Options, servers: Servers, path: str = "plain") ->
 
 
 def _choose(options: Options, servers: Servers, table: Table, variants: dict[str, Pair]) -> str:
-    """The variant of nginx whose 99th percentile is lowest; the first in a smoke run."""
+    """The variant of nginx whose 99th percentile is lowest; the first in a smoke run.
+
+    One that answers nothing for seconds, however long it is asked, is not it.
+    """
     p99_us = dict.fromkeys(variants, math.inf)
     for _ in range(0 if options.smoke else 2):
         for variant, pair in variants.items():
             progress(f"{table.title}: trying nginx with {variant}")
-            found = beside(servers, pair, STREAMS_TRIED, options.seconds).p99_us
-            p99_us[variant] = min(p99_us[variant], found)
+            with suppress(TooShortError):
+                found = beside(servers, pair, STREAMS_TRIED, options.seconds).p99_us
+                p99_us[variant] = min(p99_us[variant], found)
     if not options.smoke:
-        tried = (f"{variant}: {value:,.0f}" for variant, value in p99_us.items())
+        tried = (
+            f"{variant}: {'stalled' if math.isinf(value) else f'{value:,.0f}'}"
+            for variant, value in p99_us.items()
+        )
         table.notes.append(
             f"nginx tried, p99 µs beside {STREAMS_TRIED} streams: {'; '.join(tried)}"
         )
