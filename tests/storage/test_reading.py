@@ -77,11 +77,11 @@ def test_gathers_the_slices_in_order_and_keeps_nothing_open(root: str, *, may_wa
     pieces = slices_of([planned(files, column) for column in CONTENTS])
     window = window_of([*pieces[:7], in_memory(b"boundary"), *pieces[7:]])
     window.may_wait = may_wait
-    reading = gather(files, window)
+    gather(files, window)
     wanted = [content[3:-1] for content in CONTENTS.values()]
     assert bytes(window.content) == b"".join([*wanted[:7], b"boundary", *wanted[7:]])
     assert len(files) == 0
-    assert reading.missing_bytes == 0
+    assert window.missing_bytes == 0
     assert not window.has_waited
 
 
@@ -96,15 +96,15 @@ def test_what_is_not_in_memory_is_given_up_first_and_read_when_it_may_wait(root:
     if PageCache().resident(files.descriptor(day_files[0]), 0, 1):
         pytest.skip("this file system keeps its pages")
     window = window_of(slices_of(day_files))
-    reading = gather(files, window)
+    gather(files, window)
     assert not window.content
     assert window.has_waited
     window.may_wait = True
     for day_file in day_files:
         os.posix_fadvise(files.descriptor(day_file), 0, 0, os.POSIX_FADV_DONTNEED)
-    reading = gather(files, window)
+    gather(files, window)
     assert bytes(window.content) == CONTENTS["c0"][3:-1] + CONTENTS["c1"][3:-1]
-    assert reading.missing_bytes > 0
+    assert window.missing_bytes > 0
     assert window.has_waited
     files.close()
 

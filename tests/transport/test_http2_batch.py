@@ -16,7 +16,7 @@ from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.messages import Request
 from zerocopy.transport.account import Account
 from zerocopy.transport.http2_batch import REQUESTS_MAX, Batch, Proved, Receiver, Waiting
-from zerocopy.transport.turns import Turns
+from zerocopy.transport.turns import COLD_TURN_BYTES, SHORT_TURN_BYTES, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,31 @@ class Connection:
             raise ZeroDivisionError
         self.seen = proved
         self.told.append((self, data))
+
+
+def test_all_that_a_batch_answers_hurry_the_turns() -> None:
+    """Seven answers on two connections buy seven times the bytes from the disk."""
+
+    async def answer() -> None:
+        loop = asyncio.get_running_loop()
+        turns = Turns(loop, SHORT_TURN_BYTES)
+        batch = Batch(loop, ACCOUNT, turns)
+
+        class Answered(Connection):
+            """Has its requests answered."""
+
+            def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
+                """Count them."""
+                super().answer_waiting(data, requests, proved)
+                batch.answered += len(data)
+
+        for data in (b"abc", b"defg"):
+            batch.add(Answered([]), data, REQUESTS)
+        batch.answer()
+        price = turns.price(is_from_disk=True)
+        assert price == -(-SHORT_TURN_BYTES // (7 * COLD_TURN_BYTES))
+
+    asyncio.run(answer())
 
 
 def test_all_of_a_turn_are_answered_after_it_in_order_and_share_what_is_proved() -> None:

@@ -217,7 +217,7 @@ def test_turns_are_never_longer_than_they_may_be() -> None:
     async def hurry() -> None:
         turns = Turns(asyncio.get_running_loop(), 1_000)
         turns.hurry(1)
-        assert (turns.turn_bytes, turns.cold_price) == (1_000, 1)
+        assert (turns.turn_bytes, turns.price(is_from_disk=True)) == (1_000, 1)
 
     asyncio.run(hurry())
 
@@ -227,28 +227,53 @@ def test_bytes_from_the_disk_cost_more_the_fewer_small_answers_leave_beside_them
 
     async def buy() -> None:
         turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
-        assert turns.cold_price == 1
+        other = Turns(asyncio.get_running_loop(), 1_000)
+        turns.join(other)
+        assert turns.price(is_from_disk=True) == 1
         bought: list[int] = []
 
         def send() -> int:
-            bought.append(turns.turn_bytes // turns.cold_price)
+            bought.append(turns.turn_bytes // turns.price(is_from_disk=True))
             return 1
 
         for answered in (1, 2, 3, 1_000):
-            for _ in range(answered):
-                turns.hurry(1)
+            (turns, other)[answered % 2].hurry(answered)
             turns.queue(send)
             await asyncio.sleep(0)
         assert bought[:2] == [COLD_TURN_BYTES, 2 * COLD_TURN_BYTES]
-        assert 3 * COLD_TURN_BYTES <= bought[2] < 4 * COLD_TURN_BYTES
+        assert 2 * COLD_TURN_BYTES < bought[2] <= 3 * COLD_TURN_BYTES
         assert bought[3] == SHORT_TURN_BYTES
-        assert turns.cold_price == 1, "as many may come in the next iteration"
+        assert turns.price(is_from_disk=True) == 1, "for who sends after the turns of an iteration"
         turns.queue(send)
         await asyncio.sleep(0)
         assert bought[4] == COLD_TURN_BYTES
         for _ in range(SHORT_ITERATIONS):
             turns.spend(1)
             await asyncio.sleep(0)
-        assert (turns.turn_bytes, turns.cold_price) == (4 * SHORT_TURN_BYTES, 1)
+        assert (turns.turn_bytes, turns.price(is_from_disk=True)) == (4 * SHORT_TURN_BYTES, 1)
 
     asyncio.run(buy())
+
+
+def test_bytes_from_the_disk_cost_what_others_do_beside_those_from_memory() -> None:
+    """For some iterations: a small answer waits for turns of the others anyhow."""
+
+    async def mix() -> None:
+        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
+        other = Turns(asyncio.get_running_loop(), 1_000)
+        other.join(turns)
+        turns.hurry(1)
+        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert turns.price(is_from_disk=False) == 1
+        turns.sent(COLD_TURN_BYTES - 1, is_from_disk=False)
+        turns.sent(1 << 30, is_from_disk=True)
+        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        other.sent(COLD_TURN_BYTES, is_from_disk=False)
+        assert turns.price(is_from_disk=True) == 1
+        for _ in range(SHORT_ITERATIONS):
+            turns.hurry(1)
+            turns.spend(1)
+            await asyncio.sleep(0)
+        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+
+    asyncio.run(mix())

@@ -95,6 +95,6 @@ class Preparation:
             reading.finish()
             raise DataError("a day file cannot be read") from error
         reading.finish()
-        if reading.missing_bytes:
+        if window.missing_bytes:
             self._counters[slots.COLD_READS] += 1
-            self._counters[slots.COLD_BYTES] += reading.missing_bytes
+            self._counters[slots.COLD_BYTES] += window.missing_bytes

@@ -33,6 +33,9 @@ GATHERED_BYTES_TOTAL = 67_108_864
 GATHERED_SLICES_MAX = 128
 """Slices of such a window: a thread opens, reads and closes one after another, in some 1 ms."""
 
+FROM_DISK = 4
+"""A window is from the disk where one byte of so many was not in memory."""
+
 WINDOWS_OPEN = 4
 """Windows of an answer whose files are open at once: the one being sent and the next; and two
 listeners share the files."""
@@ -50,12 +53,13 @@ class Window:
     to those who read from the disk.
 
     `is_cancelled` is set by the event loop's thread when nobody wants them any more, and looked at
-    by the one that reads. `has_waited` tells afterwards that there was something to wait for.
+    by the one that reads. `has_waited` tells afterwards that there was something to wait for, and
+    `missing_bytes` how much of it had to be read from the disk.
     """
 
     __slots__ = (
-        "content", "gathers", "has_waited", "is_cancelled", "mapped", "may_wait", "slices", "start",
-        "stop",
+        "content", "gathers", "has_waited", "is_cancelled", "mapped", "may_wait", "missing_bytes",
+        "slices", "start", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +76,12 @@ class Window:
         self.mapped = False
         self.is_cancelled = False
         self.has_waited = False
+        self.missing_bytes = 0
+
+    @property
+    def is_from_disk(self) -> bool:
+        """Whether a good part of it was not in memory; to open a file does not count."""
+        return FROM_DISK * self.missing_bytes >= sum(piece.count for piece in self.slices)
 
     def cancel(self) -> None:
         """Nobody wants it any more."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Reading:
-    """The reading of `window`. `missing_bytes` of it were not in memory.
+    """The reading of `window`, which is told what of it was not in memory.
 
     Raises:
         DataError: the descriptor of a file that is open cannot be duplicated.
@@ -35,7 +35,6 @@ class Reading:
         self._window = window
         self._fetched: dict[DayFile, Fetched] = {}
         self._lent: dict[DayFile, Fetched] = {}
-        self.missing_bytes = 0
         try:
             for piece in window.slices:
                 source = piece.source
@@ -97,7 +96,7 @@ class Reading:
             elif not self._read(source, piece.offset, content[begin:end], directories, stack):
                 window.has_waited = True
                 return
-        window.has_waited = self.missing_bytes > 0
+        window.has_waited = window.missing_bytes > 0
         window.content = content
 
     def _read(
@@ -122,7 +121,7 @@ class Reading:
             if not self._window.may_wait:
                 is_read = self._files.residency.read_now(fd, offset, view)
             else:
-                self.missing_bytes += self._files.residency.read(fd, offset, view)
+                self._window.missing_bytes += self._files.residency.read(fd, offset, view)
                 is_read = True
             day_file.check_now(fd)
         finally:
@@ -166,7 +165,7 @@ class Reading:
         )
         if missing:
             window.has_waited = True
-            self.missing_bytes += missing
+            window.missing_bytes += missing
         mapping = fetched.mapping
         if window.mapped and mapping is not None and offset + count <= mapping.nbytes:
             mapping.populate(offset, count)

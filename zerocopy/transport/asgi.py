@@ -117,6 +117,8 @@ class AsgiApp:
             fields.append((b"connection", b"close"))  # content is no request
         await send({"type": "http.response.start", "status": response.status, "headers": fields})
         self._account.promise(exchange, response)
+        if self.turns is not None and not response.segments:
+            self.turns.hurry(1)
         if request.is_head:
             await send({"type": "http.response.body"})
             return
@@ -225,6 +227,8 @@ class AsgiApp:
             place = place_after(segments, place, len(piece))
             self._counters[slots.SENT_BYTES_COPY] += len(piece)
             exchange.left_bytes -= len(piece)
+            if self.turns is not None:
+                self.turns.sent(len(piece), is_from_disk=ahead.is_from_disk)
             await _send_piece(send, piece, more=place[0] < len(segments))
 
     async def _prepare(self, ahead: ReadAhead, window: Window) -> None:
@@ -254,7 +258,7 @@ async def _turn(turns: Turns, ahead: ReadAhead) -> int:
         turns.spend(cost)
     else:
         await turns.place(cost)
-    price = turns.cold_price if ahead.is_cold else 1
+    price = turns.price(is_from_disk=ahead.is_from_disk)
     return min(PIECE_BYTES, turns.turn_bytes // price)
 
 

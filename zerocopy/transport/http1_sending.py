@@ -89,6 +89,7 @@ class Sending:
         server.counters[slots.SENT_BYTES_COPY] += sent
         self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
         if sent == nbytes and not segments:
+            server.turns.hurry(1)
             if self._exchange is None:
                 server.account.answered(message.request, response, self.begun_ns)
             else:
@@ -143,7 +144,7 @@ class Sending:
         """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""
         server, transfer = self._server, self._transfer
         if transfer is not None:
-            price = server.turns.cold_price if transfer.is_cold else 1
+            price = server.turns.price(is_from_disk=transfer.is_from_disk)
             budget = (server.turns.turn_bytes - self._turn_bytes) // price
             try:
                 done = transfer.send(self._sock, server.counters, max(1, budget))
@@ -153,6 +154,7 @@ class Sending:
                 self.abort()
                 return
             self._turn_bytes += transfer.spent_bytes * price
+            server.turns.sent(transfer.spent_bytes, is_from_disk=transfer.is_from_disk)
             window = transfer.next_window(
                 server.window_slices(transfer.segment_count),
                 fair_gathered_bytes(server.transfers_held),

@@ -204,6 +204,7 @@ class Http2Connection(DataStreams):
         answered = self._lane.take_answered(begun_ns)
         if answered:
             self._server.account.time(endpoints.DATA, begun_ns, answered)
+            self._server.turns.hurry(answered)
 
     def _feed(self, frame: bytes) -> list[Event]:
         """Give one frame to h2; what it makes of it."""

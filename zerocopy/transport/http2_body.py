@@ -48,9 +48,9 @@ class Body:
         return len(self._segments)
 
     @property
-    def is_cold(self) -> bool:
+    def is_from_disk(self) -> bool:
         """Whether its bytes are read from the disk, as far as it is known."""
-        return self._ahead.is_cold
+        return self._ahead.is_from_disk
 
     def next_window(
         self, share: int, slices_max: int, gathered_bytes_max: int = GATHERED_BYTES_MAX

@@ -120,6 +120,8 @@ class DataStreams(H2Protocol):
             block = connection.encoder._encode_table_size_change() + block  # noqa: SLF001
             connection.encoder.header_table.resized = False
         server.account.promise(self._exchanges[stream_id], response)
+        if not response.segments:
+            server.turns.hurry(1)
         if request.is_head or not response.nbytes:
             flags = END_HEADERS | END_STREAM
             self._end(stream_id, stream)
@@ -157,7 +159,7 @@ class DataStreams(H2Protocol):
             self._server.batch.answer()  # small answers go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
-        price = turns.cold_price if body.is_cold else 1
+        price = turns.price(is_from_disk=body.is_from_disk)
         await self._send_turn(stream_id, body, min(budget, turns.turn_bytes // price))
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
         begun_s = self._server.loop.time()
@@ -165,7 +167,7 @@ class DataStreams(H2Protocol):
         if self._server.loop.time() - begun_s > SLOW_S:
             self._turn_bytes, self._turns_taken = TURN_BYTES_MIN, 0
             return
-        self._turns_taken += 1
+        self._turns_taken += price == 1
         if self._turns_taken >= TURNS_TO_GROW:
             self._turn_bytes = min(2 * self._turn_bytes, self._server.turn_bytes_max)
             self._turns_taken = 0
@@ -189,6 +191,7 @@ class DataStreams(H2Protocol):
         connection.outbound_flow_control_window -= taken
         stream.outbound_flow_control_window -= taken
         self._server.counters[slots.SENT_BYTES_COPY] += taken
+        self._server.turns.sent(taken, is_from_disk=body.is_from_disk)
         if taken:
             self._moved_at = body.moved_at = self._server.wheel.now
         if not body.left:

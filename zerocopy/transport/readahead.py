@@ -41,11 +41,14 @@ WINDOW_BYTES_MAX = 16_777_216
 
 
 class ReadAhead:
-    """What of `segments` is ready, in windows of at most `window_bytes_max` bytes."""
+    """What of `segments` is ready, in windows of at most `window_bytes_max` bytes.
+
+    `is_from_disk` tells of the window that was made ready last.
+    """
 
     __slots__ = (
-        "_asked", "_error", "_gathered", "_gathered_until", "_mapped", "_ready_until", "_segments",
-        "_window", "_window_bytes_max", "is_cold",
+        "_asked", "_error", "_gathered", "_gathered_until", "_is_cold", "_mapped", "_ready_until",
+        "_segments", "_window", "_window_bytes_max", "is_from_disk",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +62,8 @@ class ReadAhead:
         self._window: Window | None = None  # being read
         self._gathered: deque[Window] = deque()  # those whose content has not left, in order
         self._gathered_until: Place = (-1, 0)  # nowhere yet
-        self.is_cold = False  # something was not in memory of late
+        self._is_cold = False  # something was not ready of late
+        self.is_from_disk = False
         self._error: Exception | None = None
 
     def content(self, index: int, position: int) -> memoryview | None:
@@ -92,14 +96,14 @@ class ReadAhead:
         if self._window is not None:
             return 0
         if self._is_gathered((index, position)):
-            self.is_cold = True
+            self._is_cold = True
             return 0
         segment = self._segments[index]
         # One question for some turns: it costs 3 µs, a turn of 1 MiB some 130.
         most = min(segment.count - position, max(want, self._window_bytes_max))
         count = segment.source.ready(segment.offset + position, most, mapped=self._mapped)
         if not count:
-            self.is_cold = True
+            self._is_cold = True
         elif count > want:
             self._ready_until = (index, position + count)
         return min(count, want)
@@ -125,7 +129,7 @@ class ReadAhead:
         window has it made ready and then calls `done`.
         """
         here = (index, position)
-        if not self.is_cold or self._window is not None or here < self._asked:
+        if not self._is_cold or self._window is not None or here < self._asked:
             return None
         start = place_after(self._segments, max(self._ready_until, here), 0)
         if start[0] >= len(self._segments) or self._error is not None:
@@ -150,7 +154,8 @@ class ReadAhead:
             self._error = error
         else:
             self._ready_until = window.stop
-            self.is_cold = window.has_waited
+            self._is_cold = window.has_waited
+            self.is_from_disk = window.is_from_disk
             if window.gathers:
                 assert window.content, "gathered before it is done"
                 self._gathered.append(window)

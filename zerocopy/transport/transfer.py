@@ -74,9 +74,9 @@ class Transfer:
         return len(self._unsent or b"") + segments - self._position
 
     @property
-    def is_cold(self) -> bool:
+    def is_from_disk(self) -> bool:
         """Whether its bytes are read from the disk, as far as it is known."""
-        return self._ahead.is_cold
+        return self._ahead.is_from_disk
 
     def sample_stall(self, fd: int) -> int:
         """How many samples in a row found that the client took no byte since the one before.

@@ -7,7 +7,8 @@ the streams take theirs in the order in which they became writable.
 
 Long turns are cheap, short ones let small answers through sooner. So turns are short while small
 answers are asked for. Bytes that come from the disk cost more of a turn then, for to read them
-keeps the processors busy as well; but less, the more small answers leave between two turns.
+keeps the processors busy as well; but less, the more small answers leave between two turns, and no
+more than others where there are such: they are what a small answer waits for.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Turns:
 
     __slots__ = (
         "_answered", "_answered_before", "_is_scheduled", "_left", "_loop", "_sharing",
-        "_short_for", "_turn_bytes_max", "_turns_at_once", "_waiting", "short_turn_bytes",
-        "turn_bytes",
+        "_short_for", "_turn_bytes_max", "_turns_at_once", "_waiting", "_warm_for",
+        "short_turn_bytes", "turn_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Turns:
         self._short_for = 0
         self._answered = 0  # small answers in this iteration, as far as it has come
         self._answered_before = 0  # and in the one before
+        self._warm_for = 0  # so many iterations since somebody sent what was in memory
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -73,13 +75,12 @@ class Turns:
         """Whether somebody new may send at once: nobody waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
-    @property
-    def cold_price(self) -> int:
-        """How many bytes of a turn that is taken now a byte from the disk counts for."""
-        if not self._short_for:
+    def price(self, *, is_from_disk: bool) -> int:
+        """How many bytes of the turn that is taken now each byte of an answer counts for."""
+        if not (is_from_disk and self._short_for) or self._warm_for:
             return 1
         answered = max(1, self._answered, self._answered_before)
-        return max(1, self.turn_bytes // (COLD_TURN_BYTES * answered))
+        return -(-self.turn_bytes // (COLD_TURN_BYTES * answered))
 
     def join(self, other: Turns) -> None:
         """Share the event loop with the turns of another listener: either one hurries both."""
@@ -93,6 +94,12 @@ class Turns:
             turns._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
             turns._answered += answered  # noqa: SLF001
             turns.turn_bytes = turns.short_turn_bytes
+
+    def sent(self, nbytes: int, *, is_from_disk: bool) -> None:
+        """So many bytes of a large answer have left."""
+        if nbytes >= COLD_TURN_BYTES and not is_from_disk:
+            for turns in self._sharing:
+                turns._warm_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
 
     def spend(self, nbytes: int) -> None:
         """Somebody has sent without waiting."""
@@ -125,6 +132,7 @@ class Turns:
     def _run(self) -> None:
         self._is_scheduled = False
         self._answered_before, self._answered = self._answered, 0
+        self._warm_for -= self._warm_for > 0
         if self._short_for:
             self._short_for -= 1
             if not self._short_for:
