@@ -90,17 +90,11 @@ def run_demo(
     ports = {name: port for name, (_, port) in supervisor.addresses.items()}
     origins = (f"http://127.0.0.1:{ports['plain']}", f"https://127.0.0.1:{ports['tls']}")
 
-    def print_all() -> None:
-        _print_urls(origins, certificates.ca_cert, midday_s, console)
-        at = f"http://{supervisor.metrics_address}/metrics"
-        console.print(
-            f"What it does: zerocopy status --url {at}\nCtrl-C stops.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+    def print_urls() -> None:
+        metrics = f"http://{supervisor.metrics_address}/metrics"
+        _print_urls(origins, metrics, certificates.ca_cert, midday_s, console)
 
-    return supervisor.run(print_all)
+    return supervisor.run(print_urls)
 
 
 def _make_data(root: str, seed: int, console: Console) -> None:
@@ -122,7 +116,9 @@ def _make_data(root: str, seed: int, console: Console) -> None:
     os.rename(partial, root)
 
 
-def _print_urls(origins: tuple[str, str], ca_cert: str, day_s: int, console: Console) -> None:
+def _print_urls(
+    origins: tuple[str, str], metrics: str, ca_cert: str, day_s: int, console: Console
+) -> None:
     plain, tls = origins
     minute, whole = (
         _data_query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
@@ -152,6 +148,8 @@ def _print_urls(origins: tuple[str, str], ca_cert: str, day_s: int, console: Con
         f"  {over_tls} '{tls}{whole}'",
         "",
         f"A browser trusts the certificate once {ca_cert} is imported as an authority.",
+        f"What it does: zerocopy status --url {metrics}",
+        "Ctrl-C stops.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -1,7 +1,8 @@
 """`zerocopy status`: a running server's state in a terminal, from its page of metrics.
 
 Owns the command, its options and the forms of the report: a table, lines for a pipe, JSON. It knows
-the server only by /metrics, so it works from anywhere that may scrape it.
+the server only by /metrics, so with --url it works from anywhere that may scrape it; without, the
+configuration tells where the page is.
 """
 
 # ruff: noqa: PLC0415 - what only this command needs is imported when it runs

@@ -151,11 +151,7 @@ class DataStreams(H2Protocol):
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         turns = self._server.turns
-        cost = min(budget, turns.turn_bytes)
-        if turns.has_room:
-            turns.spend(cost)
-        else:
-            await turns.place(cost)
+        if await turns.take(min(budget, turns.turn_bytes)):
             self._server.batch.answer()  # small answers go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between

@@ -60,7 +60,7 @@ class Turns:
         self._short_for = 0
         self._answered = 0  # small answers in this iteration, as far as it has come
         self._answered_before = 0  # and in the one before
-        self._warm_for = 0  # so many iterations since somebody sent what was in memory
+        self._warm_for = 0  # iterations for which somebody counts as sending from memory
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -110,6 +110,14 @@ class Turns:
         """Call `send` once when its turn comes; it returns the bytes that it has spent."""
         self._waiting.append(send)
         self._schedule()
+
+    async def take(self, nbytes: int) -> bool:
+        """Have a turn of `nbytes`, at once where there is room; whether others had theirs first."""
+        if self.has_room:
+            self.spend(nbytes)
+            return False
+        await self.place(nbytes)
+        return True
 
     async def place(self, nbytes: int) -> None:
         """Wait until `nbytes` may be sent, however many turns of others that takes."""
