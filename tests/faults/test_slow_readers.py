@@ -39,6 +39,9 @@ SHORT = {
     "ZEROCOPY_TIMEOUTS_HEADER_READ_S": TIMEOUT_S,
     "ZEROCOPY_TIMEOUTS_IDLE_S": TIMEOUT_S,
 }
+PIPELINED = 20_000
+"""Requests whose answers no socket takes: those of /healthz are some 250 bytes each."""
+
 CLOSED_WITHIN_S = 4.0
 """A deadline of 1 s, sampled in quarters of it on ticks of 0.25 s, on a busy machine."""
 
@@ -173,6 +176,37 @@ def test_write_deadline_aborts_who_stalls_and_spares_who_is_slow(
         rest, is_reset = steady.read_until_end(int(fields["content-length"]) - len(received))
         assert not is_reset
         assert received + rest == body_of(root, "LARGE", ["price"])
+
+
+@pytest.fixture(scope="module")
+def hasty(root: Path) -> Iterator[RunningServer]:
+    """The same, with turns of which eight small answers are one."""
+    turns = {"ZEROCOPY_LIMITS_TURN_BYTES_MAX": "65536"}
+    with RunningServer(root, **SHORT, **turns) as running:
+        yield running
+
+
+@pytest.mark.parametrize("target", [SMALL, "/healthz"])
+def test_write_deadline_resets_who_pipelines_and_never_reads(
+    hasty: RunningServer, root: Path, target: str
+) -> None:
+    """After 1 s without a byte taken, whatever waits; one that reads slowly gets all of it."""
+    small, rounds = body_of(root, "SMALL"), 0
+    before = hasty.metric("zerocopy_transfers_aborted_total")
+    with Client(hasty, TINY_BUFFER_BYTES) as stalled, Client(hasty, 65_536) as slow:
+        slow.send(request_of(SMALL) * 3_000)
+        stalled.send(request_of(target) * PIPELINED)
+        while rounds < 30 or hasty.metric("zerocopy_transfers_aborted_total") == before:
+            assert all(slow.answer().content == small for _ in range(25))
+            time.sleep(0.1)  # it takes 100 KB, and rests
+            rounds += 1
+            assert rounds < 100, "the other is reset"
+        assert hasty.metric("zerocopy_connections") == 1
+        assert stalled.read_until_end(1 << 30)[1]
+        assert all(slow.answer().content == small for _ in range(3_000 - 25 * rounds))
+    poll(lambda: hasty.metric("zerocopy_connections") == 0, "both to be gone")
+    assert hasty.metric("zerocopy_transfers_aborted_total") == before + 1
+    assert hasty.metric("zerocopy_requests_in_flight") == 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment, in_memory
 from zerocopy.core.window import GATHERED_BYTES_MAX, TINY_BYTES
-from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer
+from zerocopy.transport.transfer import SEGMENT_COST_BYTES, Transfer, queued_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +81,6 @@ def drain(peer: socket.socket, count: int = 1 << 20) -> bytes:
     return received
 
 
-def position_of(transfer: Transfer) -> tuple[int, int, int]:
-    """Segment, byte in it, and bytes of the head that are left."""
-    return transfer._index, transfer._position, len(transfer._unsent or b"")
-
-
 def make_counters() -> list[int]:
     """A row of zeroes."""
     return [0] * len(SLOTS)
@@ -104,13 +99,11 @@ def test_head_and_segments_arrive_once_and_in_order(
     transfer = Transfer(memoryview(HEAD), segments)
     received = b""
     for _ in range(100_000):
-        before = position_of(transfer)
+        before = transfer.place
         done = transfer.send(out, counters, turn_bytes)
         data = drain(peer, read_bytes)
         received += data
-        assert done or position_of(transfer) != before or data, (
-            "each turn gets on, or the peer reads"
-        )
+        assert done or transfer.place != before or data, "each turn gets on, or the peer reads"
         if done:
             break
     received += drain(peer)
@@ -154,7 +147,7 @@ def test_turn_sends_no_more_than_its_budget(
     transfer = Transfer(None, (Segment(source, 0, 200_000),))
     assert not transfer.send(out, make_counters(), 30_000)
     assert drain(peer) == CONTENT[:30_000]
-    assert position_of(transfer) == (0, 30_000, 0)
+    assert transfer.place == (0, 30_000, 0)
 
 
 @pytest.mark.parametrize("turn_bytes", [1, 1_000, 1 << 20])
@@ -215,24 +208,21 @@ def test_descriptor_is_asked_for_in_every_turn_and_not_before(
     assert source.asked > 1
 
 
-def test_stall_is_counted_until_the_peer_takes_a_byte(
+def test_place_and_queue_tell_what_the_peer_has_taken(
     source: FileSource, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """A full socket is no error; samples tell a peer that reads from one that does not."""
+    """Neither changes while it reads nothing; its reading shows although nothing new was sent."""
     out, peer = pair
-    transfer = Transfer(None, (Segment(source, 0, 300_000),))
+    transfer = Transfer(memoryview(HEAD), (Segment(source, 0, 300_000),))
     before = (-1, -1, -1)
-    while position_of(transfer) != before:
-        before = position_of(transfer)
+    while transfer.place != before:
+        before = transfer.place
         assert not transfer.send(out, make_counters(), 1 << 20)
-    assert [transfer.sample_stall(out.fileno()) for _ in range(4)] == [0, 1, 2, 3]
-    # The peer's reading shows although nothing new was sent.
-    assert len(drain(peer)) == before[1]
-    assert transfer.sample_stall(out.fileno()) == 0
-    assert transfer.sample_stall(out.fileno()) == 1
-    # And so does what is sent anew.
+    assert queued_bytes(out.fileno()) > 0
+    assert len(drain(peer)) == len(HEAD) + before[1]
+    assert (queued_bytes(out.fileno()), transfer.place) == (0, before)
     assert not transfer.send(out, make_counters(), 1 << 20)
-    assert transfer.sample_stall(out.fileno()) == 0
+    assert transfer.place > before
 
 
 def test_file_that_ends_early_raises_and_pads_nothing(

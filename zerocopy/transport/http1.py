@@ -31,7 +31,6 @@ from zerocopy.transport.http1_state import (
     LINGER_S,
     PIPELINE_MAX,
     RECV_BYTES,
-    STALL_SAMPLES,
     State,
 )
 
@@ -117,15 +116,12 @@ class Connection(Sending):
             if self.deadline > server.wheel.now:
                 return
         if self.state in _WAITS_FOR_US or self._is_queued:
-            self.deadline = server.wheel.now + server.idle_ticks
+            self.deadline = server.wheel.now + server.stall_ticks
         elif self.state is State.READY and server.draining and self._is_idle():
             self._linger()  # a request may be on its way, which close() would answer with a reset
         elif self.state is not State.SENDING:
             self.close()
-        elif (
-            self._transfer is not None
-            and self._transfer.sample_stall(self._fd) + 1 >= STALL_SAMPLES
-        ):
+        elif self._is_stalled():
             self.abort()
         else:
             self.deadline = server.wheel.now + server.stall_ticks
@@ -257,6 +253,7 @@ class Connection(Sending):
     def _finish(self, message: Message) -> None:
         """The response is in the kernel; go on, or close for good."""
         server = self._server
+        self._mark = None  # the client has made room for it
         is_last = self._is_last or message.persistence is Persistence.CLOSE
         if is_last or (server.draining and not server.idle_ticks):
             self._linger()

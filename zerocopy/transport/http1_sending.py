@@ -15,8 +15,8 @@ from zerocopy.core.errors import DataError, ZerocopyError
 from zerocopy.core.window import fair_gathered_bytes
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Message, Persistence
-from zerocopy.transport.http1_state import RESPONSE_COST_BYTES, State
-from zerocopy.transport.transfer import Transfer
+from zerocopy.transport.http1_state import RESPONSE_COST_BYTES, STALL_SAMPLES, State
+from zerocopy.transport.transfer import Transfer, queued_bytes
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
@@ -31,8 +31,8 @@ class Sending:
     """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
 
     __slots__ = (
-        "_exchange", "_fd", "_is_last", "_is_queued", "_message", "_server", "_sock", "_transfer",
-        "_turn_bytes", "_writing", "begun_ns", "deadline", "send", "state",
+        "_exchange", "_fd", "_is_last", "_is_queued", "_mark", "_message", "_server", "_sock",
+        "_stalls", "_transfer", "_turn_bytes", "_writing", "begun_ns", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
@@ -45,6 +45,8 @@ class Sending:
         self._exchange: Exchange | None = None  # of a request that is not answered at once
         self.begun_ns = 0  # when the request that is answered now was read
         self._turn_bytes = 0
+        self._mark: object = None  # what the last look at the client's progress found
+        self._stalls = 0  # looks in a row that found the same
         self._writing = False
         self._is_queued = False
         self._is_last = False  # the client was told that nothing follows this answer
@@ -202,9 +204,29 @@ class Sending:
             self._queue_turn()
 
     def _wait_writable(self) -> None:
+        """Wait for the client, whatever for: from now on its progress is looked at."""
         if not self._writing:
             self._writing = True
             self._server.loop.add_writer(self._fd, self.on_writable)
+        server = self._server
+        self.deadline = min(self.deadline, server.wheel.now + server.stall_ticks)
+
+    def _is_stalled(self) -> bool:
+        """Whether the client took no byte since `STALL_SAMPLES` looks ago; this is one of them.
+
+        The kernel's queue tells. Counting our own writes would not do: a slow but honest client
+        drains a large socket buffer for minutes before there is room again. It would not do
+        without them either: other bytes may have taken the place of those that left.
+        """
+        transfer = self._transfer
+        mark = queued_bytes(self._fd), transfer and transfer.place
+        if mark != self._mark:
+            self._mark, self._stalls = mark, 0
+            return False
+        self._stalls += 1
+        if transfer is not None:
+            transfer.expire()
+        return self._stalls >= STALL_SAMPLES
 
     def _stop_writing(self) -> None:
         if self._writing:

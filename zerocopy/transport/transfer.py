@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 SEGMENT_COST_BYTES = 8_192
 """What one segment costs its turn at least, so that many tiny ones end it too."""
 
-
 _QUEUED = struct.Struct("i")
+
+
+def queued_bytes(fd: int) -> int:
+    """How many bytes of a socket its peer has not taken yet: SIOCOUTQ, tcp(7)."""
+    queued: int = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
+    return queued
 
 
 class Transfer:
@@ -41,8 +46,8 @@ class Transfer:
     """
 
     __slots__ = (
-        "_ahead", "_index", "_mark", "_position", "_segments", "_stalls", "_unsent", "is_blocked",
-        "is_waiting", "spent_bytes",
+        "_ahead", "_index", "_position", "_segments", "_unsent", "is_blocked", "is_waiting",
+        "spent_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +63,6 @@ class Transfer:
         self.is_blocked = False
         self._index = 0  # of the segment being sent
         self._position = 0  # in that segment, in bytes
-        self._mark: tuple[int, ...] = ()
-        self._stalls = 0
         self.spent_bytes = 0  # of the last turn: what it sent, or more for tiny segments
 
     @property
@@ -78,19 +81,14 @@ class Transfer:
         """Whether its bytes are read from the disk, as far as it is known."""
         return self._ahead.is_from_disk
 
-    def sample_stall(self, fd: int) -> int:
-        """How many samples in a row found that the client took no byte since the one before.
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """How far it has come; another place means that the kernel has taken something."""
+        return self._index, self._position, len(self._unsent or b"")
 
-        The kernel's queue tells (SIOCOUTQ, tcp(7)). Counting our own writes would not do: a slow
-        but honest client drains a large socket buffer for minutes before there is room again.
-        """
-        queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
-        mark = (self._index, self._position, len(self._unsent or b""), queued)
-        self._stalls = self._stalls + 1 if mark == self._mark else 0
-        self._mark = mark
-        if self._stalls:
-            self._ahead.expire()
-        return self._stalls
+    def expire(self) -> None:
+        """The client has taken nothing for a while; see `ReadAhead`."""
+        self._ahead.expire()
 
     def next_window(self, slices_max: int, gathered_bytes_max: int) -> Window | None:
         """What a thread is to make ready now; `prepared` is then called with it."""
