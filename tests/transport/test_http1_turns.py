@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.transport.http1_bench import LARGE, Bench, FileSource, answer, request, run
+from tests.transport.http1_bench import LARGE, Bench, FileSource, answer, request, run, until
 from zerocopy.core.counters import SENT_BYTES_SENDFILE
+from zerocopy.core.messages import Response
+from zerocopy.core.plan import Segment
 from zerocopy.transport.http1_server import TURNS_AT_ONCE
-from zerocopy.transport.http1_state import State
+from zerocopy.transport.http1_state import RESPONSE_COST_BYTES, State
 from zerocopy.transport.turns import COLD_TURN_BYTES
 
 if TYPE_CHECKING:
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zerocopy.core.window import Window
+    from zerocopy.transport.turns import Turns
 
     Prepare = Callable[[Window], Coroutine[Any, Any, None]]
 
 TURN_BYTES = 8 * COLD_TURN_BYTES
 CONTENT = b"header\n" + LARGE
+MEDIUM_BYTES = 3 * RESPONSE_COST_BYTES
 
 
 def test_client_is_not_blamed_for_the_time_its_answer_waits_for_its_turn(
@@ -166,3 +170,118 @@ def test_each_small_answer_of_an_iteration_buys_bytes_from_the_disk(
         assert sent.count(2 * count * COLD_TURN_BYTES) > 6, "in two iterations of the loop"
 
     run(ColdSource(path), scenario, turn_bytes_max=4 * TURN_BYTES)
+
+
+class Charges:
+    """What the turns of a bench are told of, in order."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[int] = []
+        turns = bench.server.turns
+        spend, queue = turns.spend, turns.queue
+
+        def note(nbytes: int) -> None:
+            self.told.append(nbytes)
+            spend(nbytes)
+
+        def note_turn(send: Callable[[], int]) -> None:
+            def take() -> int:
+                self.told.append(send())
+                return self.told[-1]
+
+            queue(take)
+
+        monkeypatch.setattr(bench.server, "turns", Noting(turns, note, note_turn))
+
+
+class Noting:
+    """`Turns` with two methods replaced; it has slots."""
+
+    def __init__(self, turns: Turns, spend: object, queue: object) -> None:
+        self._turns = turns
+        self.spend = spend
+        self.queue = queue
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._turns, name)
+
+
+def medium(source: FileSource, target: bytes) -> Response:
+    """A head, and a segment that leaves in the turn that begins it."""
+    if target == b"/medium":
+        return Response(200, (), b"header\n", (Segment(source, 0, MEDIUM_BYTES),))
+    return Response(200, (), b"small")
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_each_byte_of_pipelined_answers_is_charged_once(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch, *, is_queued: bool
+) -> None:
+    """Whether they leave in the turn that read them or in one that was waited for."""
+
+    async def scenario(bench: Bench) -> None:
+        monkeypatch.setattr(
+            bench.handler, "respond_now", lambda asked, *_: medium(source, asked.target)
+        )
+        charges = Charges(bench, monkeypatch)
+        peer, connection = bench.connect()
+        if is_queued:
+            bench.server.turns.spend(1 << 40)
+            charges.told.clear()
+        targets = ["/medium", "/small", "/medium", "/medium"]
+        peer.send(b"".join(map(request, targets)))
+        connection.on_readable()
+        for _ in targets:
+            await answer(peer)
+        await until(lambda: connection.state is State.READY and not len(bench.server.turns))
+        assert sum(charges.told) == 4 * RESPONSE_COST_BYTES + 3 * MEDIUM_BYTES
+
+    run(source, scenario, turn_bytes_max=1 << 20)
+
+
+def test_turn_that_is_spent_begins_no_large_answer(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While turns are short one answer is a turn; the next waits for another, whole."""
+
+    async def scenario(bench: Bench) -> None:
+        monkeypatch.setattr(
+            bench.handler, "respond_now", lambda asked, *_: medium(source, asked.target)
+        )
+        bench.server.turns.hurry(1)
+        bench.server.turns.turn_bytes = RESPONSE_COST_BYTES + MEDIUM_BYTES
+        peer, connection = bench.connect()
+        peer.send(request("/medium") * 2)
+        connection.on_readable()
+        assert bench.counters[SENT_BYTES_SENDFILE] == MEDIUM_BYTES
+        for _ in range(2):
+            await answer(peer)
+
+    run(source, scenario, turn_bytes_max=1 << 20)
+
+
+def test_answer_of_the_batch_is_not_charged_for_a_turn_before(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit into the socket begins a transfer, whose connection has sent before."""
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        for requests in (1, 3):
+            peer.send(request("/now") * requests)
+            for _ in range(requests):
+                await answer(peer)
+        charges = Charges(bench, monkeypatch)
+        peer.send(request("/now"))
+        connection.on_readable()
+        assert connection.state is State.PENDING
+        whole = connection.send
+        monkeypatch.setattr(connection, "send", lambda data: whole(data[:10]))
+        bench.server.batch.answer()
+        assert (await answer(peer))[1] == b"now"
+        assert sum(charges.told) == RESPONSE_COST_BYTES
+
+    run(source, scenario)

@@ -277,3 +277,52 @@ def test_bytes_from_the_disk_cost_what_others_do_beside_those_from_memory() -> N
         assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
 
     asyncio.run(mix())
+
+
+def test_bytes_that_a_sender_spends_besides_its_own_count_too() -> None:
+    """Those of others, who are answered before it sends, are bytes of the same iteration."""
+
+    async def spend() -> None:
+        turns = Turns(asyncio.get_running_loop(), 10)
+        sent: list[str] = []
+
+        def first() -> int:
+            turns.spend(8)
+            sent.append("first")
+            return 2
+
+        def second() -> int:
+            sent.append("second")
+            return 1
+
+        turns.queue(first)
+        turns.queue(second)
+        await asyncio.sleep(0)
+        assert sent == ["first"]
+        assert not turns.has_room
+        await asyncio.sleep(0)
+        assert sent == ["first", "second"]
+
+    asyncio.run(spend())
+
+
+def test_turn_that_was_waited_for_counts_as_long_as_turns_are_by_then() -> None:
+    """Not as they were when the place was asked for: who has it may send so much."""
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        turns = Turns(loop, 4 * SHORT_TURN_BYTES, 2)
+        left = loop.create_future()
+
+        def look() -> int:
+            left.set_result(turns._left)
+            return 0
+
+        waiting = loop.create_task(turns.take(3 * SHORT_TURN_BYTES))
+        loop.call_soon(turns.queue, look)
+        turns.spend(1 << 40)
+        turns.hurry(1)
+        assert await left == SHORT_TURN_BYTES, "of two short turns"
+        assert await waiting
+
+    asyncio.run(wait())

@@ -253,7 +253,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 async def _turn(turns: Turns, ahead: ReadAhead) -> int:
     """How many bytes may leave now, once those before have had their turn."""
-    await turns.take(min(PIECE_BYTES, turns.turn_bytes))
+    await turns.take(PIECE_BYTES)
     price = turns.price(is_from_disk=ahead.is_from_disk)
     return min(PIECE_BYTES, turns.turn_bytes // price)
 

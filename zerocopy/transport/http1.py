@@ -141,7 +141,7 @@ class Connection(Sending):
         if self.state is State.READY:
             if fresh and not parser.at_boundary:
                 self.deadline = self._server.wheel.now + self._server.header_ticks
-            self._turn_bytes = 0
+            self._begin_turn()
             self._answer_queued()
             if self.state is State.READY and not parser.at_boundary:
                 self._server.loop.call_soon(self._read_on)
@@ -210,7 +210,7 @@ class Connection(Sending):
         """The batch cannot answer this one: it is large, the last one, or needs a plan."""
         if self.state is _PENDING:
             self.state = _READY
-            self._turn_bytes = 0
+            self._begin_turn()
             self.begun_ns = begun_ns
             self._answer_with(self.own(message), response)
 
@@ -239,7 +239,7 @@ class Connection(Sending):
         if self.state is not State.WAITING:
             return  # closed in between
         self.state = State.READY
-        self._turn_bytes = 0
+        self._begin_turn()
         self._answer_with(message, response)
         if self.state is State.READY:
             self._answer_queued()

@@ -15,7 +15,6 @@ from zerocopy.core import counters as slots
 from zerocopy.transport.http1_head import render_head
 from zerocopy.transport.http1_parser import Persistence
 from zerocopy.transport.http1_state import State
-from zerocopy.transport.transfer import Transfer
 
 if TYPE_CHECKING:
     from zerocopy.core.messages import Response
@@ -104,8 +103,7 @@ class Batch:
                 connection.deadline = deadline
             else:
                 connection.begun_ns = self._begun_ns
-                unsent = Transfer(memoryview(whole)[sent:], ())
-                connection.begin_transfer(connection.own(message), response, unsent)
+                connection.send_rest(connection.own(message), response, whole, sent)
         server.turns.hurry(len(connections))
         counters, account, request = server.counters, server.account, message.request
         counters[slots.SENT_BYTES_COPY] += total

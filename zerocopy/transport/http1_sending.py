@@ -31,8 +31,9 @@ class Sending:
     """What a connection has to send; what raises NotImplementedError is `Connection`'s."""
 
     __slots__ = (
-        "_exchange", "_fd", "_is_last", "_is_queued", "_mark", "_message", "_server", "_sock",
-        "_stalls", "_transfer", "_turn_bytes", "_writing", "begun_ns", "deadline", "send", "state",
+        "_charged_bytes", "_exchange", "_fd", "_is_last", "_is_queued", "_mark", "_message",
+        "_server", "_sock", "_stalls", "_transfer", "_turn_bytes", "_writing", "begun_ns",
+        "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, server: Http1Server, sock: socket.socket) -> None:
@@ -44,7 +45,8 @@ class Sending:
         self._transfer: Transfer | None = None
         self._exchange: Exchange | None = None  # of a request that is not answered at once
         self.begun_ns = 0  # when the request that is answered now was read
-        self._turn_bytes = 0
+        self._turn_bytes = 0  # what has left in the present turn
+        self._charged_bytes = 0  # of them, what the turns of the server know of
         self._mark: object = None  # what the last look at the client's progress found
         self._stalls = 0  # looks in a row that found the same
         self._writing = False
@@ -102,6 +104,21 @@ class Sending:
         unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
         self.begin_transfer(message, response, Transfer(unsent, segments, server.window_bytes_max))
 
+    def send_rest(self, message: Message, response: Response, whole: bytes, sent: int) -> None:
+        """Go on with an answer of the batch, of which so many bytes have left."""
+        self._begin_turn()
+        self._turn_bytes = max(sent, RESPONSE_COST_BYTES)
+        self.begin_transfer(message, response, Transfer(memoryview(whole)[sent:], ()))
+
+    def _begin_turn(self) -> None:
+        self._turn_bytes = self._charged_bytes = 0
+
+    def _charge(self) -> int:
+        """The bytes of this turn that are still to be told to the turns of the server."""
+        nbytes = self._turn_bytes - self._charged_bytes
+        self._charged_bytes = self._turn_bytes
+        return nbytes
+
     def begin_transfer(self, message: Message, response: Response, transfer: Transfer) -> None:
         """Send what did not leave at once, from now on turn by turn."""
         account = self._server.account
@@ -115,11 +132,11 @@ class Sending:
         self.state = State.SENDING
         self.deadline = self._server.wheel.now + self._server.stall_ticks
         turns = self._server.turns
-        if turns.has_room:
+        if turns.has_room and self._turn_bytes < turns.turn_bytes:
             self._send_turn()
-            turns.spend(self._turn_bytes)
         else:
             self._queue_turn()
+        turns.spend(self._charge())
 
     def on_writable(self) -> None:
         """The socket has room again: one more turn when those before have had theirs."""
@@ -137,10 +154,10 @@ class Sending:
         if self.state is not State.SENDING:
             return 0  # closed in between
         self._server.batch.answer()
-        self._turn_bytes = 0
+        self._begin_turn()
         self._send_turn()
         self._answer_queued()
-        return self._turn_bytes
+        return self._charge()
 
     def _send_turn(self) -> None:
         """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""

@@ -112,22 +112,25 @@ class Turns:
         self._schedule()
 
     async def take(self, nbytes: int) -> bool:
-        """Have a turn of `nbytes`, at once where there is room; whether others had theirs first."""
+        """Have a turn, of `nbytes` at most, at once where there is room; whether others came first.
+
+        It counts as long as turns are at the moment at which it is given.
+        """
         if self.has_room:
-            self.spend(nbytes)
+            self.spend(min(nbytes, self.turn_bytes))
             return False
         await self.place(nbytes)
         return True
 
     async def place(self, nbytes: int) -> None:
-        """Wait until `nbytes` may be sent, however many turns of others that takes."""
+        """Wait for a turn, of `nbytes` at most, however many turns of others that takes."""
         granted = self._loop.create_future()
 
         def grant() -> int:
             if granted.done():
                 return 0  # whoever waited was cancelled
             granted.set_result(None)
-            return nbytes
+            return min(nbytes, self.turn_bytes)
 
         self.queue(grant)
         await granted
@@ -150,7 +153,9 @@ class Turns:
         try:
             # Who queues again meanwhile has had a turn: not before the others.
             for _ in range(len(waiting)):
-                self._left -= waiting.popleft()()
+                spent = waiting.popleft()()
+                # Not in one statement: it would forget what was spent within the call.
+                self._left -= spent
                 if self._left <= 0:
                     break
         finally:
