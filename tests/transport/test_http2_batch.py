@@ -116,6 +116,36 @@ def test_one_that_cannot_be_answered_does_not_keep_the_others_from_it() -> None:
     asyncio.run(turn())
 
 
+def test_one_that_cannot_even_be_ended_does_not_keep_the_others_from_it() -> None:
+    """Ending it fails like answering it: that is told, and all behind it are answered."""
+
+    class Stubborn(Connection):
+        """Cannot be ended."""
+
+        def fail(self, error: Exception) -> None:
+            """Fail in turn."""
+            super().fail(error)
+            raise OSError("it is gone already")
+
+    async def turn() -> None:
+        told: list[tuple[Connection, bytes]] = []
+        stubborn, others = Stubborn(told), [Connection(told) for _ in range(3)]
+        reported: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        batch = make_batch(loop)
+        batch.add(others[0], b"a", REQUESTS)
+        batch.add(stubborn, b"broken", REQUESTS)
+        batch.add(others[1], b"b", REQUESTS)
+        batch.add(others[2], b"c", REQUESTS)
+        batch.answer()
+        assert [data for _, data in told] == [b"a", b"b", b"c"]
+        assert isinstance(stubborn.failed, ZeroDivisionError)
+        assert [type(error) for error in reported] == [OSError]
+
+    asyncio.run(turn())
+
+
 def test_equal_requests_are_one_object_of_a_bounded_many() -> None:
     """Connections can share what is proved by the identity of a request."""
     batch = make_batch(asyncio.new_event_loop())

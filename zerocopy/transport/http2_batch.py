@@ -104,8 +104,16 @@ class Batch:
             try:
                 connection.answer_waiting(data, requests, proved)
             except Exception as error:  # noqa: BLE001 - one connection must not stop the others
-                connection.fail(error)
+                self._fail(connection, error)
         if self.answered:  # uvloop writes it all now, when the turn is over
             self._account.time(endpoints.DATA, self.begun_ns, self.answered)
             self._turns.hurry(self.answered)
             self.answered = 0
+
+    def _fail(self, connection: Answering, error: Exception) -> None:
+        """End a connection; if that fails too, those behind it are answered all the same."""
+        try:
+            connection.fail(error)
+        except Exception as failure:  # noqa: BLE001 - as above
+            told = {"message": "a connection could not be ended", "exception": failure}
+            self._loop.call_exception_handler(told)
