@@ -72,6 +72,7 @@ class DataStreams(H2Protocol):
         self._wire = wire
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
         self._exchanges: dict[int, Exchange] = {}  # by stream, as long as `_bodies` has it
+        self._plans: dict[int, asyncio.Task[None]] = {}  # by stream, while its answer is planned
         self._received_ns = monotonic_ns()  # when what is being handled was read
         self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
         self._is_leaving = False
@@ -97,8 +98,15 @@ class DataStreams(H2Protocol):
             self.task_group.spawn(self._respond, stream_id, request)
 
     async def _respond(self, stream_id: int, request: Request) -> None:
-        CURRENT.set(self._exchanges.get(stream_id))
-        response = await self._server.handler.respond(request)
+        task = asyncio.current_task()
+        if stream_id not in self._bodies or task is None:
+            return  # reset before it began
+        self._plans[stream_id] = task
+        CURRENT.set(self._exchanges[stream_id])
+        try:
+            response = await self._server.handler.respond(request)
+        finally:
+            self._plans.pop(stream_id, None)  # from here on `_forget` must not cancel this task
         CURRENT.set(None)  # or what is registered from here on would keep the exchange
         if stream_id in self._bodies:  # not reset in between
             await self._begin(stream_id, request, response)
@@ -232,6 +240,9 @@ class DataStreams(H2Protocol):
 
     def _forget(self, stream_id: int) -> None:
         body, exchange = self._bodies.pop(stream_id), self._exchanges.pop(stream_id)
+        plan = self._plans.pop(stream_id, None)
+        if plan is not None:
+            plan.cancel()  # nobody waits for it: what is still queued for a thread is dropped
         exchange.left_bytes = 0 if body is None else body.left
         self._server.account.end(exchange)
         self._server.counters[slots.STREAMS] -= 1
