@@ -84,6 +84,10 @@ class _Endpoint(Protocol):
     async def __call__(self, query_string: bytes, target: bytes, /) -> Response: ...
 
 
+def _ignore(_result: object) -> None:
+    """Nothing is to be taken over."""
+
+
 class Service:
     """Answers requests from one data root. Used in the event loop's thread only."""
 
@@ -253,14 +257,17 @@ class Service:
                 return answer.response
             self._answers.drop(target)
         query = parse_query(query_string, columns_max=self._columns_max)
-        planned = await self._in_thread(lambda: self._planner.plan(query))
-        for day_file, fd in planned.held:
-            self._files.adopt(day_file, fd)
-        self._count_files()
+        planned = await self._in_thread(lambda: self._planner.plan(query), self._adopt)
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query, planned)
         return self._answer(target, planned)
+
+    def _adopt(self, planned: Planned) -> None:
+        """Take over the descriptors that a planning thread has opened."""
+        for day_file, fd in planned.held:
+            self._files.adopt(day_file, fd)
+        self._count_files()
 
     def _answer(self, target: bytes, planned: Planned) -> Response:
         plan, validators, now_s = planned.plan, planned.validators, time.time()
@@ -327,8 +334,26 @@ class Service:
     async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
         return self._constant[b"/openapi.json"]
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _in_thread(self, work: Callable[[], T], take: Callable[[T], None] = _ignore) -> T:
+        """What `work` returns, once `take` was called with it, also where nobody waits any more.
+
+        A thread cannot be cancelled: until it is done its request counts as being in flight.
+        """
+        job = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        try:
+            result = await asyncio.shield(job)
+        except asyncio.CancelledError:
+            self._requests_in_flight += 1
+
+            def end(job: asyncio.Future[T]) -> None:
+                self._requests_in_flight -= 1
+                if not job.cancelled() and job.exception() is None:
+                    take(job.result())
+
+            job.add_done_callback(end)
+            raise
+        take(result)
+        return result
 
 
 def _preflight(request: Request) -> Response:

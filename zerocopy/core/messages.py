@@ -155,7 +155,10 @@ class Handler(Protocol):
         """
 
     async def respond(self, request: Request) -> Response:
-        """The response, waiting for threads where needed; never raises on account of input."""
+        """The response, waiting for threads where needed; never raises on account of input.
+
+        A transport may cancel it once the client has left.
+        """
 
     def count_reused(self, times: int) -> None:
         """The last response of `respond_now` has answered so many more equal requests since."""

@@ -48,9 +48,14 @@ class Answering(Protocol):
 
 
 class Receiver(asyncio.StreamReaderProtocol):
-    """Gives what comes to `take` first, and to the reader what that refuses."""
+    """Gives what comes to `take` first, and to the reader what that refuses.
+
+    `on_end` is called when nothing can be sent any more: the client said close_notify, to which
+    uvloop answers with its own, or the connection is lost.
+    """
 
     take: Callable[[bytes], bool] | None = None
+    on_end: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client's, decrypted."""
@@ -61,12 +66,16 @@ class Receiver(asyncio.StreamReaderProtocol):
         """The client sends nothing more; what it sent before comes first."""
         if self.take is not None:
             self.take(b"")
+        if self.on_end is not None:
+            self.on_end()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let the connection go: it holds us."""
-        self.take = None
+        on_end, self.take, self.on_end = self.on_end, None, None
         super().connection_lost(exc)
+        if on_end is not None:
+            on_end()
 
 
 class Batch:

@@ -9,41 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import fcntl
 import socket
 import ssl
 import struct
 import termios
-from dataclasses import replace
-from http import HTTPStatus
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.events import Response
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from zerocopy.core.messages import Request
-from zerocopy.transport.asgi import METHOD, REFUSED
+from zerocopy.transport.asgi import REFUSED
 from zerocopy.transport.deadlines import NEVER, Wheel
-from zerocopy.transport.http1_gate import GatedConnection
+from zerocopy.transport.http1_gate import GatedConnection, Http1OverTls
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.http2_batch import Receiver
 from zerocopy.transport.http2_head import drain_frames
-from zerocopy.transport.limits import malformed
 
 if TYPE_CHECKING:
-    from hypercorn.events import Event
-    from hypercorn.protocol.events import Event as StreamEvent
+    from collections.abc import Awaitable, Callable
 
-    from zerocopy.core.errors import RequestError
+    from hypercorn.events import Event
+
     from zerocopy.transport.http2_server import Http2Server
 
 READ_BYTES = 65_536
@@ -55,10 +46,37 @@ LINGER_TICKS = Wheel.ticks(1.0)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds."""
 
-_UNREADABLE = Request(b"GET", b"", ())
 _QUEUED = struct.Struct("i")
 _GONE = (OSError, RuntimeError, ssl.SSLError)
 """What reading from and writing to a connection that is closing raises (uvloop: RuntimeError)."""
+
+
+class _Tasks(TaskGroup):
+    """The tasks of one connection, which end with it, wherever they are.
+
+    Hypercorn's own group has an application that is cancelled send its last event, which may wait
+    for the client that has left.
+    """
+
+    async def spawn_app(
+        self,
+        app: Any,
+        config: Any,  # noqa: ARG002 - as Hypercorn calls it
+        scope: Any,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> Callable[[Any], Awaitable[None]]:
+        """Run `app`; what gives it its events."""
+        # Content is bounded before it comes here. A queue with a bound of its own would hold up
+        # the connection for ever, once its application has answered and reads no more of it.
+        events: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def answer() -> None:
+            with contextlib.suppress(Exception):  # `send` aborts what was promised
+                await app(scope, events.get, send, None, None)
+            await send(None)
+
+        self.spawn(answer)
+        return events.put
 
 
 class TlsConnection(TCPServer):
@@ -71,6 +89,8 @@ class TlsConnection(TCPServer):
         self._begun = server.wheel.now
         self._http2: Http2Connection | None = None
         self._gate: GatedConnection | None = None  # of HTTP/1.1
+        self._serving: asyncio.Task[None] | None = None
+        self._is_over = False  # nothing can be sent any more
         self._is_reading = False  # the task waits for bytes
         self._is_taken = False  # some came meanwhile and are answered at the end of the turn
         self._is_answering = False  # a request of HTTP/1.1 is being answered
@@ -111,41 +131,58 @@ class TlsConnection(TCPServer):
         self._http2 = self.protocol = self.reader = self.writer = None  # type: ignore[assignment]
 
     async def _serve(self) -> None:
+        """Serve until one side ends the connection; all that was begun for it has ended then."""
         peer = self.writer.get_extra_info("socket")
-        tls = self.writer.get_extra_info("ssl_object")
         if peer is None:
             raise ConnectionAbortedError("the client left right after its handshake")
-        async with TaskGroup(self.loop) as tasks:
-            arguments = (
-                self.app,
-                self.config,
-                self.context,
-                tasks,
-                ConnectionState({**self.state, REFUSED: self._is_refused}),
-                True,
-                parse_socket_addr(peer.family, peer.getpeername()),
-                parse_socket_addr(peer.family, peer.getsockname()),
-                self.protocol_send,
+        receiver = self.writer.transport.get_protocol()
+        assert isinstance(receiver, Receiver), "made by Http2Server"
+        self._serving = asyncio.current_task()
+        receiver.on_end = self._end
+        try:
+            async with _Tasks(self.loop) as tasks:
+                await self._begin(tasks, peer, receiver)
+                if self._server.draining:
+                    self.retire()
+                await self._read_data()
+        except asyncio.CancelledError as error:
+            if not self._is_over:
+                raise
+            error.__traceback__ = None  # CPython's TaskGroup keeps the error in a frame of it
+        finally:
+            self._serving = None
+
+    def _end(self) -> None:
+        """Cancel whatever is done or waited for: nothing of it would reach the client."""
+        self._is_over = True
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.cancel()
+
+    async def _begin(self, tasks: TaskGroup, peer: Any, receiver: Receiver) -> None:
+        """Begin to speak the protocol that the client chose."""
+        tls = self.writer.get_extra_info("ssl_object")
+        arguments = (
+            self.app,
+            self.config,
+            self.context,
+            tasks,
+            ConnectionState({**self.state, REFUSED: self._is_refused}),
+            True,
+            parse_socket_addr(peer.family, peer.getpeername()),
+            parse_socket_addr(peer.family, peer.getsockname()),
+            self.protocol_send,
+        )
+        if tls.selected_alpn_protocol() == "h2":
+            self._http2 = Http2Connection(
+                *arguments, server=self._server, wire=self, is_refused=self._is_refused
             )
-            if tls.selected_alpn_protocol() == "h2":
-                # Its content is bounded before it comes to Hypercorn's queue, which must not block.
-                self.config = copy.copy(self.config)
-                self.config.max_app_queue_size = 0
-                arguments = (self.app, self.config, *arguments[2:])
-                self._http2 = Http2Connection(
-                    *arguments, server=self._server, wire=self, is_refused=self._is_refused
-                )
-                self.protocol = self._http2  # type: ignore[assignment]
-                receiver = self.writer.transport.get_protocol()
-                assert isinstance(receiver, Receiver), "made by Http2Server"
-                receiver.take = self._take
-            else:
-                http1 = _Http1OverTls(*arguments, server=self._server, wire=self)
-                self.protocol, self._gate = http1, http1.connection  # type: ignore[assignment]
-            await self.protocol.initiate()
-            if self._server.draining:
-                self.retire()
-            await self._read_data()
+            self.protocol = self._http2  # type: ignore[assignment]
+            receiver.take = self._take
+        else:
+            http1 = Http1OverTls(*arguments, server=self._server, wire=self)
+            self.protocol, self._gate = http1, http1.connection  # type: ignore[assignment]
+        await self.protocol.initiate()
 
     async def _read_data(self) -> None:
         while not self.reader.at_eof():
@@ -344,56 +381,3 @@ class TlsConnection(TCPServer):
             and now - self._closing_since > LINGER_TICKS
             and not self.unsent_bytes
         )
-
-
-class _Http1OverTls(H11Protocol):
-    """HTTP/1.1 by h11 behind a gate: what is no request gets the answer of the plain path."""
-
-    connection: GatedConnection
-
-    def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
-        super().__init__(*hypercorn)
-        self.connection = GatedConnection(server.limits)
-        self._server = server
-        self._wire = wire
-
-    async def _maybe_recycle(self) -> None:
-        if self.connection.our_state is h11.SEND_BODY:
-            self._wire.reset()  # a promise broke: close_notify would make it look like an end
-        await super()._maybe_recycle()
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """RFC 9110 section 7.8: a server may ignore Upgrade; h2 is chosen by ALPN."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        # Hypercorn would make get a GET: methods are case-sensitive, RFC 9110 section 9.1.
-        self.connection_state[METHOD] = request.method
-        await super()._create_stream(request)
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        """Send what the application has made; the gate may know that it is the last answer."""
-        if isinstance(event, Response) and (self.connection.closes_after or self._server.draining):
-            fields = [field for field in event.headers if field[0] != b"connection"]
-            event = replace(event, headers=[*fields, (b"connection", b"close")])
-        await super().stream_send(event)
-
-    async def _send_error_response(self, status_code: int) -> None:
-        begun_ns, limits, connection = monotonic_ns(), self._server.limits, self.connection
-        error: RequestError = connection.fault or malformed()
-        if connection.fault is None and status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            error = limits.fields_too_large()  # around the chunks of content
-        response = self._server.handler.refuse(error)
-        fields = [
-            *response.fields,
-            (b"server", b"zerocopy"),
-            (b"content-length", b"%d" % response.nbytes),
-            (b"connection", b"close"),
-            *self.config.response_headers("h11"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
-        self._server.account.answered(_UNREADABLE, response, begun_ns)
-        if not connection.is_head:
-            await self._send_h11_event(h11.Data(data=response.content))
-        elif connection.fault is not None:
-            return  # h11 did not see the HEAD, and would miss the content
-        await self._send_h11_event(h11.EndOfMessage())

@@ -1,0 +1,170 @@
+"""However and whenever a client of the TLS listener leaves, nothing of its connection stays.
+
+All of a kind leave at once from one server; what it holds is looked at from within.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hpack import Encoder
+
+from tests.faults.client import RESET
+from tests.h2client import DATA, HEADERS, WINDOW_UPDATE
+from tests.transport.http2_frames import END_HEADERS, END_STREAM, PREFACE, WHOLE, frame, settings
+from tests.transport.tls_bench import LARGE_BYTES, SMALL_BYTES, BenchHandler, TlsBench, run
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from pathlib import Path
+
+MANY = 6
+CONTENT_BYTES = 10
+CHUNKS = 40
+"""More than Hypercorn's queue of content has room for."""
+
+WIDE = (1 << 31) - 1
+HELLO = PREFACE + settings(4, WIDE) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WIDE - 65_535))
+
+
+class Said(NamedTuple):
+    """What clients of a kind ask for, and how many bytes answer it at least."""
+
+    name: str
+    of_http1: bytes
+    of_http2: bytes
+    answers: int
+    answer_bytes: int
+
+
+def http1(target: str, method: str = "GET", *fields: str) -> bytes:
+    """A request head."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: t", *fields, "", ""]).encode()
+
+
+def http2(target: str, method: str = "GET", times: int = 1, *, flags: int = WHOLE) -> bytes:
+    """That many HEADERS frames of a new connection."""
+    encoder = Encoder()
+    head = {":method": method, ":scheme": "https", ":authority": "t", ":path": target}
+    return b"".join(
+        frame(HEADERS, flags, 2 * index + 1, encoder.encode(list(head.items())))
+        for index in range(times)
+    )
+
+
+def kinds() -> list[Said]:
+    """No request, a part of one, one or more of each kind of answer, and content."""
+    found = [
+        Said("nothing", b"", b"", 0, 0),
+        Said("part of a head", http1("/small")[:12], http2("/api/data?small")[:12], 0, 0),
+    ]
+    for name, nbytes in (("small", SMALL_BYTES), ("large", LARGE_BYTES), ("later", SMALL_BYTES)):
+        target = f"/api/data?{name}"
+        found += [
+            Said(
+                f"{times} {name}", http1(target) * times, http2(target, times=times), times, nbytes
+            )
+            for times in (1, 2, MANY)
+        ]
+    content = bytes(CONTENT_BYTES)
+    post = http1("/large", "POST", f"Content-Length: {CONTENT_BYTES}")
+    posted = http2("/large", "POST", flags=END_HEADERS)
+    posted_whole = posted + frame(DATA, END_STREAM, 1, content)
+    chunked = http1("/large", "POST", "Transfer-Encoding: chunked")
+    return [
+        *found,
+        Said(
+            "content", post + content, posted + frame(DATA, END_STREAM, 1, content), 1, LARGE_BYTES
+        ),
+        Said("part of content", post + content[:3], posted + frame(DATA, 0, 1, content), 0, 0),
+        Said("two with content", (post + content) * 2, posted_whole, 1, LARGE_BYTES),
+        Said(
+            "chunks",
+            chunked + b"1\r\nx\r\n" * CHUNKS,
+            posted + frame(DATA, 0, 1, content) * CHUNKS,
+            1,
+            SMALL_BYTES,
+        ),
+    ]
+
+
+READS: dict[str, Callable[[Said], int]] = {
+    "nothing": lambda _said: 0,
+    "some bytes": lambda said: min(400, said.answer_bytes),
+    "one answer": lambda said: said.answer_bytes,
+    "everything": lambda said: said.answers * said.answer_bytes,
+}
+
+
+def close(sock: ssl.SSLSocket) -> None:
+    """FIN, or RST where something was not read; no close_notify."""
+    sock.close()
+
+
+def reset(sock: ssl.SSLSocket) -> None:
+    """RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
+
+
+def notify(sock: ssl.SSLSocket) -> None:
+    """close_notify alone; the socket stays open, and nothing is read."""
+    sock.setblocking(False)
+    with suppress(OSError):
+        sock.unwrap()
+
+
+def half_close(sock: ssl.SSLSocket) -> None:
+    """FIN alone; nothing is read."""
+    socket.socket.shutdown(sock, socket.SHUT_WR)
+
+
+def stay(_sock: ssl.SSLSocket) -> None:
+    """Say and read nothing more."""
+
+
+STAYING = (notify, half_close, stay)
+"""Whose sockets stay open: some of them are let go by a deadline."""
+
+
+@pytest.mark.parametrize("leave", [close, reset, notify, half_close, stay])
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+def test_connection_that_its_client_leaves_gives_everything_back(
+    tmp_path: Path, protocol: str, leave: Callable[[ssl.SSLSocket], None]
+) -> None:
+    """Before, amid or after any number of requests: seats, gauges and tasks are as before."""
+
+    def behave(bench: TlsBench, said: Said, read: str) -> ssl.SSLSocket:
+        sock = bench.connect(protocol)
+        sock.sendall(said.of_http1 if protocol == "http/1.1" else HELLO + said.of_http2)
+        left = READS[read](said)
+        while left > 0 and (data := sock.recv(min(left, 65_536))):
+            left -= len(data)
+        leave(sock)
+        return sock
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        calls: list[Callable[[], ssl.SSLSocket]] = [
+            partial(behave, bench, said, read)
+            for said, read in product(kinds(), READS)
+            if said.answers or read == "nothing"
+        ]
+        socks = await bench.in_threads(calls)
+        try:
+            await bench.until_nothing_is_held(is_hurried=leave in STAYING)
+            await bench.stop()
+        finally:
+            for sock in socks:
+                sock.close()
+        assert bench.failures == []
+
+    run(scenario)
