@@ -12,14 +12,9 @@ import pytest
 from tests.simulation.asgi_run import AsgiRun
 from tests.simulation.http2_batch import asgi, failures_of, folder
 from zerocopy.storage.dayfile import DayFile
-from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.readahead import ReadAhead
+from zerocopy.transport.asgi import AsgiApp, _Body
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
-
-    from zerocopy.core.plan import Segment
     from zerocopy.transport.asgi import Send
     from zerocopy.transport.exchange import Exchange
 
@@ -70,17 +65,13 @@ def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> No
     """The simulator finds a body that holds a segment twice."""
     honest = AsgiApp._send_segments
 
-    async def twice(  # noqa: PLR0917 - as the method it replaces
-        self: AsgiApp,
-        exchange: Exchange,
-        send: Send,
-        segments: Sequence[Segment],
-        ahead: ReadAhead,
-        reading: set[asyncio.Task[None]],
-    ) -> None:
-        twice = [*segments[:1], *segments]
-        ahead = ReadAhead(twice, ahead._window_bytes_max, mapped=True)
-        await honest(self, exchange, send, twice, ahead, reading)
+    async def twice(self: AsgiApp, exchange: Exchange, send: Send, body: _Body) -> None:
+        segments = [*body.segments[:1], *body.segments]
+        again = _Body(segments, body._ahead._window_bytes_max, None)
+        try:
+            await honest(self, exchange, send, again)
+        finally:
+            again.end()
 
     monkeypatch.setattr(AsgiApp, "_send_segments", twice)
     assert failures_of(asgi, 0, 40, stories_max=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerocopy.app.problems import problem_response
 from zerocopy.core.errors import DataChangedError
+from zerocopy.transport.deadlines import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from zerocopy.core.messages import Request, Response
     from zerocopy.core.window import Window
     from zerocopy.transport.asgi import AsgiApp
+    from zerocopy.transport.turns import Turns
 
     Event = MutableMapping[str, Any]
 
@@ -93,6 +95,27 @@ class Driver:
         more = [event.get("more_body", False) for event in self.sent[1:]]
         assert all(more[:-1])
         return bool(more) and not more[-1]
+
+
+class FakeListener:
+    """A listener with room for `room` segments, and so many slices for each window."""
+
+    def __init__(self, turns: Turns, *, room: int = 1 << 30, slices: int = 1 << 30) -> None:
+        self.turns = turns
+        self.wheel = Wheel()
+        self.segments_held = 0
+        self.transfers_held = 0
+        self._room = room
+        self._slices = slices
+
+    def window_slices(self, segment_count: int, /) -> int:
+        """The same for all, which are counted by then."""
+        assert 0 < segment_count <= self.segments_held
+        return self._slices
+
+    def has_room_for(self, response: Response, /) -> bool:
+        """Whether there is room for its segments."""
+        return self.segments_held + len(response.segments) <= self._room
 
 
 async def settle() -> None:

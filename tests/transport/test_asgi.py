@@ -14,6 +14,7 @@ from tests.transport.asgi_driver import (
     TIMEOUT_S,
     Driver,
     FakeHandler,
+    FakeListener,
     FakeSource,
     ask,
     scope_of,
@@ -139,7 +140,8 @@ def test_large_answers_take_turns_with_those_of_the_listener() -> None:
     async def scenario() -> None:
         source = FakeSource(os.urandom(5 * PIECE_BYTES))
         rig, driver = Rig(large(source)), Driver()
-        rig.app.turns = turns = Turns(asyncio.get_running_loop(), PIECE_BYTES, 1, 1_000)
+        turns = Turns(asyncio.get_running_loop(), PIECE_BYTES, 1, 1_000)
+        rig.app.listener = FakeListener(turns)
         seen: list[int] = []
 
         def take() -> int:

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, DataError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request, origin_form
-from zerocopy.core.window import place_after
+from zerocopy.core.window import fair_gathered_bytes, place_after
 from zerocopy.transport.account import Account
+from zerocopy.transport.deadlines import NEVER
 from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.readahead import ReadAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.messages import Handler, Response
     from zerocopy.core.plan import Segment
     from zerocopy.core.window import Place, Window
     from zerocopy.transport.account import Access
+    from zerocopy.transport.deadlines import Wheel
     from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
     from zerocopy.transport.turns import Turns
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 262_144
 """Bytes of a body in one `send`: larger ones measured no faster, and all of it may be buffered."""
+
+READY_TICKS = 4
+"""Ticks after which the bytes that were made ready for a client that takes nothing are dropped."""
 
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
@@ -53,10 +58,123 @@ class TransferAbortedError(Exception):
     """Ends a response after its status line: an ASGI server then aborts the stream."""
 
 
+class Listener(Protocol):
+    """What all answers of a listener share: their turns, their time and their bounds."""
+
+    turns: Turns
+    wheel: Wheel
+    segments_held: int
+    transfers_held: int
+
+    def window_slices(self, segment_count: int, /) -> int:
+        """How many files an answer of so many segments may have open for one of its windows."""
+
+    def has_room_for(self, response: Response, /) -> bool:
+        """Whether its segments fit beside those that are held."""
+
+
+class _Body:
+    """The segments of an answer, which its listener counts until `end`.
+
+    A member of the listener's wheel, which drops what was read for a client that takes nothing.
+    """
+
+    __slots__ = (
+        "_ahead", "_listener", "_moved_at", "_place", "deadline", "reading", "segments",
+    )  # fmt: skip
+
+    def __init__(
+        self, segments: Sequence[Segment], window_bytes_max: int, listener: Listener | None
+    ) -> None:
+        self.segments = segments
+        self._ahead = ReadAhead(segments, window_bytes_max, mapped=True)
+        self._place: Place = (0, 0)
+        self.reading: set[asyncio.Task[None]] = set()
+        self.deadline = NEVER
+        self._listener = listener
+        self._moved_at = 0
+        if listener is not None:
+            listener.transfers_held += 1
+            listener.segments_held += len(segments)
+            self.move()
+            self.deadline = self._moved_at + READY_TICKS
+            listener.wheel.add(self)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it was taken."""
+        return self._place[0] == len(self.segments)
+
+    @property
+    def is_from_disk(self) -> bool:
+        """Whether its bytes are read from the disk, as far as it is known."""
+        return self._ahead.is_from_disk
+
+    def allowed(self, budget: int) -> int:
+        """How many bytes may be taken now, at most `budget`; 0: they are being read, or will be."""
+        index, position = self._place
+        content = self._ahead.content(index, position)
+        if content is not None:
+            return min(budget, len(content))
+        want = min(budget, self.segments[index].count - position)
+        return self._ahead.allowed(index, position, want)
+
+    def take(self, count: int) -> bytes:
+        """The next bytes, so many of those `allowed`."""
+        index, position = self._place
+        content = self._ahead.content(index, position)
+        if content is not None:
+            piece = bytes(content[:count])
+            self._ahead.took(count)
+        else:
+            segment = self.segments[index]
+            piece = bytes(segment.source.view(segment.offset + position, count))
+        self._place = place_after(self.segments, self._place, len(piece))
+        return piece
+
+    def next_window(self) -> Window | None:
+        """What is to be read now, within the bounds of the listener."""
+        listener = self._listener
+        if listener is None:
+            return self._ahead.next_window(*self._place)
+        slices = listener.window_slices(len(self.segments))
+        gathered = fair_gathered_bytes(listener.transfers_held)
+        return self._ahead.next_window(*self._place, 1, slices, gathered)
+
+    def prepared(self, window: Window, error: Exception | None) -> None:
+        """A window is ready, or why it cannot be."""
+        self._ahead.done(window, error)
+        self.move()
+
+    def move(self) -> None:
+        """Bytes have left, or can leave now."""
+        if self._listener is not None:
+            self._moved_at = self._listener.wheel.now
+
+    def on_deadline(self) -> None:
+        """Look whether the client has stalled; called by the wheel."""
+        assert self._listener is not None, "it has a wheel"
+        now = self._listener.wheel.now
+        if now - self._moved_at >= READY_TICKS:
+            self._ahead.expire()
+        self.deadline = now + READY_TICKS
+
+    def end(self) -> None:
+        """Give everything back."""
+        self.deadline = NEVER
+        self._ahead.cancel()
+        for task in self.reading:
+            task.cancel()
+        if self._listener is not None:
+            self._listener.transfers_held -= 1
+            self._listener.segments_held -= len(self.segments)
+
+
 class AsgiApp:
     """`handler` as an ASGI application; scopes are `lifespan` and `http`.
 
-    Large answers take their turns among those of `turns`, where a listener has given its own.
+    Large answers take their turns among those of `listener`, where there is one, and keep its
+    bounds.
     """
 
     def __init__(
@@ -77,7 +195,7 @@ class AsgiApp:
         self._counters = counters
         self._account = Account(slots.TLS, counters, access)
         self._on_transfer_failed = on_transfer_failed
-        self.turns: Turns | None = None
+        self.listener: Listener | None = None
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one connection of the server's making.
@@ -107,23 +225,27 @@ class AsgiApp:
     async def _serve(self, exchange: Exchange, scope: Event, receive: Receive, send: Send) -> None:
         request = exchange.request
         content_is_read = await self._read_content(scope, request, receive)
-        response = await self._answer(scope, request)
-        fields = [(name.lower(), value) for name, value in response.fields]
-        fields.append((b"server", b"zerocopy"))
-        if response.status not in _WITHOUT_CONTENT:
-            fields.append((b"content-length", b"%d" % response.nbytes))
-        is_last = not content_is_read or scope.get("state", {}).get(REFUSED)
-        if scope["http_version"] in ("1.0", "1.1") and is_last:
-            fields.append((b"connection", b"close"))  # content is no request
-        await send({"type": "http.response.start", "status": response.status, "headers": fields})
-        self._account.promise(exchange, response)
-        if self.turns is not None and not response.segments:
-            self.turns.hurry(1)
-        if request.is_head:
-            await send({"type": "http.response.body"})
-            return
-        exchange.left_bytes = response.nbytes
-        await self._send(exchange, response, receive if content_is_read else None, send)
+        response, listener = await self._answer(scope, request), self.listener
+        if listener is not None and not listener.has_room_for(response):
+            response = self._handler.refuse(OverloadError("too many large answers at once"))
+        body: _Body | None = None
+        if response.segments and not request.is_head:
+            body = _Body(response.segments, self._window_bytes_max, listener)
+        try:
+            is_last = not content_is_read or bool(scope.get("state", {}).get(REFUSED))
+            await send(_start(scope, response, is_last=is_last))
+            self._account.promise(exchange, response)
+            if listener is not None and not response.segments:
+                listener.turns.hurry(1)
+            if request.is_head:
+                await send({"type": "http.response.body"})
+                return
+            exchange.left_bytes = response.nbytes
+            sending = self._send_body(exchange, send, response.content, body)
+            await _while_connected(sending, receive if content_is_read else None)
+        finally:
+            if body is not None:
+                body.end()
 
     async def _answer(self, scope: Event, request: Request) -> Response:
         if scope.get("state", {}).get(REFUSED):
@@ -155,83 +277,48 @@ class AsgiApp:
             pass
         return False
 
-    async def _send(
-        self, exchange: Exchange, response: Response, receive: Receive | None, send: Send
+    async def _send_body(
+        self, exchange: Exchange, send: Send, content: bytes, body: _Body | None
     ) -> None:
-        body = exchange, send, response
-        if receive is None:
-            await self._send_body(*body)
+        self._counters[slots.SENT_BYTES_COPY] += len(content)
+        exchange.left_bytes -= len(content)
+        await _send_piece(send, content, more=body is not None)
+        if body is None:
             return
-        # Once the client has left, the rest of the answer is of no use.
-        sending = asyncio.ensure_future(self._send_body(*body))
-        leaving = asyncio.ensure_future(_until_disconnected(receive))
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.wait((sending, leaving))
-
-    async def _send_body(self, exchange: Exchange, send: Send, response: Response) -> None:
-        self._counters[slots.SENT_BYTES_COPY] += len(response.content)
-        exchange.left_bytes -= len(response.content)
-        await _send_piece(send, response.content, more=bool(response.segments))
-        ahead = ReadAhead(response.segments, self._window_bytes_max, mapped=True)
-        reading: set[asyncio.Task[None]] = set()
-        try:
-            await self._send_segments(exchange, send, response.segments, ahead, reading)
+            await self._send_segments(exchange, send, body)
         except ZerocopyError as error:
             self._counters[slots.TRANSFERS_ABORTED] += 1
             self._on_transfer_failed(error, exchange)
             raise TransferAbortedError from error
-        finally:
-            ahead.cancel()
-            for task in reading:
-                task.cancel()
 
-    async def _send_segments(
-        self,
-        exchange: Exchange,
-        send: Send,
-        segments: Sequence[Segment],
-        ahead: ReadAhead,
-        reading: set[asyncio.Task[None]],
-    ) -> None:
-        place: Place = (0, 0)
-        while place[0] < len(segments):
-            budget = PIECE_BYTES if self.turns is None else await _turn(self.turns, ahead)
-            index, position = place
-            content = ahead.content(index, position)
-            segment = segments[index]
-            if content is not None:
-                count = min(budget, len(content))
-            else:
-                want = min(budget, segment.count - position)
-                count = ahead.allowed(index, position, want)
-            window = ahead.next_window(index, position)
-            if window is not None:
-                task = asyncio.ensure_future(self._prepare(ahead, window))
-                reading.add(task)
-                task.add_done_callback(reading.discard)
+    async def _send_segments(self, exchange: Exchange, send: Send, body: _Body) -> None:
+        turns = None if self.listener is None else self.listener.turns
+        while not body.is_over:
+            # No name here may keep what was gathered: a stalled client is waited for below.
+            count = body.allowed(PIECE_BYTES if turns is None else await _turn(turns, body))
+            self._read_ahead(body)
             if not count:
-                assert reading, "what is missing is being read"
-                await asyncio.wait(reading)
+                assert body.reading, "what is missing is being read"
+                await asyncio.wait(body.reading)
                 continue
-            if content is not None:
-                piece = bytes(content[:count])
-                ahead.took(count)
-            else:
-                piece = bytes(segment.source.view(segment.offset + position, count))
-            place = place_after(segments, place, len(piece))
-            self._counters[slots.SENT_BYTES_COPY] += len(piece)
-            exchange.left_bytes -= len(piece)
-            if self.turns is not None:
-                self.turns.sent(len(piece), is_from_disk=ahead.is_from_disk)
-            await _send_piece(send, piece, more=place[0] < len(segments))
+            piece = body.take(count)
+            self._counters[slots.SENT_BYTES_COPY] += count
+            exchange.left_bytes -= count
+            if turns is not None:
+                turns.sent(count, is_from_disk=body.is_from_disk)
+            await _send_piece(send, piece, more=not body.is_over)
+            body.move()
 
-    async def _prepare(self, ahead: ReadAhead, window: Window) -> None:
+    def _read_ahead(self, body: _Body) -> None:
+        """Have a thread read what is to be read now."""
+        window = body.next_window()
+        if window is not None:
+            task = asyncio.ensure_future(self._prepare(body, window))
+            body.reading.add(task)
+            task.add_done_callback(body.reading.discard)
+
+    async def _prepare(self, body: _Body, window: Window) -> None:
         error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await self._handler.prepare(window)
@@ -239,7 +326,35 @@ class AsgiApp:
         except ZerocopyError as failure:
             error = failure
         finally:
-            ahead.done(window, error)
+            body.prepared(window, error)
+
+
+def _start(scope: Event, response: Response, *, is_last: bool) -> Event:
+    fields = [(name.lower(), value) for name, value in response.fields]
+    fields.append((b"server", b"zerocopy"))
+    if response.status not in _WITHOUT_CONTENT:
+        fields.append((b"content-length", b"%d" % response.nbytes))
+    if scope["http_version"] in ("1.0", "1.1") and is_last:
+        fields.append((b"connection", b"close"))  # content is no request
+    return {"type": "http.response.start", "status": response.status, "headers": fields}
+
+
+async def _while_connected(work: Coroutine[Any, Any, None], receive: Receive | None) -> None:
+    """Run `work`, as long as `receive` does not tell that the client has left."""
+    if receive is None:
+        await work
+        return
+    # Once the client has left, the rest of the answer is of no use.
+    sending = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_disconnected(receive))
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        await asyncio.wait((sending, leaving))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -251,10 +366,10 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def _turn(turns: Turns, ahead: ReadAhead) -> int:
+async def _turn(turns: Turns, body: _Body) -> int:
     """How many bytes may leave now, once those before have had their turn."""
     await turns.take(PIECE_BYTES)
-    price = turns.price(is_from_disk=ahead.is_from_disk)
+    price = turns.price(is_from_disk=body.is_from_disk)
     return min(PIECE_BYTES, turns.turn_bytes // price)
 
 

@@ -147,7 +147,7 @@ class Http2Server:
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
         self.turns = Turns(loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES)
         self.batch = Batch(loop, self.account, self.turns)
-        app.turns = self.turns
+        app.listener = self
         self.draining = False
         self.segments_held = 0
         self.transfers_held = 0
