@@ -1,4 +1,14 @@
-"""`python -m zerocopy` is the command line."""
+"""`python -m zerocopy` is the command line.
+
+Python looks for modules in the working directory first then, where anybody may have put a queue.py.
+It goes on only if the package itself was found there, as in a checkout.
+"""
+
+import os
+import sys
+
+if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(__file__)):
+    del sys.path[0]
 
 from zerocopy.cli import main
 

@@ -19,7 +19,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -27,7 +26,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.orders import ACCEPT, ACCEPTING, OF_THE_GROUP, REPLACED, Orders
+from zerocopy.app.orders import (
+    ACCEPT,
+    ACCEPTING,
+    OF_THE_GROUP,
+    REPLACED,
+    WORKER_COMMAND,
+    Orders,
+    worker_environ,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -314,8 +321,9 @@ class Generation:
             report_fd=report_write,
         )
         with _signals_of_the_group_blocked():
-            place.process = subprocess.Popen(
-                [sys.executable, "-m", "zerocopy.app.worker"],
+            place.process = subprocess.Popen(  # noqa: S603 - a constant
+                WORKER_COMMAND,
+                env=worker_environ(),
                 stdin=subprocess.PIPE,
                 pass_fds=[
                     *chain(*fds.values(), orders.certificate_fds or ()),

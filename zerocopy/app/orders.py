@@ -1,14 +1,17 @@
 """What supervisor and workers say to each other, one line or one byte at a time.
 
-Owns the words alone. The supervisor writes the orders as one line of JSON to the worker's standard
-input, and later `ACCEPT`; before the SIGTERM of a reload `REPLACED`, so that it goes on calling the
-server ready, which it is; the end of that pipe says that the supervisor is gone. The worker answers
-on a pipe of its own: `PREPARED`, then `ACCEPTING`.
+Owns the words, and the command that starts a worker. The supervisor writes the orders as one line
+of JSON to the worker's standard input, and later `ACCEPT`; before the SIGTERM of a reload
+`REPLACED`, so that it goes on calling the server ready, which it is; the end of that pipe says that
+the supervisor is gone. The worker answers on a pipe of its own: `PREPARED`, then `ACCEPTING`.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from importlib.machinery import PathFinder
 
 import msgspec
 
@@ -22,6 +25,9 @@ OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP)
 
 A worker inherits them blocked, and lets them in once it ignores them.
 """
+
+WORKER_COMMAND = (sys.executable, "-P", "-m", "zerocopy.app.worker")
+"""-P: or Python would look for modules in the working directory first, before its own library."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +46,18 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     counters_fd: int
     beats_fd: int
     report_fd: int
+
+
+def worker_environ() -> dict[str, str]:
+    """The environment of a worker: ours, by which it finds the package that runs here.
+
+    Where only the entry that -P leaves out leads to this very package, as in a checkout that is not
+    installed, its directory is handed over.
+    """
+    environ = dict(os.environ)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found = PathFinder.find_spec("zerocopy", sys.path[not sys.flags.safe_path :])
+    if found is None or found.origin != os.path.join(package, "__init__.py"):
+        entries = (os.path.dirname(package), environ.get("PYTHONPATH"))
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
+    return environ

@@ -1,0 +1,95 @@
+"""Every command of `zerocopy`, with arguments by which it succeeds: for tests of what all share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.server import write_column
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.server import RunningServer
+
+ZEROCOPY = (sys.executable, "-P", "-m", "zerocopy")
+"""As the script `zerocopy` starts it: nothing is imported from the working directory."""
+
+COMMANDS = (
+    *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
+    *("query", "query --output -", "generate", "certs", "doctor", "doctor --json"),
+    *("health", "status", "status --json"),
+)
+"""All that end by themselves; `serve` and `demo` do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A data root, a server over it, and a directory to write to."""
+
+    root: Path
+    server: RunningServer
+    scratch: Path
+
+    def run(self, command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        """Run one of `COMMANDS` to its end."""
+        return run(self.arguments(command), **{"env": self.environment(), **options})
+
+    def environment(self, **environ: str) -> dict[str, str]:
+        """What a command needs to find the data."""
+        return environment(DATA_PATH=str(self.root), **environ)
+
+    def arguments(self, command: str) -> list[str]:
+        """What to type for one of `COMMANDS`."""
+        name, *options = command.split()
+        more: dict[str, list[str]] = {
+            "query": ["BTC-USD", "MD", "0", "86399", "time,price"],
+            "generate": [str(self.scratch / "made"), "--days=1", "--records=10", "--overwrite"],
+            "certs": ["--directory", str(self.scratch / "certs"), "--force"],
+            "health": ["--url", f"http://127.0.0.1:{self.server.port}"],
+            "status": ["--url", f"http://127.0.0.1:{self.server.metrics_port}/metrics"],
+        }
+        return [name, *more.get(name, []), *options]
+
+
+def make_root(root: Path) -> None:
+    """One symbol with one day."""
+    for column, code in (("time", "I"), ("price", "f")):
+        path = f"{root}/coinbase/BTC-USD/MD/{column}.01.01.70.bin"
+        write_column(path, list(range(1, 1001)), code)
+
+
+def environment(**environ: str) -> dict[str, str]:
+    """What a command needs, and nothing of whoever runs the tests."""
+    return {
+        "PATH": os.environ["PATH"],
+        "ZEROCOPY_CONFIG": os.devnull,
+        "USE_TLS": "false",
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "METRICS_PORT": "0",
+        "ZEROCOPY_LOG_FORMAT": "json",
+        "ZEROCOPY_SERVER_DRAIN_IDLE_S": "0",
+        **environ,
+    }
+
+
+def run(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run `zerocopy` to its end; what is written is captured unless `options` have it elsewhere."""
+    settings: dict[str, Any] = {"env": environment(), "timeout": 30}
+    settings |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run([*ZEROCOPY, *arguments], check=False, **(settings | options))
+
+
+def end(process: subprocess.Popen[Any]) -> int:
+    """Ctrl-C; the exit code."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
