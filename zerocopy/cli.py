@@ -116,9 +116,10 @@ def serve(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     from zerocopy.app.activation import take_passed_sockets
-    from zerocopy.app.log import configure_logging
+    from zerocopy.app.log import configure_logging, get_logger
     from zerocopy.app.notify import Notifier
     from zerocopy.app.supervisor import Supervisor
+    from zerocopy.config import passed_over
 
     flags = {
         "data.path": data_path,
@@ -131,6 +132,9 @@ def serve(
     load = partial(_load, config, flags)
     loaded = load()
     configure_logging(loaded.log)
+    if names := passed_over(os.environ):
+        _log = get_logger(__name__)
+        _log.debug("variables_passed_over", names=names)
     raise typer.Exit(Supervisor(loaded, reread=load, passed=passed, notifier=notifier).run())
 
 

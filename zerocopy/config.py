@@ -49,6 +49,17 @@ SEARCH_PATHS: Final = ("config.toml", "/etc/zerocopy/config.toml")
 _PREFIX: Final = "ZEROCOPY_"
 _PORTS: Final = ("server.port", "plain.port", "tls.port", "metrics.port")
 _OWN_VARIABLES: Final = ("ZEROCOPY_CONFIG", "ZEROCOPY_PROFILE")
+_OTHERS_VARIABLES: Final = ("ZEROCOPY_URL", "ZEROCOPY_KEY")  # the clients'
+_SERVICE: Final = re.compile(
+    r"\w+_(?:"
+    r"SERVICE_HOST=[0-9A-Fa-f.:]+"
+    r"|SERVICE_PORT(?:_\w+)?=[0-9]+"
+    r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP))?=(?:tcp|udp|sctp)://\S+"
+    r"|PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:PROTO=(?:tcp|udp|sctp)|PORT=[0-9]+|ADDR=[0-9A-Fa-f.:]+)"
+    r")"
+)
+"""What Kubernetes tells each container of each Service: `ZEROCOPY_PORT=tcp://10.96.7.1:8443` of one
+called zerocopy. `ZEROCOPY_METRICS_PORT` may be that or an option, so the value is looked at too."""
 _COLUMN: Final = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")  # the contract's names
 _DTYPE: Final = re.compile(r"[ui][1248]|f[48]|S([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
 _DTYPE_RULE: Final = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
@@ -171,6 +182,19 @@ def load(
     return config
 
 
+def passed_over(environ: Mapping[str, str]) -> list[str]:
+    """The variables that look like options and are those of a Kubernetes Service."""
+    return [
+        name
+        for name, text in environ.items()
+        if (name in VARIABLES or name.startswith(_PREFIX)) and _is_of_a_service(name, text)
+    ]
+
+
+def _is_of_a_service(name: str, text: str) -> bool:
+    return _SERVICE.fullmatch(f"{name}={text.strip()}") is not None
+
+
 def _read(path: str | None, variables: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
     """Find and parse the file; one that was named must be there, the others may be missing."""
     named = path or variables.get("ZEROCOPY_CONFIG")
@@ -219,6 +243,8 @@ def _table(label: str, value: Any) -> dict[str, Any]:
 def _environment_settings(variables: Mapping[str, str]) -> Iterator[_Setting]:
     names: dict[str, str] = {}
     for name, text in variables.items():
+        if name in _OTHERS_VARIABLES or _is_of_a_service(name, text):
+            continue
         column = name.removeprefix(f"{_PREFIX}COLUMNS_")
         key = VARIABLES.get(name) if column == name else f"columns.{column}"
         if key is not None:
