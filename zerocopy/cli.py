@@ -27,6 +27,7 @@ from zerocopy.check import check_config
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.health import health
 from zerocopy.status import status
+from zerocopy.streams import open_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -363,6 +364,7 @@ def certs(
 def main() -> None:
     """Run the command line; the entry point of `zerocopy`."""
     try:
+        open_missing()
         status = app(standalone_mode=False)
     except ZerocopyError as error:
         typer.echo(f"zerocopy: {error.detail}{_cause(error)}", err=True)
