@@ -19,7 +19,13 @@ from tests.contract.transports import TRANSPORTS
 from tests.faults.client import RESET, cpu_s, poll, request_of
 from tests.server import RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
-from zerocopy.app.descriptors import OWN_DESCRIPTORS, PLAN_DESCRIPTORS, READING_DESCRIPTORS
+from zerocopy.app.descriptors import (
+    GATHERING_DESCRIPTORS,
+    OWN_DESCRIPTORS,
+    READING_DESCRIPTORS,
+    plan_descriptors,
+)
+from zerocopy.core.window import GATHERERS_MAX
 from zerocopy.transport.admission import REFUSALS_MAX
 
 if TYPE_CHECKING:
@@ -257,7 +263,8 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
     }
     with serve(TRANSPORTS[name], root, **environ) as site:
-        kept = OWN_DESCRIPTORS + PLAN_DESCRIPTORS + READING_DESCRIPTORS
+        kept = OWN_DESCRIPTORS + plan_descriptors(32) + READING_DESCRIPTORS
+        kept += GATHERERS_MAX * GATHERING_DESCRIPTORS
         kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)
         (warning,) = site.server.logged("connections_capped")

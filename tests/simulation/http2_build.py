@@ -71,7 +71,7 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_lane, "BLOCKS_MAX", (1, 2, 16)),
     (asgi, "PIECE_BYTES", (70, 5_000, 262_144)),
     (service_module, "INLINE_STAMPS_MAX", (3, 16, 16, 16)),
-    (planner_module, "_HELD_FILES_MAX", (2, 128)),
+    (planner_module, "HELD_FILES_MAX", (2, 128)),
     (planner_module, "_HELD_SEALED_MAX", (1, 64)),
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
+from zerocopy.core.window import GATHERERS_MAX
 from zerocopy.storage.reading import Reading
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.window import Window
     from zerocopy.storage.dayfile import OpenFiles
-
-GATHERERS_MAX = 2
-"""Windows gathered at once by the threads that plan, so that there are some left for plans."""
 
 
 class Preparation:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from zerocopy.core.timeindex import RecordRange
 
+HELD_FILES_MAX = 128
+"""Descriptors that are handed over with a plan; further files are opened again when sent."""
+
 
 class Source(Protocol):
     """One column of one day, as it was when its plan was made."""

@@ -33,6 +33,9 @@ GATHERED_BYTES_TOTAL = 67_108_864
 GATHERED_SLICES_MAX = 128
 """Slices of such a window: a thread opens, reads and closes one after another, in some 1 ms."""
 
+GATHERERS_MAX = 2
+"""Windows gathered at once by the threads that plan, so that there are some left for plans."""
+
 FROM_DISK = 4
 """A window is from the disk where one byte of so many was not in memory."""
 

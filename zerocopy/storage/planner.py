@@ -27,7 +27,7 @@ from zerocopy.core.layout import (
     file_name,
     parse_file_name,
 )
-from zerocopy.core.plan import DayRecords, Plan, compose
+from zerocopy.core.plan import HELD_FILES_MAX, DayRecords, Plan, compose
 from zerocopy.core.semantics import Validators, validators_of
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
@@ -47,10 +47,9 @@ _ATTEMPTS = 3
 CLOCK_TICK_NS = 10_000_000
 """The slowest kernel clock (HZ=100): a change time may lie so far before its change."""
 
-_HELD_FILES_MAX = 128
 _HELD_SEALED_MAX = 64
-"""Descriptors one planning thread holds at once, and how many of them for files of closed days;
-further files are opened again when sent."""
+"""Descriptors a planning thread holds for files of closed days, of `HELD_FILES_MAX` in all; further
+files are opened again when sent."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -343,7 +342,7 @@ class _Planning:
 
     def _hold_or_close(self, day_file: DayFile, fd: int) -> None:
         # A file of an open day cannot be opened again once it has grown.
-        if len(self._held) < (_HELD_SEALED_MAX if day_file.sealed else _HELD_FILES_MAX):
+        if len(self._held) < (_HELD_SEALED_MAX if day_file.sealed else HELD_FILES_MAX):
             self._held[day_file] = fd
         else:
             close_file(fd)
