@@ -63,21 +63,32 @@ def test_reader_that_cannot_be_started_is_overload_and_takes_no_place(tmp_path: 
     bench.close()
 
 
-def test_who_leaves_keeps_the_place_of_the_thread_that_still_works(tmp_path: Path) -> None:
+def test_who_leaves_keeps_the_place_of_the_thread_that_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two that were cancelled amid their reading leave no place for a third until they are done."""
-    bench, readers = Bench(tmp_path), Readers()
+    bench, readers, begun = Bench(tmp_path), Readers(), threading.Barrier(3)
     bench.service._preparation._readers = readers
+    gate, readers.gate = readers.gate, threading.Event()
+    readers.gate.set()
+
+    def run(_self: object) -> None:
+        if not gate.is_set():
+            begun.wait(10)
+        assert gate.wait(10)
+
+    monkeypatch.setattr("zerocopy.app.preparation.Reading.run", run)
 
     async def scenario() -> None:
         left = [asyncio.ensure_future(bench.service.prepare(window())) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(begun.wait, 10)
         for task in left:
             task.cancel()
         third = asyncio.ensure_future(bench.service.prepare(window()))
         await asyncio.sleep(0.05)
         assert all(task.cancelled() for task in left)
         assert (readers.submitted, third.done()) == (2, False)
-        readers.gate.set()
+        gate.set()
         await asyncio.wait_for(third, 10)
 
     asyncio.run(scenario())

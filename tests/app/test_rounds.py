@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from zerocopy.app.rounds import Rounds
+from zerocopy.core.errors import OverloadError
 
 
 def test_who_comes_while_a_round_runs_gets_the_next_one() -> None:
@@ -63,7 +64,7 @@ def test_errors_reach_whom_they_concern_and_the_next_round_begins() -> None:
 
 
 def test_thread_that_cannot_be_started_is_an_error_and_not_the_end() -> None:
-    """RuntimeError of the pool reaches who asks; the next one is answered again."""
+    """Whoever asks is told to try again; the next one is answered."""
 
     class Tired(ThreadPoolExecutor):
         is_tired = True
@@ -77,11 +78,52 @@ def test_thread_that_cannot_be_started_is_an_error_and_not_the_end() -> None:
         with Tired(1) as executor:
             rounds = Rounds[int, int](executor, lambda keys: dict.fromkeys(keys, 7))
             for _ in range(2):
-                with pytest.raises(RuntimeError, match="thread"):
+                with pytest.raises(OverloadError, match="thread"):
                     await asyncio.wait_for(rounds.ask(1), 10)
-                with pytest.raises(RuntimeError, match="thread"):
+                with pytest.raises(OverloadError, match="thread"):
                     rounds.spare(list)
             executor.is_tired = False
             return await asyncio.wait_for(rounds.ask(1), 10)
 
     assert asyncio.run(scenario()) == 7
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_round_that_nobody_waits_for_any_more_never_begins(*, is_running: bool) -> None:
+    """Neither behind another round nor behind other work of the threads; those who stay get it."""
+    rounds_begun: list[list[int]] = []
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(keys: list[int]) -> dict[int, int | Exception]:
+        rounds_begun.append(keys)
+        begun.set()
+        assert gate.wait(10)
+        return dict.fromkeys(keys, 7)
+
+    def other() -> None:
+        begun.set()
+        assert gate.wait(10)
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            rounds = Rounds[int, int](executor, work)
+            first = asyncio.ensure_future(rounds.ask(1)) if is_running else None
+            if first is None:
+                executor.submit(other)
+            await asyncio.to_thread(begun.wait, 10)
+            left = [asyncio.ensure_future(rounds.ask(key)) for key in (2, 2, 3)]
+            await asyncio.sleep(0)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+            gate.set()
+            if first is not None:
+                assert await first == 7
+            executor.submit(int).result(10)
+            assert rounds_begun == ([[1]] if is_running else [])
+            stays, leaves = (asyncio.ensure_future(rounds.ask(key)) for key in (4, 5))
+            await asyncio.sleep(0)
+            leaves.cancel()
+            assert await asyncio.wait_for(stays, 10) == 7
+
+    asyncio.run(scenario())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.faults.client import (
-    MEDIUM_RECORDS,
     SMALL,
     body_of,
     column_path,
@@ -218,43 +216,6 @@ def test_requests_beyond_the_bound_get_503_and_the_bound_is_given_back(
     assert int(dict(responses[0].fields)[b"Retry-After"]) > 0
     problem_of(responses[0])
     bench.close()
-
-
-def test_plan_of_a_client_that_has_left_is_in_flight_until_it_is_made(root: Path) -> None:
-    """Cancelled requests do not pile up in the threads, and what they opened is taken over."""
-    write_series(root, "MEDIUM", MEDIUM_RECORDS)
-    bench = Bench(root, requests_in_flight_max=1)
-    gate, planner = threading.Event(), bench.service._planner
-    planner.plan = _after(gate, planner.plan)  # type: ignore[method-assign,assignment]
-    request = Request(b"GET", target_of("MEDIUM").encode(), ())
-
-    async def scenario() -> None:
-        leaving = asyncio.create_task(bench.service.respond(request))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        await asyncio.wait([leaving])
-        assert leaving.cancelled()
-        assert (await bench.service.respond(request)).status == 503
-        gate.set()
-        deadline_s = time.monotonic() + 10
-        while (await bench.service.respond(request)).status == 503:
-            assert time.monotonic() < deadline_s, "it never ended"
-            await asyncio.sleep(0.01)
-
-    asyncio.run(scenario())
-    opened = _descriptors_below(root)
-    assert len(opened) == len(bench.files) > 0, "a descriptor that nobody owns"
-    bench.close()
-    assert not _descriptors_below(root)
-
-
-def _descriptors_below(root: Path) -> list[str]:
-    """The data files that this process has open."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return [path for path in found if path.startswith(f"{root}/")]
 
 
 def _after(gate: threading.Event, plan: Callable[..., object]) -> Callable[..., object]:

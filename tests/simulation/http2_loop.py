@@ -113,7 +113,7 @@ class SimLoop:
     def _run_job(
         self, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
-        self.job = getattr(func, "__name__", "a job")
+        self.job = getattr(args[0] if args else func, "__name__", "a job")
         try:
             told: tuple[Callable[..., None], Any] = future.set_result, func(*args)
         except Exception as error:  # noqa: BLE001 - it is the awaiting task's

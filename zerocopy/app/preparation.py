@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from zerocopy.app.errands import Errand
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
 from zerocopy.core.window import GATHERERS_MAX
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Preparation:
     """Has `readers`, `readers_max` threads, make windows ready; `planners` gather what is warm.
 
-    As many at a time as there are threads, for each holds descriptors from its beginning.
+    As many at a time as there are threads, for each holds descriptors until it has ended.
     """
 
     def __init__(
@@ -67,32 +68,37 @@ class Preparation:
             free.release()
             raise
         try:
-            job = asyncio.get_running_loop().run_in_executor(executor, reading.run)
-        except RuntimeError as error:  # no thread can be started now
-            free.release()
-            reading.finish()
-            raise OverloadError("the server is out of threads; try again") from error
+            errand = Errand(executor, reading.run)
+        except OverloadError:
+            self._end(reading, window, free)
+            raise
 
-        def end(job: asyncio.Future[None]) -> None:
-            free.release()
-            if not job.cancelled():
-                job.exception()  # told to whoever waits for it, if anybody still does
+        def end(done: asyncio.Future[None]) -> None:
+            self._end(reading, window, free)
+            if not done.cancelled():
+                done.exception()  # told to whoever waits for it, if anybody still does
 
-        job.add_done_callback(end)
+        errand.done.add_done_callback(end)
         try:
-            await asyncio.shield(job)
+            await asyncio.shield(errand.done)
         except asyncio.CancelledError:
             window.cancel()
-            # Its thread is still at work, and an exception of its own would keep what it opened.
-            job.add_done_callback(lambda _job: reading.drop())
+            errand.cancel()
             raise
         except ZerocopyError:
-            reading.finish()
             raise
         except Exception as error:
-            reading.finish()
             raise DataError("a day file cannot be read") from error
-        reading.finish()
+
+    def _end(self, reading: Reading, window: Window, free: asyncio.Semaphore) -> None:
+        """No thread is at work on a window any more: give back what was taken for it."""
+        try:
+            if window.is_cancelled:
+                reading.drop()
+            else:
+                reading.finish()
+        finally:
+            free.release()
         if window.missing_bytes:
             self._counters[slots.COLD_READS] += 1
             self._counters[slots.COLD_BYTES] += window.missing_bytes

@@ -7,7 +7,12 @@ no lock, the event loop waits for none, and any number of requests costs one rou
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from zerocopy.app.errands import Errand
+from zerocopy.core.errors import OverloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,10 +23,13 @@ V = TypeVar("V")
 
 
 class _Round(Generic[K, V]):
+    """`keys` counts who waits for each; `errand` is there once the round is with the threads."""
+
     def __init__(self) -> None:
-        self.keys: dict[K, None] = {}
+        self.keys = Counter[K]()
         loop = asyncio.get_running_loop()
         self.done: asyncio.Future[Mapping[K, V | Exception]] = loop.create_future()
+        self.errand: Errand[Mapping[K, V | Exception]] | None = None
 
 
 class Rounds(Generic[K, V]):
@@ -44,11 +52,15 @@ class Rounds(Generic[K, V]):
         waiting = self._next
         if waiting is None:
             waiting = self._next = _Round()
-        waiting.keys[key] = None
+        waiting.keys[key] += 1
         if not self._is_running:
             self._begin()
-        # Whoever goes away meanwhile does not take the round from the others.
-        answers = await asyncio.shield(waiting.done)
+        try:
+            # Whoever goes away meanwhile does not take the round from the others.
+            answers = await asyncio.shield(waiting.done)
+        except asyncio.CancelledError:
+            self._leave(waiting, key)
+            raise
         answer = answers[key]
         if isinstance(answer, Exception):
             raise answer
@@ -57,22 +69,32 @@ class Rounds(Generic[K, V]):
     def spare(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread if no round runs, and none while it does."""
         if not self._is_running:
-            job = asyncio.get_running_loop().run_in_executor(self._executor, work)
+            errand = Errand(self._executor, work)
             self._is_running = True
-            job.add_done_callback(self._end_spare)
+            errand.done.add_done_callback(self._end_spare)
+
+    def _leave(self, left: _Round[K, V], key: K) -> None:
+        """One who asked is gone; a round that nobody waits for does not begin."""
+        left.keys[key] -= 1
+        left.keys += Counter()  # without those of nobody
+        if left.keys:
+            return
+        if left is self._next:
+            self._next = None
+        elif left.errand is not None:
+            left.errand.cancel()
 
     def _begin(self) -> None:
         current, self._next = self._next, None
         assert current is not None, "somebody asks"
-        loop = asyncio.get_running_loop()
         try:
-            job = loop.run_in_executor(self._executor, self._work, [*current.keys])
-        except RuntimeError as error:  # no thread can be started now
+            current.errand = Errand(self._executor, partial(self._work, [*current.keys]))
+        except OverloadError as error:
             self._is_running = False
             current.done.set_result(dict.fromkeys(current.keys, error))
             return
         self._is_running = True
-        job.add_done_callback(lambda job: self._end(current, job))
+        current.errand.done.add_done_callback(lambda job: self._end(current, job))
 
     def _end(self, current: _Round[K, V], job: asyncio.Future[Mapping[K, V | Exception]]) -> None:
         error = None if job.cancelled() else job.exception()

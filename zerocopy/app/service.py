@@ -7,15 +7,15 @@ proved still true by a few lstat(2). Everything that may touch the disk runs in 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.app.access import naming
 from zerocopy.app.answers import Answer, Answers
+from zerocopy.app.errands import in_thread
 from zerocopy.app.log import get_logger
 from zerocopy.app.openapi import OPENAPI
 from zerocopy.app.preparation import Preparation
@@ -39,11 +39,11 @@ from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.core.semantics import cache_control, last_modified, select
+from zerocopy.storage.planner import Planned
 from zerocopy.storage.tree import open_root
 from zerocopy.transport.exchange import CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from zerocopy.core.counters import Counters
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.core.window import Window
     from zerocopy.storage.dayfile import OpenFiles
-    from zerocopy.storage.planner import Planned, Planner
+    from zerocopy.storage.planner import Planner
     from zerocopy.storage.symbolindex import SymbolIndex
 
 INLINE_STAMPS_MAX = 16
@@ -75,17 +75,11 @@ _DATA = b"/api/data"
 _READS = frozenset({b"GET", b"HEAD"})
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
 
-T = TypeVar("T")
-
 _log = get_logger(__name__)
 
 
 class _Endpoint(Protocol):
     async def __call__(self, query_string: bytes, target: bytes, /) -> Response: ...
-
-
-def _ignore(_result: object) -> None:
-    """Nothing is to be taken over."""
 
 
 class Service:
@@ -252,22 +246,21 @@ class Service:
         if answer is not None:
             # Too long a proof for the event loop, or respond_now would have answered.
             fresh = answer.begins_s <= time.time() < answer.expires_s
-            if fresh and await self._in_thread(answer.proof.holds):
+            if fresh and await in_thread(self._executor, answer.proof.holds):
                 self._counters[slots.PLANS_REUSED] += 1
                 return answer.response
             self._answers.drop(target)
         query = parse_query(query_string, columns_max=self._columns_max)
-        planned = await self._in_thread(lambda: self._planner.plan(query), self._adopt)
+        planned = await in_thread(
+            self._executor, lambda: self._planner.plan(query), drop=Planned.close
+        )
+        for day_file, fd in planned.held:
+            self._files.adopt(day_file, fd)
+        self._count_files()
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query, planned)
         return self._answer(target, planned)
-
-    def _adopt(self, planned: Planned) -> None:
-        """Take over the descriptors that a planning thread has opened."""
-        for day_file, fd in planned.held:
-            self._files.adopt(day_file, fd)
-        self._count_files()
 
     def _answer(self, target: bytes, planned: Planned) -> Response:
         plan, validators, now_s = planned.plan, planned.validators, time.time()
@@ -322,7 +315,7 @@ class Service:
         if self.draining:
             raise OverloadError("the server is stopping")
         try:
-            await self._in_thread(self._probe_root)
+            await in_thread(self._executor, self._probe_root)
         except DataError as error:
             raise OverloadError("the data directory cannot be read") from error
         return json_response(200, {"status": "ready"})
@@ -333,27 +326,6 @@ class Service:
 
     async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
         return self._constant[b"/openapi.json"]
-
-    async def _in_thread(self, work: Callable[[], T], take: Callable[[T], None] = _ignore) -> T:
-        """What `work` returns, once `take` was called with it, also where nobody waits any more.
-
-        A thread cannot be cancelled: until it is done its request counts as being in flight.
-        """
-        job = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        try:
-            result = await asyncio.shield(job)
-        except asyncio.CancelledError:
-            self._requests_in_flight += 1
-
-            def end(job: asyncio.Future[T]) -> None:
-                self._requests_in_flight -= 1
-                if not job.cancelled() and job.exception() is None:
-                    take(job.result())
-
-            job.add_done_callback(end)
-            raise
-        take(result)
-        return result
 
 
 def _preflight(request: Request) -> Response:

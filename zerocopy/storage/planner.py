@@ -105,6 +105,11 @@ class Planned:
     skipped: tuple[int, ...]
     held: tuple[tuple[DayFile, int], ...]
 
+    def close(self) -> None:
+        """Close what is held, for nobody receives it."""
+        for _, fd in self.held:
+            close_file(fd)
+
 
 class Planner:
     """Plans queries over one data root. Safe to call from several threads."""

@@ -1,0 +1,83 @@
+"""Work that a request gives to a thread, and what becomes of it once the request is gone.
+
+Owns the hand-over. A request may be cancelled at any await: work that has not begun then never
+does, and what a thread makes nevertheless goes to somebody who closes it. Used in the event loop's
+thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from zerocopy.core.errors import OverloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
+
+
+class Errand(Generic[T]):
+    """`work`, done by a thread of `executor`; `done` is its result, and is never cancelled amid it.
+
+    So whoever waits for it must shield it: a future of asyncio that is cancelled while its thread
+    works is done at once, and the thread's result is lost.
+
+    Raises:
+        OverloadError: no thread can be started now.
+    """
+
+    __slots__ = ("_claim", "done")
+
+    def __init__(self, executor: Executor, work: Callable[[], T]) -> None:
+        # Who takes the one element has the work: a thread, to do it, or `cancel`, so that nobody
+        # does. list.pop is atomic, and an executor that fails to start a thread keeps the work.
+        self._claim = [None]
+        loop = asyncio.get_running_loop()
+        try:
+            self.done: asyncio.Future[T] = loop.run_in_executor(executor, _run, work, self._claim)
+        except RuntimeError as error:
+            self._claim.clear()
+            raise OverloadError("the server is out of threads; try again") from error
+
+    def cancel(self) -> None:
+        """Nobody wants it any more: unless it has begun it never does, and `done` is cancelled."""
+        if _take(self._claim):
+            self.done.cancel()
+
+
+async def in_thread(
+    executor: Executor, work: Callable[[], T], drop: Callable[[T], object] | None = None
+) -> T:
+    """What `work` returns in a thread; if it comes after a cancellation `drop` gets it instead.
+
+    Raises:
+        OverloadError: no thread can be started now.
+        Exception: `work` raised it.
+    """
+    errand = Errand(executor, work)
+    try:
+        return await asyncio.shield(errand.done)
+    except asyncio.CancelledError:
+        errand.cancel()
+        errand.done.add_done_callback(lambda done: _drop(done, drop))
+        raise
+
+
+def _drop(done: asyncio.Future[T], drop: Callable[[T], object] | None) -> None:
+    if not done.cancelled() and done.exception() is None and drop is not None:
+        drop(done.result())
+
+
+def _run(work: Callable[[], T], claim: list[None]) -> T:
+    return work() if _take(claim) else cast("T", None)  # which nobody waits for
+
+
+def _take(claim: list[None]) -> bool:
+    try:
+        claim.pop()
+    except IndexError:
+        return False
+    return True
