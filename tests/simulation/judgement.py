@@ -120,6 +120,7 @@ def leaks(world: World) -> list[str]:
         f"writers {list(loop.writers)}": not loop.writers,
         f"descriptors that were not open: {kernel.misused}": not kernel.misused,
         f"escaped into the loop: {loop.errors}": not loop.errors,
+        f"faults of ours: {world.connection_errors}": not world.connection_errors,
         f"tasks left: {server._tasks}": not server._tasks,
         f"{moved} bytes by sendfile, {counted} counted": moved == counted,
     }

@@ -146,6 +146,7 @@ class World:
         self.loop = Loop(self.kernel)
         self.counters = [0] * len(SLOTS)
         self.transfer_errors: list[Exception] = []
+        self.connection_errors: list[BaseException] = []
         self.cache = self.kernel.cache = FakePageCache(
             self.rng,
             cold=shape.cold,
@@ -211,6 +212,7 @@ class World:
             ),
             counters=self.counters,
             on_transfer_failed=lambda error, _: self.transfer_errors.append(error),
+            on_connection_failed=self.connection_errors.append,
         )
 
     def _identify(self, fd: int) -> tuple[Node, int]:

@@ -129,6 +129,7 @@ class Bench:
         self.handler = FakeHandler(source)
         self.counters = [0] * len(SLOTS)
         self.failures: list[Exception] = []
+        self.faults: list[BaseException] = []
         values = {"connections_max": 10, "turn_bytes_max": 100_000} | limits
         self.admission = Admission(
             connections_max=int(values["connections_max"]),
@@ -150,6 +151,7 @@ class Bench:
             admission=self.admission,
             counters=self.counters,
             on_transfer_failed=lambda error, _: self.failures.append(error),
+            on_connection_failed=self.faults.append,
         )
         self.server.start([])
         self.peers: list[Peer] = []

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import pytest
 
 from zerocopy.core import counters as slots
 from zerocopy.transport.acceptor import ACCEPTS_PER_TURN, Acceptor
 from zerocopy.transport.admission import Admission, Seat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WAITING = 5
 
@@ -37,14 +41,16 @@ class Sockets:
             sock.close()
 
 
-def acceptor_of(sockets: Sockets) -> Acceptor:
+def acceptor_of(
+    sockets: Sockets, take: Callable[[socket.socket, Seat], None] | None = None
+) -> Acceptor:
     """An acceptor in the running loop."""
     admission = Admission(
         connections_max=100,
         connections_per_address_max=0,
         counters=defaultdict(int, {slots.CONNECTIONS: 0}),
     )
-    return Acceptor(asyncio.get_running_loop(), admission, sockets.take)
+    return Acceptor(asyncio.get_running_loop(), admission, take or sockets.take)
 
 
 @pytest.mark.parametrize(("is_shared", "first"), [(False, WAITING), (True, 1)])
@@ -80,6 +86,39 @@ def test_who_waits_when_accepting_ends_is_taken(*, is_shared: bool) -> None:
         acceptor.stop()
         assert len(sockets.taken) == WAITING
         assert sockets.listener.fileno() == -1
+
+    asyncio.run(run())
+    sockets.close()
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_newcomer_who_fails_keeps_no_other_out(*, is_stopped: bool) -> None:
+    """It is closed and leaves its seat, and the loop is told; also when accepting ends."""
+    sockets = Sockets()
+    failed: list[socket.socket] = []
+
+    def take(sock: socket.socket, seat: Seat) -> None:
+        if len(sockets.taken) == 1 and not failed:
+            failed.append(sock)
+            raise ZeroDivisionError
+        sockets.take(sock, seat)
+
+    async def run() -> None:
+        told: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: told.append(context["exception"])
+        )
+        acceptor = acceptor_of(sockets, take)
+        acceptor.start([sockets.listener])
+        if not is_stopped:
+            await sockets.more.wait()
+            assert len(sockets.taken) == WAITING - 1, "in one turn of the loop"
+        acceptor.stop()
+        assert len(sockets.taken) == WAITING - 1
+        assert sockets.listener.fileno() == -1
+        assert [type(error) for error in told] == [ZeroDivisionError]
+        assert [sock.fileno() for sock in failed] == [-1]
+        assert acceptor._admission._served == WAITING - 1
 
     asyncio.run(run())
     sockets.close()

@@ -115,3 +115,26 @@ def test_ticks_are_never_early(seconds: float, ticks: int) -> None:
     """The tick that is running counts for nothing, so a deadline is at least its seconds away."""
     assert Wheel.ticks(seconds) == ticks
     assert (ticks - 1) * TICK_S >= seconds
+
+
+def test_member_that_fails_holds_up_no_other() -> None:
+    """All of a tick are looked at, the failing one again and again; whoever turns it hears it."""
+
+    class Failing(Member):
+        def on_deadline(self) -> None:
+            self.told.append(self.wheel.now)
+            raise ZeroDivisionError
+
+    wheel = Wheel()
+    members = [(Failing if index % 2 else Member)(wheel, 3) for index in range(4)]
+    for member in members:
+        wheel.add(member)
+    wheel.advance()
+    wheel.advance()
+    with pytest.raises(ExceptionGroup) as caught:
+        wheel.advance()
+    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError] * 2
+    assert [member.told for member in members] == [[3]] * 4
+    with pytest.raises(ExceptionGroup):
+        wheel.advance()
+    assert [member.told for member in members] == [[3], [3, 4]] * 2

@@ -236,6 +236,7 @@ class _Worker:
             admission=admission,
             counters=counters,
             on_transfer_failed=_on_transfer_failed,
+            on_connection_failed=_on_connection_failed,
             access=access_log(config),
         )
 

@@ -108,17 +108,20 @@ class Acceptor:
                     self._pause()
                     return
                 continue  # a fault of that connection alone (accept(2), Error handling)
-            sock.setblocking(False)
-            seat = self._admission.enter(address[0], self._transport)
-            if seat is None:
-                sock.close()
-                continue
+            seat = None
             try:
-                self._on_accepted(sock, seat)
-            except BaseException:
-                self._admission.leave(seat)
+                sock.setblocking(False)
+                seat = self._admission.enter(address[0], self._transport)
+                if seat is None:
+                    sock.close()
+                else:
+                    self._on_accepted(sock, seat)
+            except Exception as error:  # noqa: BLE001 - whoever comes behind is served
+                if seat is not None:
+                    self._admission.leave(seat)
                 sock.close()
-                raise
+                message = "a connection could not be served"
+                self._loop.call_exception_handler({"message": message, "exception": error})
 
     def _turn_away(self, listener: socket.socket) -> None:
         """Close those who wait: in the place of the spare descriptor there is room for one."""

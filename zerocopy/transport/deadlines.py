@@ -48,10 +48,20 @@ class Wheel:
         self._filed[self.now + ahead].append(member)
 
     def advance(self) -> None:
-        """One tick: tell the members that are due, file the others again."""
+        """One tick: tell the members that are due, file the others again.
+
+        Raises:
+            ExceptionGroup: members failed; they stay filed, and all others were looked at.
+        """
         self.now += 1
+        failures: list[Exception] = []
         for member in self._filed.pop(self.now, ()):
             if 0 <= member.deadline <= self.now:
-                member.on_deadline()
+                try:
+                    member.on_deadline()
+                except Exception as error:  # noqa: BLE001 - the others have deadlines too
+                    failures.append(error)
             if member.deadline != NEVER:
                 self.add(member)
+        if failures:
+            raise ExceptionGroup("deadlines could not be met", failures)

@@ -79,17 +79,24 @@ class Connection(Sending):
             self.abort()
             return
         parser = self._parser
-        if self.state is _READY and (
-            parser is None or (parser.at_boundary and not parser.messages)
-        ):
-            # The same bytes between two messages are the same request: no need to parse twice.
-            message = server.heads.get(data)
-            if message is None and (at := data.find(BEGINNING)) >= 0:
-                message = self._recognize(data, at)
-            if message is not None:
-                self.state = _PENDING
-                server.batch.add(message, self)
-                return
+        try:
+            if self.state is _READY and (
+                parser is None or (parser.at_boundary and not parser.messages)
+            ):
+                # The same bytes between two messages are the same request: no need to parse twice.
+                message = server.heads.get(data)
+                if message is None and (at := data.find(BEGINNING)) >= 0:
+                    message = self._recognize(data, at)
+                if message is not None:
+                    self.state = _PENDING
+                    server.batch.add(message, self)
+                    return
+            self._on_input(data)
+        except Exception as error:  # noqa: BLE001 - the client would wait for what was read
+            self.fail(error)
+
+    def _on_input(self, data: bytes) -> None:
+        """What is not answered with the batch."""
         if not data:
             self._on_end_of_input()
         elif self.state is State.LINGERING:
@@ -109,6 +116,12 @@ class Connection(Sending):
 
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
+        try:
+            self._act_on_deadline()
+        except Exception as error:  # noqa: BLE001 - it would be looked at for ever
+            self.fail(error)
+
+    def _act_on_deadline(self) -> None:
         server = self._server
         if self.state is State.READY and self._is_idle():
             # A request may have come while the loop was busy, for deadlines are looked at first.
@@ -212,15 +225,22 @@ class Connection(Sending):
             self.state = _READY
             self._begin_turn()
             self.begun_ns = begun_ns
-            self._answer_with(self.own(message), response)
+            try:
+                self._answer_with(self.own(message), response)
+            except Exception as error:  # noqa: BLE001 - the others wait for their answers
+                self.fail(error)
 
     def _answer(self, message: Message) -> None:
         handler = self._server.handler
         self.begun_ns = message.received_ns
         if message.error is not None:
             self._send(message, handler.refuse(message.error))
-        else:
-            self._answer_with(message, handler.respond_now(message.request))
+            return
+        try:
+            response = handler.respond_now(message.request)
+        except Exception as error:  # noqa: BLE001 - nothing was sent: 500, and it is logged
+            response = handler.refuse(error)
+        self._answer_with(message, response)
 
     def _answer_with(self, message: Message, response: Response | None) -> None:
         if response is not None and not self._server.has_room_for(response):
@@ -234,15 +254,18 @@ class Connection(Sending):
 
     async def _answer_later(self, message: Message) -> None:
         CURRENT.set(self._exchange)
-        response = await self._server.handler.respond(message.request)
-        CURRENT.set(None)  # or what is registered from here on would keep the exchange
-        if self.state is not State.WAITING:
-            return  # closed in between
-        self.state = State.READY
-        self._begin_turn()
-        self._answer_with(message, response)
-        if self.state is State.READY:
-            self._answer_queued()
+        try:
+            response = await self._server.handler.respond(message.request)
+            CURRENT.set(None)  # or what is registered from here on would keep the exchange
+            if self.state is not State.WAITING:
+                return  # closed in between
+            self.state = State.READY
+            self._begin_turn()
+            self._answer_with(message, response)
+            if self.state is State.READY:
+                self._answer_queued()
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task
+            self.fail(error)
 
     def refuse(self, error: Exception) -> None:
         """Answer a connection that cannot be served, before it asked for anything."""
@@ -300,6 +323,13 @@ class Connection(Sending):
             self._reading = True
             self._server.loop.add_reader(self._fd, self.on_readable)
 
+    def fail(self, error: Exception) -> None:
+        """A fault of ours: the end of this connection and of no other, and never silent."""
+        try:
+            self._server.on_connection_failed(error)
+        finally:
+            self.abort()
+
     def abort(self) -> None:
         """Close with a reset: whoever reads sees an error, never a clean end of a short answer."""
         if self.state is State.CLOSED:
@@ -316,11 +346,20 @@ class Connection(Sending):
             return
         self.state = State.CLOSED
         self.deadline = NEVER
-        self._stop_reading()
-        self._stop_writing()
-        self._sock.close()
         self._parser = None
         self._message = None
-        self._end_exchange()
-        self._drop_transfer()
+        for give_back in (
+            self._stop_reading,
+            self._stop_writing,
+            self._sock.close,
+            self._end_exchange,
+            self._drop_transfer,
+            self._leave,
+        ):
+            try:
+                give_back()
+            except Exception as error:  # noqa: BLE001 - whatever fails, the rest goes
+                self._server.on_connection_failed(error)
+
+    def _leave(self) -> None:
         self._server.forget(self)

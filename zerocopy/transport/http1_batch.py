@@ -60,21 +60,24 @@ class Batch:
         server = self._server
         timed: dict[int, int] = {}  # by endpoint
         for message, connections in waiting.items():
-            response = server.handler.respond_now(message.request, len(connections))
-            if (
-                response is None
-                or response.segments
-                or response.status not in _KEPT  # others are made for one request
-                or message.is_head
-                or server.draining
-                or message.persistence is not Persistence.KEEP_ALIVE
-            ):
-                for connection in connections:
-                    connection.answer_alone(message, response, self._begun_ns)
-            else:
-                endpoint = message.request.endpoint
-                sent = self._send(message, response, connections)
-                timed[endpoint] = timed.get(endpoint, 0) + sent
+            try:
+                response = server.handler.respond_now(message.request, len(connections))
+                if (
+                    response is None
+                    or response.segments
+                    or response.status not in _KEPT  # others are made for one request
+                    or message.is_head
+                    or server.draining
+                    or message.persistence is not Persistence.KEEP_ALIVE
+                ):
+                    for connection in connections:
+                        connection.answer_alone(message, response, self._begun_ns)
+                else:
+                    endpoint = message.request.endpoint
+                    sent = self._send(message, response, connections)
+                    timed[endpoint] = timed.get(endpoint, 0) + sent
+            except Exception as error:  # noqa: BLE001 - others have asked for something else
+                self._refuse(message, connections, error)
         for endpoint, times in timed.items():
             server.account.time(endpoint, self._begun_ns, times)
 
@@ -96,14 +99,16 @@ class Batch:
             except OSError:
                 connection.abort()
                 continue
+            except Exception as error:  # noqa: BLE001 - the others get the same answer
+                connection.fail(error)
+                continue
             total += sent
             if sent == nbytes:
                 whole_ones.append(connection)
                 connection.state = _READY
                 connection.deadline = deadline
             else:
-                connection.begun_ns = self._begun_ns
-                connection.send_rest(connection.own(message), response, whole, sent)
+                connection.send_rest(message, response, whole, sent, self._begun_ns)
         server.turns.hurry(len(connections))
         counters, account, request = server.counters, server.account, message.request
         counters[slots.SENT_BYTES_COPY] += total
@@ -112,6 +117,18 @@ class Batch:
             requests = [connection.own(message).request for connection in whole_ones]
             account.note(requests, response, self._begun_ns)
         return len(whole_ones)
+
+    def _refuse(self, message: Message, connections: list[Connection], error: Exception) -> None:
+        """Answer 500 to all who asked for what failed and have nothing yet; else end them."""
+        try:
+            response = self._server.handler.refuse(error)
+        except Exception as failure:  # noqa: BLE001 - as above
+            for connection in connections:
+                if connection.state is _PENDING:
+                    connection.fail(failure)
+        else:
+            for connection in connections:
+                connection.answer_alone(message, response, self._begun_ns)
 
     def _render(self, response: Response) -> bytes:
         """Head, date and content in one piece, made anew when the second changes.

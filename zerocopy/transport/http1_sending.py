@@ -61,6 +61,14 @@ class Sending:
         """Close with a reset."""
         raise NotImplementedError
 
+    def fail(self, error: Exception) -> None:
+        """End the connection on a fault of ours, and have it logged."""
+        raise NotImplementedError
+
+    def own(self, message: Message) -> Message:
+        """A message of the batch as this client sent it."""
+        raise NotImplementedError
+
     def _answer_queued(self) -> None:
         raise NotImplementedError
 
@@ -104,11 +112,18 @@ class Sending:
         unsent = memoryview(head + tail + content)[sent:] if sent != nbytes else None
         self.begin_transfer(message, response, Transfer(unsent, segments, server.window_bytes_max))
 
-    def send_rest(self, message: Message, response: Response, whole: bytes, sent: int) -> None:
+    def send_rest(
+        self, message: Message, response: Response, whole: bytes, sent: int, begun_ns: int
+    ) -> None:
         """Go on with an answer of the batch, of which so many bytes have left."""
-        self._begin_turn()
-        self._turn_bytes = max(sent, RESPONSE_COST_BYTES)
-        self.begin_transfer(message, response, Transfer(memoryview(whole)[sent:], ()))
+        try:
+            self.begun_ns = begun_ns
+            self._begin_turn()
+            self._turn_bytes = max(sent, RESPONSE_COST_BYTES)
+            unsent = Transfer(memoryview(whole)[sent:], ())
+            self.begin_transfer(self.own(message), response, unsent)
+        except Exception as error:  # noqa: BLE001 - the others of the batch have their answers
+            self.fail(error)
 
     def _begin_turn(self) -> None:
         self._turn_bytes = self._charged_bytes = 0
@@ -155,8 +170,11 @@ class Sending:
             return 0  # closed in between
         self._server.batch.answer()
         self._begin_turn()
-        self._send_turn()
-        self._answer_queued()
+        try:
+            self._send_turn()
+            self._answer_queued()
+        except Exception as error:  # noqa: BLE001 - the others take their turns
+            self.fail(error)
         return self._charge()
 
     def _send_turn(self) -> None:
@@ -204,13 +222,16 @@ class Sending:
         server = self._server
         error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
-            await server.handler.prepare(window)
-            error = None
-        except ZerocopyError as failure:
-            error = failure
-        finally:
-            transfer.prepared(window, error)
-            self._go_on(transfer)
+            try:
+                await server.handler.prepare(window)
+                error = None
+            except ZerocopyError as failure:
+                error = failure
+            finally:
+                transfer.prepared(window, error)
+                self._go_on(transfer)
+        except Exception as fault:  # noqa: BLE001 - nobody waits for this task
+            self.fail(fault)
 
     def _go_on(self, transfer: Transfer) -> None:
         """Queue a turn if it is this transfer that waits for the disk."""

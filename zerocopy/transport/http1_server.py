@@ -79,6 +79,7 @@ class Http1Server:
         admission: Admission,
         counters: Counters,
         on_transfer_failed: Callable[[Exception, Exchange | None], None],
+        on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
     ) -> None:
         self.loop = loop
@@ -86,6 +87,7 @@ class Http1Server:
         self.counters = counters
         self.account = Account(PLAIN, counters, access)
         self.on_transfer_failed = on_transfer_failed
+        self.on_connection_failed = on_connection_failed
         self.parser_limits = limits.parser
         self.turn_bytes_max = limits.turn_bytes_max
         self.window_bytes_max = limits.read_ahead_bytes_max
@@ -126,7 +128,10 @@ class Http1Server:
         self.idle_ticks = min(self.idle_ticks, Wheel.ticks(idle_s)) if idle_s else 0
         self._acceptor.stop()
         for connection in list(self._connections):
-            connection.drain()
+            try:
+                connection.drain()
+            except Exception as error:  # noqa: BLE001 - the others are still to be told
+                connection.fail(error)
         if self._connections:
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=deadline_s)
@@ -179,7 +184,10 @@ class Http1Server:
         connection = Connection(self, sock)
         self._connections[connection] = seat
         if seat.is_refused:
-            connection.refuse(OverloadError("too many connections; try again"))
+            try:
+                connection.refuse(OverloadError("too many connections; try again"))
+            except Exception as error:  # noqa: BLE001 - it has its seat, and leaves it once
+                connection.fail(error)
         if connection.state is not State.CLOSED:
             self.wheel.add(connection)
 
@@ -189,8 +197,8 @@ class Http1Server:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
         self.account.tick()
         self._set_date()
-        self.wheel.advance()
         self._acceptor.tick()
+        self.wheel.advance()  # the last: it raises what failed
 
     def _set_date(self) -> None:
         second = int(time.time())
