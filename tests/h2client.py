@@ -123,6 +123,8 @@ class H2Client:
         self.pongs: list[bytes] = []
         self.goaways: list[tuple[int, int]] = []
         """Error code and last stream id of each."""
+        self.resets: list[tuple[int, int]] = []
+        """Stream and error code of each; h2 tells of none once a stream is over."""
         self.settings_acks = 0
         self.is_closed = False
         self._settings_sent = 1
@@ -317,6 +319,8 @@ class H2Client:
 
     def _on_frame(self, frame: Frame, raw: bytes) -> None:
         stream = self.streams.get(frame.stream_id)
+        if frame.kind == RST_STREAM:
+            self.resets.append((frame.stream_id, int.from_bytes(raw[FRAME_HEAD_BYTES:], "big")))
         if frame.kind == DATA and stream is not None and stream.is_given_up:
             # In flight when it was given up; h2 would answer each with RST_STREAM.
             self.h2._inbound_flow_control_window_manager.window_consumed(frame.length)

@@ -341,3 +341,27 @@ def test_http_client_gets_data_and_symbols(
         assert connection.getresponse().read() == bodies(root)[name]
     connection.request("GET", "/api/symbols")
     assert json.loads(connection.getresponse().read()) == naive_symbols(root)
+
+
+@needs_curl
+def test_upload_that_curl_gives_up_leaves_the_download_beside_it_whole(
+    server: RunningServer, root: str, ca_path: str, tmp_path: Path
+) -> None:
+    """It stops at the 405 and ends its content short of its length, on the same connection."""
+    upload, target = tmp_path / "upload", tmp_path / "download"
+    upload.write_bytes(bytes(3_000_000))
+    base, common = f"https://localhost:{server.tls_port}", ["--cacert", ca_path, "--http2", "-sS"]
+    told = subprocess.run(  # what becomes of the upload is curl's affair: it may call it an error
+        [
+            *("curl", "--parallel", *common, "--limit-rate", "5M", base + LARGE, "-o", str(target)),
+            *("--write-out", "download %{http_code} %{exitcode} %{num_connects}\n"),
+            *("--next", *common, "-T", str(upload), base + "/api/data", "-o", str(tmp_path / "no")),
+            *("--write-out", "upload %{http_code} %{exitcode} %{num_connects}\n"),
+        ],
+        capture_output=True,
+        timeout=2 * TIMEOUT_S,
+        check=False,
+    ).stdout.decode()
+    assert "download 200 0 1" in told
+    assert re.search("upload 405 [0-9]+ 0", told), "it has no connection of its own"
+    assert target.read_bytes() == bodies(root)["large"]

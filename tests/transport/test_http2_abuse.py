@@ -207,7 +207,7 @@ class Flood(NamedTuple):
     codes: tuple[int, ...] = (ENHANCE_YOUR_CALM,)
 
 
-LITERAL = b"\x40\x01x\x7f\xa1\x1e" + bytes([ord("x")] * 4_001)
+LITERAL = b"\x40\x01x\x7f\xa2\x1e" + bytes([ord("x")] * 4_001)
 """A field of 4,001 bytes for the table; index 62 (0xbe) repeats it in one byte."""
 CANCEL = struct.pack(">I", 8)
 HEALTH = b"\x82\x87\x04\x08/healthz\x01\x01a"  # nothing of it goes into the table

@@ -29,6 +29,7 @@ from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.messages import Request
 from zerocopy.transport.http2_batch import Waiting
+from zerocopy.transport.http2_errors import UPDATES_PER_REQUEST, JudgedConnection
 from zerocopy.transport.http2_head import (
     DATA,
     DRAIN_PING,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.tls_connection import TlsConnection
 
 EVENTS_PER_TURN = 32
-"""Events of h2 handled before other connections get their turn: each takes some 30 µs."""
+"""Events of h2, and frames without any, before others get their turn: each takes some 30 µs."""
 
 CONTENT_COST_BYTES = 64
 """What a DATA frame of a client costs its stream at least."""
@@ -76,11 +77,13 @@ _READS = frozenset({b"GET", b"HEAD"})
 class Http2Connection(DataStreams):
     """One HTTP/2 connection; `server` has what all of them share."""
 
+    connection: JudgedConnection
+
     def __init__(
         self, *hypercorn: Any, server: Http2Server, wire: TlsConnection, is_refused: bool
     ) -> None:
         super().__init__(*hypercorn, server=server, wire=wire)
-        connection = self.connection
+        connection = self.connection = JudgedConnection(self.connection.config)
         connection.local_settings = server.local_settings()
         connection.decoder.max_header_list_size = server.header_list_bytes_max
         connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_MAX)  # noqa: SLF001
@@ -136,7 +139,9 @@ class Http2Connection(DataStreams):
                 rest = data[position:]
                 break
         self._wire.write(lane.leave())
-        self._server.batch.answered += lane.take_answered(self._server.batch.begun_ns)
+        answered = lane.take_answered(self._server.batch.begun_ns)
+        self._server.batch.answered += answered
+        self.connection.updates_due += answered * UPDATES_PER_REQUEST
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:
@@ -167,6 +172,7 @@ class Http2Connection(DataStreams):
         self._partial = b""
         self._preface_left -= position
         events = self.connection.receive_data(data[:position]) if position else []
+        fed = 0
         while size - position >= FRAME_HEADER_BYTES:
             nbytes = int.from_bytes(data[position : position + 3], "big")
             end = position + FRAME_HEADER_BYTES + nbytes
@@ -183,12 +189,14 @@ class Http2Connection(DataStreams):
                 and lane.answer(frame[FRAME_HEADER_BYTES:], _stream_id_of(frame))
             ):
                 continue
-            events += self._feed(frame)
-            if len(events) >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
+            made = self._feed(frame)
+            events += made
+            fed += max(1, len(made))
+            if fed >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
                 self._wire.write(lane.leave())
                 self._count_answered(begun_ns)
                 await self._handle_events(events)
-                events = []
+                events, fed = [], 0
                 await asyncio.sleep(0)
                 await self._wire.drain()
         self._partial = data[position:]
@@ -196,25 +204,29 @@ class Http2Connection(DataStreams):
             self._wire.write(answers)
             self._count_answered(begun_ns)
             await self._wire.drain()
-        if events:
+        if fed or events:  # a frame without an event may have made h2 answer
             await self._handle_events(events)
 
     def _count_answered(self, begun_ns: int) -> None:
         """What the lane has answered out of bytes read at `begun_ns` was written."""
         answered = self._lane.take_answered(begun_ns)
         if answered:
+            self.connection.updates_due += answered * UPDATES_PER_REQUEST
             self._server.account.time(endpoints.DATA, begun_ns, answered)
             self._server.turns.hurry(answered)
 
     def _feed(self, frame: bytes) -> list[Event]:
         """Give one frame to h2; what it makes of it."""
-        kind, payload = frame[3], frame[FRAME_HEADER_BYTES:]
-        if kind not in FRAMES_THAT_WORK or (kind == DATA and not payload):
+        kind, payload, wasted = frame[3], frame[FRAME_HEADER_BYTES:], self.connection.wasted
+        ends = END_STREAM if kind == DATA else END_HEADERS
+        if kind not in FRAMES_THAT_WORK or not (payload or frame[4] & ends):
             self._count_control_frame()
         if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
             # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
             return [ConnectionTerminated()]
         events: list[Event] = self.connection.receive_data(frame)
+        if self.connection.wasted != wasted:
+            self._count_control_frame()
         if kind == SETTINGS:
             sizes = self.connection.encoder.table_size_changes
             if len(sizes) > 1:  # RFC 7541 section 4.2: the smallest and the last, none between
@@ -249,6 +261,7 @@ class Http2Connection(DataStreams):
                 if event.ping_data == DRAIN_PING and self._server.draining:
                     self._wire.leave()
             elif isinstance(event, RequestReceived) and self._is_leaving:
+                self._count_control_frame()
                 self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             elif (
                 isinstance(event, (DataReceived, StreamEnded))
@@ -292,11 +305,6 @@ class Http2Connection(DataStreams):
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer a request of the data route, or one that may not reach an application."""
         request, handler = _request_of(event), self._server.handler
-        if event.stream_ended is not None and any(
-            length.strip(b"0") for length in request.values(b"content-length")
-        ):  # malformed, RFC 9113 section 8.1.1; h2 compares only what comes in DATA
-            self._reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
-            return
         response: Response | None = None
         error: ZerocopyError | None = self._server.limits.check(request)
         if self._is_refused:
