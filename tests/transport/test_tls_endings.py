@@ -16,9 +16,17 @@ import pytest
 from hpack import Encoder
 
 from tests.faults.client import RESET
+from tests.faults.tls_client import client_hello
 from tests.h2client import DATA, HEADERS, WINDOW_UPDATE
 from tests.transport.http2_frames import END_HEADERS, END_STREAM, PREFACE, WHOLE, frame, settings
-from tests.transport.tls_bench import LARGE_BYTES, SMALL_BYTES, BenchHandler, TlsBench, run
+from tests.transport.tls_bench import (
+    LARGE_BYTES,
+    SMALL_BYTES,
+    BenchHandler,
+    TlsBench,
+    connect_tcp,
+    run,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -29,6 +37,9 @@ MANY = 6
 CONTENT_BYTES = 10
 CHUNKS = 40
 """More than Hypercorn's queue of content has room for."""
+
+HANDSHAKE_S = 2.0
+"""Real seconds: uvloop has a timer of its own for handshakes."""
 
 WIDE = (1 << 31) - 1
 HELLO = PREFACE + settings(4, WIDE) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WIDE - 65_535))
@@ -103,12 +114,12 @@ READS: dict[str, Callable[[Said], int]] = {
 }
 
 
-def close(sock: ssl.SSLSocket) -> None:
+def close(sock: socket.socket) -> None:
     """FIN, or RST where something was not read; no close_notify."""
     sock.close()
 
 
-def reset(sock: ssl.SSLSocket) -> None:
+def reset(sock: socket.socket) -> None:
     """RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
@@ -121,12 +132,12 @@ def notify(sock: ssl.SSLSocket) -> None:
         sock.unwrap()
 
 
-def half_close(sock: ssl.SSLSocket) -> None:
+def half_close(sock: socket.socket) -> None:
     """FIN alone; nothing is read."""
     socket.socket.shutdown(sock, socket.SHUT_WR)
 
 
-def stay(_sock: ssl.SSLSocket) -> None:
+def stay(_sock: socket.socket) -> None:
     """Say and read nothing more."""
 
 
@@ -162,6 +173,48 @@ def test_connection_that_its_client_leaves_gives_everything_back(
         try:
             await bench.until_nothing_is_held(is_hurried=leave in STAYING)
             await bench.stop()
+        finally:
+            for sock in socks:
+                sock.close()
+        assert bench.failures == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+@pytest.mark.parametrize("leave", [close, reset, half_close, stay])
+def test_handshake_that_does_not_end_gives_its_seat_back(
+    tmp_path: Path, leave: Callable[[socket.socket], None], *, is_draining: bool
+) -> None:
+    """Whatever has come of it, or just after it, also while the server drains."""
+    hello = client_hello()
+    parts = [b"", hello[:3], hello[: len(hello) // 2], hello, b"GET / HTTP/1.1\r\n\r\n"]
+
+    def begin(bench: TlsBench, sent: bytes) -> socket.socket:
+        sock = connect_tcp(bench.address)
+        sock.sendall(sent)
+        leave(sock)
+        return sock
+
+    def finish(bench: TlsBench) -> socket.socket:
+        sock = bench.connect("h2")
+        leave(sock)
+        return sock
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler(), header_read_s=HANDSHAKE_S)
+        await bench.start()
+        calls: list[Callable[[], socket.socket]] = [
+            *(partial(begin, bench, sent) for sent in parts * 4),
+            *[partial(finish, bench)] * 4,
+        ]
+        socks = await bench.in_threads(calls)
+        try:
+            if is_draining:
+                await bench.stop()
+            await bench.until_nothing_is_held(is_hurried=not is_draining)
+            if not is_draining:
+                await bench.stop()
         finally:
             for sock in socks:
                 sock.close()

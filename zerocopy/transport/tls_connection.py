@@ -16,23 +16,22 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Any
 
-from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from zerocopy.transport.asgi import REFUSED
-from zerocopy.transport.deadlines import NEVER, Wheel
+from zerocopy.transport.deadlines import HORIZON_TICKS, NEVER, Wheel
 from zerocopy.transport.http1_gate import GatedConnection, Http1OverTls
 from zerocopy.transport.http1_state import STALL_SAMPLES
 from zerocopy.transport.http2 import Http2Connection
 from zerocopy.transport.http2_batch import Receiver
 from zerocopy.transport.http2_head import drain_frames
+from zerocopy.transport.tls_tasks import ConnectionTasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.events import Event
 
     from zerocopy.transport.http2_server import Http2Server
@@ -49,34 +48,6 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _QUEUED = struct.Struct("i")
 _GONE = (OSError, RuntimeError, ssl.SSLError)
 """What reading from and writing to a connection that is closing raises (uvloop: RuntimeError)."""
-
-
-class _Tasks(TaskGroup):
-    """The tasks of one connection, which end with it, wherever they are.
-
-    Hypercorn's own group has an application that is cancelled send its last event, which may wait
-    for the client that has left.
-    """
-
-    async def spawn_app(
-        self,
-        app: Any,
-        config: Any,  # noqa: ARG002 - as Hypercorn calls it
-        scope: Any,
-        send: Callable[[Any], Awaitable[None]],
-    ) -> Callable[[Any], Awaitable[None]]:
-        """Run `app`; what gives it its events."""
-        # Content is bounded before it comes here. A queue with a bound of its own would hold up
-        # the connection for ever, once its application has answered and reads no more of it.
-        events: asyncio.Queue[Any] = asyncio.Queue()
-
-        async def answer() -> None:
-            with contextlib.suppress(Exception):  # `send` aborts what was promised
-                await app(scope, events.get, send, None, None)
-            await send(None)
-
-        self.spawn(answer)
-        return events.put
 
 
 class TlsConnection(TCPServer):
@@ -98,6 +69,8 @@ class TlsConnection(TCPServer):
         self._idle_since = server.wheel.now
         self._mark: tuple[int, ...] = ()
         self._stalls = 0
+        self._sampled_at = server.wheel.now
+        self._is_all_taken = True  # the client's kernel has all that was written, at the last look
         self._closing_since: int | None = None
         self._retired_at: int | None = None  # the first GOAWAY is out, the one that counts is not
         self.deadline = server.wheel.now + 1
@@ -140,7 +113,7 @@ class TlsConnection(TCPServer):
         self._serving = asyncio.current_task()
         receiver.on_end = self._end
         try:
-            async with _Tasks(self.loop) as tasks:
+            async with ConnectionTasks(self.loop) as tasks:
                 await self._begin(tasks, peer, receiver)
                 if self._server.draining:
                     self.retire()
@@ -199,14 +172,17 @@ class TlsConnection(TCPServer):
                 begun = self._server.wheel.now
             if self._http2 is None:
                 self._head_since = begun
+                self._look_soon()
                 await self.protocol.handle(RawData(data))
                 continue
             self._head_since = None  # what follows may wait for the client to read
+            self._look_soon()
             await self.protocol.handle(RawData(data))
             if self._http2.is_mid_head:
                 self._head_since = begun if begun is not None else self._server.wheel.now
             else:
                 self._idle_since = self._server.wheel.now
+            self._look_soon()
         await self.protocol.handle(Closed())
 
     def _take(self, data: bytes) -> bool:
@@ -233,7 +209,8 @@ class TlsConnection(TCPServer):
     def resume_reading(self, data: bytes) -> None:
         """What was taken is answered, but for `data`, which the reading task gets first."""
         self._is_taken = False
-        self._idle_since = self._server.wheel.now
+        now = self._idle_since = self._server.wheel.now
+        self.deadline = now + 1  # as _look_soon
         if data and self.reader is not None:
             self._is_reading = False
             self.reader.feed_data(data)
@@ -251,6 +228,7 @@ class TlsConnection(TCPServer):
             self._idle_since = self._server.wheel.now
             # What came behind the request may be the beginning of a head.
             self._head_since = self._idle_since if self._is_mid_head() else None
+            self._look_soon()
 
     @property
     def unsent_bytes(self) -> int:
@@ -283,14 +261,33 @@ class TlsConnection(TCPServer):
     # ---- time
 
     def on_deadline(self) -> None:
-        """Look whether the client gets on; at least once a second."""
+        """Look whether the client gets on; called when something can be due, never while idle."""
         now = self._server.wheel.now
-        self.deadline = now + 1
+        self._look_soon()
         try:
             self._check_progress(now)
+            self.deadline = self._next_look(now)
         except Exception as error:  # noqa: BLE001 - the wheel turns for the other connections too
             self._server.on_connection_failed(error)
             self.abort()
+
+    def _look_soon(self) -> None:
+        """Something happened: see within `HORIZON_TICKS` what can be due next."""
+        self.deadline = self._server.wheel.now + 1
+
+    def _next_look(self, now: int) -> int:
+        """When something can be due, if nothing happens until then."""
+        server = self._server
+        looks = [self._sampled_at + server.stall_ticks, now + HORIZON_TICKS]
+        if self._is_all_taken and not self._is_busy() and self._closing_since is None:
+            looks = [self._idle_since + server.idle_ticks + 1]
+        if self._head_since is not None:
+            looks.append(self._head_since + server.header_ticks + 1)
+        if self._is_refused:
+            looks.append(self._begun + server.header_ticks + 1)
+        if self._closing_since is not None:
+            looks.append(self._closing_since + LINGER_TICKS + 1)
+        return min((look for look in looks if look > now), default=now + 1)
 
     def _check_progress(self, now: int) -> None:
         is_late = (
@@ -311,11 +308,14 @@ class TlsConnection(TCPServer):
         """Whether it is; in a drain also who is busy has had time to see the first GOAWAY."""
         if self._is_mid_head():
             return False  # a head has a deadline of its own, in a drain as well
+        if self._is_busy() and not self._server.draining:
+            self._idle_since = now  # it is idle once all is answered
         since = self._retired_at if self._is_busy() else self._idle_since
         return since is not None and now - since > self._server.idle_ticks
 
     def retire(self) -> None:
         """The server is stopping: answer what is on its way for a while, then leave."""
+        self._look_soon()
         if not self._server.idle_ticks:
             if not self._is_mid_head():
                 self.leave()
@@ -336,6 +336,7 @@ class TlsConnection(TCPServer):
     def _begin_closing(self) -> None:
         if self._closing_since is None:
             self._closing_since = self._server.wheel.now
+            self._look_soon()
         self.writer.close()
 
     def abort(self) -> None:
@@ -362,14 +363,16 @@ class TlsConnection(TCPServer):
         server = self._server
         if self._http2 is not None and self._http2.requests_open:
             self.write(self._http2.reset_stalled(now - STALL_SAMPLES * server.stall_ticks))
-        if now % server.stall_ticks:
-            return False
         buffered = self.unsent_bytes
         peer = self.writer.get_extra_info("socket")  # None once the connection is lost
         queued = 0
         if peer is not None and (fd := peer.fileno()) >= 0:
             queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
         mark = (buffered, queued)
+        self._is_all_taken = not any(mark)
+        if now - self._sampled_at < server.stall_ticks:
+            return False
+        self._sampled_at = now
         self._stalls = self._stalls + 1 if mark == self._mark and any(mark) else 0
         self._mark = mark
         return self._stalls >= STALL_SAMPLES
