@@ -27,7 +27,7 @@ from zerocopy.check import check_config
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.health import health
 from zerocopy.status import status
-from zerocopy.streams import open_missing
+from zerocopy.streams import escape_what_has_no_code, fail, open_missing, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,20 +218,19 @@ def symbols(
     import orjson
 
     from zerocopy.core.query import check_name
-    from zerocopy.storage.symbols import list_symbols, symbols_document
+    from zerocopy.storage.symbols import date_text, list_symbols, symbols_document
 
     loaded = _load(config, {"data.path": data_path})
     if exchange is not None:
         check_name("exchange", exchange)
     document = symbols_document(listed := list_symbols(loaded.data.path, exchange))
     if as_json:
-        typer.echo(orjson.dumps(document).decode())
+        typer.echo(orjson.dumps(document))
         return
     table = Table("exchange", "symbol", "last update (UTC)")
     for name, entries in listed.items():
         for entry in entries:
-            updated = dt.datetime.fromtimestamp(entry.last_update_s, dt.UTC)
-            table.add_row(name, entry.symbol, f"{updated:%Y-%m-%d %H:%M:%S}")
+            table.add_row(name, entry.symbol, date_text(entry.last_update_s))
     _out.print(table)
 
 
@@ -262,7 +261,8 @@ def query(
     parameters = {"symbol": symbol, "type": type_, "start": start, "end": end}
     parameters |= {"columns": columns, "exchange": exchange}
     asked = parse_query(
-        urlencode(parameters).encode("ascii"), columns_max=loaded.limits.columns_max
+        urlencode(parameters, errors="surrogateescape").encode("ascii"),
+        columns_max=loaded.limits.columns_max,
     )
     planned, files = plan_query(loaded, asked)
     if output is None:
@@ -363,25 +363,32 @@ def certs(
 
 def main() -> None:
     """Run the command line; the entry point of `zerocopy`."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code; what went wrong is one line, and the same for every command."""
     try:
         open_missing()
+        escape_what_has_no_code()
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except ZerocopyError as error:
-        typer.echo(f"zerocopy: {error.detail}{_cause(error)}", err=True)
-        sys.exit(1)
+        return fail(error)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(1)
+        return 1
     except _UsageError as error:
         message = error.format_message()
         # Without any argument the message is the help, many lines long.
-        typer.echo(message if "\n" in message else f"zerocopy: {message}", err=True)
-        sys.exit(error.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def _cause(error: ZerocopyError) -> str:
-    """The operating system's word and the path, which only the operator may see."""
-    cause = error.__cause__
-    if not isinstance(cause, OSError) or cause.filename is None:
-        return ""
-    return f" ({cause.strerror}: {cause.filename})"
+        tell(message if "\n" in message else f"zerocopy: {message}")
+        return int(error.exit_code)
+    except SystemExit as end:
+        # typer and rich end so, without a word, when the reader of standard output has gone.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return fail(end.__context__)
+    except Exception as error:
+        if hasattr(sys.stderr, "beneath"):
+            raise  # the log has taken over, and tells it
+        return fail(error)
+    return status if isinstance(status, int) else 0

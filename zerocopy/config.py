@@ -60,6 +60,7 @@ _SERVICE: Final = re.compile(
 )
 """What Kubernetes tells each container of each Service: `ZEROCOPY_PORT=tcp://10.96.7.1:8443` of one
 called zerocopy. `ZEROCOPY_METRICS_PORT` may be that or an option, so the value is looked at too."""
+_CHARACTERS_MAX: Final = 1_048_576  # of the file: a device has no end
 _COLUMN: Final = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")  # the contract's names
 _DTYPE: Final = re.compile(r"[ui][1248]|f[48]|S([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
 _DTYPE_RULE: Final = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
@@ -204,9 +205,13 @@ def _read(path: str | None, variables: Mapping[str, str]) -> tuple[str | None, d
     if not _is_text(found):
         raise _error(f"{found}: the name of this file is not UTF-8")
     try:
-        with open(found, encoding="utf-8") as file:
-            text = file.read()
+        with open(found, encoding="utf-8-sig") as file:
+            text = file.read(_CHARACTERS_MAX + 1)
+        if len(text) > _CHARACTERS_MAX:
+            raise _error(f"{found}: is longer than {_CHARACTERS_MAX:,} characters")
         return found, tomllib.loads(text)
+    except RecursionError:
+        raise _error(f"{found}: values are nested too deeply") from None
     except (OSError, UnicodeError) as error:
         raise _error(f"{found}: cannot be read: {getattr(error, 'strerror', error)}") from None
     except ValueError as error:  # its message ends in the line, but for the end of the file
@@ -271,6 +276,8 @@ def _setting(key: str, value: Any, origin: Origin) -> _Setting:
         return key, _dtype(key.removeprefix("columns."), value, origin.label), origin
     if isinstance(value, str) and not _is_text(value):
         raise _error(f"{origin.label}: is not UTF-8: {reprlib.repr(value)}")
+    if isinstance(value, str) and "\0" in value:
+        raise _error(f"{origin.label}: holds a NUL byte: {reprlib.repr(value)}")
     expected_type, strict = OPTIONS[key].type, origin.layer is Layer.FILE
     base = expected_type.__origin__
     if isinstance(value, str) and not strict and base is not str:

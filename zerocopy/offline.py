@@ -70,4 +70,5 @@ def write_body(planned: Planned, output: str) -> None:
                     count = min(COPY_BYTES, segment.count - position)
                     file.write(segment.source.read(segment.offset + position, count))
     except OSError as error:
-        raise ZerocopyError(f"{output}: {error.strerror}") from error
+        name = "standard output" if output == "-" else output
+        raise ZerocopyError(f"{name}: {error.strerror}") from error

@@ -219,7 +219,7 @@ def _table(figures: Sequence[Figure]) -> Table:
     return table
 
 
-def _json(url: str, before: Page, after: Page, figures: Sequence[Figure]) -> str:
+def _json(url: str, before: Page, after: Page, figures: Sequence[Figure]) -> bytes:
     import orjson
 
     document = {
@@ -231,4 +231,4 @@ def _json(url: str, before: Page, after: Page, figures: Sequence[Figure]) -> str
             for figure in figures
         },
     }
-    return orjson.dumps(document).decode()
+    return orjson.dumps(document)

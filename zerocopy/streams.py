@@ -1,15 +1,18 @@
 """The standard streams of a process, whatever whoever started it has made of them.
 
-Owns descriptors 0, 1 and 2: that there are three, and in which form text leaves by them. It must
-never know what is written.
+Owns descriptors 0, 1 and 2: that there are three, that text of any characters leaves by them, and
+how a command that fails says why: in one line. It must never know what else is written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+import traceback
 
-from zerocopy.core.errors import ConfigError
+from zerocopy.core.errors import ConfigError, ZerocopyError
 
 _NAMES = ("standard input", "standard output", "standard error")
 
@@ -39,3 +42,56 @@ def open_missing() -> None:
             attribute = ("stdin", "stdout", "stderr")[fd]
             setattr(sys, attribute, stream)
             setattr(sys, f"__{attribute}__", stream)
+
+
+def escape_what_has_no_code() -> None:
+    """Write a character that the encoding of a stream has not as an escape, as Python's repr does.
+
+    Such as an ellipsis in latin-1, or a byte of a file name that is not UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def tell(line: str) -> None:
+    """Write one line to standard error; where that is full or gone, the exit code is all there is.
+
+    Where the log has taken that over, it is the stream beneath that is written to.
+    """
+    stream = getattr(sys.stderr, "beneath", sys.stderr)
+    try:
+        stream.write(f"{line}\n")
+        stream.flush()
+    except OSError:
+        _drop_what_waits(2)
+
+
+def fail(error: Exception) -> int:
+    """Tell why a command has failed; the exit code."""
+    if isinstance(error, ZerocopyError):
+        tell(f"zerocopy: {error.detail}{_cause(error)}")
+    elif isinstance(error, OSError):
+        # What names no file is a stream: commands name their files and addresses themselves.
+        where = error.filename if isinstance(error.filename, str) else _NAMES[1]
+        tell(f"zerocopy: {where}: {error.strerror or error}")
+        _drop_what_waits(1)
+    else:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        tell(f"zerocopy: a fault of zerocopy itself: {what} ({place.filename}:{place.lineno})")
+    return 1
+
+
+def _cause(error: ZerocopyError) -> str:
+    """The operating system's word and the path, which only the operator may see."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.filename is None:
+        return ""
+    return f" ({cause.strerror}: {cause.filename})"
+
+
+def _drop_what_waits(fd: int) -> None:
+    """Let Python flush its buffer at the end, which would else fail once more, and say so."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.memfd_create("zerocopy-unwritten"), fd)

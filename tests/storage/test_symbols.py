@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.naive import naive_symbols
 from tests.storage.trees import open_descriptors
 from zerocopy.core.errors import DataError, OverloadError
-from zerocopy.storage.symbols import SymbolRecency, list_symbols, symbols_document
+from zerocopy.storage.symbols import SymbolRecency, date_text, list_symbols, symbols_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,3 +237,18 @@ def test_list_symbols_of_any_tree_equals_oracle(paths: dict[tuple[str, ...], int
         assert document(root) == naive_symbols(root)
         for exchange in ("BTC-USD", "^GSPC", "nowhere"):
             assert document(root, exchange) == naive_symbols(root, exchange)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "date"),
+    [
+        (0, "1970-01-01 00:00:00"),
+        (253_402_300_799, "9999-12-31 23:59:59"),
+        (253_402_300_800, "9999-12-31 23:59:59"),
+        (-62_135_596_800, "0001-01-01 00:00:00"),
+        (-62_135_596_801, "0001-01-01 00:00:00"),
+    ],
+)
+def test_date_text_ends_where_years_of_four_digits_do(time_s: int, date: str) -> None:
+    """A time of 64 bits that nothing can format is the last or the first date instead."""
+    assert date_text(time_s) == date

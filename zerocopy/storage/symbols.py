@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DEPTH_MAX = 8
 """Directories below a symbol that are searched; the layout needs one."""
 
+FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
+"""0001-01-01 00:00:00 and 9999-12-31 23:59:59 UTC."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -73,10 +76,17 @@ def symbol_document(entry: SymbolRecency) -> dict[str, object]:
     return {
         "symbol": entry.symbol,
         "last_update": entry.last_update_s,
-        "last_update_date": time.strftime(
-            "%Y-%m-%d %H:%M:%S UTC", time.gmtime(entry.last_update_s)
-        ),
+        "last_update_date": f"{date_text(entry.last_update_s)} UTC",
     }
+
+
+def date_text(time_s: int) -> str:
+    """A unix second as a date with a year of four digits; beyond them the first or last one.
+
+    A file system may keep any number of 64 bits, and anybody who may write a file may set it.
+    """
+    year, month, day, hour, minute, second, *_ = time.gmtime(min(max(time_s, FIRST_S), LAST_S))
+    return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
 
 
 def _list_exchange(exchange_fd: int) -> list[SymbolRecency]:
