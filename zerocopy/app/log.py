@@ -2,7 +2,8 @@
 
 Owns the way of an event from `get_logger` to a line: its level, how often it may come, what it
 looks like, and who writes it. docs/events.md lists every event. Whoever logs waits for nobody: the
-line is queued for a thread (`loglines`), so that a reader that stops cannot stop the server.
+line is queued for a thread (`loglines`), so that a reader that stops cannot stop the server. What
+others write to standard error are events too (`logstray`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from zerocopy.app.lean import structlog
 from zerocopy.app.logform import console_form, json_form
 from zerocopy.app.loglimit import RateLimit
 from zerocopy.app.loglines import LineWriter
+from zerocopy.app.logstray import take_over
 from zerocopy.core import counters as slots
 
 if TYPE_CHECKING:
@@ -89,4 +91,5 @@ def configure_logging(table: LogTable, worker: int | None = None) -> Log:
         logger_factory=lambda *_: _Output(lines),
         cache_logger_on_first_use=True,
     )
+    take_over()
     return Log(lines, limit)

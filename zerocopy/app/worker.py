@@ -354,11 +354,6 @@ def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         _log.error("loop_error", detail=context["message"], exc_info=error)
 
 
-def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """What a finalizer or a callback of OpenSSL could not raise, such as a name in no charset."""
-    _log.warning("unraisable", detail=repr(unraisable.exc_value), where=repr(unraisable.object))
-
-
 def keep_freed_memory() -> None:
     """Have malloc(3) reuse the buffers of large answers instead of asking the kernel each time.
 
@@ -384,7 +379,6 @@ def main() -> None:
     orders = msgspec.json.decode(line, type=Orders)
     log = configure_logging(orders.config.log, orders.worker)
     keep_freed_memory()
-    sys.unraisablehook = _on_unraisable
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
