@@ -113,8 +113,9 @@ def serve(
     that are being sent finish; the same signal again stops at once. SIGHUP reads the configuration
     and the certificate again, without a request that fails.
     """
-    # One that comes before the configuration is read asks for nothing more; it must not end us.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # What comes before the configuration is read asks for nothing more; it must not end us.
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
     from zerocopy.app.activation import take_passed_sockets
     from zerocopy.app.log import configure_logging, get_logger
@@ -156,6 +157,9 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sample data.")] = 7,
 ) -> None:
     """Make sample data and a certificate if there are none, serve both paths, print URLs."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
     from zerocopy.demo import run_demo
 
     raise typer.Exit(

@@ -20,8 +20,11 @@ from zerocopy.config import Config
 ACCEPT, REPLACED = b"accept\n", b"replaced\n"
 PREPARED, ACCEPTING = b"p", b"a"
 
-OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP)
-"""Signals that a terminal sends to all processes, and that the supervisor alone understands.
+OF_LOG_ROTATION = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that ask other servers to open their log anew. Ours is standard error, without a name."""
+
+OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP, *OF_LOG_ROTATION)
+"""Signals that a terminal or a script sends to all processes, and that no worker understands.
 
 A worker inherits them blocked, and lets them in once it ignores them.
 """

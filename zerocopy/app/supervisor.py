@@ -8,6 +8,7 @@ generations of workers are `succession`'s.
     SIGHUP            read the configuration again and serve it with a new generation of workers;
                       the old one drains once all of the new one accepts. What cannot be served
                       changes nothing. SIGHUPs that come meanwhile are one more reload after it.
+    SIGUSR1, SIGUSR2  ignored, with a line: what rotates logs sends them, and would end us
     SIGCHLD           start the dead worker again, later and later if it keeps dying
 """
 
@@ -24,6 +25,7 @@ from zerocopy.app.generation import KILL_AFTER_S
 from zerocopy.app.log import get_logger
 from zerocopy.app.metrics import Collector, make_counters, serve_metrics
 from zerocopy.app.notify import Notifier
+from zerocopy.app.orders import OF_LOG_ROTATION
 from zerocopy.app.readiness import LOOK_AGAIN_S, Preparation, RootWatch, keep_certificate
 from zerocopy.app.rows import Rows
 from zerocopy.app.succession import Succession
@@ -86,6 +88,7 @@ class Supervisor:
         self._stops = 0
         self._stops_told = 0
         self._hangups = 0
+        self._ignored: list[int] = []
         self._wake, self._wakeup = socket.socketpair()
         for end in (self._wake, self._wakeup):
             end.setblocking(False)
@@ -106,12 +109,14 @@ class Supervisor:
         port = serve_metrics(self._collector, metrics.host, metrics.port, resolve_s=within_s)
         self.metrics_address = f"{metrics.host}:{port}"
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        for number in (*ours, *OF_LOG_ROTATION):
             signal.signal(number, self._on_signal)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._root = RootWatch(self._config.data.path, self._wake_up)
         while True:
             self._succession.advance()
+            self._tell_what_is_ignored()
             self._stop_workers()
             if self._stops and self._succession.is_gone:
                 break
@@ -130,8 +135,14 @@ class Supervisor:
         """Only count: the main loop, woken by the same signal, does the rest between two steps."""
         if number == signal.SIGHUP and self._reread is not None:
             self._hangups += 1
+        elif number in OF_LOG_ROTATION:
+            self._ignored.append(number)
         elif number != signal.SIGCHLD:
             self._stops += 1
+
+    def _tell_what_is_ignored(self) -> None:
+        while self._ignored:
+            _log.warning("signal_ignored", signal=signal.Signals(self._ignored.pop(0)).name)
 
     # ---- readiness
 

@@ -324,6 +324,8 @@ async def _obey(orders: Orders, worker: _Worker) -> None:
             os.write(orders.report_fd, progress)
 
     loop.add_signal_handler(signal.SIGTERM, on_stop)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, _on_ignored, number)
     loop.add_reader(sys.stdin.fileno(), on_order)
     report(PREPARED)
     await accept.wait()
@@ -334,6 +336,10 @@ async def _obey(orders: Orders, worker: _Worker) -> None:
     os.close(orders.report_fd)
     await stop.wait()
     await worker.drain(replaced=replaced.is_set())
+
+
+def _on_ignored(number: signal.Signals) -> None:
+    _log.warning("signal_ignored", signal=number.name)
 
 
 def _on_transfer_failed(error: Exception, exchange: Exchange | None) -> None:
@@ -370,6 +376,7 @@ def keep_freed_memory() -> None:
 def main() -> None:
     """Read the orders and serve; the entry point of `python -m zerocopy.app.worker`."""
     # Ctrl-C and a hang-up reach the whole foreground group; they are the supervisor's alone.
+    # Those of log rotation are told of once the loop runs.
     for number in OF_THE_GROUP:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_GROUP)
