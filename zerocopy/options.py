@@ -102,7 +102,7 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     small_answer_bytes_max: Annotated[Bytes, _doc("Bytes of a body sent with its head.")] = 65_536
     streams_max: Annotated[Few, _doc("HTTP/2 streams a connection has open at once.")] = 100
     control_frames_max: Annotated[
-        Count, _doc("HTTP/2 frames a second that ask for no data; more end it.")
+        Count, _doc("HTTP/2 frames a second that serve no request; more end it.")
     ] = 1_000
     planner_threads: Annotated[Few, _doc("Threads that plan queries; more queries wait.")] = 4
     reader_threads: Annotated[Few, _doc("Threads that read what is not in memory.")] = 4
