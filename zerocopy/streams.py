@@ -7,6 +7,7 @@ how a command that fails says why: in one line. It must never know what else is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,9 @@ import traceback
 
 from zerocopy.core.errors import ConfigError, ZerocopyError
 
+_OF_WRITES = frozenset(
+    {errno.EAGAIN, errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE}
+)
 _NAMES = ("standard input", "standard output", "standard error")
 
 
@@ -72,9 +76,10 @@ def fail(error: Exception) -> int:
     if isinstance(error, ZerocopyError):
         tell(f"zerocopy: {error.detail}{_cause(error)}")
     elif isinstance(error, OSError):
-        # What names no file is a stream: commands name their files and addresses themselves.
-        where = error.filename if isinstance(error.filename, str) else _NAMES[1]
-        tell(f"zerocopy: {where}: {error.strerror or error}")
+        # What fails to be written and names no file is a stream: commands name theirs themselves.
+        where = f"{_NAMES[1]}: " if error.errno in _OF_WRITES else ""
+        where = f"{error.filename}: " if isinstance(error.filename, str) else where
+        tell(f"zerocopy: {where}{error.strerror or error}")
         _drop_what_waits(1)
     else:
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -259,3 +259,51 @@ def test_event_loop_without_a_beat_is_no_longer_alive(nursery: Nursery) -> None:
     assert generation.is_alive(1.0)
     open_heartbeat(nursery.rows.beats_fd, generation.places[1].row)[0] -= 2 * 10**9
     assert not generation.is_alive(1.0)
+
+
+class Deaf(selectors.DefaultSelector):
+    """A selector whose kernel has no memory for one more descriptor."""
+
+    def register(self, *_: Any) -> Any:
+        """Refuse."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_worker_that_cannot_be_watched_closes_each_descriptor_once(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that is free belongs to whoever opens next; no later clean-up closes it again."""
+    nursery.selector.close()
+    nursery.selector = Deaf()
+    generation = nursery.make(Mute, is_candidate=False)
+    pipe, made, close, closed = os.pipe, list[int](), os.close, list[int]()
+
+    def make_pipe() -> tuple[int, int]:
+        ends = pipe()
+        made.extend(ends)
+        return ends
+
+    def close_noted(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+
+    monkeypatch.setattr(os, "pipe", make_pipe)
+    monkeypatch.setattr(os, "close", close_noted)
+    with capture_logs() as logs:
+        generation.advance()
+    generation.kill()
+    generation.advance()
+    assert sorted(fd for fd in closed if fd in made[:2]) == sorted(made[:2])
+    (place,) = generation.places
+    assert (place.process, place.report_fd) == (None, -1)
+    assert [log["event"] for log in logs] == ["worker_not_started"]
+
+
+def test_candidate_that_cannot_be_watched_is_refused(nursery: Nursery) -> None:
+    """A reload comes to nothing then, and leaves no process."""
+    nursery.selector.close()
+    nursery.selector = Deaf()
+    generation = nursery.make(Mute, is_candidate=True)
+    generation.advance()
+    assert generation.failure == "worker 0 cannot be started: No space left on device"
+    assert generation.places[0].process is None

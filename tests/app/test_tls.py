@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import ssl
 import subprocess
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.tls import CA, LEAF, OTHER, V12, VERSIONS, Pair, handshake, make_pair, trusting
-from zerocopy.app.tls import make_context, validity_of, validity_warning
+from zerocopy.app.tls import PemCopies, make_context, validity_of, validity_warning
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -337,3 +338,22 @@ def test_certificate_that_clients_refuse_is_a_warning(pair: Pair) -> None:
         (end + second, f"{label} expired on 2026-03-31 12:00:00 UTC"),
     ):
         assert validity_warning(str(pair.cert), now) == warning
+
+
+def test_copies_that_cannot_be_made_leave_no_descriptor(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload that runs out of descriptors takes none with it."""
+    create, made = os.memfd_create, list[int]()
+
+    def create_one(name: str) -> int:
+        if made:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        made.append(create(name))
+        return made[0]
+
+    monkeypatch.setattr(os, "memfd_create", create_one)
+    with pytest.raises(OSError, match="Too many"):
+        PemCopies(str(pair.cert), str(pair.key))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made[0])

@@ -18,26 +18,16 @@ import enum
 import os
 import selectors
 import signal
-import subprocess
 import time
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from zerocopy.app.log import get_logger
-from zerocopy.app.orders import (
-    ACCEPT,
-    ACCEPTING,
-    OF_THE_GROUP,
-    REPLACED,
-    WORKER_COMMAND,
-    Orders,
-    worker_environ,
-)
+from zerocopy.app.orders import ACCEPT, ACCEPTING, REPLACED, Orders, start_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
 
     from zerocopy.app.listeners import Listeners
     from zerocopy.app.rows import Rows
@@ -280,14 +270,7 @@ class Generation:
     def _try_to_start(self, place: Place, now_s: float) -> None:
         """Fill a place; the system may have no process, descriptor or memory to spare now."""
         try:
-            report_read, report_write = os.pipe()
-            try:
-                self._start(place, report_read, report_write)
-            except OSError:
-                os.close(report_read)
-                raise
-            finally:
-                os.close(report_write)
+            self._start(place)
         except OSError as error:
             place.started_s = now_s
             if self._stage is Stage.CANDIDATE:
@@ -301,42 +284,47 @@ class Generation:
                     restart_in_s=place.restart_in_s,
                 )
 
-    def _start(self, place: Place, report_read: int, report_write: int) -> None:
+    def _start(self, place: Place) -> None:
         """Fill a place with a fresh process.
 
+        What is made here is undone here until the place owns all of it, and by `_bury` from then
+        on: a descriptor that both closed could be somebody else's by the second time.
+
         Raises:
-            OSError: it cannot be made; the place is as it was.
+            OSError: it cannot be made or watched; the place is as it was.
         """
+        with contextlib.ExitStack() as undo:
+            report_read, report_write = os.pipe()
+            undo.callback(os.close, report_read)
+            try:
+                orders = self._orders(place, report_write)
+                process = start_worker(orders)
+            finally:
+                os.close(report_write)
+            undo.callback(_end_worker, process)
+            self._selector.register(report_read, selectors.EVENT_READ, (self, place))
+            undo.callback(self._selector.unregister, report_read)
+            place.process = process
+            undo.callback(setattr, place, "process", None)
+            self._tell(place, msgspec.json.encode(orders) + b"\n")
+            undo.pop_all()
+        place.report_fd, place.started_s = report_read, time.monotonic()
+
+    def _orders(self, place: Place, report_fd: int) -> Orders:
         groups = self.listeners.groups
-        fds = {name: group.deal(place.index, len(self.places)) for name, group in groups.items()}
-        orders = Orders(
+        return Orders(
             config=self.config,
             worker=place.index,
             row=place.row,
-            listener_fds=fds,
+            listener_fds={
+                name: group.deal(place.index, len(self.places)) for name, group in groups.items()
+            },
             shared=[name for name, group in groups.items() if group.is_shared],
             certificate_fds=None if self._certificate is None else self._certificate.fds,
             counters_fd=self._rows.counters_fd,
             beats_fd=self._rows.beats_fd,
-            report_fd=report_write,
+            report_fd=report_fd,
         )
-        with _signals_of_the_group_blocked():
-            place.process = subprocess.Popen(  # noqa: S603 - a constant
-                WORKER_COMMAND,
-                env=worker_environ(),
-                stdin=subprocess.PIPE,
-                pass_fds=[
-                    *chain(*fds.values(), orders.certificate_fds or ()),
-                    orders.counters_fd,
-                    orders.beats_fd,
-                    report_write,
-                ],
-                bufsize=0,
-            )
-        place.started_s = time.monotonic()
-        place.report_fd = report_read
-        self._tell(place, msgspec.json.encode(orders) + b"\n")
-        self._selector.register(report_read, selectors.EVENT_READ, (self, place))
 
     def on_report(self, place: Place) -> None:
         """A worker got on, or its pipe ended because it died; then reaping says so."""
@@ -377,17 +365,12 @@ class Generation:
             self._rows.give_back(place.row)
 
 
-@contextlib.contextmanager
-def _signals_of_the_group_blocked() -> Iterator[None]:
-    """A process that is made meanwhile ignores them before it lets them in.
-
-    Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _end_worker(process: subprocess.Popen[bytes]) -> None:
+    """End one that nobody could watch, and leave nothing of it."""
+    process.kill()
+    process.wait()
+    assert process.stdin is not None, "the pipe that says we live"
+    process.stdin.close()
 
 
 def workers_of(config: Config) -> int:

@@ -8,14 +8,21 @@ the supervisor is gone. The worker answers on a pipe of its own: `PREPARED`, the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 from importlib.machinery import PathFinder
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zerocopy.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ACCEPT, REPLACED = b"accept\n", b"replaced\n"
 PREPARED, ACCEPTING = b"p", b"a"
@@ -51,7 +58,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     report_fd: int
 
 
-def worker_environ() -> dict[str, str]:
+def _environ() -> dict[str, str]:
     """The environment of a worker: ours, by which it finds the package that runs here.
 
     Where only the entry that -P leaves out leads to this very package, as in a checkout that is not
@@ -64,3 +71,34 @@ def worker_environ() -> dict[str, str]:
         entries = (os.path.dirname(package), environ.get("PYTHONPATH"))
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
     return environ
+
+
+def start_worker(orders: Orders) -> subprocess.Popen[bytes]:
+    """A process that inherits the descriptors of `orders`, and has yet to be told them.
+
+    Raises:
+        OSError: the system has no room for one more.
+    """
+    listeners, copies = chain(*orders.listener_fds.values()), orders.certificate_fds or ()
+    own = (orders.counters_fd, orders.beats_fd, orders.report_fd)
+    with _signals_of_the_group_blocked():
+        return subprocess.Popen(  # noqa: S603 - a constant
+            WORKER_COMMAND,
+            env=_environ(),
+            stdin=subprocess.PIPE,
+            pass_fds=[*listeners, *copies, *own],
+            bufsize=0,
+        )
+
+
+@contextlib.contextmanager
+def _signals_of_the_group_blocked() -> Iterator[None]:
+    """A process that is made meanwhile ignores them before it lets them in.
+
+    Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

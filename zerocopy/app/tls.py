@@ -6,6 +6,7 @@ never know sockets, HTTP, nor what is done with a warning.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import re
@@ -51,14 +52,17 @@ class PemCopies:
 
     def __init__(self, cert_path: str, key_path: str) -> None:
         certificates, key = _read(_CERT_OPTION, cert_path), _read(_KEY_OPTION, key_path)
-        self.fds = _in_memory(certificates), _in_memory(key)
-        """Of the certificate and of the key."""
-        self._is_open = True
-        try:
+        with contextlib.ExitStack() as undo:
+            copies = []
+            for content in (certificates, key):
+                copies.append(os.memfd_create("zerocopy-pem"))
+                undo.callback(os.close, copies[-1])
+                _write(copies[-1], content)
+            self.fds = copies[0], copies[1]
+            """Of the certificate and of the key."""
             make_context(cert_path, key_path, self.fds)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
+        self._is_open = True
 
     def close(self) -> None:
         """Nobody else will need them here."""
@@ -194,11 +198,9 @@ def _hint(content: bytes, command: str) -> str:
     return f"; it looks like DER, which `openssl {command} -inform der` makes PEM of"
 
 
-def _in_memory(content: bytes) -> int:
-    fd = os.memfd_create("zerocopy-pem")
+def _write(fd: int, content: bytes) -> None:
     with open(fd, "wb", closefd=False) as file:
         file.write(content)
-    return fd
 
 
 def _path_of(fd: int) -> str:
