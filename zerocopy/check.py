@@ -84,10 +84,10 @@ def _check_files(loaded: Config) -> None:
         ConfigError: the certificate cannot be used.
     """
     from zerocopy.app.readiness import root_fault
-    from zerocopy.app.tls import make_context, validity_warning
+    from zerocopy.app.tls import PemCopies, validity_warning
 
     if loaded.listeners().tls_port is not None:
-        make_context(loaded.tls.cert_path, loaded.tls.key_path)
+        PemCopies(loaded.tls.cert_path, loaded.tls.key_path).close()
         warning = validity_warning(loaded.tls.cert_path)
         if warning is not None:
             typer.echo(f"zerocopy: {warning}", err=True)

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from zerocopy import __version__
 from zerocopy.check import check_config
-from zerocopy.core.errors import ZerocopyError
+from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.health import health
 from zerocopy.status import status
 from zerocopy.streams import escape_what_has_no_code, fail, open_missing, tell
@@ -192,6 +192,8 @@ def doctor(
     from zerocopy.doctor.report import examine, exit_code, write_report
 
     flags = {"data.path": data_path, "server.use_tls": tls, "server.workers": workers}
+    if pid is not None and not os.path.exists("/proc/self"):
+        raise ConfigError("--pid: /proc is not mounted, where the limits of a process are read")
     if pid is not None and not os.path.exists(f"/proc/{pid}"):
         raise typer.BadParameter(f"--pid: no process {pid}")
     findings = examine(Host(pid=str(pid or "self")), needs_of(_load(config, flags)))

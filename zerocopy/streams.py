@@ -76,6 +76,8 @@ def fail(error: Exception) -> int:
     if isinstance(error, ZerocopyError):
         tell(f"zerocopy: {error.detail}{_cause(error)}")
     elif isinstance(error, OSError):
+        if isinstance(error.__context__, BrokenPipeError):
+            error = error.__context__  # rich looks for a /dev/null then, which may not be there
         # What fails to be written and names no file is a stream: commands name theirs themselves.
         where = f"{_NAMES[1]}: " if error.errno in _OF_WRITES else ""
         where = f"{error.filename}: " if isinstance(error.filename, str) else where

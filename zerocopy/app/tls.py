@@ -204,8 +204,15 @@ def _write(fd: int, content: bytes) -> None:
 
 
 def _path_of(fd: int) -> str:
-    """What OpenSSL, which reads paths alone, finds a descriptor of ours by; read from its start."""
-    return f"/proc/self/fd/{fd}"
+    """What OpenSSL, which reads paths alone, finds a descriptor of ours by; read from its start.
+
+    Raises:
+        ConfigError: /proc is not there.
+    """
+    path = f"/proc/self/fd/{fd}"
+    if not os.path.exists(path):
+        raise ConfigError("/proc is not mounted, and TLS reads its certificate by /proc/self/fd")
+    return path
 
 
 def _read(option: str, path: str, file: str | None = None) -> bytes:
