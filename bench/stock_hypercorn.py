@@ -29,7 +29,7 @@ REQUESTS_MAX = 1_000_000_000
 
 def make_app(root: str) -> AsgiApp:
     """The application over `root`, as zerocopy serves it; called in the event loop."""
-    config = load(os.devnull, environ={"DATA_PATH": root})
+    config = load(os.devnull, environ={"DATA_PATH": root, "ZEROCOPY_DATA_SETTLE_S": "0"})
     counters = [0] * len(SLOTS)
     executor = ThreadPoolExecutor(config.limits.planner_threads, "planner")
     service = build_service(config, counters, executor)

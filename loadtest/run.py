@@ -42,6 +42,7 @@ def main() -> int:
         "HOST": "127.0.0.1",
         "PORT": "0",
         "ZEROCOPY_TLS_PORT": "0",
+        "ZEROCOPY_DATA_SETTLE_S": "0",  # the past days were made just now
         "METRICS_PORT": "0",
         "ZEROCOPY_LOG_FORMAT": "json",
         "SSL_CERT_PATH": f"{CERTS}/localhost.crt",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.core.layout import RecordSizes
+from zerocopy.core.semantics import Settling
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 
@@ -32,7 +33,7 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
         root=config.data.path,
         files=files,
         record_sizes=RecordSizes(config.columns),
-        settle_s=config.data.settle_s,
+        settling=Settling(config.data.settle_s, config.data.gap_days),
         days_max=config.limits.days_max,
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=0,

@@ -20,6 +20,7 @@ CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
 ManyBytes = Annotated[int, Meta(ge=0, le=1_099_511_627_776)]
 SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
+Days = Annotated[int, Meta(ge=0, le=366)]
 MaxAge = Annotated[int, Meta(ge=0, le=31_536_000)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
@@ -74,6 +75,7 @@ class DataTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     path: Annotated[Text, _doc("The root of the day files.", variable="DATA_PATH")] = "/mnt/md/data"
     settle_s: Annotated[Seconds, _doc("Seconds without a change that close a past day.")] = 600.0
+    gap_days: Annotated[Days, _doc("Days that a past day without files stays open.")] = 7
 
 
 class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zerocopy.core.messages import Response
 
 LARGE = target_of("LARGE")
-WAIT_S = 10
+WAIT_S = 60
 
 
 class Gate:

@@ -20,6 +20,7 @@ from tests.faults.client import (
     column_path,
     seal,
     target_of,
+    unseal,
     write_series,
 )
 from zerocopy.app.service import Service
@@ -28,6 +29,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
 from zerocopy.core.layout import RecordSizes
 from zerocopy.core.messages import Request, Response
+from zerocopy.core.semantics import Settling
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbolindex import SymbolIndex
@@ -43,7 +45,8 @@ class Bench:
     """A service with its counters, asked one request at a time."""
 
     def __init__(self, root: Path, **changes: int) -> None:
-        values = {"requests_in_flight_max": 10, "plan_cache_bytes_max": 1 << 20} | changes
+        values = {"requests_in_flight_max": 10, "plan_cache_bytes_max": 1 << 20, "settle_s": 0}
+        values |= changes
         self.root = root
         self.counters = [0] * len(SLOTS)
         self.files = OpenFiles(str(root), 8)
@@ -52,7 +55,7 @@ class Bench:
             root=str(root),
             files=self.files,
             record_sizes=RecordSizes({}),
-            settle_s=600,
+            settling=Settling(values["settle_s"], 7),
             days_max=100,
             segments_max=1_000,
             small_answer_bytes_max=65_536,
@@ -286,7 +289,7 @@ def test_closed_day_may_be_cached_and_open_day_may_not(bench: Bench) -> None:
     fields = dict(bench.ask(SMALL).fields)
     assert fields[b"Cache-Control"] == b"public, max-age=77, no-transform"
     assert fields[b"Last-Modified"] == b"Sun, 09 Sep 2001 01:46:40 GMT"
-    os.utime(column_path(bench.root, "SMALL", "price"))
+    unseal(bench.root, "SMALL")
     fields = dict(bench.ask(SMALL).fields)
     assert fields[b"Cache-Control"] == b"no-cache, no-transform"
 

@@ -30,7 +30,7 @@ from tests.storage.trees import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.contract.transports import Transport
@@ -46,9 +46,17 @@ STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]+"')
 EXPOSED = {"ETag", "Content-Range", "Content-Length", "Retry-After"}
 
 
+@pytest.fixture(scope="module")
+def patient(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with the default of ten minutes until a past day is closed."""
+    root = str(tmp_path_factory.mktemp("patient"))
+    with serve(transport, root, ZEROCOPY_DATA_SETTLE_S="600") as running:
+        yield running
+
+
 @pytest.fixture
 def closed(site: Site, series: Series) -> Series:
-    """Two past days whose files have been quiet for a month."""
+    """Two past days that are closed, for the server lets nothing settle."""
     for day in (DAY, DAY + timedelta(days=1)):
         columns = {"time": u32(start_of(day)), "price": marks(1), "volume": marks(1)}
         settle(*put(site.root, columns, day, series).values())
@@ -59,6 +67,17 @@ def settle(*paths: str, modified_s: int = DAY_END_S + 30 * 86_400) -> None:
     """Set modification times that lie far back."""
     for path in paths:
         os.utime(path, (modified_s, modified_s))
+
+
+def unsettle(path: str) -> None:
+    """Set a modification time that lies ahead: what no settling time is over for."""
+    ahead_s = time.time() + 3_600
+    os.utime(path, (ahead_s, ahead_s))
+
+
+def copied(path: str, content: bytes) -> None:
+    """Put a file where it belongs as `cp -p` and `rsync -a` do: with the times of the original."""
+    replace(path, content, (DAY_END_S + 30 * 86_400) * 10**9)
 
 
 def moment(answer: Answer, name: str) -> datetime:
@@ -133,11 +152,16 @@ def test_cache_control_past_settled_days_are_closed(site: Site, closed: Series) 
 
 
 def test_cache_control_future_end_is_open(site: Site, closed: Series) -> None:
-    """A range that has not ended yet may still get records, though all it holds is closed."""
+    """A range that has not ended yet may still get records, and so may one that just has.
+
+    A day without files is waited for until `gap_days` after its end.
+    """
     today_s = int(time.time()) // 86_400 * 86_400
     assert site.data(closed, DAY_START_S, U32_MAX).fields["cache-control"] == OPEN
     assert site.data(closed, DAY_START_S, today_s).fields["cache-control"] == OPEN
-    assert site.data(closed, DAY_START_S, today_s - 1).fields["cache-control"] == CLOSED
+    assert site.data(closed, DAY_START_S, today_s - 1).fields["cache-control"] == OPEN
+    past_s = today_s - 8 * 86_400 - 1
+    assert site.data(closed, DAY_START_S, past_s).fields["cache-control"] == CLOSED
 
 
 def test_cache_control_of_today_is_open_however_old_its_files(site: Site, series: Series) -> None:
@@ -163,7 +187,7 @@ def test_cache_control_day_with_a_file_that_changed_lately_is_open(
     site: Site, closed: Series, column: str, columns: tuple[str, ...]
 ) -> None:
     """A past day is open while any file that the answer depends on is unsettled; `time` is one."""
-    os.utime(path_of(site.root, column, DAY, closed))
+    unsettle(path_of(site.root, column, DAY, closed))
     assert site.data(closed, DAY_START_S, DAY_END_S, columns).fields["cache-control"] == OPEN
     both = site.data(closed, DAY_START_S, DAY_END_S + 86_400, columns)
     assert both.fields["cache-control"] == OPEN
@@ -177,7 +201,7 @@ def test_cache_control_skipped_day_that_is_being_written_is_open(
     """A past day that gets its files just now is open; caches must not keep it as skipped."""
     settle(path_of(site.root, "volume", DAY, closed))
     os.unlink(path_of(site.root, "price", DAY, closed))
-    os.utime(path_of(site.root, "time", DAY, closed))
+    unsettle(path_of(site.root, "time", DAY, closed))
     answer = site.data(closed, DAY_START_S, DAY_END_S)
     assert b'"skipped":["31.01.25"]' in answer.content
     assert answer.fields["cache-control"] == OPEN
@@ -195,7 +219,27 @@ def test_cache_control_skipped_day_written_after_a_plan_was_used_again_is_open(
         for _ in range(3):
             assert session.request(target).fields["cache-control"] == CLOSED
         append(path, u32(DAY_START_S + 1))
+        unsettle(path)
         assert session.request(target).fields["cache-control"] == OPEN
+
+
+def test_cache_control_of_a_day_that_is_being_copied_in_is_open(
+    patient: Site, series: Series
+) -> None:
+    """Its files keep their modification times and come one after another; none is cached."""
+    times, prices = u32(DAY_START_S, DAY_START_S + 1), marks(2)
+    put(patient.root, {"volume": marks(2)}, DAY, series)
+    copied(path_of(patient.root, "price", DAY, series), prices)
+    answer = patient.data(series, DAY_START_S, DAY_END_S, ("price",))
+    assert b'"skipped":["31.01.25"]' in answer.content
+    assert answer.fields["cache-control"] == OPEN
+    copied(path_of(patient.root, "time", DAY, series), u32(DAY_START_S + 5, DAY_START_S + 6))
+    assert patient.data(series, DAY_START_S, DAY_END_S).fields["cache-control"] == OPEN
+    copied(path_of(patient.root, "time", DAY, series), times)
+    answer = patient.data(series, DAY_START_S, DAY_END_S)
+    assert answer.fields["cache-control"] == OPEN
+    assert moment(answer, "last-modified").timestamp() == DAY_END_S + 30 * 86_400
+    assert answer.content == patient.expected(series, DAY_START_S, DAY_END_S)
 
 
 def test_cache_control_becomes_closed_when_the_day_settles(
@@ -207,7 +251,7 @@ def test_cache_control_becomes_closed_when_the_day_settles(
     with serve(transport, str(tmp_path), **environ) as site, site.session() as session:
         age(*paths.values())
         os.utime(paths["price"])
-        settled_s = os.stat(paths["price"]).st_mtime + 0.5
+        settled_s = os.stat(paths["price"]).st_ctime + 0.5
         target = data_target(SERIES, DAY_START_S, DAY_END_S)
         seen: list[str] = []
         while not seen or seen[-1] != "public, max-age=77, no-transform":

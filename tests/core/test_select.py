@@ -34,7 +34,7 @@ METADATA = {b"Content-Type", b"Accept-Ranges", b"Last-Modified"}
 
 def whole(*, modified_ns: int = MODIFIED_S * NS + NS // 2, has_validators: bool = True) -> Response:
     """Ten bytes: four of content, six of a segment."""
-    validators = Validators(ETAG, modified_ns, 0.0) if has_validators else None
+    validators = Validators(ETAG, modified_ns) if has_validators else None
     return Response(200, FIELDS, b"0123", (in_memory(b"456789"),), validators=validators)
 
 

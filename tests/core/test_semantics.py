@@ -6,6 +6,7 @@ import calendar
 import datetime as dt
 import re
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 
 from zerocopy.core.layout import DAY_S, U32_MAX
 from zerocopy.core.semantics import (
+    Settling,
     Validators,
     cache_control,
     http_date,
     last_modified,
     validators_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEADER = b'{"columns":[]}\n'
 STAMPS = [
@@ -29,16 +34,17 @@ NS = 1_000_000_000
 END_S = 1_738_281_600 + 3_600  # 2025-01-31 01:00:00 UTC
 DAY_END_S = 1_738_281_600 + DAY_S
 SETTLE_S = 600.0
+SETTLING = Settling(SETTLE_S, 7)
 
 
 def etag_of(header: bytes = HEADER, stamps: list[tuple[int, int, int, int]] = STAMPS) -> bytes:
     """Return the ETag of an answer."""
-    return validators_of(header, stamps, end_s=END_S, settle_s=SETTLE_S).etag
+    return validators_of(header, stamps).etag
 
 
-def validators(modified_ns: int = 0, closes_s: float = 0.0) -> Validators:
+def validators(modified_ns: int = 0) -> Validators:
     """Return validators with these times."""
-    return Validators(b'"x"', modified_ns, closes_s)
+    return Validators(b'"x"', modified_ns)
 
 
 # ---- ETag
@@ -50,15 +56,15 @@ def test_etag_is_a_strong_entity_tag() -> None:
 
 
 def test_etag_of_the_same_header_and_files_is_the_same() -> None:
-    """Any replica, any process, any iterable; neither settling nor the end of the range count."""
+    """Any replica, any process, any iterable."""
     assert etag_of() == etag_of(bytes(bytearray(HEADER)), list(STAMPS))
-    other = validators_of(HEADER, iter(STAMPS), end_s=U32_MAX, settle_s=0.0)
+    other = validators_of(HEADER, iter(STAMPS))
     assert other.etag == etag_of()
 
 
 def test_etag_is_the_same_in_every_process() -> None:
     """Literals, the 128-bit b2sum of header line and stamps: no seed, no change by accident."""
-    found = validators_of(b"{}\n", [], end_s=0, settle_s=0.0)
+    found = validators_of(b"{}\n", [])
     assert found.etag == b'"539873d3417f9a0abedf2ba4bfcf808d"'
     assert etag_of() == b'"ff20c06a35c5a18111e60a5f2cd8188c"'
 
@@ -109,7 +115,7 @@ def test_etag_is_equal_exactly_when_the_stamps_are(
 
 
 @pytest.mark.parametrize(
-    ("modified_s", "closes_s"),
+    ("changed_s", "closes_s"),
     [
         (END_S, DAY_END_S),
         (DAY_END_S - SETTLE_S, DAY_END_S),
@@ -117,39 +123,68 @@ def test_etag_is_equal_exactly_when_the_stamps_are(
         (DAY_END_S + 1_000, DAY_END_S + 1_000 + SETTLE_S),
     ],
 )
-def test_answer_closes_when_its_day_is_past_and_its_newest_file_has_settled(
-    modified_s: float, closes_s: float
+def test_day_closes_when_it_is_past_and_its_files_have_settled(
+    changed_s: float, closes_s: float
 ) -> None:
-    """The later of the two; the newest file decides wherever it stands."""
-    newest = (0, 4, 4, int(modified_s * NS))
-    for stamps in ([newest], [newest, (0, 4, 4, 0)], [(0, 4, 4, 0), newest]):
-        found = validators_of(HEADER, stamps, end_s=END_S, settle_s=SETTLE_S)
-        assert found.closes_s == closes_s
-        assert found.modified_ns == newest[3]
+    """The later of the two."""
+    assert SETTLING.closes_s(END_S // DAY_S, int(changed_s * NS)) == closes_s
 
 
-@pytest.mark.parametrize("end_s", [DAY_END_S - DAY_S, END_S, DAY_END_S - 1])
-def test_answer_without_files_closes_at_the_end_of_its_last_day(end_s: int) -> None:
-    """Until then a day that has no file yet may get one."""
-    found = validators_of(HEADER, [], end_s=end_s, settle_s=SETTLE_S)
-    assert (found.closes_s, found.modified_ns) == (DAY_END_S, 0)
+@pytest.mark.parametrize(
+    ("days", "gap"),
+    [
+        ([], 20),
+        ([10, 11, 19], 20),
+        ([20], 19),
+        ([10, 12, 13, 14, 15, 16, 17, 18, 19, 20], None),
+        ([*range(10, 21)], None),
+        ([*range(10, 14), *range(15, 21)], 14),
+    ],
+)
+def test_gap_stays_open_for_its_days_and_the_last_one_decides(
+    days: list[int], gap: int | None
+) -> None:
+    """A gap from before the last seven days is no longer than the last day itself."""
+    found = SETTLING.gaps_close_s(10, 20, days)
+    if gap is None:
+        assert found <= 21 * DAY_S
+    else:
+        assert found == (gap + 8) * DAY_S
 
 
-def test_answer_without_end_closes_after_the_last_second_of_u32() -> None:
+@pytest.mark.parametrize("gap_days", [0, 1, 7, 366])
+def test_gaps_are_those_that_a_look_at_every_calendar_day_finds(gap_days: int) -> None:
+    """For all sets of five days, together with the end of the last day."""
+    settling = Settling(0.0, gap_days)
+    for chosen in range(32):
+        days = [day for day in range(10, 15) if chosen >> (day - 10) & 1]
+        gaps = [day for day in range(10, 15) if day not in days]
+        expected = max([15 * DAY_S, *((day + 1 + gap_days) * DAY_S for day in gaps)])
+        assert max(15 * DAY_S, settling.gaps_close_s(10, 14, days)) == expected
+
+
+def test_gaps_of_the_widest_range_are_found_by_a_glance() -> None:
+    """No day beyond the last `gap_days` is looked at, however many there are."""
+
+    class Seen(list[int]):
+        looks = 0
+
+        def __reversed__(self) -> Iterator[int]:
+            for day in super().__reversed__():
+                self.looks += 1
+                yield day
+
+    last_day = U32_MAX // DAY_S
+    days = Seen(range(last_day + 1))
+    assert SETTLING.gaps_close_s(0, last_day, days) <= (last_day + 1) * DAY_S
+    assert days.looks <= 8
+
+
+def test_range_without_end_closes_after_the_last_second_of_u32() -> None:
     """An end of 4294967295 stays open for as long as anybody lives."""
-    found = validators_of(HEADER, STAMPS, end_s=U32_MAX, settle_s=SETTLE_S)
-    assert found.closes_s == (U32_MAX // DAY_S + 1) * DAY_S
-
-    assert cache_control(found, U32_MAX, 3_600) == b"no-cache, no-transform"
-
-
-def test_answer_with_a_skipped_day_closes_when_that_day_has_settled() -> None:
-    """What a skipped day lacks may still be written; its own bytes are not in the answer."""
-    skipped_ns = int((DAY_END_S + 1_000) * NS)
-    found = validators_of(HEADER, STAMPS, end_s=END_S, settle_s=SETTLE_S, skipped_ns=skipped_ns)
-    assert found.closes_s == DAY_END_S + 1_000 + SETTLE_S
-    assert found.modified_ns == STAMPS[1][3]
-    assert found.etag == etag_of()
+    closes_s = SETTLING.gaps_close_s(0, U32_MAX // DAY_S, [1, 2, 3])
+    assert closes_s > U32_MAX
+    assert cache_control(closes_s, U32_MAX, 3_600) == b"no-cache, no-transform"
 
 
 # ---- Cache-Control
@@ -167,13 +202,13 @@ def test_cache_control_allows_shared_caches_from_the_closing_on(
     now_s: float, expected: bytes
 ) -> None:
     """Open is always asked again; closed may be kept; neither may be transformed."""
-    assert cache_control(validators(closes_s=1_000.0), now_s, 3_600) == expected
+    assert cache_control(1_000.0, now_s, 3_600) == expected
 
 
 def test_cache_control_takes_the_seconds_of_the_configuration() -> None:
     """Zero is a choice too."""
-    assert cache_control(validators(), 1.0, 0) == b"public, max-age=0, no-transform"
-    assert cache_control(validators(), 1.0, 86_400) == b"public, max-age=86400, no-transform"
+    assert cache_control(0.0, 1.0, 0) == b"public, max-age=0, no-transform"
+    assert cache_control(0.0, 1.0, 86_400) == b"public, max-age=86400, no-transform"
 
 
 # ---- Last-Modified and dates
@@ -181,7 +216,7 @@ def test_cache_control_takes_the_seconds_of_the_configuration() -> None:
 
 def test_last_modified_is_the_newest_file_in_whole_seconds() -> None:
     """Rounded down: a validator later than the file would hide its next change."""
-    found = validators_of(HEADER, STAMPS, end_s=END_S, settle_s=SETTLE_S)
+    found = validators_of(HEADER, STAMPS)
     assert last_modified(found, 1_800_000_000) == b"Tue, 14 Nov 2023 22:13:21 GMT"
 
 

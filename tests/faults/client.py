@@ -50,7 +50,10 @@ def column_path(root: str | os.PathLike[str], series: str, column: str) -> str:
 
 
 def write_series(root: str | os.PathLike[str], series: str, records: int) -> bytes:
-    """Make `time` (a second a record, or all zero when there are too many) and a random `price`."""
+    """Make `time` (a second a record, or all zero when there are too many) and a random `price`.
+
+    Its day is open until it is sealed.
+    """
     path = column_path(root, series, "time")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
@@ -62,13 +65,21 @@ def write_series(root: str | os.PathLike[str], series: str, records: int) -> byt
     path = column_path(root, series, "price")
     with open(path, "wb") as file:
         file.write(price)
+    unseal(root, series)
     return price
 
 
 def seal(root: str | os.PathLike[str], series: str) -> None:
-    """Age the files of a series, so that its day is closed."""
+    """Age the files of a series: its day is closed, for `RunningServer` lets nothing settle."""
     for column in ("time", "price"):
         os.utime(column_path(root, series, column), (OLD_S, OLD_S))
+
+
+def unseal(root: str | os.PathLike[str], series: str) -> None:
+    """Have the files of a series change tomorrow: its day is open however soon days settle."""
+    ahead_s = time.time() + 86_400
+    for column in ("time", "price"):
+        os.utime(column_path(root, series, column), (ahead_s, ahead_s))
 
 
 def make_root(root: str | os.PathLike[str]) -> None:

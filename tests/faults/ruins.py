@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.faults.client import OLD_S, body_of, column_path, target_of, write_series
+from tests.faults.client import body_of, column_path, seal, target_of, write_series
 from tests.faults.download import End, download, in_turn
 
 if TYPE_CHECKING:
@@ -50,11 +50,10 @@ class Scene:
 
 
 def written(scene: Scene, records: int, *, sealed: bool) -> bytes:
-    """Write both columns; the right body. Sealed, its day settled long ago."""
+    """Write both columns; the right body. Sealed, its day is closed."""
     write_series(scene.root, scene.type, records)
     if sealed:
-        for path in (scene.time, scene.price):
-            os.utime(path, (OLD_S, OLD_S))
+        seal(scene.root, scene.type)
     return scene.body
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.faults.client import body_of, column_path, seal, target_of, write_series
+from tests.faults.client import body_of, column_path, seal, target_of, unseal, write_series
 from tests.faults.download import EVERY_WAY, Download, End, download
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def test_day_that_closes_while_it_is_sent(bound: tuple[Path, RunningServer], way
     """One answer began before the day closed, one after; then the day grows all the same.
 
     The first was planned of an open day and arrives whole; the second may be cut off. The day
-    closes by the times of its files, which take the place of a wait of ten minutes.
+    closes by the times of its files, which lie ahead until it does.
     """
     root, server = bound
     series = f"CLOSING-{way}"
@@ -43,6 +43,7 @@ def test_day_that_closes_while_it_is_sent(bound: tuple[Path, RunningServer], way
         for column in ("price", "time"):
             with open(column_path(root, series, column), "ab") as file:
                 file.write(bytes(4))
+        unseal(root, series)
         grown = body_of(root, series, ["price"])
         assert not is_closed(server, target), "a change opens it again"
         assert download(server, way, target) == End(grown, is_whole=True)

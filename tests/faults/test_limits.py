@@ -7,6 +7,7 @@ at the end names the test of every option, so that a new one without a test fail
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +61,9 @@ TIGHT = {
     "ZEROCOPY_MEMORY_PLAN_CACHE_BYTES_MAX": "0",
 }
 
+TOMORROW_S = time.time() + 86_400
+"""A modification time that keeps a past day open."""
+
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def site(
@@ -75,7 +79,8 @@ def site(
         for path in put(root, content, day).values():
             os.utime(path, (OLD_S, OLD_S))
         if number == 0:
-            put(root, content, day, OPEN_DAY)
+            for path in put(root, content, day, OPEN_DAY).values():
+                os.utime(path, (TOMORROW_S, TOMORROW_S))
     with serve(TRANSPORTS[request.param], root, **TIGHT) as running:
         yield running
 

@@ -16,6 +16,7 @@ from zerocopy.app.service import Service
 from zerocopy.core import window as window_module
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import RecordSizes
+from zerocopy.core.semantics import Settling
 from zerocopy.storage import planner as planner_module
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
@@ -121,7 +122,7 @@ class Built:
             root=tree_root,
             files=self.files,
             record_sizes=RecordSizes(DTYPES),
-            settle_s=SETTLE_S,
+            settling=Settling(SETTLE_S, 7),
             days_max=50,
             segments_max=100,
             small_answer_bytes_max=small_bytes_max,

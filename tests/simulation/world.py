@@ -32,6 +32,7 @@ from zerocopy.app.service import Service
 from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import RecordSizes
+from zerocopy.core.semantics import Settling
 from zerocopy.storage import catalog, dayfile, planner, symbols, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
@@ -175,7 +176,7 @@ class World:
                 root=ROOT,
                 files=self.open_files,
                 record_sizes=RecordSizes({name: f"u{n}" for name, n in oracle.DTYPES.items()}),
-                settle_s=600,
+                settling=Settling(600, 7),
                 days_max=100,
                 segments_max=100,
                 small_answer_bytes_max=shape.small_answer_bytes_max,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import timedelta
+import time
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,12 +27,15 @@ from tests.storage.trees import (
     put,
     query,
     replace,
+    start_of,
     u32,
 )
 from zerocopy.core.errors import DataChangedError, NotFoundError, ZerocopyError
+from zerocopy.storage.dayfile import DayFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from zerocopy.storage.planner import Planned
 
@@ -268,21 +272,95 @@ def test_validators_when_only_time_changed_differ(opened: Bench, root: str) -> N
     assert etag_of(before) != etag_of(after)
 
 
-def test_validators_when_only_time_is_unsettled_are_open(opened: Bench, root: str) -> None:
-    """A day is closed when none of its files changed lately, `time` being one of them."""
-    old_s = DAY_START_S + 90 * 86_400
-    for column in ("time", "price"):
-        os.utime(path_of(root, column), (old_s, old_s))
+@pytest.mark.parametrize("column", ["time", "price"])
+def test_day_closes_by_the_newest_modification_of_its_files(
+    opened: Bench, root: str, column: str
+) -> None:
+    """Of `time` too where it is not asked for; the files of another column do not count."""
+    ahead_s = int(time.time()) + 86_400
+    os.utime(path_of(root, column), (ahead_s, ahead_s))
     wanted = query(DAY_START_S, DAY_START_S + 86_399, ("price",))
-    assert opened.plan(wanted).validators.closes_s == old_s + 600
-    now_s = old_s + 300 * 86_400
-    os.utime(path_of(root, "time"), (now_s, now_s))
-    assert opened.plan(wanted).validators.closes_s == now_s + 600
+    assert opened.plan(wanted).closes_s == ahead_s + 600
+    put(root, {"other": marks(1)})
+    os.utime(path_of(root, "other"), (ahead_s + 100, ahead_s + 100))
+    assert opened.plan(wanted).closes_s == ahead_s + 600
 
 
-def test_validators_range_that_ends_in_the_future_is_open(opened: Bench) -> None:
+def sealed_of(planned: Planned) -> set[bool]:
+    """Which of both the files of a plan are."""
+    sources = [segment.source for segment in planned.plan.segments]
+    return {source.sealed for source in sources if isinstance(source, DayFile)}
+
+
+@pytest.mark.parametrize("column", ["time", "price"])
+def test_day_closes_by_the_newest_change_of_its_files(
+    opened: Bench, root: str, column: str
+) -> None:
+    """A copy that keeps modification times opens its day, and none of its files is sealed."""
+    path = path_of(root, column)
+    with open(path, "rb") as file:
+        replace(path, file.read(), (DAY_START_S + 90 * 86_400) * 10**9)
+    wanted = query(DAY_START_S, DAY_START_S + 86_399, ("time", "price"))
+    planned = opened.plan(wanted)
+    assert planned.closes_s == os.stat(path).st_ctime_ns / 10**9 + 600
+    assert sealed_of(planned) == {False}
+
+
+@pytest.mark.parametrize(("later_s", "sealed"), [(590, False), (601, True)])
+def test_files_of_a_day_are_sealed_together_once_it_is_closed(
+    opened: Bench, monkeypatch: pytest.MonkeyPatch, root: str, later_s: int, *, sealed: bool
+) -> None:
+    """One rule for what is mapped and for what caches may keep: that of the day."""
+    wanted = query(DAY_START_S, DAY_START_S + 86_399, ("time", "price"))
+    closes_s = opened.plan(wanted).closes_s
+    now_s = max(os.stat(path_of(root, column)).st_ctime for column in ("time", "price")) + later_s
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    planned = opened.plan(wanted)
+    assert sealed_of(planned) == {sealed}
+    assert (planned.closes_s, planned.closes_s <= now_s) == (closes_s, sealed)
+
+
+AHEAD = date(2060, 5, 5)
+AHEAD_S = start_of(AHEAD)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "closing_day"),
+    [(0, 0, 1), (-6, 1, 2), (0, 2, 2 + 8), (0, 3, 2 + 8), (-7, -7, 1), (-7, 1, 2), (2, 4, 4 + 8)],
+)
+def test_range_with_a_day_without_files_closes_a_week_after_it(
+    tmp_path: Path, first: int, last: int, closing_day: int
+) -> None:
+    """Files are there from day -6 to 1 and of day 3; the last gap decides, if it is late enough."""
+    root, day_s = str(tmp_path), 86_400
+    for number in (-6, -5, -4, -3, -2, -1, 0, 1, 3):
+        day = AHEAD + timedelta(days=number)
+        put(root, {"time": u32(start_of(day)), "price": marks(1)}, day)
+    with bench(root) as planning:
+        wanted = query(AHEAD_S + first * day_s, AHEAD_S + last * day_s)
+        assert planning.plan(wanted).closes_s == AHEAD_S + closing_day * day_s
+
+
+@pytest.mark.parametrize("missing", ["time", "price"])
+def test_day_that_lacks_a_file_is_as_open_as_one_that_has_none(
+    tmp_path: Path, missing: str
+) -> None:
+    """It is skipped, but what it lacks may still come: `time` as well as a column."""
+    root = str(tmp_path)
+    put(root, {"time": u32(AHEAD_S), "price": marks(1)}, AHEAD)
+    lacking = AHEAD + timedelta(days=1)
+    put(root, {"time": u32(AHEAD_S + 86_400), "price": marks(1)}, lacking)
+    with bench(root) as planning:
+        assert planning.plan(query(AHEAD_S, AHEAD_S + 86_400)).closes_s == AHEAD_S + 2 * 86_400
+        os.unlink(path_of(root, missing, lacking))
+        planned = planning.plan(query(AHEAD_S, AHEAD_S + 86_400))
+        assert len(planned.skipped) == 1
+        assert planned.closes_s == AHEAD_S + 9 * 86_400
+
+
+def test_range_that_ends_in_the_future_is_open(opened: Bench) -> None:
     """Until the last second asked for has passed, a new day may come."""
-    assert opened.plan(query(0, U32_MAX)).validators.closes_s > U32_MAX
+    assert opened.plan(query(0, U32_MAX)).closes_s > U32_MAX
 
 
 def test_proof_of_a_linked_directory_holds_until_a_file_has_to_be_opened_again(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.layout import RecordSizes
 from zerocopy.core.query import Query
+from zerocopy.core.semantics import Settling
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planned, Planner
 from zerocopy.storage.tree import Series
@@ -118,7 +119,7 @@ class Bench:
             root=root,
             files=self.files,
             record_sizes=RecordSizes(DTYPES),
-            settle_s=600,
+            settling=Settling(600, 7),
             days_max=limits.get("days_max", 50_000),
             segments_max=limits.get("segments_max", 200_000),
             small_answer_bytes_max=small_bytes_max,

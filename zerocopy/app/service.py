@@ -263,10 +263,11 @@ class Service:
         return self._answer(target, planned)
 
     def _answer(self, target: bytes, planned: Planned) -> Response:
-        plan, validators, now_s = planned.plan, planned.validators, time.time()
+        plan, validators, closes_s = planned.plan, planned.validators, planned.closes_s
+        now_s = time.time()
         fields = [
             (b"Content-Type", b"application/octet-stream"),
-            (b"Cache-Control", cache_control(validators, now_s, self._closed_max_age_s)),
+            (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
             (b"Accept-Ranges", b"bytes"),
             *CORS_FIELDS,
@@ -280,7 +281,6 @@ class Service:
             body = plan.header, plan.segments
             response = Response(_OK, tuple(fields), *body, ends=plan.ends, validators=validators)
         if planned.proof.reusable:
-            closes_s = validators.closes_s
             span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
             self._answers.put(target, Answer(response, planned.proof, *span))
         return response

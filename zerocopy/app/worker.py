@@ -33,6 +33,7 @@ from zerocopy.app.service import Service
 from zerocopy.app.tls import make_context
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import RecordSizes
+from zerocopy.core.semantics import Settling
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
@@ -90,7 +91,7 @@ def build_service(
         root=config.data.path,
         files=files,
         record_sizes=RecordSizes(config.columns),
-        settle_s=config.data.settle_s,
+        settling=Settling(config.data.settle_s, config.data.gap_days),
         days_max=limits.days_max,
         segments_max=limits.segments_max,
         small_answer_bytes_max=limits.small_answer_bytes_max,

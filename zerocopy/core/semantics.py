@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from email.utils import formatdate
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from zerocopy.core.conditions import ANY_TAG, EntityTag, parse_entity_tags, parse_http_date
 from zerocopy.core.errors import PreconditionFailedError
-from zerocopy.core.layout import DAY_S, day_of
+from zerocopy.core.layout import DAY_S
 from zerocopy.core.messages import Response
 from zerocopy.core.ranges import content_range, cut, cut_many, parse_ranges, satisfiable
 
@@ -36,45 +37,60 @@ class Validators:
     """What tells one state of an answer from another.
 
     `etag` is a strong entity tag, quotes included. `modified_ns` is the newest modification of a
-    file in the answer in unix nanoseconds, 0 where it holds none. `closes_s` is the unix second
-    from which every day of the answer is closed.
+    file in the answer in unix nanoseconds, 0 where it holds none. Both are equal on replicas.
     """
 
     etag: bytes
     modified_ns: int
-    closes_s: float
 
 
-def validators_of(
-    header: bytes,
-    stamps: Iterable[tuple[int, int, int, int]],
-    *,
-    end_s: int,
-    settle_s: float,
-    skipped_ns: int = 0,
-) -> Validators:
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """When a day is closed: the one rule for what caches may keep and what is mapped.
+
+    `settle_s` are the seconds without a change that close a past day, `gap_days` the days that a
+    calendar day without files counts as open after its end.
+    """
+
+    settle_s: float
+    gap_days: int
+
+    def closes_s(self, day: int, changed_ns: int) -> float:
+        """The unix second from which a day is closed whose files changed last at `changed_ns`.
+
+        That is the newest of their modification and change times: a copy that keeps the first
+        (rsync -a, cp -p) moves the second, and files of a day are copied one after another.
+        """
+        return max((day + 1) * DAY_S, changed_ns / _NS_PER_S + self.settle_s)
+
+    def gaps_close_s(self, first_day: int, last_day: int, days: Sequence[int]) -> float:
+        """The unix second from which no day from `first_day` to `last_day` without files is open.
+
+        `days` are those with files, ascending. The last gap decides, and one from before the last
+        `gap_days` is closed when the last day is past, so no more of them are looked at.
+        """
+        gap = last_day
+        for day in islice(reversed(days), self.gap_days):
+            if day != gap:
+                break
+            gap -= 1
+        return 0.0 if gap < first_day else float((gap + 1 + self.gap_days) * DAY_S)
+
+
+def validators_of(header: bytes, stamps: Iterable[tuple[int, int, int, int]]) -> Validators:
     """The validators of an answer with this header line.
 
     `stamps` holds, for `time` and each column of each day that was read, the first byte of its
     range, the bytes in it, the file's size in bytes and its modification time in unix nanoseconds:
     what a copy that keeps times (rsync -a, cp -p) has in common with its original, and nothing else
-    has. Inode and device are left out, so that replicas agree. `skipped_ns` is the newest
-    modification of a file of a skipped day.
-
-    The answer closes when the last UTC day it was asked for is past and no file of its days has
-    changed for `settle_s` seconds: until then a day that has no file yet may get one.
+    has. Inode, device and change time are left out, so that replicas agree.
     """
     digest = hashlib.blake2b(header, digest_size=_ETAG_BYTES)
     modified_ns = 0
     for stamp in stamps:
         digest.update(b"%d %d %d %d\n" % stamp)
         modified_ns = max(modified_ns, stamp[3])
-    day_end_s = (day_of(end_s) + 1) * DAY_S
-    return Validators(
-        etag=b'"' + digest.hexdigest().encode() + b'"',
-        modified_ns=modified_ns,
-        closes_s=max(day_end_s, max(modified_ns, skipped_ns) / _NS_PER_S + settle_s),
-    )
+    return Validators(etag=b'"' + digest.hexdigest().encode() + b'"', modified_ns=modified_ns)
 
 
 def http_date(time_s: float) -> bytes:
@@ -92,12 +108,13 @@ def last_modified(validators: Validators, date_s: int) -> bytes | None:
     return http_date(min(validators.modified_ns // _NS_PER_S, date_s))
 
 
-def cache_control(validators: Validators, now_s: float, closed_max_age_s: int) -> bytes:
+def cache_control(closes_s: float, now_s: float, closed_max_age_s: int) -> bytes:
     """Cache-Control: shared caches may keep what is closed; what is open is always asked again.
 
+    `closes_s` is the unix second from which every day of the answer is closed.
     `no-transform` keeps a CDN from compressing, which would drop Content-Length.
     """
-    if now_s < validators.closes_s:
+    if now_s < closes_s:
         return b"no-cache, no-transform"
     return b"public, max-age=%d, no-transform" % closed_max_age_s
 

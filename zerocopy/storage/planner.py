@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
 from zerocopy.core.layout import (
-    DAY_S,
     TIME_COLUMN,
     RecordSizes,
     day_label,
@@ -28,14 +27,14 @@ from zerocopy.core.layout import (
     parse_file_name,
 )
 from zerocopy.core.plan import HELD_FILES_MAX, DayRecords, Plan, compose
-from zerocopy.core.semantics import Validators, validators_of
+from zerocopy.core.semantics import Settling, Validators, validators_of
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from zerocopy.core.plan import Segment
     from zerocopy.core.query import Query
@@ -94,13 +93,15 @@ class Proof:
 class Planned:
     """A plan with what was learned on the way.
 
-    `content` is the whole body where it is small, else None. `held` are open descriptors that the
-    receiver owns from now on. `skipped` are the days left out.
+    `content` is the whole body where it is small, else None. `closes_s` is the unix second from
+    which every day of the answer is closed. `held` are open descriptors that the receiver owns from
+    now on. `skipped` are the days left out.
     """
 
     plan: Plan
     content: bytes | None
     validators: Validators
+    closes_s: float
     proof: Proof
     skipped: tuple[int, ...]
     held: tuple[tuple[DayFile, int], ...]
@@ -120,7 +121,7 @@ class Planner:
         root: str,
         files: OpenFiles,
         record_sizes: RecordSizes,
-        settle_s: float,
+        settling: Settling,
         days_max: int,
         segments_max: int,
         small_answer_bytes_max: int,
@@ -129,7 +130,7 @@ class Planner:
         self._files = files
         self._catalog = Catalog()
         self._record_sizes = record_sizes
-        self._settle_s = settle_s
+        self._settling = settling
         self._days_max = days_max
         self._segments_max = segments_max
         self._small_answer_bytes_max = small_answer_bytes_max
@@ -145,7 +146,7 @@ class Planner:
         series = Series(query.exchange, query.symbol, query.type)
         changed: Exception | None = None
         for _ in range(_ATTEMPTS):
-            planning = _Planning(self._files, series, query, self._settle_s)
+            planning = _Planning(self._files, series, query, self._settling)
             try:
                 return self._plan_once(planning, series, query)
             except FileNotFoundError as error:
@@ -180,19 +181,18 @@ class Planner:
             content = None
             if plan.nbytes <= self._small_answer_bytes_max:
                 content = plan.header + b"".join(planning.read_segments(directory_fd, plan))
-        last_day, first_day = day_of(query.end_s), day_of(query.start_s)
+        first_day, last_day = day_of(query.start_s), day_of(query.end_s)
+        days_read = [records.day for records in day_records]
         if len(day_records) < last_day - first_day + 1:
             planning.stamps.append((planning.directory, listing.stamp))
         youngest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
         return Planned(
             plan=plan,
             content=content,
-            validators=validators_of(
-                plan.header,
-                planning.validated,
-                end_s=query.end_s,
-                settle_s=self._settle_s,
-                skipped_ns=planning.skipped_ns,
+            validators=validators_of(plan.header, planning.validated),
+            # What a skipped day lacks may still come, as a day may that has no file at all.
+            closes_s=max(
+                planning.closes_s, self._settling.gaps_close_s(first_day, last_day, days_read)
             ),
             proof=Proof(
                 tuple(planning.stamps),
@@ -224,14 +224,14 @@ class Planner:
 class _Planning:
     """The files and stamps of one attempt; closes what it opened unless handed over."""
 
-    def __init__(self, files: OpenFiles, series: Series, query: Query, settle_s: float) -> None:
+    def __init__(self, files: OpenFiles, series: Series, query: Query, settling: Settling) -> None:
         self._files = files
         self._series = series
         self._query = query
-        self._settle_s = settle_s
+        self._settling = settling
         self._held: dict[DayFile, int] = {}
         self.validated: list[tuple[int, int, int, int]] = []
-        self.skipped_ns = 0
+        self.closes_s = 0.0
         self.directory = os.path.join(files.root, *series)
         self.lost: list[str] = []
         self.stamps: list[tuple[str, Stamp]] = []
@@ -245,27 +245,30 @@ class _Planning:
         Raises:
             DataError: a file cannot be read, or what was read of `time` is not sorted.
         """
-        opened: dict[str, tuple[DayFile, int]] = {}
+        opened: dict[str, tuple[int, os.stat_result]] = {}
         try:
             for column in sizes:
-                opened[column] = self._open(directory_fd, day, column)
-            length = min(opened[column][0].size // size for column, size in sizes.items())
+                opened[column] = open_file(directory_fd, file_name(column, day))
+            length = min(opened[column][1].st_size // size for column, size in sizes.items())
             records = record_range(
-                TimeFile(opened[TIME_COLUMN][1], length), self._query.start_s, self._query.end_s
+                TimeFile(opened[TIME_COLUMN][0], length), self._query.start_s, self._query.end_s
             )
-        except UnsortedError as error:
-            # The cause is for the log, which may name the file.
-            cause = UnsortedError(f"{self.directory}/{file_name(TIME_COLUMN, day)}: {error}")
-            raise DataError(f"the times of {day_label(day)} are not sorted") from cause
-        finally:
-            for day_file, fd in opened.values():
-                self._hold_or_close(day_file, fd)
-        sources = [opened[column][0] for column in self._query.columns]
+            day_files = self._day_files(day, [status for _, status in opened.values()], sizes)
+        except BaseException as error:
+            for fd, _ in opened.values():
+                close_file(fd)
+            if isinstance(error, UnsortedError):
+                # The cause is for the log, which may name the file.
+                cause = UnsortedError(f"{self.directory}/{file_name(TIME_COLUMN, day)}: {error}")
+                raise DataError(f"the times of {day_label(day)} are not sorted") from cause
+            raise
         count = records.stop - records.first
-        for column, (day_file, _) in opened.items():
-            size, modified_ns = sizes[column], day_file.modified_ns
-            self.validated.append((records.first * size, count * size, day_file.size, modified_ns))
-        return DayRecords(day, records, sources)
+        for (column, size), (fd, _) in zip(sizes.items(), opened.values(), strict=True):
+            day_file = day_files[column]
+            stamp = records.first * size, count * size, day_file.size, day_file.modified_ns
+            self.validated.append(stamp)
+            self._hold_or_close(day_file, fd)
+        return DayRecords(day, records, [day_files[column] for column in self._query.columns])
 
     def read_segments(self, directory_fd: int, plan: Plan) -> Iterator[bytes]:
         """The bytes of every segment of a small plan, in order."""
@@ -290,11 +293,13 @@ class _Planning:
             FileNotFoundError: a file vanished; the listing is out of date.
         """
         for day in skipped:
+            changed_ns = 0
             for column in listing.columns_of(day):
                 name = file_name(column, day)
                 status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-                self.skipped_ns = max(self.skipped_ns, status.st_mtime_ns)
+                changed_ns = max(changed_ns, status.st_mtime_ns, status.st_ctime_ns)
                 self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
+            self.closes_s = max(self.closes_s, self._settling.closes_s(day, changed_ns))
 
     def check_names(self, directory_fd: int, begun_ns: int) -> None:
         """Assure that the files of each day that were opened had their names at the same time.
@@ -329,21 +334,22 @@ class _Planning:
         for _, fd in self.hand_over():
             close_file(fd)
 
-    def _open(self, directory_fd: int, day: int, column: str) -> tuple[DayFile, int]:
-        name = file_name(column, day)
-        fd, status = open_file(directory_fd, name)
-        now_s = time.time()
-        day_file = DayFile(
-            self._files,
-            self._series,
-            name,
-            status,
-            sealed=(day + 1) * DAY_S <= now_s
-            and status.st_mtime_ns / _NS_PER_S + self._settle_s <= now_s,
-            lost=self.lost,
-        )
-        self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
-        return day_file, fd
+    def _day_files(
+        self, day: int, statuses: Sequence[os.stat_result], columns: Iterable[str]
+    ) -> dict[str, DayFile]:
+        """The files of a day that was read, all of them sealed or none; notes their stamps."""
+        changed_ns = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses)
+        closes_s = self._settling.closes_s(day, changed_ns)
+        self.closes_s = max(self.closes_s, closes_s)
+        sealed = closes_s <= time.time()
+        day_files = {}
+        for column, status in zip(columns, statuses, strict=True):
+            name = file_name(column, day)
+            day_files[column] = DayFile(
+                self._files, self._series, name, status, sealed=sealed, lost=self.lost
+            )
+            self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
+        return day_files
 
     def _hold_or_close(self, day_file: DayFile, fd: int) -> None:
         # A file of an open day cannot be opened again once it has grown.
