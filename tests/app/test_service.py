@@ -29,7 +29,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
 from zerocopy.core.layout import RecordSizes
 from zerocopy.core.messages import Request, Response
-from zerocopy.core.semantics import Settling
+from zerocopy.core.semantics import Settling, Validators, document_validators
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbolindex import SymbolIndex
@@ -310,3 +310,35 @@ def test_preflight_does_not_echo_what_is_no_field_name(bench: Bench) -> None:
     evil = (b"access-control-request-headers", b"a\r\nSet-Cookie: b")
     fields = dict(bench.ask("/api/data", "OPTIONS", evil).fields)
     assert b"Access-Control-Allow-Headers" not in fields
+
+
+def test_document_is_written_and_hashed_once_and_not_for_each_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Constants are the same response each time, and so are the symbols while nothing changes."""
+    for target in ("/healthz", "/readyz", "/openapi.json", "/api/symbols"):
+        first = bench.ask(target)
+        monkeypatch.setattr("zerocopy.app.problems.document_validators", pytest.fail)
+        assert bench.ask(target) is first
+        known = (b"if-none-match", dict(first.fields)[b"ETag"])
+        unchanged = bench.ask(target, "GET", known)
+        assert (unchanged.status, unchanged.content) == (304, b"")
+        assert bench.ask(target, "HEAD", known) is unchanged
+        monkeypatch.undo()
+
+
+def test_symbols_are_hashed_in_the_thread_that_reads_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop never reads a whole document for its tag."""
+    threads: set[str] = set()
+
+    def noted(content: bytes) -> Validators:
+        threads.add(threading.current_thread().name)
+        return document_validators(content)
+
+    monkeypatch.setattr("zerocopy.app.problems.document_validators", noted)
+    for target in ("/api/symbols", "/api/symbols?exchange=coinbase"):
+        assert bench.ask(target).status == 200
+    assert threads
+    assert threading.current_thread().name not in threads

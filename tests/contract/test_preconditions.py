@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from email.utils import formatdate, parsedate_to_datetime
@@ -122,13 +123,42 @@ def test_preconditions_of_what_is_no_200_are_ignored(site: Site, filled: Series)
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/readyz", "/api/symbols", "/openapi.json"])
-def test_resources_without_validators(site: Site, target: str) -> None:
-    """They exist, so an asterisk matches; no tag and no date does."""
-    assert site.ask(target, fields=[("If-None-Match", "*")]).status == 304
-    assert site.ask(target, fields=[("If-None-Match", '"x"')]).status == 200
-    assert site.ask(target, fields=[("If-Match", '"x"')]).status == 412
-    date = formatdate(4e9, usegmt=True)
-    assert site.ask(target, fields=[("If-Modified-Since", date)]).status == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_documents_have_a_tag_of_their_content_and_no_date(
+    site: Site, target: str, method: str
+) -> None:
+    """Who has one gets 304 for its tag, on a kept connection as on a new one; no date matches."""
+    whole = site.ask(target)
+    etag = whole.fields["etag"]
+    assert etag[0] == etag[-1] == '"'
+    with site.session() as session:
+        for asked in ("*", etag, f'"x", W/{etag}'):
+            for _ in range(3):
+                known = [("If-None-Match", asked)]
+                answer = session.request(target, method=method, fields=known)
+                assert (answer.status, answer.content) == (304, b"")
+                assert answer.fields["etag"] == etag
+                assert not answer.fields.keys() & NOT_IN_304
+        date = formatdate(4e9, usegmt=True)
+        for field in (("If-None-Match", '"x"'), ("If-Match", etag), ("If-Modified-Since", date)):
+            answer = session.request(target, method=method, fields=[field])
+            assert (answer.status, answer.fields["etag"]) == (200, etag)
+            assert answer.content == (whole.content if method == "GET" else b"")
+    assert site.ask(target, method=method, fields=[("If-Match", '"x"')]).status == 412
+
+
+def test_tag_of_the_symbols_follows_the_files(site: Site, filled: Series) -> None:
+    """Asking with the tag costs no content until a file changes, and then shows the change."""
+    for target in ("/api/symbols", "/api/symbols?exchange=coinbase"):
+        etag = site.ask(target).fields["etag"]
+        assert site.ask(target, fields=[("If-None-Match", etag)]).status == 304
+        second = int(os.stat(path_of(site.root, "price", DAY, filled)).st_mtime) + 1
+        os.utime(path_of(site.root, "price", DAY, filled), (second, second))
+        answer = site.ask(target, fields=[("If-None-Match", etag)])
+        assert (answer.status, answer.fields["etag"] == etag) == (200, False)
+        assert json.loads(answer.content) == site.expected_symbols(
+            "coinbase" if "=" in target else None
+        )
 
 
 def test_empty_answer_has_a_tag_and_no_date(site: Site, filled: Series) -> None:

@@ -11,7 +11,7 @@ import pytest
 from zerocopy.core.errors import PreconditionFailedError, RangeError
 from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import in_memory
-from zerocopy.core.semantics import Validators, select
+from zerocopy.core.semantics import Validators, document_validators, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +135,22 @@ def test_answer_without_validators_knows_only_the_asterisk() -> None:
     assert status_of(answer, if_match=ETAG) == 412
     assert status_of(answer, if_modified_since=AFTER) == 200
     assert status_of(answer, range=b"bytes=0-1") == 200
+
+
+def test_document_has_the_tag_of_its_bytes_no_date_and_no_parts() -> None:
+    """Equal bytes, equal tag; a Range is ignored where the answer does not offer any."""
+    validators = document_validators(b"{}")
+    assert validators == document_validators(bytes(bytearray(b"{}")))
+    assert validators.etag != document_validators(b"[]").etag
+    fields = (*FIELDS[:2], (b"ETag", validators.etag))
+    answer = Response(200, fields, b"{}", validators=validators)
+    assert status_of(answer, if_none_match=validators.etag) == 304
+    assert status_of(answer, if_none_match=ETAG) == 200
+    assert status_of(answer, if_match=validators.etag) == 200
+    assert status_of(answer, if_match=ETAG) == 412
+    assert status_of(answer, if_modified_since=AFTER) == 200
+    assert status_of(answer, if_unmodified_since=BEFORE) == 200
+    assert status_of(answer, range=b"bytes=0-0") == 200
 
 
 def test_304_has_what_a_cache_updates_and_nothing_else() -> None:

@@ -115,7 +115,7 @@ def _without_content(response: Json) -> Json:
 
 
 def _json(description: str, schema: Json) -> Json:
-    return _response(description, _WITH_CONTENT, "application/json", schema)
+    return _response(description, (*_WITH_CONTENT, "ETag"), "application/json", schema)
 
 
 def _problem(status: int) -> Json:

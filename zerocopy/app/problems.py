@@ -10,6 +10,7 @@ import orjson
 
 from zerocopy.core.errors import MethodNotAllowedError, OverloadError, RangeError, ZerocopyError
 from zerocopy.core.messages import REASONS, Fields, Response
+from zerocopy.core.semantics import document_validators
 
 RETRY_AFTER_S = 1
 """What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
@@ -26,23 +27,21 @@ CORS_FIELDS: Fields = (
 """Fetch standard, CORS protocol: any origin may read, these fields included."""
 
 
-def json_response(status: int, document: object, fields: Fields = ()) -> Response:
-    """A response that holds `document` as compact JSON and must be asked for anew each time."""
-    return written_response(status, orjson.dumps(document), fields)
+def json_response(document: object) -> Response:
+    """A 200 that holds `document` as compact JSON and must be asked for anew each time."""
+    return written_response(orjson.dumps(document))
 
 
-def written_response(status: int, content: bytes, fields: Fields = ()) -> Response:
-    """The same for a document that is JSON already."""
-    return Response(
-        status,
-        (
-            (b"Content-Type", b"application/json"),
-            (b"Cache-Control", b"no-cache, no-transform"),
-            *CORS_FIELDS,
-            *fields,
-        ),
-        content,
+def written_response(content: bytes) -> Response:
+    """The same for a document that is JSON already; reads all of it for its tag."""
+    validators = document_validators(content)
+    fields = (
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-cache, no-transform"),
+        (b"ETag", validators.etag),
+        *CORS_FIELDS,
     )
+    return Response(200, fields, content, validators=validators)
 
 
 def problem_response(error: Exception) -> Response:

@@ -38,7 +38,7 @@ from zerocopy.core.errors import (
 from zerocopy.core.layout import day_label
 from zerocopy.core.messages import Response
 from zerocopy.core.query import check_name, parse_parameters, parse_query
-from zerocopy.core.semantics import cache_control, last_modified, select
+from zerocopy.core.semantics import ACCEPT_RANGES, cache_control, last_modified, select
 from zerocopy.storage.planner import Planned
 from zerocopy.storage.tree import open_root
 from zerocopy.transport.exchange import CURRENT
@@ -105,7 +105,8 @@ class Service:
         self._planner = planner
         self._files = files
         self._symbol_index = symbols
-        self._symbol_rounds = Rounds(executor, symbols.documents)
+        self._symbol_rounds = Rounds(executor, self._list_symbols)
+        self._listed: Response | None = None
         self._executor = executor
         self._preparation = Preparation(files, executor, readers, readers_max, counters)
         self._counters = counters
@@ -123,9 +124,10 @@ class Service:
             b"/openapi.json": self._openapi,
         }
         self._constant = {
-            b"/healthz": json_response(200, {"status": "alive"}),
-            b"/openapi.json": json_response(200, OPENAPI),
+            b"/healthz": json_response({"status": "alive"}),
+            b"/openapi.json": json_response(OPENAPI),
         }
+        self._ready = json_response({"status": "ready"})
         # Nobody who writes data can know it, so no data holds it: RFC 2046 section 5.1.1.
         self._boundary = secrets.token_hex(16).encode()
         self._told: dict[tuple[str, str], float] = {}
@@ -269,7 +271,7 @@ class Service:
             (b"Content-Type", b"application/octet-stream"),
             (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
-            (b"Accept-Ranges", b"bytes"),
+            ACCEPT_RANGES,
             *CORS_FIELDS,
         ]
         modified = last_modified(validators, int(now_s) - DATE_LAG_S)
@@ -304,9 +306,22 @@ class Service:
         if exchange is not None:
             check_name("exchange", exchange)
         try:
-            return written_response(_OK, await self._symbol_rounds.ask(exchange))
+            return await self._symbol_rounds.ask(exchange)
         finally:
             self._count_symbols()
+
+    def _list_symbols(self, exchanges: list[str | None]) -> dict[str | None, Response | Exception]:
+        """The answers to those who ask at once; blocks, for one thread at a time."""
+        answers: dict[str | None, Response | Exception] = {}
+        for exchange, document in self._symbol_index.documents(exchanges).items():
+            if not isinstance(document, bytes):
+                answers[exchange] = document
+            elif self._listed is not None and self._listed.content is document:
+                answers[exchange] = self._listed  # nothing has changed: it has its tag
+            else:
+                answers[exchange] = response = written_response(document)
+                self._listed = response if exchange is None else self._listed
+        return answers
 
     async def _health(self, _query_string: bytes, _target: bytes) -> Response:
         return self._constant[b"/healthz"]
@@ -318,7 +333,7 @@ class Service:
             await in_thread(self._executor, self._probe_root)
         except DataError as error:
             raise OverloadError("the data directory cannot be read") from error
-        return json_response(200, {"status": "ready"})
+        return self._ready
 
     def _probe_root(self) -> None:
         with open_root(self._root):

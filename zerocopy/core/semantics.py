@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _ETAG_BYTES = 16
 _NS_PER_S = 1_000_000_000
 _CONTENT_TYPE = b"Content-Type"
-_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", b"Accept-Ranges"})
+ACCEPT_RANGES = (b"Accept-Ranges", b"bytes")
+"""The field of what may be asked for in parts, section 14.3; a response without it has none."""
+
+_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", ACCEPT_RANGES[0]})
 """What a client has that names the representation by its tag: sections 15.3.7 and 15.4.5."""
 
 
@@ -90,7 +93,16 @@ def validators_of(header: bytes, stamps: Iterable[tuple[int, int, int, int]]) ->
     for stamp in stamps:
         digest.update(b"%d %d %d %d\n" % stamp)
         modified_ns = max(modified_ns, stamp[3])
-    return Validators(etag=b'"' + digest.hexdigest().encode() + b'"', modified_ns=modified_ns)
+    return Validators(etag=_etag(digest), modified_ns=modified_ns)
+
+
+def document_validators(content: bytes) -> Validators:
+    """The validators of a whole document: a tag of its bytes, and no date."""
+    return Validators(etag=_etag(hashlib.blake2b(content, digest_size=_ETAG_BYTES)), modified_ns=0)
+
+
+def _etag(digest: hashlib.blake2b) -> bytes:
+    return b'"' + digest.hexdigest().encode() + b'"'
 
 
 def http_date(time_s: float) -> bytes:
@@ -183,6 +195,8 @@ def _ranges_wanted(request: Request, whole: Response) -> list[RangeSpec] | None:
     """The ranges to answer with, or None: sections 13.1.5 and 14.2."""
     values = request.values(b"range")
     if request.method != b"GET" or whole.validators is None or len(values) != 1:
+        return None
+    if ACCEPT_RANGES not in whole.fields:
         return None
     conditions = request.values(b"if-range")
     # A date is never strong here: files may be replaced by older ones, and days removed.
