@@ -69,7 +69,7 @@ class Recorder:
         self._amid_reading = amid_reading
         changes: list[tuple[int, Callable[[], bool]]] = [
             (6, self._append),
-            (4, self._truncate),
+            (20 if amid_reading else 4, self._truncate),  # a window of one call
             (3, self._replace),
             (2, self._remove),
             (3, self._create),

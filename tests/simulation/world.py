@@ -303,7 +303,7 @@ class World:
         rng = self.rng
         # Few calls send, many plan: changes would be over before the first byte leaves.
         sends = name == "sendfile"
-        if rng.random() >= self.shape.bustle * (2 if sends else 1) or self._depth >= NESTED_MAX:
+        if rng.random() >= self.shape.bustle * (4 if sends else 1) or self._depth >= NESTED_MAX:
             return
         loop = self.loop
         self._depth += 1
