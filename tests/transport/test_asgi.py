@@ -23,7 +23,7 @@ from tests.transport.asgi_driver import (
 from zerocopy.core import counters as slots
 from zerocopy.core.endpoints import OTHER
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.messages import Response
+from zerocopy.core.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport.asgi import (
@@ -208,6 +208,35 @@ def test_send_that_blocks_stops_the_reading() -> None:
         assert driver.is_ended
 
     asyncio.run(run())
+
+
+def test_client_that_leaves_ends_the_planning() -> None:
+    """After http.disconnect nobody waits for a plan any longer, and nothing is sent."""
+    rig = Rig()
+    ended: list[str] = []
+
+    async def run() -> None:
+        async def respond(_request: Request) -> Response:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cancelled")
+            raise AssertionError("nobody sets it")
+
+        rig.handler.is_known = False
+        rig.handler.respond = respond  # type: ignore[method-assign,assignment]
+        driver = Driver()
+        task = asyncio.create_task(rig.app(scope_of("/x"), driver.receive, driver.send))
+        await settle()
+        assert not task.done()
+        driver.push(DISCONNECT)
+        await asyncio.wait_for(task, TIMEOUT_S)
+        assert not driver.sent
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+    assert ended == ["cancelled"]
+    assert rig.counters[slots.REQUESTS_IN_FLIGHT] == 0
 
 
 def test_client_that_leaves_stops_the_reading() -> None:

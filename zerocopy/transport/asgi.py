@@ -223,8 +223,14 @@ class AsgiApp:
             self._account.end(exchange)
 
     async def _serve(self, exchange: Exchange, scope: Event, receive: Receive, send: Send) -> None:
+        content_is_read = await self._read_content(scope, exchange.request, receive)
+        is_last = not content_is_read or bool(scope.get("state", {}).get(REFUSED))
+        # Planning ends with the client as well, and not only sending.
+        answering = self._reply(exchange, scope, send, is_last=is_last)
+        await _while_connected(answering, receive if content_is_read else None)
+
+    async def _reply(self, exchange: Exchange, scope: Event, send: Send, *, is_last: bool) -> None:
         request = exchange.request
-        content_is_read = await self._read_content(scope, request, receive)
         response, listener = await self._answer(scope, request), self.listener
         if listener is not None and not listener.has_room_for(response):
             response = self._handler.refuse(OverloadError("too many large answers at once"))
@@ -232,7 +238,6 @@ class AsgiApp:
         if response.segments and not request.is_head:
             body = _Body(response.segments, self._window_bytes_max, listener)
         try:
-            is_last = not content_is_read or bool(scope.get("state", {}).get(REFUSED))
             await send(_start(scope, response, is_last=is_last))
             self._account.promise(exchange, response)
             if listener is not None and not response.segments:
@@ -241,8 +246,7 @@ class AsgiApp:
                 await send({"type": "http.response.body"})
                 return
             exchange.left_bytes = response.nbytes
-            sending = self._send_body(exchange, send, response.content, body)
-            await _while_connected(sending, receive if content_is_read else None)
+            await self._send_body(exchange, send, response.content, body)
         finally:
             if body is not None:
                 body.end()

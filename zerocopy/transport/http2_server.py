@@ -339,12 +339,12 @@ class Http2Server:
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(TICK_S, self._tick)
         self.account.tick()
-        self.wheel.advance()
         self._acceptor.tick()
         second = int(time.time())
         if second != self.second:
             self.second = second
             self.date_h2 = literal(b"date", http_date(second))
+        self.wheel.advance()  # the last: it raises what failed
 
 
 class _HypercornConfig(Config):

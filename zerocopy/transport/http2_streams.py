@@ -159,7 +159,7 @@ class DataStreams(H2Protocol):
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         turns = self._server.turns
-        if await turns.take(min(budget, turns.turn_bytes)):
+        if await turns.take(budget):
             self._server.batch.answer()  # small answers go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
