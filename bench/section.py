@@ -5,6 +5,7 @@ Owns statistics over rounds. It measures nothing and knows nothing of how a repo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ class Section:
             median(round_.cpu_s_per_unit for round_ in self.rounds[server])
             for server in (OURS, peer)
         )
-        return theirs / ours
+        return theirs / ours if ours else math.nan  # too short a round for a tick of the clock
 
     def ratios(self, peer: str) -> list[float]:
         """How many times the peer's rate was ours, round by round."""

@@ -70,6 +70,7 @@ def test_window_of_one_byte_is_filled_each_time(server: RunningServer, root: Pat
         stream_id = client.request(SMALL)
         assert client.answer(stream_id).content == body_of(root, "SMALL")
         assert max(client.lengths(stream_id)) == 1
+        assert not client.goaways, "two WINDOW_UPDATEs for each byte are no flood"
 
 
 def test_window_of_none_holds_the_body_until_it_is_opened(

@@ -41,8 +41,9 @@ LATE_FRAME_BYTES = 64
 UPDATES_DUE_MAX = 16_384
 """WINDOW_UPDATEs that may come after what they give back was sent: one for each KB of 16 MiB."""
 
-UPDATES_PER_REQUEST = 2
-"""WINDOW_UPDATEs that a request may bring: of its stream and of the connection."""
+UPDATES_PER_REQUEST = UPDATES_PER_BYTE = 2
+"""WINDOW_UPDATEs that a request may bring, and that may give a byte back: of its stream and of the
+connection."""
 
 _MAY_SEND = frozenset({StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL})
 _NEVER_EMPTY = frozenset({b":method", b":scheme", b":path"})
@@ -136,7 +137,7 @@ class JudgedConnection(H2Connection):
 
     def _receive_window_update_frame(self, frame: WindowUpdateFrame) -> Outcome:
         sent = self._window_seen - self.outbound_flow_control_window
-        self.updates_due = min(self.updates_due + sent, UPDATES_DUE_MAX)
+        self.updates_due = min(self.updates_due + UPDATES_PER_BYTE * sent, UPDATES_DUE_MAX)
         if self.updates_due:  # a client may give each byte back alone
             self.updates_due -= 1
         else:
