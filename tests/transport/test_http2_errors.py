@@ -7,6 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from tests.faults.client import MEDIUM, SMALL, body_of, make_root
@@ -32,6 +35,7 @@ from tests.transport.http2_frames import (
     assert_connection_error,
     frame,
 )
+from zerocopy.transport.http2_errors import JudgedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -336,3 +340,16 @@ def test_empty_frame_that_ends_content_is_no_flood(server: RunningServer) -> Non
             )
             assert client.answer(stream_id).content == ALIVE
         assert not client.goaways
+
+
+def test_stream_of_a_connection_that_has_ended_is_reset_without_a_word() -> None:
+    """An application that ends its stream after our GOAWAY is no fault, and sends nothing more."""
+    client, server = H2Connection(), JudgedConnection(H2Configuration(client_side=False))
+    client.initiate_connection()
+    client.send_headers(1, list(PSEUDO.items()), end_stream=True)
+    server.initiate_connection()
+    server.receive_data(client.data_to_send())
+    server.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+    server.data_to_send()
+    server.reset_stream(1, ErrorCodes.INTERNAL_ERROR)
+    assert not server.data_to_send()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from h2.connection import H2Connection
+from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import RequestReceived, StreamReset, TrailersReceived
 from h2.exceptions import (
@@ -65,7 +65,13 @@ class JudgedConnection(H2Connection):
         return min(self._open_streams_seen, self.local_settings.max_concurrent_streams - 1)
 
     def reset_stream(self, stream_id: int, error_code: ErrorCodes | int = 0) -> None:
-        """Send RST_STREAM; content that is on its way is excused for it."""
+        """Send RST_STREAM; content that is on its way is excused for it.
+
+        A connection that has ended took its streams with it, and h2 would raise: an application
+        may end its stream only afterwards.
+        """
+        if self.state_machine.state is ConnectionState.CLOSED:
+            return
         if self._get_stream_by_id(stream_id).state_machine.state in _MAY_SEND:
             self._late_bytes = LATE_BYTES_MAX
         super().reset_stream(stream_id, error_code)
