@@ -16,9 +16,9 @@ import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from zerocopy.app.worker import SWEEP_S, build_app, build_service
-from zerocopy.config import load
+from zerocopy.config.load import load
 from zerocopy.core.counters import SLOTS
+from zerocopy.supervise.worker import SWEEP_S, build_app, build_service
 
 if TYPE_CHECKING:
     from zerocopy.transport.asgi import AsgiApp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zerocopy.config import Config
+from zerocopy.config.load import Config
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "cloudflare.md").read_text("utf-8")
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server import RunningServer
-from zerocopy.config import load as load_found
-from zerocopy.config import passed_over
+from zerocopy.config.load import load as load_found
+from zerocopy.config.load import passed_over
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zerocopy.config import Config
+    from zerocopy.config.load import Config
 
 
 def load(environ: dict[str, str]) -> Config:

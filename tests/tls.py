@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from zerocopy.app.tls import make_context
 from zerocopy.core.errors import ConfigError
+from zerocopy.supervise.certificate import make_context
 
 if TYPE_CHECKING:
     from pathlib import Path

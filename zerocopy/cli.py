@@ -23,16 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 from zerocopy import __version__
-from zerocopy.check import check_config
+from zerocopy.commands.check_config import check_config
+from zerocopy.commands.health import health
+from zerocopy.commands.status.status import status
 from zerocopy.core.errors import ConfigError, ZerocopyError
-from zerocopy.health import health
-from zerocopy.status import status
 from zerocopy.streams import escape_what_has_no_code, fail, open_missing, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zerocopy.config import Config
+    from zerocopy.config.load import Config
 
 app = typer.Typer(
     name="zerocopy",
@@ -73,7 +73,7 @@ WorkersOption = Annotated[
 
 
 def _load(config_path: str | None, flags: Mapping[str, object]) -> Config:
-    from zerocopy.config import load
+    from zerocopy.config.load import load
 
     return load(config_path, environ=os.environ, flags=flags)
 
@@ -117,11 +117,11 @@ def serve(
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
-    from zerocopy.app.activation import take_passed_sockets
-    from zerocopy.app.log import configure_logging, get_logger
-    from zerocopy.app.notify import Notifier
-    from zerocopy.app.supervisor import Supervisor
-    from zerocopy.config import passed_over
+    from zerocopy.config.load import passed_over
+    from zerocopy.observe.log import configure_logging, get_logger
+    from zerocopy.supervise.activation import take_passed_sockets
+    from zerocopy.supervise.notify import Notifier
+    from zerocopy.supervise.supervisor import Supervisor
 
     flags = {
         "data.path": data_path,
@@ -160,7 +160,7 @@ def demo(
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
-    from zerocopy.demo import run_demo
+    from zerocopy.commands.demo import run_demo
 
     raise typer.Exit(
         run_demo(
@@ -186,10 +186,10 @@ def doctor(
     Changes nothing. Exit code 1 when something is missing that the configuration needs. Limits are
     those of the shell it runs in; --pid looks at those of a server that runs.
     """
-    from zerocopy.doctor.host import Host
-    from zerocopy.doctor.needs import needs_of
-    from zerocopy.doctor.report import as_json as to_json
-    from zerocopy.doctor.report import examine, exit_code, write_report
+    from zerocopy.commands.doctor.host import Host
+    from zerocopy.commands.doctor.needs import needs_of
+    from zerocopy.commands.doctor.report import as_json as to_json
+    from zerocopy.commands.doctor.report import examine, exit_code, write_report
 
     flags = {"data.path": data_path, "server.use_tls": tls, "server.workers": workers}
     if pid is not None and not os.path.exists("/proc/self"):
@@ -224,7 +224,7 @@ def symbols(
     import orjson
 
     from zerocopy.core.query import check_name
-    from zerocopy.storage.symbols import date_text, list_symbols, symbols_document
+    from zerocopy.storage.symbols.walk import date_text, list_symbols, symbols_document
 
     loaded = _load(config, {"data.path": data_path})
     if exchange is not None:
@@ -260,8 +260,8 @@ def query(
     data_path: DataOption = None,
 ) -> None:
     """Plan a query without a server: print the plan, or write the answer's body."""
+    from zerocopy.commands.query import plan_query, print_plan, write_body
     from zerocopy.core.query import parse_query
-    from zerocopy.offline import plan_query, print_plan, write_body
 
     loaded = _load(config, {"data.path": data_path})
     parameters = {"symbol": symbol, "type": type_, "start": start, "end": end}
@@ -305,8 +305,8 @@ def generate(
     ] = False,
 ) -> None:
     """Make seeded sample data of any size, with a progress bar."""
-    from zerocopy.demo import generate_with_progress
-    from zerocopy.generate import GenerateSpec
+    from zerocopy.commands.demo import generate_with_progress
+    from zerocopy.commands.generate import GenerateSpec
 
     today = dt.datetime.now(dt.UTC).date()
     try:
@@ -351,7 +351,7 @@ def certs(
     """Make a certificate for localhost, and a CA to trust it by, for development."""
     import shlex
 
-    from zerocopy.certs import make_certificates
+    from zerocopy.commands.certs import make_certificates
 
     made = make_certificates(directory, names or (), force=force, new_ca=new_ca)
     ca = shlex.quote(made.ca_cert)

@@ -102,7 +102,9 @@ def test_error_that_cannot_be_told_is_an_exit_code(stream: str) -> None:
 
 def test_fault_of_ours_is_one_line_that_names_its_place(place: Place, tmp_path: Path) -> None:
     """What nobody thought of is told like any other error."""
-    code = "import os, zerocopy.config as c\n\ndef load(*a, **b): return 1 // 0\nc.load = load\n"
+    code = (
+        "import os, zerocopy.config.load as c\n\ndef load(*a, **b): return 1 // 0\nc.load = load\n"
+    )
     (tmp_path / "sitecustomize.py").write_text(code)
     done = place.run("symbols", env=place.environment(PYTHONPATH=str(tmp_path)))
     assert_failed(done, b"ZeroDivisionError", b"sitecustomize.py:3")

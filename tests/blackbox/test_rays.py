@@ -23,7 +23,7 @@ from tests.faults.client import (
     write_series,
 )
 from tests.server import RunningServer
-from tests.transport.rays import HEAD, HOSTILE, OTHER
+from tests.transport.http1.rays import HEAD, HOSTILE, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

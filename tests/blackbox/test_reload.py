@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 HANG_UP = """
 import os, signal, sys
-if "zerocopy.app.worker" in sys.orig_argv:
+if "zerocopy.supervise.worker" in sys.orig_argv:
     os.kill(os.getpid(), signal.SIGHUP)
     os.kill(os.getpid(), signal.SIGINT)
 else:
     import importlib.abc
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
-            if name == "zerocopy.app.supervisor":
+            if name == "zerocopy.supervise.supervisor":
                 os.kill(os.getpid(), signal.SIGHUP)
     sys.meta_path.insert(0, Finder())
 """

@@ -38,7 +38,7 @@ BOTH = {"ZEROCOPY_TLS_PORT": "0", "ZEROCOPY_SERVER_DRAIN_IDLE_S": "2"}
 DEADLY = """
 import os, sys
 if os.path.exists(os.path.join(os.path.dirname(__file__), "deadly")):
-    if "zerocopy.app.worker" in sys.orig_argv:
+    if "zerocopy.supervise.worker" in sys.orig_argv:
         os._exit(3)
 """
 """What every Python process of a server runs first: workers end while a file is there."""

@@ -22,13 +22,13 @@ import os, signal, sys
 def rotate():
     os.kill(os.getpid(), signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGUSR2)
-if "zerocopy.app.worker" in sys.orig_argv:
+if "zerocopy.supervise.worker" in sys.orig_argv:
     rotate()
 else:
     import importlib.abc
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
-            if name == "zerocopy.app.supervisor":
+            if name == "zerocopy.supervise.supervisor":
                 rotate()
     sys.meta_path.insert(0, Finder())
 """

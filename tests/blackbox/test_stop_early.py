@@ -147,7 +147,7 @@ def test_worker_whose_supervisor_dies_before_its_orders_ends_in_silence() -> Non
     """No orders, or half of them, and then the end of the pipe: nothing is left to serve for."""
     for orders in (b"", b'{"config":'):
         done = subprocess.run(
-            [sys.executable, "-m", "zerocopy.app.worker"],
+            [sys.executable, "-m", "zerocopy.supervise.worker"],
             input=orders,
             capture_output=True,
             timeout=30,

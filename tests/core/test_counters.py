@@ -24,7 +24,7 @@ from zerocopy.core.counters import (
     requests_slot,
 )
 from zerocopy.core.endpoints import NAMES
-from zerocopy.core.messages import REASONS
+from zerocopy.core.http.messages import REASONS
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters

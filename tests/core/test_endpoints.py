@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from zerocopy.app.openapi import OPENAPI
 from zerocopy.core import endpoints
 from zerocopy.core.endpoints import NAMES, PATHS, endpoint_of
+from zerocopy.service.openapi import OPENAPI
 
 PATHS_DESCRIBED = set(orjson.loads(orjson.dumps(OPENAPI))["paths"])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.test_service import Bench
+from tests.service.test_service import Bench
 from tests.storage.trees import DAY, age, append, bench, marks, put, query, replace, start_of, u32
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import Series
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from zerocopy.core.messages import Response
+    from zerocopy.core.http.messages import Response
 
 DAY_S = 86_400
 TODAY, PAST = Series("coinbase", "TODAY", "MD"), Series("coinbase", "PAST", "MD")

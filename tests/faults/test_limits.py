@@ -22,8 +22,8 @@ from tests.faults.client import OLD_S, poll
 from tests.faults.tls_client import HELLO, connect_raw, goaways_of, read_to_end
 from tests.h2client import H2Client
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
-from tests.transport.http2_frames import frame
-from zerocopy.options import LimitsTable, MemoryTable, TimeoutsTable
+from tests.transport.http2.frames import frame
+from zerocopy.config.options import LimitsTable, MemoryTable, TimeoutsTable
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ TESTS = {
     "head_bytes_max": f"{HERE}::test_head_bytes_max",
     "fields_max": f"{HERE}::test_fields_max",
     "content_bytes_max": (
-        "tests/transport/test_content_overrun.py::test_content_above_the_bound_over_http1"
+        "tests/transport/http1/test_content_overrun.py::test_content_above_the_bound_over_http1"
     ),
     "columns_max": f"{HERE}::test_columns_max",
     "days_max": f"{HERE}::test_days_max",
@@ -290,7 +290,9 @@ TESTS = {
     "locked_bytes_max": (
         "tests/storage/test_mapping.py::test_file_beyond_the_budget_is_mapped_and_not_locked"
     ),
-    "watched_directories_max": ("tests/storage/test_symbolindex.py::test_watched_directories_max"),
+    "watched_directories_max": (
+        "tests/storage/symbols/test_index.py::test_watched_directories_max"
+    ),
     "plan_cache_bytes_max": f"{HERE}::test_answers_are_right_with_every_pool_and_turn_at_its_least",
 }
 

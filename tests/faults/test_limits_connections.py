@@ -19,7 +19,7 @@ from tests.contract.transports import TRANSPORTS
 from tests.faults.client import RESET, cpu_s, poll, request_of
 from tests.server import RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
-from zerocopy.app.descriptors import (
+from zerocopy.config.descriptors import (
     GATHERING_DESCRIPTORS,
     OWN_DESCRIPTORS,
     READING_DESCRIPTORS,

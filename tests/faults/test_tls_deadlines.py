@@ -25,7 +25,7 @@ from tests.faults.tls_client import (
 )
 from tests.h2client import HEADERS, H2Client
 from tests.server import RunningServer, connect_to
-from tests.transport.http2_frames import END_HEADERS, END_STREAM, PREFACE, frame
+from tests.transport.http2.frames import END_HEADERS, END_STREAM, PREFACE, frame
 from zerocopy.transport.admission import REFUSALS_MAX
 
 if TYPE_CHECKING:

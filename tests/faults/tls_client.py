@@ -18,7 +18,7 @@ from tests.certificate import client_context
 from tests.faults.client import RESET, Client
 from tests.h2client import FRAME_HEAD_BYTES, GOAWAY, HEADERS, SETTINGS, H2Client
 from tests.server import connect_to
-from tests.transport.http2_frames import PREFACE, WHOLE, frame
+from tests.transport.http2.frames import PREFACE, WHOLE, frame
 
 if TYPE_CHECKING:
     from tests.server import RunningServer

@@ -19,10 +19,10 @@ atheris: Any = importlib.import_module("atheris")  # an extra: it may not be the
 
 with atheris.instrument_imports(include=["zerocopy", "urllib.parse"]):
     from zerocopy.core.errors import BadRequestError
+    from zerocopy.core.http.messages import origin_form
     from zerocopy.core.layout import file_name, is_name, parse_file_name
-    from zerocopy.core.messages import origin_form
     from zerocopy.core.query import parse_query
-    from zerocopy.transport.http1_parser import RequestParser
+    from zerocopy.transport.http1.parser import RequestParser
     from zerocopy.transport.limits import RequestLimits
 
 LIMITS = RequestLimits(

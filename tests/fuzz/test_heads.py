@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import requests
 from zerocopy.core.errors import RequestError
-from zerocopy.transport.http1_parser import Message, RequestParser
+from zerocopy.transport.http1.parser import Message, RequestParser
 from zerocopy.transport.limits import RequestLimits
 
 WIDE = RequestLimits(

@@ -24,7 +24,7 @@ from tests.h2client import (
     SETTINGS,
     WINDOW_UPDATE,
 )
-from tests.transport.http2_frames import ACK, END_HEADERS, END_STREAM, PREFACE
+from tests.transport.http2.frames import ACK, END_HEADERS, END_STREAM, PREFACE
 
 if TYPE_CHECKING:
     import ssl

@@ -10,10 +10,10 @@ from urllib.parse import quote_plus, urlencode
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zerocopy.core.authority import is_authority
 from zerocopy.core.errors import BadRequestError
+from zerocopy.core.http.authority import is_authority
+from zerocopy.core.http.messages import origin_form
 from zerocopy.core.layout import U32_MAX, file_name, is_name, parse_file_name
-from zerocopy.core.messages import origin_form
 from zerocopy.core.query import Query, parse_parameters, parse_query
 
 FIRST = string.ascii_letters + string.digits + "_^"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import requests
-from tests.transport.rays import LINE, OTHER_LINE, known, meaning, parse, recognize
+from tests.transport.http1.rays import LINE, OTHER_LINE, known, meaning, parse, recognize
 
 RUNS = 3_000
 HEADS = 12

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.client import MEDIUM, SMALL, Client, body_of, poll, request_of
 from tests.proxies.reverse import Caddy, is_installed
 from tests.server import RunningServer
-from zerocopy.transport.http1_ray import BEGINNING, cut
+from zerocopy.transport.http1.ray import BEGINNING, cut
 
 if TYPE_CHECKING:
     from pathlib import Path

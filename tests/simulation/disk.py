@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypercorn import config as hypercorn_config
 from hypercorn.protocol import http_stream
 
-from zerocopy.app import service
-from zerocopy.storage import catalog, dayfile, mapping, planner, symbols, tree
-from zerocopy.transport import http2_server
+from zerocopy.service import service
+from zerocopy.storage import catalog, dayfile, mapping, planner, tree
+from zerocopy.storage.symbols import walk as symbols
+from zerocopy.transport.http2 import server as http2_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

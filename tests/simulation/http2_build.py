@@ -11,30 +11,27 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
-from zerocopy.app import service as service_module
-from zerocopy.app.service import Service
 from zerocopy.core import window as window_module
 from zerocopy.core.counters import SLOTS
+from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import RecordSizes
-from zerocopy.core.semantics import Settling
+from zerocopy.service import service as service_module
+from zerocopy.service.service import Service
 from zerocopy.storage import planner as planner_module
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
-from zerocopy.storage.symbolindex import SymbolIndex
-from zerocopy.transport import (
-    asgi,
-    http2,
-    http2_body,
-    http2_lane,
-    http2_streams,
-    readahead,
-    turns,
-)
+from zerocopy.storage.symbols.index import SymbolIndex
+from zerocopy.transport import asgi, readahead
+from zerocopy.transport import scheduler as turns
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.http2_server import Http2Limits, Http2Server, _HypercornConfig
+from zerocopy.transport.http2 import body as http2_body
+from zerocopy.transport.http2 import connection as http2
+from zerocopy.transport.http2 import lane as http2_lane
+from zerocopy.transport.http2 import streams as http2_streams
+from zerocopy.transport.http2.server import Http2Limits, Http2Server, _HypercornConfig
 from zerocopy.transport.limits import RequestLimits
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
     from tests.simulation.disk import Disk
     from tests.simulation.http2_loop import SimLoop
     from tests.simulation.http2_wire import Wire
-    from zerocopy.transport.tls_connection import TlsConnection
+    from zerocopy.transport.http2.tls_connection import TlsConnection
 
 LIMITS = RequestLimits(
     target_bytes_max=1_024,

@@ -21,7 +21,7 @@ from tests.simulation.http2_loop import SimLoop
 from tests.simulation.http2_tree import Tree, unix_now
 from tests.simulation.http2_wire import Peer, Wire
 from zerocopy.core import counters as slots
-from zerocopy.transport.http2_head import goaway_frame
+from zerocopy.transport.http2.head import goaway_frame
 
 if TYPE_CHECKING:
     from tests.simulation.http2_kinds import Kind

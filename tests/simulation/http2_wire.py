@@ -12,7 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.h2client import FRAME_HEAD_BYTES, HEADERS, SETTINGS, H2Client
-from zerocopy.transport.http2_batch import Receiver
+from zerocopy.transport.http2.batch import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable

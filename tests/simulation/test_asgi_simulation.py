@@ -15,8 +15,8 @@ from zerocopy.storage.dayfile import DayFile
 from zerocopy.transport.asgi import AsgiApp, _Body
 
 if TYPE_CHECKING:
+    from zerocopy.core.http.pending import Exchange
     from zerocopy.transport.asgi import Send
-    from zerocopy.transport.exchange import Exchange
 
 SEEDS = 60
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.http2_batch import failures_of, http2
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.storage.planner import Proof
-from zerocopy.transport import http2_body, http2_streams
-from zerocopy.transport.http2 import Http2Connection
-from zerocopy.transport.http2_body import Body
-from zerocopy.transport.http2_head import DATA, frame_header, render_head
-from zerocopy.transport.http2_lane import Lane
-from zerocopy.transport.http2_streams import DataStreams
+from zerocopy.transport.http2 import body as http2_body
+from zerocopy.transport.http2 import streams as http2_streams
+from zerocopy.transport.http2.body import Body
+from zerocopy.transport.http2.connection import Http2Connection
+from zerocopy.transport.http2.head import DATA, frame_header, render_head
+from zerocopy.transport.http2.lane import Lane
+from zerocopy.transport.http2.streams import DataStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
 
-    from zerocopy.core.messages import Response
+    from zerocopy.core.http.messages import Response
 
 SEEDS_MAX = 400
 AT_ONCE = 40

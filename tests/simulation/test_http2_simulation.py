@@ -15,10 +15,10 @@ import pytest
 
 from tests.simulation.http2_batch import failures_of, folder, http2
 from tests.simulation.http2_run import Run
-from zerocopy.transport.http2_lane import Lane
+from zerocopy.transport.http2.lane import Lane
 
 if TYPE_CHECKING:
-    from zerocopy.transport.http2_batch import Proved
+    from zerocopy.transport.http2.batch import Proved
 
 SEEDS = 60
 BATCH = 50

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.simulation.runs import RUNS, run
-from zerocopy.core import ranges, semantics, timeindex
+from zerocopy.core import timeindex
+from zerocopy.core.http import ranges, semantics
 from zerocopy.storage import catalog, dayfile, planner
-from zerocopy.transport import acceptor, http1, http1_batch, transfer
-from zerocopy.transport.http1_state import State
+from zerocopy.transport import listener as acceptor
+from zerocopy.transport import transfer
+from zerocopy.transport.http1 import batch as http1_batch
+from zerocopy.transport.http1 import connection as http1
+from zerocopy.transport.http1.state import State
 from zerocopy.transport.sendfile import Outcome, send_range
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.simulation.runs import RUNS, SEED_VARIABLE, run, runs
-from zerocopy.transport.http1 import Connection
+from zerocopy.transport.http1.connection import Connection
 
 if TYPE_CHECKING:
-    from zerocopy.transport.http1_parser import Message
+    from zerocopy.transport.http1.parser import Message
 
 RUNS_VARIABLE = "SIMULATION_RUNS"
 SLOW_RUNS = 200_000

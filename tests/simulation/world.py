@@ -27,19 +27,22 @@ from tests.simulation.recorder import Recorder
 from tests.simulation.requests import FIRST_S, ROOT
 from tests.simulation.sockets import Listener
 from tests.storage.trees import DAY_S
-from zerocopy.app import service as service_module
-from zerocopy.app.service import Service
 from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
+from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import RecordSizes
-from zerocopy.core.semantics import Settling
-from zerocopy.storage import catalog, dayfile, planner, symbols, tree
+from zerocopy.service import service as service_module
+from zerocopy.service.service import Service
+from zerocopy.storage import catalog, dayfile, planner, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
-from zerocopy.storage.symbolindex import SymbolIndex
-from zerocopy.transport import acceptor, http1_server, sendfile, transfer
+from zerocopy.storage.symbols import walk as symbols
+from zerocopy.storage.symbols.index import SymbolIndex
+from zerocopy.transport import listener as acceptor
+from zerocopy.transport import sendfile, transfer
 from zerocopy.transport.admission import Admission
-from zerocopy.transport.http1_server import Http1Limits, Http1Server
+from zerocopy.transport.http1 import server as http1_server
+from zerocopy.transport.http1.server import Http1Limits, Http1Server
 from zerocopy.transport.limits import RequestLimits
 
 if TYPE_CHECKING:

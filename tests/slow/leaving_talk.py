@@ -25,7 +25,7 @@ from tests.h2client import (
 )
 from tests.slow.leaving import HANDSHAKE, HTTP1, HTTP2, PLAIN, SILENT, WHOLE, WITH_CONTENT
 from tests.slow.leaving_wire import GONE, Wire
-from tests.transport.http2_frames import END_HEADERS, END_STREAM, PREFACE, frame, settings
+from tests.transport.http2.frames import END_HEADERS, END_STREAM, PREFACE, frame, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

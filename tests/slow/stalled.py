@@ -15,7 +15,7 @@ from tests.faults.client import RESET, TINY_BUFFER_BYTES, request_of
 from tests.faults.tls_client import HELLO, block_of, shared_context
 from tests.h2client import HEADERS, SETTINGS, WINDOW_UPDATE
 from tests.server import connect_to
-from tests.transport.http2_frames import WHOLE, frame
+from tests.transport.http2.frames import WHOLE, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import RecordSizes
 from zerocopy.core.query import Query
-from zerocopy.core.semantics import Settling
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planned, Planner
 from zerocopy.storage.tree import Series

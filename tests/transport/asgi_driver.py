@@ -6,17 +6,17 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zerocopy.app.problems import problem_response
 from zerocopy.core.errors import DataChangedError
-from zerocopy.transport.deadlines import Wheel
+from zerocopy.service.problems import problem_response
+from zerocopy.transport.timers import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from zerocopy.core.messages import Request, Response
+    from zerocopy.core.http.messages import Request, Response
     from zerocopy.core.window import Window
     from zerocopy.transport.asgi import AsgiApp
-    from zerocopy.transport.turns import Turns
+    from zerocopy.transport.scheduler import Turns
 
     Event = MutableMapping[str, Any]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-from tests.transport.http1_bench import LARGE, FileSource
+from tests.transport.http1.bench import LARGE, FileSource
 from tests.transport.senders import CONTENT, NeverRead
 from zerocopy.core import window
 

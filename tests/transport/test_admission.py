@@ -21,8 +21,8 @@ from zerocopy.core.counters import (
     CONNECTIONS_REFUSED,
     SLOTS,
 )
-from zerocopy.transport.acceptor import ACCEPTS_PER_TURN, PATIENCE_TICKS, Acceptor
 from zerocopy.transport.admission import REFUSALS_MAX, Admission, Seat, network_of
+from zerocopy.transport.listener import ACCEPTS_PER_TURN, PATIENCE_TICKS, Acceptor
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:

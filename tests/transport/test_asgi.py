@@ -23,7 +23,7 @@ from tests.transport.asgi_driver import (
 from zerocopy.core import counters as slots
 from zerocopy.core.endpoints import OTHER
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport.asgi import (
@@ -34,7 +34,7 @@ from zerocopy.transport.asgi import (
     TransferAbortedError,
 )
 from zerocopy.transport.limits import RequestLimits
-from zerocopy.transport.turns import Turns
+from zerocopy.transport.scheduler import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

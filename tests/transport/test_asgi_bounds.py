@@ -22,7 +22,7 @@ from tests.transport.asgi_driver import (
 from tests.transport.test_tls_endings import HELLO, http1, http2
 from tests.transport.tls_bench import LIMITS, BenchHandler, TlsBench, run
 from zerocopy.core.counters import SLOTS
-from zerocopy.core.messages import Response
+from zerocopy.core.http.messages import Response
 from zerocopy.core.plan import Segment
 from zerocopy.core.window import (
     GATHERED_BYTES_MAX,
@@ -32,8 +32,8 @@ from zerocopy.core.window import (
     Window,
 )
 from zerocopy.transport.asgi import READY_TICKS, AsgiApp
-from zerocopy.transport.http1_server import SEGMENTS_HELD_MAX
-from zerocopy.transport.turns import Turns
+from zerocopy.transport.http1.server import SEGMENTS_HELD_MAX
+from zerocopy.transport.scheduler import Turns
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from hpack import Encoder
 from tests.faults.client import RESET
 from tests.faults.tls_client import client_hello
 from tests.h2client import DATA, HEADERS, WINDOW_UPDATE
-from tests.transport.http2_frames import END_HEADERS, END_STREAM, PREFACE, WHOLE, frame, settings
+from tests.transport.http2.frames import END_HEADERS, END_STREAM, PREFACE, WHOLE, frame, settings
 from tests.transport.tls_bench import (
     LARGE_BYTES,
     SMALL_BYTES,

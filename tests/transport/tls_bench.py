@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tests.tls import make_pair, trusting
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.core.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.http2_server import Http2Limits, Http2Server
+from zerocopy.transport.http2.server import Http2Limits, Http2Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
+from zerocopy.core.http.semantics import Settling, Validators, validators_of
 from zerocopy.core.layout import (
     TIME_COLUMN,
     RecordSizes,
@@ -27,7 +28,6 @@ from zerocopy.core.layout import (
     parse_file_name,
 )
 from zerocopy.core.plan import HELD_FILES_MAX, DayRecords, Plan, compose
-from zerocopy.core.semantics import Settling, Validators, validators_of
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly

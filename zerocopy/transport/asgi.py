@@ -15,25 +15,25 @@ from urllib.parse import quote
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, DataError, OverloadError, ZerocopyError
-from zerocopy.core.messages import Request, origin_form
+from zerocopy.core.http.messages import Request, origin_form
+from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.window import fair_gathered_bytes, place_after
-from zerocopy.transport.account import Account
-from zerocopy.transport.deadlines import NEVER
-from zerocopy.transport.exchange import CURRENT
 from zerocopy.transport.readahead import ReadAhead
+from zerocopy.transport.request_metrics import Account
+from zerocopy.transport.timers import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 
     from zerocopy.core.counters import Counters
-    from zerocopy.core.messages import Handler, Response
+    from zerocopy.core.http.messages import Handler, Response
+    from zerocopy.core.http.pending import Exchange
     from zerocopy.core.plan import Segment
     from zerocopy.core.window import Place, Window
-    from zerocopy.transport.account import Access
-    from zerocopy.transport.deadlines import Wheel
-    from zerocopy.transport.exchange import Exchange
     from zerocopy.transport.limits import RequestLimits
-    from zerocopy.transport.turns import Turns
+    from zerocopy.transport.request_metrics import Access
+    from zerocopy.transport.scheduler import Turns
+    from zerocopy.transport.timers import Wheel
 
     Event = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Event]]

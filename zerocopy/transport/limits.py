@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zerocopy.core.authority import has_port, is_authority
 from zerocopy.core.errors import (
     BadRequestError,
     ExpectationFailedError,
@@ -14,11 +13,12 @@ from zerocopy.core.errors import (
     RequestError,
     TargetTooLongError,
 )
+from zerocopy.core.http.authority import has_port, is_authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from zerocopy.core.messages import Request
+    from zerocopy.core.http.messages import Request
 
 _ORIGIN_FORM = re.compile(rb"/[!\"$-~]*+")
 """Visible ASCII but `#`: clients send more of it raw than RFC 3986 allows (`^`, `|`, `{`)."""

@@ -1,0 +1,127 @@
+"""Options that depend on each other: limits that must fit, and the ports of the listeners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from zerocopy.config.load import Config, Listeners, load
+from zerocopy.config.options import PlainTable
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, name: str = "config.toml") -> str:
+    """Write a configuration file into the working directory."""
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(text)
+    return name
+
+
+def refusal(text: str = "", **places: Mapping[str, Any]) -> str:
+    """Give the one line with which a file, an environment or flags are refused."""
+    write(text)
+    with pytest.raises(ConfigError) as caught:
+        load(environ=places.get("environ", {}), flags=places.get("flags"))
+    assert "\n" not in caught.value.detail
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("small_answer_bytes_max = 2000000", "(2000000) must not exceed turn_bytes_max (1048576)"),
+        ("head_bytes_max = 16383", "(16384) must not exceed head_bytes_max (16383)"),
+        ("segments_max = 31", "columns_max (32) must not exceed segments_max (31)"),
+    ],
+)
+def test_load_limits_that_contradict_are_refused(text: str, line: str) -> None:
+    """A limit that another one makes pointless is refused, and both are named."""
+    refused = refusal(f"[limits]\n{text}")
+    assert refused.startswith(f"config.toml: [limits] {text.partition(' =')[0]}: ")
+    assert refused.endswith(line)
+
+
+def test_load_limits_at_their_relation_are_accepted() -> None:
+    """The relations hold with equality."""
+    write(
+        "[limits]\nsmall_answer_bytes_max = 4096\nturn_bytes_max = 4096\n"
+        "head_bytes_max = 16384\nsegments_max = 32\n"
+    )
+    assert load(environ={}).limits.turn_bytes_max == 4096
+
+
+def test_load_relation_names_the_place_that_overrode_the_other() -> None:
+    """The line points at the last place that took part."""
+    line = refusal(
+        "[limits]\nsmall_answer_bytes_max = 65536",
+        environ={"ZEROCOPY_LIMITS_TURN_BYTES_MAX": "4096"},
+    )
+    assert line.startswith("ZEROCOPY_LIMITS_TURN_BYTES_MAX: small_answer_bytes_max (65536)")
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "flags", "listeners"),
+    [
+        ("", {}, {}, (None, 8443)),
+        ("", {"USE_TLS": "false"}, {}, (8443, None)),
+        ("[plain]\nport = 80", {}, {}, (80, 8443)),
+        ("[tls]\nport = 443", {}, {}, (None, 443)),
+        ("[tls]\nport = 443\n[server]\nport = 444", {}, {}, (None, 443)),
+        ("[tls]\nport = 443", {"PORT": "444"}, {}, (None, 444)),
+        ("[tls]\nport = 443", {}, {"server.port": 444}, (None, 444)),
+        ("[tls]\nport = 443", {"PORT": "444"}, {"tls.port": 445}, (None, 445)),
+        ("", {"PORT": "444", "ZEROCOPY_TLS_PORT": "445"}, {}, (None, 444)),
+        ("[plain]\nport = 80\n[tls]\nport = 443", {}, {}, (80, 443)),
+        ("[plain]\nport = 80\n[tls]\nport = 443", {"PORT": "444"}, {}, (80, 444)),
+        ("[plain]\nport = 80\n[tls]\nport = 443", {"USE_TLS": "0"}, {}, (80, 443)),
+        ("[plain]\nport = 80\n[tls]\nport = 443", {"USE_TLS": "0", "PORT": "81"}, {}, (81, 443)),
+        ("[tls]\nport = 443", {"USE_TLS": "0"}, {}, (8443, 443)),
+        ("[plain]\nport = 0", {"PORT": "0"}, {}, (0, 0)),
+    ],
+)
+def test_listeners_resolve(
+    text: str,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    listeners: tuple[int | None, int | None],
+) -> None:
+    """The main listener speaks what use_tls says; the other table opens a second one."""
+    write(text)
+    config = load(environ=environ, flags=flags)
+    assert config.listeners() == listeners
+    assert config.server.use_tls is (environ.get("USE_TLS", "1") == "1")
+
+
+def test_listeners_of_a_config_made_directly() -> None:
+    """A Config that was not loaded resolves as if all of it were a file's."""
+    config = Config(plain=PlainTable(port=80))
+    assert config.listeners() == Listeners(plain_port=80, tls_port=8443)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "label", "port"),
+    [
+        ("[plain]\nport = 8443", {}, "config.toml: [plain] port", 8443),
+        ("[plain]\nport = 80\n[tls]\nport = 80", {}, "config.toml: [", 80),
+        ("[plain]\nport = 80", {"PORT": "80"}, "PORT", 80),
+        ("", {"METRICS_PORT": "8443"}, "METRICS_PORT", 8443),
+    ],
+)
+def test_listeners_on_one_port_are_refused(
+    text: str, environ: Mapping[str, str], label: str, port: int
+) -> None:
+    """Two listeners never share a port, which SO_REUSEPORT would let them do in silence."""
+    line = refusal(text, environ=environ)
+    assert line.startswith(label)
+    assert line.endswith(f"two listeners on port {port}; each needs a port of its own")

@@ -1,0 +1,284 @@
+"""The fast lane against a real h2 client: when a repeated block is answered, and when not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
+from h2.settings import SettingCodes
+
+from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
+from zerocopy.core.endpoints import DATA
+from zerocopy.core.http.messages import Request, Response
+from zerocopy.transport.http2.head import literal
+from zerocopy.transport.http2.lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane
+from zerocopy.transport.request_metrics import Account
+
+if TYPE_CHECKING:
+    from zerocopy.transport.http2.server import Http2Server
+
+HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "t"), (":path", "/api/data?x")]
+CONTENT = bytes(range(256)) * 16
+DATE = literal(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+
+
+class FakeHandler:
+    """Knows `response` at once; None where a plan has to be made."""
+
+    def __init__(self) -> None:
+        self.response: Response | None = Response(200, ((b"ETag", b'"e"'),), CONTENT)
+        self.asked = 0
+        self.reused = 0
+
+    def respond_now(self, _request: Request, times: int = 1) -> Response | None:
+        """The response, counted."""
+        self.asked += times
+        return self.response
+
+    def count_reused(self, times: int) -> None:
+        """Requests answered without asking."""
+        self.reused += times
+
+
+class Wire:
+    """A client's h2 connection, a server's, and the lane of the latter; frames go by hand."""
+
+    def __init__(self, initial_window: int = 65_535) -> None:
+        self.handler = FakeHandler()
+        self.counters = [0] * len(SLOTS)
+        server = SimpleNamespace(
+            handler=self.handler,
+            counters=self.counters,
+            account=Account(TLS, self.counters),
+            streams_max=4,
+            date_h2=DATE,
+            batch=SimpleNamespace(known=lambda request: request),
+        )
+        self.client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+        self.server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+        self.client.initiate_connection()
+        self.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: initial_window})
+        self.server.initiate_connection()
+        for _ in range(2):
+            self.server.receive_data(self.client.data_to_send())
+            self.client.receive_data(self.server.data_to_send())
+        self.lane = Lane(self.server, cast("Http2Server", server))
+
+    def ask(self, *more: tuple[str, str]) -> tuple[int, bytes]:
+        """The stream and the block of a client's GET; END_HEADERS and one frame are checked."""
+        stream_id = self.client.get_next_available_stream_id()
+        self.client.send_headers(stream_id, [*HEAD, *more], end_stream=True)
+        raw = self.client.data_to_send()
+        assert len(raw) == 9 + int.from_bytes(raw[:3], "big")
+        assert raw[3:5] == b"\x01\x05"
+        return stream_id, raw[9:]
+
+    def give_to_h2(self, stream_id: int, block: bytes) -> Request:
+        """Have h2 read the request, as Http2Connection does, answer it, and teach the lane."""
+        raw = len(block).to_bytes(3, "big") + b"\x01\x05" + stream_id.to_bytes(4, "big") + block
+        events = self.server.receive_data(raw)
+        fields = next(event for event in events if isinstance(event, RequestReceived)).headers
+        request = Request(b"GET", b"/api/data?x", tuple((bytes(n), bytes(v)) for n, v in fields))
+        if self.lane.is_table_unchanged():
+            self.lane.learn(block, request)
+        self.server.send_headers(stream_id, [(":status", "200")], end_stream=True)
+        self.client.receive_data(self.server.data_to_send())
+        return request
+
+    def warm(self) -> None:
+        """Two requests: the first adds its fields to the table, the second is remembered."""
+        for _ in range(2):
+            self.give_to_h2(*self.ask())
+
+    def answer(self) -> list[Any]:
+        """What the client's h2 makes of the frames of the lane."""
+        return list(self.client.receive_data(self.lane.leave()))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """A warm connection."""
+    wire = Wire()
+    wire.warm()
+    return wire
+
+
+def test_block_is_remembered_only_when_it_added_nothing() -> None:
+    """The first block of a client adds entries, so it is not the one to be repeated."""
+    wire = Wire()
+    first, block = wire.ask()
+    wire.give_to_h2(first, block)
+    assert wire.server.decoder.header_table.dynamic_entries
+    assert not wire.lane.answer(block, first + 2)
+    second, repeated = wire.ask()
+    assert repeated != block
+    assert not wire.lane.answer(repeated, second)
+    wire.give_to_h2(second, repeated)
+    third, same = wire.ask()
+    assert same == repeated
+    assert wire.lane.answer(same, third)
+
+
+def test_answer_is_whole_and_h2_knows_of_it(wire: Wire) -> None:
+    """A client's h2 finds head and content exact; ours has moved window, stream and counters."""
+    window = wire.server.outbound_flow_control_window
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id)
+    response, *rest = wire.answer()
+    assert isinstance(response, ResponseReceived)
+    fields = {bytes(name): bytes(value) for name, value in response.headers}
+    assert fields[b":status"] == b"200"
+    assert fields[b"content-length"] == b"%d" % len(CONTENT)
+    assert fields[b"date"] == b"Sun, 06 Nov 1994 08:49:37 GMT"
+    assert b"".join(bytes(e.data or b"") for e in rest if isinstance(e, DataReceived)) == CONTENT
+    assert isinstance(rest[-1], StreamEnded)
+    assert wire.server.outbound_flow_control_window == window - len(CONTENT)
+    assert wire.server.highest_inbound_stream_id == stream_id
+    assert wire.counters[requests_slot(TLS, DATA, 200)] == 1
+    assert wire.counters[SENT_BYTES_COPY] == len(CONTENT)
+    late = b"\0\0\4\x08\0" + stream_id.to_bytes(4, "big") + b"\0\0\0\1"
+    assert not wire.server.receive_data(late)  # WINDOW_UPDATE of a closed stream: no error
+    wire.give_to_h2(*wire.ask())  # and h2 goes on with the next
+
+
+def test_equal_requests_are_proved_once_and_all_counted(wire: Wire) -> None:
+    """Three of one batch cost one question; what was proved is not believed in the next batch."""
+    for _ in range(2):
+        asked = wire.handler.asked
+        for _ in range(3):
+            stream_id, block = wire.ask()
+            assert wire.lane.answer(block, stream_id)
+        assert sum(isinstance(event, StreamEnded) for event in wire.answer()) == 3
+        assert wire.handler.asked == asked + 1
+    assert wire.handler.asked + wire.handler.reused == 6
+
+
+def test_entry_added_makes_all_blocks_forgotten(wire: Wire) -> None:
+    """After another field came into the table the same bytes may mean something else."""
+    _, block = wire.ask()
+    stream_id, adding = wire.ask(("x-new", "1"))
+    assert not wire.lane.answer(adding, stream_id)
+    wire.give_to_h2(stream_id, adding)
+    assert not wire.lane.answer(block, stream_id + 2)
+    wire.warm()
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id)
+
+
+def test_table_size_changed_by_the_client_makes_all_forgotten(wire: Wire) -> None:
+    """A block that begins with a size update evicts entries; old blocks are not answered."""
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id)
+    wire.answer()
+    wire.client.encoder.header_table_size = 0
+    wire.client.encoder.header_table_size = 4_096
+    stream_id, updating = wire.ask()
+    assert not wire.lane.answer(updating, stream_id)
+    wire.give_to_h2(stream_id, updating)
+    assert not wire.lane.answer(block, stream_id + 2)
+
+
+def test_table_size_wanted_by_the_client_is_told_first(wire: Wire) -> None:
+    """SETTINGS_HEADER_TABLE_SIZE: the next block must begin with the new size; h2 writes that."""
+    wire.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 1_024})
+    wire.server.receive_data(wire.client.data_to_send())
+    wire.client.receive_data(wire.server.data_to_send())
+    stream_id, block = wire.ask()
+    assert not wire.lane.answer(block, stream_id)
+    wire.give_to_h2(stream_id, block)
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id)
+
+
+@pytest.mark.parametrize("stream_id", [0, 1, 3, 6, 100])
+def test_stream_that_may_not_be_opened_is_left_to_h2(wire: Wire, stream_id: int) -> None:
+    """Zero, used and even ones are errors that h2 knows how to tell."""
+    _, block = wire.ask()
+    assert not wire.lane.answer(block, stream_id)
+    assert not wire.lane.frames
+
+
+def test_stream_answered_cannot_be_opened_again(wire: Wire) -> None:
+    """The lane's own answers count as used streams, and so do lower ones that were skipped."""
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id + 4)
+    for used in (stream_id, stream_id + 2, stream_id + 4):
+        assert not wire.lane.answer(block, used)
+
+
+def test_too_many_streams_are_left_to_h2(wire: Wire) -> None:
+    """With as many open as are allowed h2 refuses the next."""
+    for _ in range(4):
+        stream_id = wire.client.get_next_available_stream_id()
+        wire.client.send_headers(stream_id, HEAD, end_stream=True)
+        wire.server.receive_data(wire.client.data_to_send())
+    stream_id, block = wire.ask()
+    assert not wire.lane.answer(block, stream_id)
+
+
+def test_block_amid_an_unfinished_one_is_left_to_h2(wire: Wire) -> None:
+    """RFC 9113 section 6.10: nothing but CONTINUATION may come then."""
+    stream_id, block = wire.ask()
+    raw = b"\0\0\1\x01\x01" + stream_id.to_bytes(4, "big") + block[:1]
+    wire.server.receive_data(raw)
+    assert not wire.lane.answer(block, stream_id + 2)
+
+
+@pytest.mark.parametrize("which", ["connection", "stream"])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_answer_must_fit_the_windows(wire: Wire, which: str, missing: int) -> None:
+    """To the byte; one that does not fit moves no window and leaves no frame."""
+    room = len(CONTENT) - missing
+    if which == "connection":
+        wire.server.outbound_flow_control_window = room
+    else:
+        wire.lane.initial_window = room
+    before = wire.server.outbound_flow_control_window
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id) == (not missing)
+    if missing:
+        assert not wire.lane.frames
+        assert wire.server.outbound_flow_control_window == before
+        assert wire.server.highest_inbound_stream_id < stream_id
+
+
+def test_window_of_the_clients_settings_is_known() -> None:
+    """A lane begun after SETTINGS with a tiny window answers nothing that has content."""
+    wire = Wire(initial_window=10)
+    wire.warm()
+    stream_id, block = wire.ask()
+    assert not wire.lane.answer(block, stream_id)
+
+
+def test_plans_to_be_made_are_left_to_the_streams(wire: Wire) -> None:
+    """No answer at once, no answer from the lane."""
+    wire.handler.response = None
+    stream_id, block = wire.ask()
+    assert not wire.lane.answer(block, stream_id)
+
+
+def test_long_answers_are_cut_into_frames(wire: Wire) -> None:
+    """Content above the frame size goes in several frames, the last of which ends the stream."""
+    wire.handler.response = Response(200, (), CONTENT * 12)
+    stream_id, block = wire.ask()
+    assert wire.lane.answer(block, stream_id)
+    events = wire.answer()
+    pieces = [bytes(e.data or b"") for e in events if isinstance(e, DataReceived)]
+    assert [len(piece) for piece in pieces] == [16_384] * 3
+    assert b"".join(pieces) == CONTENT * 12
+    assert isinstance(events[-1], StreamEnded)
+
+
+def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
+    """The oldest of too many is forgotten, and a long one is never remembered."""
+    request = Request(b"GET", b"/api/data?x", ())
+    for index in range(BLOCKS_MAX + 1):
+        wire.lane.learn(b"block %d" % index, request)
+    wire.lane.learn(bytes(BLOCK_BYTES_MAX + 1), request)
+    assert not wire.lane.answer(b"block 0", 99)
+    assert not wire.lane.answer(bytes(BLOCK_BYTES_MAX + 1), 99)
+    assert wire.lane.answer(b"block %d" % BLOCKS_MAX, 99)

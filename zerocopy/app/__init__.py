@@ -1,1 +1,0 @@
-"""Composition: routes, worker processes, their supervisor, metrics and logs."""

@@ -1,0 +1,96 @@
+"""`zerocopy check-config`: would `serve` start with this, and what does it come to?
+
+Owns one table of options, for a person, and the same for programs. It starts nothing and binds
+nothing.
+"""
+
+# ruff: noqa: PLC0415 - the command line imports this file for each of its commands
+# ruff: noqa: FBT002 - typer turns boolean parameters into pairs of flags
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zerocopy.config.load import Config
+
+
+def check_config(
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Read the configuration and the certificate as `serve` would, and print what they come to.
+
+    Exit code 1 where an option or the certificate would stop `serve`; ports are not tried. A data
+    root that cannot be read is told of only: `serve` waits for it.
+    """
+    from zerocopy.config.load import load
+
+    loaded = load(config, environ=os.environ)
+    rows = _rows(loaded)
+    if as_json:
+        import orjson
+
+        typer.echo(
+            orjson.dumps({key: {"value": value, "from": origin} for key, value, origin in rows})
+        )
+    elif sys.stdout.isatty():
+        _print_table(loaded, rows)
+    else:
+        for row in rows:
+            typer.echo("\t".join("" if cell is None else str(cell) for cell in row))
+    _check_files(loaded)
+    if not as_json:
+        typer.echo(f"The configuration is right ({loaded.path or 'no file, defaults'}).")
+
+
+def _rows(loaded: Config) -> list[tuple[str, object, str]]:
+    """Option, value, and where that comes from."""
+    from zerocopy.config.load import OPTIONS
+
+    values = {
+        key: getattr(getattr(loaded, option.table), option.key) for key, option in OPTIONS.items()
+    }
+    values |= {f"columns.{column}": dtype for column, dtype in loaded.columns.items()}
+    origins = loaded.origins
+    return [
+        (key, value, "default" if (origin := origins.get(key)) is None else origin.label)
+        for key, value in values.items()
+    ]
+
+
+def _print_table(loaded: Config, rows: list[tuple[str, object, str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"profile {loaded.profile}"
+    table = Table("option", "value", "from", title=title, title_justify="left")
+    for key, value, origin in rows:
+        table.add_row(key, "" if value is None else escape(str(value)), escape(origin))
+    Console().print(table)
+
+
+def _check_files(loaded: Config) -> None:
+    """What the configuration names and does not have in it.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
+    from zerocopy.supervise.certificate import PemCopies, validity_warning
+    from zerocopy.supervise.readiness import root_fault
+
+    if loaded.listeners().tls_port is not None:
+        PemCopies(loaded.tls.cert_path, loaded.tls.key_path).close()
+        warning = validity_warning(loaded.tls.cert_path)
+        if warning is not None:
+            typer.echo(f"zerocopy: {warning}", err=True)
+    fault = root_fault(loaded.data.path)
+    if fault is not None:
+        typer.echo(f"zerocopy: [data] path: {loaded.data.path} cannot be read: {fault}", err=True)

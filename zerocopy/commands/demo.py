@@ -1,0 +1,178 @@
+"""The demo: sample data, a certificate, a running server, and lines to copy.
+
+Owns what a newcomer sees first. Makes nothing that the other commands could not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from zerocopy.commands.certs import ensure_certificates
+from zerocopy.commands.generate import GenerateSpec, generate
+from zerocopy.config.load import load
+from zerocopy.core.errors import ConfigError
+from zerocopy.core.layout import DAY_S, parse_file_name
+from zerocopy.observe.log import configure_logging
+from zerocopy.supervise.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEMO_EXCHANGES = ("coinbase", "binance")
+DEMO_SYMBOLS = ("BTC-USD", "ETH-USD")
+DEMO_DAYS = 3
+DEMO_RECORDS = 500_000
+"""Records a day: 2 MB a column, ticks in bursts, several a second."""
+
+_MINUTE_S = 60
+
+
+def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
+    """Generate `spec` under a progress bar, then say what came of it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("records"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("generating", total=spec.total.records)
+        summary = generate(spec, lambda records: progress.advance(task, records))
+    console.print(
+        f"{summary.records:,} records in {summary.files:,} files, "
+        f"{summary.nbytes:,} bytes, below {spec.root}"
+    )
+
+
+def run_demo(
+    *, root: str, plain_port: int, tls_port: int, certs: str, seed: int, console: Console
+) -> int:
+    """Serve sample data on 127.0.0.1, plain and over TLS, until stopped; the exit code."""
+    if not os.path.isdir(root):
+        _make_data(root, seed, console)
+    midday_s = _newest_midday_s(root)
+    certificates = ensure_certificates(certs)
+    flags: dict[str, object] = {
+        "data.path": os.path.abspath(root),
+        "server.host": "127.0.0.1",
+        "server.use_tls": True,
+        "server.port": tls_port,
+        "server.drain_idle_s": 0,  # Ctrl-C waits for no browser
+        "plain.port": plain_port,
+        "tls.cert_path": certificates.cert,
+        "tls.key_path": certificates.key,
+        "metrics.host": "127.0.0.1",
+        "metrics.port": 0,
+        "log.level": "warning",
+    }
+    config = load(environ=os.environ, flags=flags)
+    configure_logging(config.log)
+    try:
+        supervisor = Supervisor(config)
+    except ConfigError:
+        if plain_port == tls_port == 0:
+            raise
+        console.print(f"Port {plain_port} or {tls_port} is taken; using free ones.")
+        config = load(environ=os.environ, flags={**flags, "server.port": 0, "plain.port": 0})
+        supervisor = Supervisor(config)
+    ports = {name: port for name, (_, port) in supervisor.addresses.items()}
+    origins = (f"http://127.0.0.1:{ports['plain']}", f"https://127.0.0.1:{ports['tls']}")
+
+    def print_urls() -> None:
+        metrics = f"http://{supervisor.metrics_address}/metrics"
+        _print_urls(origins, metrics, certificates.ca_cert, midday_s, console)
+
+    return supervisor.run(print_urls)
+
+
+def _make_data(root: str, seed: int, console: Console) -> None:
+    partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
+    today = dt.datetime.now(dt.UTC).date()
+    generate_with_progress(
+        GenerateSpec(
+            root=partial,
+            first_day=today - dt.timedelta(DEMO_DAYS),
+            exchanges=DEMO_EXCHANGES,
+            symbols=DEMO_SYMBOLS,
+            days=DEMO_DAYS,
+            records_per_day=DEMO_RECORDS,
+            seed=seed,
+            overwrite=True,
+        ),
+        console,
+    )
+    os.rename(partial, root)
+
+
+def _print_urls(
+    origins: tuple[str, str], metrics: str, ca_cert: str, day_s: int, console: Console
+) -> None:
+    plain, tls = origins
+    minute, whole = (
+        _data_query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
+        _data_query(0, 2**32 - 1, "time,price,best_bid,best_ask"),
+    )
+    over_tls = (
+        f"curl -s -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
+        f"--cacert {ca_cert}"
+    )
+    for line in (
+        "",
+        "Serving. Try, in another terminal or a browser:",
+        "",
+        f"  {plain}/api/symbols",
+        f"  {plain}{minute}",
+        f"  {tls}{minute}",
+        f"  {tls}{whole}",
+        "",
+        "One minute of ticks; the first line of the answer says what follows it:",
+        "",
+        f"  curl -s '{plain}{minute}' | head -n 1",
+        f"  curl -s --cacert {ca_cert} '{tls}{minute}' | head -n 1",
+        "",
+        "Everything there is, over plain HTTP/1.1 and over HTTP/2:",
+        "",
+        f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{plain}{whole}'",
+        f"  {over_tls} '{tls}{whole}'",
+        "",
+        f"A browser trusts the certificate once {ca_cert} is imported as an authority.",
+        f"What it does: zerocopy status --url {metrics}",
+        "Ctrl-C stops.",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _data_query(start_s: int, end_s: int, columns: str) -> str:
+    query = {
+        "symbol": DEMO_SYMBOLS[0],
+        "type": "MD",
+        "start": start_s,
+        "end": end_s,
+        "columns": columns,
+        "exchange": DEMO_EXCHANGES[0],
+    }
+    return f"/api/data?{urlencode(query, safe=',')}"
+
+
+def _newest_midday_s(root: str) -> int:
+    """Noon of the newest day there is, in unix seconds."""
+    try:
+        names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
+    except OSError as error:
+        raise ConfigError(f"{root}: holds no demo data; remove it or name another") from error
+    days = [parsed[1] for parsed in map(parse_file_name, names) if parsed is not None]
+    if not days:
+        raise ConfigError(f"{root}: holds no demo data; remove it or name another")
+    return max(days) * DAY_S + DAY_S // 2

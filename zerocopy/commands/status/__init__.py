@@ -1,0 +1,1 @@
+"""`zerocopy status`: a running server's state, from its metrics page."""

@@ -1,0 +1,1 @@
+"""config.toml, the environment and flags, as frozen tables."""

@@ -1,0 +1,46 @@
+"""How many descriptors a worker needs beside those of its connections.
+
+Owns that sum, for the worker that takes them and for `zerocopy doctor`, which tells beforehand
+whether the system gives them. It must never know how many the system gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy.core.plan import HELD_FILES_MAX
+from zerocopy.core.window import GATHERED_SLICES_MAX, GATHERERS_MAX, WINDOW_SLICES_MAX
+
+if TYPE_CHECKING:
+    from zerocopy.config.load import Config
+
+DIRECTORY_DESCRIPTORS = 2
+"""Descriptors of directories that a thread holds: a step of the way down, and the one above it."""
+
+READING_DESCRIPTORS = 2 * WINDOW_SLICES_MAX + DIRECTORY_DESCRIPTORS
+"""Descriptors one reading thread may hold: of each file its own and its mapping's."""
+
+GATHERING_DESCRIPTORS = GATHERED_SLICES_MAX + 1 + DIRECTORY_DESCRIPTORS
+"""Descriptors one gathering may hold: those lent to it, also while it waits, and one it opens."""
+
+OWN_DESCRIPTORS = 128
+"""Descriptors of the worker itself and of the connections that are being refused, with a margin."""
+
+
+def plan_descriptors(columns_max: int) -> int:
+    """Descriptors one plan may hold while it is made: what it keeps, and a day that it reads.
+
+    All of a day is open at once, `time` and each column.
+    """
+    return HELD_FILES_MAX + 1 + columns_max + DIRECTORY_DESCRIPTORS
+
+
+def descriptors_kept(config: Config) -> int:
+    """Descriptors for day files and plans; idle connections could else leave none for an answer."""
+    limits = config.limits
+    kept = config.memory.open_files_max + GATHERERS_MAX * GATHERING_DESCRIPTORS
+    kept += limits.planner_threads * plan_descriptors(limits.columns_max)
+    kept += limits.reader_threads * READING_DESCRIPTORS
+    if config.listeners().tls_port is not None:
+        kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
+    return kept

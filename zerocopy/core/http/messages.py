@@ -1,0 +1,175 @@
+"""A request and its response, as every transport and the service see them.
+
+Values only. Field names are lower-case in requests, as HTTP/2 sends them, and in the spelling of
+RFC 9110 in responses. `Date`, `Server`, `Content-Length` and framing are the transport's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from zerocopy.core.endpoints import endpoint_of
+from zerocopy.core.http.authority import is_authority
+from zerocopy.core.plan import ends_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zerocopy.core.http.semantics import Validators
+    from zerocopy.core.plan import Segment
+    from zerocopy.core.window import Window
+
+REASONS = {
+    200: "OK",
+    204: "No Content",
+    206: "Partial Content",
+    304: "Not Modified",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    412: "Precondition Failed",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}
+"""Every status there is, with its phrase of RFC 9110 section 15 and RFC 6585.
+
+http.HTTPStatus knows them too, but changes phrases from one Python to the next.
+"""
+
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*+)(.*+)", re.IGNORECASE | re.DOTALL)
+
+_CONDITIONAL = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"}
+)
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request whose framing the transport has already checked.
+
+    `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
+    whether its fields may change a 200 into another answer (RFC 9110 sections 13 and 14), and
+    `endpoint` is what its path names.
+    """
+
+    method: bytes
+    target: bytes
+    fields: Fields
+    is_conditional: bool = field(init=False, compare=False)
+    endpoint: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once for a head: transports keep the request beside the bytes it came in.
+        conditional = not _CONDITIONAL.isdisjoint([name for name, _ in self.fields])
+        object.__setattr__(self, "is_conditional", conditional)
+        object.__setattr__(self, "endpoint", endpoint_of(self.target))
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the response goes without its content, RFC 9110 section 9.3.2."""
+        return self.method == b"HEAD"
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of every field called `name` (lower-case), in order."""
+        return [value for field, value in self.fields if field == name]
+
+
+def origin_form(target: bytes, method: bytes = b"") -> bytes:
+    """A request target in origin-form; a server must take absolute-form too.
+
+    RFC 9112 sections 3.2.1 and 3.2.2. Without a path it means the root, but to OPTIONS the server
+    (RFC 9110 section 4.2.3). What has no valid authority (section 4.2.1), or one with user
+    information (section 4.2.4), stays as it is: no transport answers it.
+    """
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is None or not is_authority(absolute[1]):
+        return target
+    path = absolute[2]
+    if not path and method == b"OPTIONS":
+        return b"*"
+    return path if path.startswith(b"/") else b"/" + path
+
+
+class Response:
+    """One response: status, fields and a body of `content` followed by `segments`.
+
+    `content` holds everything of a small answer and the header line of a large one. `ends` holds
+    for each segment where it ends, in bytes after the content; a part of another response has only
+    its `nbytes`, and is not cut again. `validators` tell the state of the
+    representation, where it has any.
+
+    A response may be sent many times; `head_h1` and `head_h2` are the transports' renderings of
+    what never changes in it, and `unchanged` is the 304 in its place, kept here because they live
+    exactly as long.
+    """
+
+    __slots__ = (
+        "content", "ends", "fields", "head_h1", "head_h2", "nbytes", "segments", "status",
+        "unchanged", "validators",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        status: int,
+        fields: Fields,
+        content: bytes = b"",
+        segments: tuple[Segment, ...] = (),
+        *,
+        ends: Sequence[int] | None = None,
+        nbytes: int | None = None,
+        validators: Validators | None = None,
+    ) -> None:
+        self.status = status
+        self.fields = fields
+        self.content = content
+        self.segments = segments
+        if nbytes is None:
+            ends = ends_of(segments) if ends is None else ends
+            assert len(ends) == len(segments), "an end for each segment"
+            nbytes = len(content) + (ends[-1] if segments else 0)
+        self.ends = ends
+        self.nbytes = nbytes
+        self.validators = validators
+        self.unchanged: Response | None = None
+        self.head_h1: bytes | None = None
+        self.head_h2: bytes | None = None
+
+
+class Handler(Protocol):
+    """What answers requests: the service, seen from a transport."""
+
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
+        """The response, where it takes no waiting: microseconds, no disk; else None.
+
+        `times` is how many equal requests it answers; all of them were received before this call.
+        """
+
+    async def respond(self, request: Request) -> Response:
+        """The response, waiting for threads where needed; never raises on account of input.
+
+        A transport may cancel it once the client has left.
+        """
+
+    def count_reused(self, times: int) -> None:
+        """The last response of `respond_now` has answered so many more equal requests since."""
+
+    async def prepare(self, window: Window) -> None:
+        """Have a thread open, map and read in what is not ready, in order; wait for it.
+
+        Raises:
+            DataError: something of it changed, or cannot be opened or read.
+            OverloadError: descriptors or memory are short.
+        """
+
+    def refuse(self, error: Exception) -> Response:
+        """The response to a request that a transport could not read or a bound refuses."""

@@ -1,0 +1,34 @@
+"""One request that is not answered at once: who asked, since when, and what was promised.
+
+Owns what metrics and logs have to know of it until its last byte. A request that is answered in the
+turn that read it has none: making one costs more than counting it does.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Request, Response
+
+
+class Exchange:
+    """A request, the moment its head was read, and its response once that has begun.
+
+    `left_bytes` of the answer were given neither to the kernel nor to TLS when it ended, more than
+    none if it was cut off. `id` names it in the log, which makes one where the client gave none.
+    """
+
+    __slots__ = ("begun_ns", "id", "left_bytes", "request", "response")
+
+    def __init__(self, request: Request, begun_ns: int) -> None:
+        self.request = request
+        self.begun_ns = begun_ns
+        self.response: Response | None = None
+        self.left_bytes = 0
+        self.id: str | None = None
+
+
+CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+"""What the present task answers: a line of the log may name it."""

@@ -1,0 +1,1 @@
+"""What the server says of itself: the log, the access log, the metrics page."""

@@ -1,0 +1,173 @@
+"""Counters shared between workers and supervisor, and their page for Prometheus.
+
+Owns one row of shared memory for each worker (memfd_create(2)) and the merging of the rows into
+one page. A worker only adds to its own row; a scrape reads all rows in the supervisor and costs no
+worker anything. A restarted worker goes on with its predecessor's row, so no counter ever falls.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import threading
+from collections import defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+
+from zerocopy import __version__
+from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
+from zerocopy.core.errors import ConfigError
+from zerocopy.observe.metrics_server import MetricsServer
+from zerocopy.supervise.resolve import cause_of, on_one_line, resolve_within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric
+
+RESOLVE_S = 30.0
+"""Seconds that the name of a host may take, as `[server] start_deadline_s` is by default."""
+
+_SLOT_BYTES = 8
+_ROW_BYTES = len(SLOTS) * _SLOT_BYTES
+
+
+def make_counters(workers: int) -> int:
+    """A descriptor of zeroed shared memory with one row for each worker."""
+    fd = os.memfd_create("zerocopy-counters")
+    os.ftruncate(fd, workers * _ROW_BYTES)
+    return fd
+
+
+def open_row(counters_fd: int, worker: int) -> memoryview:
+    """The row of one worker: `len(SLOTS)` numbers of 64 bits, shared and writable."""
+    memory = mmap.mmap(counters_fd, 0)
+    return memoryview(memory).cast("Q")[worker * len(SLOTS) : (worker + 1) * len(SLOTS)]
+
+
+def reset_gauges(row: memoryview) -> None:
+    """What a dead predecessor held is gone; what it counted stays."""
+    for index, slot in enumerate(SLOTS):
+        if slot.kind == "gauge":
+            row[index] = 0
+
+
+class Collector:
+    """All rows added up, in the form prometheus-client asks for."""
+
+    def __init__(self, counters_fd: int, workers: int) -> None:
+        self.counters_fd = counters_fd
+        self.rows = [open_row(counters_fd, worker) for worker in range(workers)]
+        self.workers = workers
+        self.workers_by_row: dict[int, int] = {}
+        """The place of the process that counts in a row."""
+        self.worker_restarts = 0
+        self.generation = 1
+        self.reloads = {"done": 0, "refused": 0}
+
+    def add_row(self) -> int:
+        """Make room for one more process; the number of its row. Those that are open stay valid."""
+        row = len(self.rows)
+        os.ftruncate(self.counters_fd, (row + 1) * _ROW_BYTES)
+        self.rows.append(open_row(self.counters_fd, row))
+        return row
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric with its value now."""
+        families: dict[str, Metric] = {}
+        values: defaultdict[str, list[tuple[tuple[tuple[str, str], ...], int]]] = defaultdict(list)
+        for index, slot in enumerate(SLOTS):
+            if slot.kind not in ("counter", "gauge"):
+                continue
+            kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
+            if slot.name not in families:
+                families[slot.name] = kind(slot.name, slot.help)
+            values[slot.name].append((slot.labels, sum(row[index] for row in self.rows)))
+        for name, family in families.items():
+            suffix = "_total" if isinstance(family, CounterMetricFamily) else ""
+            for labels, value in values[name]:
+                family.add_sample(name + suffix, dict(labels), value)
+            yield family
+        yield from _histograms(self.rows)
+        yield self._worker_connections()
+        yield _build_info()
+        yield GaugeMetricFamily("zerocopy_workers", "Workers that accept.", self.workers)
+        yield CounterMetricFamily(
+            "zerocopy_worker_restarts", "Workers started again.", self.worker_restarts
+        )
+        yield GaugeMetricFamily(
+            "zerocopy_generation", "Configurations served so far: 1 and reloads.", self.generation
+        )
+        reloads = CounterMetricFamily(
+            "zerocopy_reloads", "Reloads by SIGHUP, by what came of them.", labels=["result"]
+        )
+        for result, count in self.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
+
+    def _worker_connections(self) -> Metric:
+        """How the kernel has spread the connections over places; those of old generations count."""
+        family = GaugeMetricFamily(
+            "zerocopy_worker_connections", "Connections open now, by worker.", labels=["worker"]
+        )
+        open_now: dict[int, int] = {}
+        for row, worker in sorted(self.workers_by_row.copy().items()):
+            connections = sum(self.rows[row][CONNECTIONS : CONNECTIONS + len(TRANSPORTS)])
+            open_now[worker] = open_now.get(worker, 0) + connections
+        for worker, connections in sorted(open_now.items()):
+            family.add_metric([str(worker)], connections)
+        return family
+
+
+def _histograms(rows: Sequence[memoryview]) -> Iterator[Metric]:
+    """The histograms of all rows together, cumulative as Prometheus wants them, in seconds."""
+    families: dict[str, HistogramMetricFamily] = {}
+    for name, labels, text, first, bounds_ns in HISTOGRAMS:
+        if name not in families:
+            keys = [key for key, _ in labels]
+            families[name] = HistogramMetricFamily(name, text, labels=keys)
+        *counts, total_ns = (
+            sum(row[slot] for row in rows) for slot in range(first, first + len(bounds_ns) + 2)
+        )
+        ends = [*(repr(bound / 1e9) for bound in bounds_ns), "+Inf"]
+        buckets = list(zip(ends, accumulate(counts), strict=True))
+        values = [value for _, value in labels]
+        families[name].add_metric(values, buckets=buckets, sum_value=total_ns / 1e9)
+    yield from families.values()
+
+
+def _build_info() -> Metric:
+    """What runs, as the labels of a 1: to join with, or to see an upgrade go by."""
+    family = GaugeMetricFamily(
+        "zerocopy_build_info", "1; what runs, in labels.", labels=["version", "python"]
+    )
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
+
+
+def serve_metrics(
+    collector: Collector, host: str, port: int, *, resolve_s: float = RESOLVE_S
+) -> int:
+    """Serve `collector` at /metrics from a thread; the port it listens on.
+
+    Raises:
+        ConfigError: the host has no address within `resolve_s`, or it cannot be bound.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
+    try:
+        address = resolve_within(host, resolve_s)
+        server = MetricsServer(address.family, address.at(port), make_wsgi_app(registry))
+    except (OSError, ValueError) as error:
+        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause_of(error)}")) from error
+    threading.Thread(target=server.serve, name="metrics", daemon=True).start()
+    return server.server_port

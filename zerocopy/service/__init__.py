@@ -1,0 +1,1 @@
+"""What is asked: routes, and the response to each."""

@@ -1,0 +1,328 @@
+"""The description of the HTTP interface: OpenAPI 3.1, served as /openapi.json.
+
+Owns what is told of paths, parameters, statuses and fields, and nothing of how they come about.
+Every path has the same three methods and the same ways to fail, so an operation is composed of what
+is its own and of components that all of them share.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy import __version__
+from zerocopy.core.http.messages import REASONS
+from zerocopy.core.layout import U32_MAX
+from zerocopy.core.query import DEFAULT_EXCHANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Json = dict[str, object]
+
+NAME_PATTERN = r"^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}$"
+"""The grammar of `core.layout.is_name`, as JSON Schema writes it (ECMA-262)."""
+
+COLUMNS_MAX = 32
+"""`[limits] columns_max`, unless config.toml says otherwise."""
+
+_INTERFACE = """\
+Columnar market data of any time range, straight from day files. Every answer may be read by any
+origin. A path that is not listed here is answered 404. Errors are problem documents (RFC 9457)
+whose `detail` names the parameter and what would be right."""
+
+_DATA = """\
+All records with `start` <= time <= `end`, each exactly once. The content begins with one line of
+compact JSON, ended by one LF: `HeaderLine` among the schemas. After it come the raw little-endian
+records of the first column, days ascending, then those of the second, with nothing between. Every
+column has the same number of records, and record i of each belongs to record i of `time`. Times are
+u32 unix seconds, prices and volumes f32, unless the operator declared another width: `record_size`
+tells it. A range without records is no error: every `num_records` is 0. Preconditions and ranges
+(RFC 9110 sections 13 and 14) concern the content as a whole, header line included."""
+
+_ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
+_WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
+_PREFLIGHT = (
+    *_ANY_RESPONSE,
+    "Allow",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Headers",
+    "Access-Control-Max-Age",
+    "Vary",
+)
+
+_PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
+    400: ("The request is malformed: a parameter, the Host field, or its framing.", ()),
+    404: ("Exchange, symbol or type does not exist, or no day of the symbol has a column.", ()),
+    405: ("The method is none of those in Allow.", ("Allow",)),
+    412: ("If-Match or If-Unmodified-Since does not hold.", ()),
+    414: ("The request target is too long.", ()),
+    416: ("No byte of the Range field can be had, or it has too many.", ("Content-Range",)),
+    417: ("The Expect field asks for something other than 100-continue.", ()),
+    431: ("One field of the request, or all of them together, are too long.", ()),
+    500: ("The data directory or a day file cannot be read.", ()),
+    501: ("The content has a transfer coding other than chunked.", ()),
+    503: ("Too many connections or requests in flight, or not ready.", ("Retry-After",)),
+    505: ("The major version of HTTP is not 1.", ()),
+}
+_ANY_METHOD = (400, 414, 417, 431, 500, 501, 503, 505)
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _text(example: str, description: str = "", **schema: object) -> Json:
+    described: Json = {"description": description} if description else {}
+    return {"type": "string", **described, **schema, "examples": [example]}
+
+
+def _name(example: str, **schema: object) -> Json:
+    return _text(example, "", pattern=NAME_PATTERN, **schema)
+
+
+def _integer(description: str, minimum: int = 0, **schema: object) -> Json:
+    return {"type": "integer", "description": description, "minimum": minimum, **schema}
+
+
+def _array(items: Json, **schema: object) -> Json:
+    return {"type": "array", "items": items, **schema}
+
+
+def _object(properties: Json, *, optional: Sequence[str] = ()) -> Json:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _parameter(name: str, description: str, schema: Json, **rest: object) -> Json:
+    parameter = {"name": name, "in": "query", "required": True, "description": description}
+    return {**parameter, "schema": schema, **rest}
+
+
+def _header(description: str, example: str) -> Json:
+    return {"description": description, "schema": _text(example)}
+
+
+def _response(
+    description: str, fields: Iterable[str], media_type: str, schema: Json | None = None
+) -> Json:
+    headers = {name: _ref("headers", name) for name in fields}
+    content = {media_type: {} if schema is None else {"schema": schema}}
+    return {"description": description, "headers": headers, "content": content}
+
+
+def _without_content(response: Json) -> Json:
+    return {key: value for key, value in response.items() if key != "content"}
+
+
+def _json(description: str, schema: Json) -> Json:
+    return _response(description, (*_WITH_CONTENT, "ETag"), "application/json", schema)
+
+
+def _problem(status: int) -> Json:
+    description, fields = _PROBLEMS[status]
+    media_type, schema = "application/problem+json", _ref("schemas", "Problem")
+    return _response(description, (*_WITH_CONTENT, *fields), media_type, schema)
+
+
+def _responses(
+    status: int, answer: Json, problems: Iterable[int], component: str = "Problem"
+) -> Json:
+    errors = {str(code): _ref("responses", f"{component}{code}") for code in sorted(problems)}
+    return {str(status): answer, **errors}
+
+
+_UNCHANGED: Json = {"304": _ref("responses", "Unchanged")}
+
+
+def _path_item(
+    name: str,
+    summary: str,
+    answer: Json,
+    *,
+    parameters: Iterable[str] = (),
+    problems: Sequence[int] = (405,),
+    others: Json | None = None,
+    **told: str,
+) -> Json:
+    """GET, HEAD and OPTIONS of one path; `answer` is what GET gives with 200, or `others`."""
+    asked: Json = {"parameters": [_ref("parameters", parameter) for parameter in parameters]}
+    problems = (*_ANY_METHOD, 412, *problems)
+    return {
+        "get": {
+            "operationId": f"get{name}",
+            "summary": summary,
+            **told,
+            **asked,
+            "responses": _responses(200, answer, problems) | _UNCHANGED | (others or {}),
+        },
+        "head": {
+            "operationId": f"head{name}",
+            "summary": "The same fields without content.",
+            **asked,
+            "responses": _responses(200, _without_content(answer), problems, "Head") | _UNCHANGED,
+        },
+        "options": {
+            "operationId": f"options{name}",
+            "summary": "The CORS preflight.",
+            "responses": _responses(204, _ref("responses", "Preflight"), _ANY_METHOD),
+        },
+    }
+
+
+_PATHS: Json = {
+    "/api/data": _path_item(
+        "Data",
+        "The records of one symbol in a time range.",
+        _response(
+            "The header line and the records.",
+            (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges"),
+            "application/octet-stream",
+        ),
+        others={"206": _ref("responses", "Part")},
+        description=_DATA,
+        parameters=("symbol", "type", "start", "end", "columns", "exchange"),
+        problems=(404, 405, 416),
+    ),
+    "/api/symbols": _path_item(
+        "Symbols",
+        "The symbols of each exchange, newest first, true as of the request.",
+        _json("An exchange that does not exist has no symbols.", _ref("schemas", "Symbols")),
+        parameters=("listedExchange",),
+    ),
+    "/healthz": _path_item(
+        "Health", "Whether the process is alive.", _json("It is.", _ref("schemas", "Alive"))
+    ),
+    "/readyz": _path_item(
+        "Readiness",
+        "Whether requests should come here: the data can be read and the server is not stopping.",
+        _json("They should; else the answer is 503.", _ref("schemas", "Ready")),
+    ),
+    "/openapi.json": _path_item(
+        "Description", "This document.", _json("OpenAPI 3.1.", {"type": "object"})
+    ),
+}
+
+_PART: Json = {
+    **_response(
+        "What the Range field asked for: one range, or several as multipart/byteranges.",
+        (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
+        "",
+    ),
+    "content": {"application/octet-stream": {}, "multipart/byteranges": {}},
+}
+
+_PARAMETERS: Json = {
+    "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
+    "type": _parameter("type", "As on disk.", _name("MD")),
+    "start": _parameter("start", "Inclusive.", _integer("Unix seconds.", maximum=U32_MAX)),
+    "end": _parameter("end", "Inclusive.", _integer("Unix seconds.", maximum=U32_MAX)),
+    "columns": _parameter(
+        "columns",
+        f"Distinct names, in the order of the answer; at most {COLUMNS_MAX} by default.",
+        _array(_name("price"), minItems=1, maxItems=COLUMNS_MAX, uniqueItems=True),
+        style="form",
+        explode=False,
+    ),
+    "exchange": _parameter(
+        "exchange", "As on disk.", _name("kraken", default=DEFAULT_EXCHANGE), required=False
+    ),
+    "listedExchange": _parameter(
+        "exchange", "List this one only, else all.", _name("kraken"), required=False
+    ),
+}
+
+_HEADERS: Json = {
+    "Date": _header("When the answer was sent.", "Fri, 31 Jan 2025 12:35:23 GMT"),
+    "Server": _header("Always the same.", "zerocopy"),
+    "Content-Length": _header("Bytes of the content; exact.", "8127"),
+    "Cache-Control": _header(
+        "Data of closed days may be kept for a while, other answers are asked for again, problems "
+        "are not stored.",
+        "public, max-age=3600, no-transform",
+    ),
+    "ETag": _header("Strong; equal on replicas.", '"539873d3417f9a0abedf2ba4bfcf808d"'),
+    "Last-Modified": _header(
+        "The newest file of the answer; absent without files.", "Fri, 31 Jan 2025 12:35:23 GMT"
+    ),
+    "Accept-Ranges": _header("Any part may be asked for.", "bytes"),
+    "Content-Range": _header("Which bytes of how many; 416 tells only that.", "bytes 0-99/8127"),
+    "Allow": _header("The methods of every path.", "GET, HEAD, OPTIONS"),
+    "Retry-After": _header("Seconds to wait.", "1"),
+    "Vary": _header("What the preflight depends on.", "Access-Control-Request-Headers"),
+    "Access-Control-Allow-Origin": _header("Any origin may read.", "*"),
+    "Access-Control-Expose-Headers": _header("Fields that scripts may read.", "ETag, Retry-After"),
+    "Access-Control-Allow-Methods": _header("As Allow.", "GET, HEAD, OPTIONS"),
+    "Access-Control-Allow-Headers": _header("What the browser asked for, if it did.", "range"),
+    "Access-Control-Max-Age": _header("Seconds the preflight holds.", "86400"),
+}
+
+_SCHEMAS: Json = {
+    "HeaderLine": _object(
+        {
+            "columns": _array(_ref("schemas", "Column")),
+            "skipped": _array(
+                _text("02.06.25", "A day, DD.MM.YY, left out because it lacks a column.")
+            ),
+        },
+        optional=["skipped"],
+    ),
+    "Column": _object(
+        {
+            "name": _name("time"),
+            "record_size": _integer("Bytes of one record.", minimum=1),
+            "num_records": _integer("The same in every column."),
+            "data_length": _integer("Bytes: num_records times record_size."),
+        }
+    ),
+    "Symbols": _object(
+        {
+            "symbols": _array(_name("BTC-USD"), uniqueItems=True, description="Sorted."),
+            "exchanges": {
+                "type": "object",
+                "additionalProperties": _array(_ref("schemas", "Symbol")),
+            },
+        }
+    ),
+    "Symbol": _object(
+        {
+            "symbol": _name("BTC-USD"),
+            "last_update": _integer("Unix second of the latest change of any of its files."),
+            "last_update_date": _text("2025-01-31 12:35:23 UTC"),
+        }
+    ),
+    "Alive": _object({"status": {"const": "alive"}}),
+    "Ready": _object({"status": {"const": "ready"}}),
+    "Problem": _object(
+        {
+            "type": {"const": "about:blank"},
+            "title": _text("Bad Request", enum=[REASONS[status] for status in _PROBLEMS]),
+            "status": _integer("The status code.", enum=list(_PROBLEMS)),
+            "detail": _text("parameter start: is missing, must be given once"),
+        }
+    ),
+}
+
+OPENAPI: dict[str, object] = {
+    "openapi": "3.1.0",
+    "info": {"title": "zerocopy", "version": __version__, "description": _INTERFACE},
+    "paths": _PATHS,
+    "components": {
+        "parameters": _PARAMETERS,
+        "headers": _HEADERS,
+        "responses": {
+            "Preflight": _without_content(_response("Any field may be sent.", _PREFLIGHT, "")),
+            "Unchanged": _without_content(
+                _response(
+                    "What the client has is still true.",
+                    (*_ANY_RESPONSE, "Cache-Control", "ETag"),
+                    "",
+                )
+            ),
+            "Part": _PART,
+            **{f"Problem{status}": _problem(status) for status in _PROBLEMS},
+            **{f"Head{status}": _without_content(_problem(status)) for status in _PROBLEMS},
+        },
+        "schemas": _SCHEMAS,
+    },
+}
+"""The whole document, ready for JSON."""

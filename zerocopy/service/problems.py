@@ -1,0 +1,74 @@
+"""Errors as answers: the one function that turns an exception into a status.
+
+Owns `application/problem+json` (RFC 9457) and the fields that every response carries. What is said
+to the client is the error's own `detail`; causes go to the log.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from zerocopy.core.errors import MethodNotAllowedError, OverloadError, RangeError, ZerocopyError
+from zerocopy.core.http.messages import REASONS, Fields, Response
+from zerocopy.core.http.semantics import document_validators
+
+RETRY_AFTER_S = 1
+"""What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
+
+ALLOWED_METHODS = b"GET, HEAD, OPTIONS"
+
+CORS_FIELDS: Fields = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (
+        b"Access-Control-Expose-Headers",
+        b"ETag, Content-Range, Content-Length, Retry-After, Last-Modified, Accept-Ranges",
+    ),
+)
+"""Fetch standard, CORS protocol: any origin may read, these fields included."""
+
+
+def json_response(document: object) -> Response:
+    """A 200 that holds `document` as compact JSON and must be asked for anew each time."""
+    return written_response(orjson.dumps(document))
+
+
+def written_response(content: bytes) -> Response:
+    """The same for a document that is JSON already; reads all of it for its tag."""
+    validators = document_validators(content)
+    fields = (
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-cache, no-transform"),
+        (b"ETag", validators.etag),
+        *CORS_FIELDS,
+    )
+    return Response(200, fields, content, validators=validators)
+
+
+def problem_response(error: Exception) -> Response:
+    """The answer to a failed request; what is not ours is a 500 that says nothing more."""
+    status, detail = 500, "the server failed to answer; its log says why"
+    if isinstance(error, ZerocopyError):
+        status, detail = error.status, error.detail
+    fields: Fields = ()
+    if isinstance(error, OverloadError):
+        fields = ((b"Retry-After", b"%d" % RETRY_AFTER_S),)
+    elif isinstance(error, MethodNotAllowedError):
+        fields = ((b"Allow", ALLOWED_METHODS),)
+    elif isinstance(error, RangeError):
+        fields = ((b"Content-Range", b"bytes */%d" % error.nbytes),)
+    problem = {
+        "type": "about:blank",  # RFC 9457 section 4.2.1: the title is the status phrase
+        "title": REASONS[status],
+        "status": status,
+        "detail": detail,
+    }
+    return Response(
+        status,
+        (
+            (b"Content-Type", b"application/problem+json"),
+            (b"Cache-Control", b"no-store"),
+            *CORS_FIELDS,
+            *fields,
+        ),
+        orjson.dumps(problem),
+    )

@@ -1,0 +1,358 @@
+"""The service: routes, and what each of them answers.
+
+Owns the composition of query, planner, validators and reuse into responses. It is the `Handler` of
+every transport. `respond_now` gives what can be given without waiting: an answer given before,
+proved still true by a few lstat(2). Everything that may touch the disk runs in threads.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import (
+    DataError,
+    MethodNotAllowedError,
+    NotFoundError,
+    OverloadError,
+    RequestError,
+)
+from zerocopy.core.http.messages import Response
+from zerocopy.core.http.pending import CURRENT
+from zerocopy.core.http.semantics import ACCEPT_RANGES, cache_control, last_modified, select
+from zerocopy.core.layout import day_label
+from zerocopy.core.query import check_name, parse_parameters, parse_query
+from zerocopy.observe.access_log import naming
+from zerocopy.observe.log import get_logger
+from zerocopy.service.answers import Answer, Answers
+from zerocopy.service.coalesce import Rounds
+from zerocopy.service.openapi import OPENAPI
+from zerocopy.service.prefetch import Preparation
+from zerocopy.service.problems import (
+    ALLOWED_METHODS,
+    CORS_FIELDS,
+    json_response,
+    problem_response,
+    written_response,
+)
+from zerocopy.service.thread_work import in_thread
+from zerocopy.storage.planner import Planned
+from zerocopy.storage.tree import open_root
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.http.messages import Request
+    from zerocopy.core.query import Query
+    from zerocopy.core.window import Window
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.planner import Planner
+    from zerocopy.storage.symbols.index import SymbolIndex
+
+INLINE_STAMPS_MAX = 16
+"""Stamps proved on the event loop: about 20 µs of lstat(2); longer proofs go to a thread."""
+
+PREFLIGHT_MAX_AGE_S = 86_400
+"""Seconds a browser may keep a preflight's answer; browsers cap it themselves."""
+
+DATE_LAG_S = 1
+"""Seconds that Date may lag behind the clock: transports renew it by a timer."""
+
+FAULT_LOG_S = 1.0
+FAULTS_REMEMBERED_MAX = 256
+"""Seconds between two log lines of the same fault of the data, and how many are told apart."""
+
+DAYS_LOGGED_MAX = 10
+"""Skipped days named in one log line; their number is always there."""
+
+_OK = 200
+_DATA = b"/api/data"
+_READS = frozenset({b"GET", b"HEAD"})
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
+
+_log = get_logger(__name__)
+
+
+class _Endpoint(Protocol):
+    async def __call__(self, query_string: bytes, target: bytes, /) -> Response: ...
+
+
+class Service:
+    """Answers requests from one data root. Used in the event loop's thread only."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        planner: Planner,
+        files: OpenFiles,
+        symbols: SymbolIndex,
+        executor: Executor,
+        readers: Executor,
+        readers_max: int,
+        counters: Counters,
+        requests_in_flight_max: int,
+        plan_cache_bytes_max: int,
+        columns_max: int,
+        closed_max_age_s: int,
+    ) -> None:
+        self._root = root
+        self._planner = planner
+        self._files = files
+        self._symbol_index = symbols
+        self._symbol_rounds = Rounds(executor, self._list_symbols)
+        self._listed: Response | None = None
+        self._executor = executor
+        self._preparation = Preparation(files, executor, readers, readers_max, counters)
+        self._counters = counters
+        self._symbol_walks = 0
+        self._requests_in_flight = 0
+        self._requests_in_flight_max = requests_in_flight_max
+        self._answers = Answers(plan_cache_bytes_max, counters)
+        self._columns_max = columns_max
+        self._closed_max_age_s = closed_max_age_s
+        self._endpoints: dict[bytes, _Endpoint] = {
+            _DATA: self._data,
+            b"/api/symbols": self._symbols,
+            b"/healthz": self._health,
+            b"/readyz": self._readiness,
+            b"/openapi.json": self._openapi,
+        }
+        self._constant = {
+            b"/healthz": json_response({"status": "alive"}),
+            b"/openapi.json": json_response(OPENAPI),
+        }
+        self._ready = json_response({"status": "ready"})
+        # Nobody who writes data can know it, so no data holds it: RFC 2046 section 5.1.1.
+        self._boundary = secrets.token_hex(16).encode()
+        self._told: dict[tuple[str, str], float] = {}
+        self.draining = False
+
+    # ---- the Handler of the transports
+
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
+        """An answer given before, if its proof is short and holds."""
+        answer = self._answers.get(request.target)
+        if answer is None:
+            # Whether the process lives must be told even when requests for plans are refused.
+            constant = self._constant.get(request.target) if request.method in _READS else None
+            return constant and self._select(request, constant)
+        if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
+            return None
+        if answer.begins_s <= time.time() < answer.expires_s and answer.proof.holds():
+            self._counters[slots.PLANS_REUSED] += times
+            if request.is_conditional:
+                return self._select(request, answer.response)
+            return answer.response
+        self._answers.drop(request.target)
+        return None
+
+    async def respond(self, request: Request) -> Response:
+        """The answer to any request; faults become problem documents."""
+        if self._requests_in_flight >= self._requests_in_flight_max:
+            return problem_response(OverloadError("too many requests in flight; try again"))
+        self._requests_in_flight += 1
+        try:
+            return self._select(request, await self._route(request))
+        except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+            return self.refuse(error)
+        finally:
+            self._requests_in_flight -= 1
+
+    def count_reused(self, times: int) -> None:
+        """Equal requests that a transport answered together; see `Handler`."""
+        self._counters[slots.PLANS_REUSED] += times
+
+    async def prepare(self, window: Window) -> None:
+        """Open, map and read in what is not ready; see `Handler`."""
+        try:
+            await self._preparation.prepare(window)
+        finally:
+            self._count_files()
+
+    def refuse(self, error: Exception) -> Response:
+        """The answer that tells a client of `error`; what is not its fault is logged."""
+        if isinstance(error, DataError):
+            self._tell_of(error)
+        elif isinstance(error, OverloadError) and error.__cause__ is not None:
+            cause = str(error.__cause__)
+            _log.warning(
+                "resources_exhausted", detail=error.detail, cause=cause, **naming(CURRENT.get())
+            )
+        elif not isinstance(error, (RequestError, OverloadError)):
+            _log.error("internal_error", exc_info=error, **naming(CURRENT.get()))
+        return problem_response(error)
+
+    def _tell_of(self, error: DataError) -> None:
+        """Log a fault of the data, the same one once a second: it comes with each request."""
+        cause, now_s = str(error.__cause__), time.monotonic()
+        if len(self._told) >= FAULTS_REMEMBERED_MAX:
+            self._told.clear()
+        if now_s - self._told.get((error.detail, cause), -math.inf) >= FAULT_LOG_S:
+            self._told[error.detail, cause] = now_s
+            _log.error("data_error", detail=error.detail, cause=cause, **naming(CURRENT.get()))
+
+    def sweep(self) -> None:
+        """Called now and then: close day files that nobody reads."""
+        self._files.sweep()
+        self._count_files()
+
+    def tend(self) -> None:
+        """Called about once a second: keep what waits to be known about symbols in bounds."""
+        if self._symbol_index.watched_directories:
+            self._symbol_rounds.spare(self._symbol_index.maintain)
+        self._count_symbols()
+
+    def _count_symbols(self) -> None:
+        index, counters = self._symbol_index, self._counters
+        counters[slots.WATCHED_DIRECTORIES] = index.watched_directories
+        counters[slots.SYMBOL_WALKS] += index.walks - self._symbol_walks
+        self._symbol_walks = index.walks
+
+    def _select(self, request: Request, response: Response) -> Response:
+        """What the request's preconditions and ranges make of its answer."""
+        if not request.is_conditional or response.status != _OK:
+            return response
+        try:
+            return select(request, response, now_s=time.time(), boundary=self._boundary)
+        except RequestError as error:
+            return self.refuse(error)
+
+    def _count_files(self) -> None:
+        mapped, counters = self._files.mapped, self._counters
+        counters[slots.OPEN_FILES] = len(self._files)
+        if mapped is not None:
+            counters[slots.MAPPED_BYTES] = mapped.mapped_bytes
+            counters[slots.LOCKED_BYTES] = mapped.locked_bytes
+
+    # ---- routes
+
+    async def _route(self, request: Request) -> Response:
+        path, _, query_string = request.target.partition(b"?")
+        endpoint = self._endpoints.get(path)
+        if request.method == b"OPTIONS" and (endpoint is not None or path == b"*"):
+            return _preflight(request)
+        if endpoint is None:
+            raise NotFoundError("the path must be one of those in /openapi.json")
+        if request.method not in _READS:
+            raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
+        return await endpoint(query_string, request.target)
+
+    async def _data(self, query_string: bytes, target: bytes) -> Response:
+        answer = self._answers.get(target)
+        if answer is not None:
+            # Too long a proof for the event loop, or respond_now would have answered.
+            fresh = answer.begins_s <= time.time() < answer.expires_s
+            if fresh and await in_thread(self._executor, answer.proof.holds):
+                self._counters[slots.PLANS_REUSED] += 1
+                return answer.response
+            self._answers.drop(target)
+        query = parse_query(query_string, columns_max=self._columns_max)
+        planned = await in_thread(
+            self._executor, lambda: self._planner.plan(query), drop=Planned.close
+        )
+        for day_file, fd in planned.held:
+            self._files.adopt(day_file, fd)
+        self._count_files()
+        self._counters[slots.PLANS_MADE] += 1
+        if planned.skipped:
+            self._note_skipped(query, planned)
+        return self._answer(target, planned)
+
+    def _answer(self, target: bytes, planned: Planned) -> Response:
+        plan, validators, closes_s = planned.plan, planned.validators, planned.closes_s
+        now_s = time.time()
+        fields = [
+            (b"Content-Type", b"application/octet-stream"),
+            (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
+            (b"ETag", validators.etag),
+            ACCEPT_RANGES,
+            *CORS_FIELDS,
+        ]
+        modified = last_modified(validators, int(now_s) - DATE_LAG_S)
+        if modified is not None:
+            fields.append((b"Last-Modified", modified))
+        if planned.content is not None:
+            response = Response(_OK, tuple(fields), planned.content, validators=validators)
+        else:
+            body = plan.header, plan.segments
+            response = Response(_OK, tuple(fields), *body, ends=plan.ends, validators=validators)
+        if planned.proof.reusable:
+            span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
+            self._answers.put(target, Answer(response, planned.proof, *span))
+        return response
+
+    def _note_skipped(self, query: Query, planned: Planned) -> None:
+        self._counters[slots.DAYS_SKIPPED] += len(planned.skipped)
+        _log.warning(
+            "days_skipped",
+            reason="a day lacks time or a requested column",
+            exchange=query.exchange,
+            symbol=query.symbol,
+            type=query.type,
+            columns=query.columns,
+            count=len(planned.skipped),
+            days=[day_label(day) for day in planned.skipped[:DAYS_LOGGED_MAX]],
+            **naming(CURRENT.get()),
+        )
+
+    async def _symbols(self, query_string: bytes, _target: bytes) -> Response:
+        exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
+        if exchange is not None:
+            check_name("exchange", exchange)
+        try:
+            return await self._symbol_rounds.ask(exchange)
+        finally:
+            self._count_symbols()
+
+    def _list_symbols(self, exchanges: list[str | None]) -> dict[str | None, Response | Exception]:
+        """The answers to those who ask at once; blocks, for one thread at a time."""
+        answers: dict[str | None, Response | Exception] = {}
+        for exchange, document in self._symbol_index.documents(exchanges).items():
+            if not isinstance(document, bytes):
+                answers[exchange] = document
+            elif self._listed is not None and self._listed.content is document:
+                answers[exchange] = self._listed  # nothing has changed: it has its tag
+            else:
+                answers[exchange] = response = written_response(document)
+                self._listed = response if exchange is None else self._listed
+        return answers
+
+    async def _health(self, _query_string: bytes, _target: bytes) -> Response:
+        return self._constant[b"/healthz"]
+
+    async def _readiness(self, _query_string: bytes, _target: bytes) -> Response:
+        if self.draining:
+            raise OverloadError("the server is stopping")
+        try:
+            await in_thread(self._executor, self._probe_root)
+        except DataError as error:
+            raise OverloadError("the data directory cannot be read") from error
+        return self._ready
+
+    def _probe_root(self) -> None:
+        with open_root(self._root):
+            pass
+
+    async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
+        return self._constant[b"/openapi.json"]
+
+
+def _preflight(request: Request) -> Response:
+    """204 to a CORS preflight (Fetch standard): any field a browser wants to send is allowed."""
+    wanted = b", ".join(request.values(b"access-control-request-headers"))
+    fields = [
+        (b"Allow", ALLOWED_METHODS),
+        (b"Access-Control-Allow-Methods", ALLOWED_METHODS),
+        (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_MAX_AGE_S),
+        (b"Vary", b"Access-Control-Request-Headers"),
+        *CORS_FIELDS,
+    ]
+    if wanted and _FIELD_NAMES.fullmatch(wanted):
+        fields.append((b"Access-Control-Allow-Headers", wanted))
+    return Response(204, tuple(fields))

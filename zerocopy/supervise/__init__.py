@@ -1,0 +1,1 @@
+"""Processes: the supervisor, its generations of workers, what they share, signals."""

@@ -1,0 +1,104 @@
+"""What supervisor and workers say to each other, one line or one byte at a time.
+
+Owns the words, and the command that starts a worker. The supervisor writes the orders as one line
+of JSON to the worker's standard input, and later `ACCEPT`; before the SIGTERM of a reload
+`REPLACED`, so that it goes on calling the server ready, which it is; the end of that pipe says that
+the supervisor is gone. The worker answers on a pipe of its own: `PREPARED`, then `ACCEPTING`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from importlib.machinery import PathFinder
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zerocopy.config.load import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ACCEPT, REPLACED = b"accept\n", b"replaced\n"
+PREPARED, ACCEPTING = b"p", b"a"
+
+OF_LOG_ROTATION = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that ask other servers to open their log anew. Ours is standard error, without a name."""
+
+OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP, *OF_LOG_ROTATION)
+"""Signals that a terminal or a script sends to all processes, and that no worker understands.
+
+A worker inherits them blocked, and lets them in once it ignores them.
+"""
+
+WORKER_COMMAND = (sys.executable, "-P", "-m", "zerocopy.supervise.worker")
+"""-P: or Python would look for modules in the working directory first, before its own library."""
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is told: its configuration and the descriptors it inherits."""
+
+    config: Config
+    worker: int
+    row: int
+    """Its row of the counters and of the heartbeats."""
+    listener_fds: dict[str, list[int]]
+    """By what is spoken on them: `plain`, `tls`."""
+    shared: list[str]
+    """Of these the sockets are also other workers'."""
+    certificate_fds: tuple[int, int] | None
+    """Copies of the certificate and its key, as they were when they were checked."""
+    counters_fd: int
+    beats_fd: int
+    report_fd: int
+
+
+def _environ() -> dict[str, str]:
+    """The environment of a worker: ours, by which it finds the package that runs here.
+
+    Where only the entry that -P leaves out leads to this very package, as in a checkout that is not
+    installed, its directory is handed over.
+    """
+    environ = dict(os.environ)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found = PathFinder.find_spec("zerocopy", sys.path[not sys.flags.safe_path :])
+    if found is None or found.origin != os.path.join(package, "__init__.py"):
+        entries = (os.path.dirname(package), environ.get("PYTHONPATH"))
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, entries))
+    return environ
+
+
+def start_worker(orders: Orders) -> subprocess.Popen[bytes]:
+    """A process that inherits the descriptors of `orders`, and has yet to be told them.
+
+    Raises:
+        OSError: the system has no room for one more.
+    """
+    listeners, copies = chain(*orders.listener_fds.values()), orders.certificate_fds or ()
+    own = (orders.counters_fd, orders.beats_fd, orders.report_fd)
+    with _signals_of_the_group_blocked():
+        return subprocess.Popen(  # noqa: S603 - a constant
+            WORKER_COMMAND,
+            env=_environ(),
+            stdin=subprocess.PIPE,
+            pass_fds=[*listeners, *copies, *own],
+            bufsize=0,
+        )
+
+
+@contextlib.contextmanager
+def _signals_of_the_group_blocked() -> Iterator[None]:
+    """A process that is made meanwhile ignores them before it lets them in.
+
+    Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,165 @@
+"""Looking at data root, files and host from a thread: a disk or a network may take its time.
+
+Owns two questions: may the first "ready" be said yet, and can a configuration that was changed be
+served at all. It must never know what is done with the answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core.errors import ConfigError, ZerocopyError
+from zerocopy.observe.log import get_logger
+from zerocopy.storage.tree import open_root
+from zerocopy.supervise.certificate import PemCopies, validity_warning
+from zerocopy.supervise.resolve import on_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zerocopy.config.load import Config
+    from zerocopy.supervise.resolve import Address
+
+LOOK_AGAIN_S = 1.0
+"""Seconds between two looks at a data root that cannot be read."""
+
+_FILES = "the configuration, its certificate and its data root could not be read"
+_log = get_logger(__name__)
+
+
+class RootWatch:
+    """Looks at the root until it can be read; `wake` is called after each look, from a thread."""
+
+    def __init__(self, path: str, wake: Callable[[], None]) -> None:
+        self._path = path
+        self._wake = wake
+        self.is_readable = False
+        self.is_unreadable = False
+        """Known to be; before the first look is over neither of the two is."""
+        self._stopped = threading.Event()
+        threading.Thread(target=self._look, name="root", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more; a look that takes for ever holds nothing up."""
+        self._stopped.set()
+
+    def _look(self) -> None:
+        told = ""
+        while not self._stopped.is_set():
+            fault = root_fault(self._path)
+            if fault is None:
+                self.is_readable, self.is_unreadable = True, False
+                self._wake()
+                return
+            if fault != told:
+                _log.error("data_root_unreadable", path=self._path, reason=fault)
+            told = fault
+            self.is_unreadable = True
+            self._wake()
+            self._stopped.wait(LOOK_AGAIN_S)
+
+
+class Prepared(NamedTuple):
+    """A configuration that can be served, and certificate and address where it needs them."""
+
+    config: Config
+    certificate: PemCopies | None
+    host: Address | None
+
+
+class Preparation:
+    """Reads the configuration again, in a thread; `wake` is called when `outcome` is there.
+
+    A file on a disk that is away, or in a pipe, may take for ever, and so may a resolver:
+    `deadline_s` is when to give up. `resolve` finds the address of a new host.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Config],
+        resolve: Callable[[Config], Address | None],
+        current: Config,
+        wake: Callable[[], None],
+    ) -> None:
+        self._read = read
+        self._resolve = resolve
+        self._missing = _FILES
+        self._current = current
+        self._wake = wake
+        self.outcome: Prepared | ConfigError | None = None
+        self.deadline_s = time.monotonic() + current.server.start_deadline_s
+        self._lock = threading.Lock()
+        self._is_given_up = False
+        threading.Thread(target=self._run, name="reload", daemon=True).start()
+
+    def result(self) -> Prepared | None:
+        """What came of it; None as long as it may still come to something.
+
+        Raises:
+            ConfigError: it cannot be served, or nobody waits for it any longer.
+        """
+        with self._lock:
+            outcome = self.outcome
+            self._is_given_up = outcome is None and time.monotonic() >= self.deadline_s
+        if self._is_given_up:
+            raise ConfigError(
+                f"{self._missing} within {self._current.server.start_deadline_s:g} s "
+                "([server] start_deadline_s)"
+            )
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        return outcome
+
+    def _run(self) -> None:
+        outcome = self._prepare()
+        with self._lock:
+            if self._is_given_up:
+                if isinstance(outcome, Prepared) and outcome.certificate is not None:
+                    outcome.certificate.close()
+                return
+            self.outcome = outcome
+        self._wake()
+
+    def _prepare(self) -> Prepared | ConfigError:
+        try:
+            config = self._read()
+            path = config.data.path
+            # Where the path is as before, a disk that is away now was away for the old workers too.
+            fault = None if path == self._current.data.path else root_fault(path)
+            if fault is not None:
+                raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
+            self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
+            host = self._resolve(config)
+            self._missing = _FILES
+            return Prepared(config, keep_certificate(config), host)
+        except ConfigError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
+            return ConfigError(f"the configuration cannot be read: {error!r}")
+
+
+def root_fault(path: str) -> str | None:
+    """Why the data root cannot be read; None if it can. Blocks."""
+    try:
+        with open_root(path):
+            return None
+    except ZerocopyError as error:
+        cause = error.__cause__
+        return (cause.strerror if isinstance(cause, OSError) else None) or error.detail
+
+
+def keep_certificate(config: Config) -> PemCopies | None:
+    """The certificate of `config` as it is now; warn of one that clients will refuse. Blocks.
+
+    Raises:
+        ConfigError: no handshake could succeed.
+    """
+    if config.listeners().tls_port is None:
+        return None
+    copies = PemCopies(config.tls.cert_path, config.tls.key_path)
+    warning = validity_warning(config.tls.cert_path, copy=copies.fds[0])
+    if warning is not None:
+        _log.warning("certificate_validity", detail=warning)
+    return copies

@@ -1,0 +1,67 @@
+"""Rows of shared memory: which process counts where, and when each event loop was last alive.
+
+Owns the handing out of rows. A process that runs has a row to itself, so workers of two generations
+count side by side; the row of one that has gone is given to the next, which adds to what it finds,
+so that no sum ever falls. What a gauge said of the gone is wiped out as soon as it is reaped.
+
+A heartbeat is the time of CLOCK_MONOTONIC, the same in all processes, in a memory of its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from typing import TYPE_CHECKING
+
+from zerocopy.observe.metrics import reset_gauges
+
+if TYPE_CHECKING:
+    from zerocopy.observe.metrics import Collector
+
+_BEAT_BYTES = 8
+
+
+class Rows:
+    """The rows of all processes; there are as many as ever ran at once."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._free: list[int] = []
+        self.beats_fd = os.memfd_create("zerocopy-heartbeats")
+
+    @property
+    def counters_fd(self) -> int:
+        """The memory of the rows, for a worker to open its own."""
+        return self._collector.counters_fd
+
+    def take(self, worker: int) -> int:
+        """A row that nobody uses, for the process at the place `worker`."""
+        if not self._free:
+            self._free.append(self._collector.add_row())
+            # Here and not in the workers, of which a slow one could cut off what another has.
+            os.ftruncate(self.beats_fd, len(self._collector.rows) * _BEAT_BYTES)
+        self._free.sort()
+        row = self._free.pop(0)
+        self._collector.workers_by_row[row] = worker
+        return row
+
+    def wipe(self, row: int) -> None:
+        """The process of `row` is gone, and holds nothing any more."""
+        reset_gauges(self._collector.rows[row])
+
+    def give_back(self, row: int) -> None:
+        """Nobody will take over `row` for the one who is gone."""
+        self.wipe(row)
+        del self._collector.workers_by_row[row]
+        self._free.append(row)
+
+    def beat_age_s(self, row: int) -> float:
+        """Seconds since the event loop of `row` was last alive; since boot where it never was."""
+        beat = os.pread(self.beats_fd, _BEAT_BYTES, row * _BEAT_BYTES)
+        return time.monotonic() - int.from_bytes(beat, "little") / 1e9
+
+
+def open_heartbeat(beats_fd: int, row: int) -> memoryview:
+    """The place of one worker: a single number of 64 bits, shared and writable."""
+    return memoryview(mmap.mmap(beats_fd, 0)).cast("Q")[row : row + 1]

@@ -1,0 +1,27 @@
+"""The head of an HTTP/1.1 response: what never changes in it, rendered once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy.core.http.messages import REASONS
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Response
+
+_NO_CONTENT_LENGTH = frozenset({204, 304})
+"""Statuses without content; RFC 9110 section 8.6 forbids Content-Length in a 204."""
+
+
+def render_head(response: Response) -> bytes:
+    """Status line and fields, all but Date, Connection and the empty line that ends the head.
+
+    Kept in the response, so that one that is sent again is not rendered again.
+    """
+    lines = [b"HTTP/1.1 %d %s" % (response.status, REASONS[response.status].encode())]
+    lines += [b"Server: zerocopy"]
+    lines += [b"%s: %s" % field for field in response.fields]
+    if response.status not in _NO_CONTENT_LENGTH:
+        lines.append(b"Content-Length: %d" % response.nbytes)
+    response.head_h1 = b"\r\n".join(lines) + b"\r\n"
+    return response.head_h1

@@ -1,0 +1,1 @@
+"""HTTP/2 over TLS, inside Hypercorn, and HTTP/1.1 over TLS."""

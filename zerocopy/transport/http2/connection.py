@@ -1,0 +1,349 @@
+"""HTTP/2 inside Hypercorn: the receiving half of a connection, and what it hands to whom.
+
+Owns what happens between TLS and h2. Bytes are cut into frames here and given to h2 one by one, but
+for the requests that the connection's lane can answer at once. Requests for data go to the sending
+half (http2_streams.py); everything else (other routes, requests with content, SETTINGS, errors)
+stays h2's and Hypercorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    PingAckReceived,
+    RequestReceived,
+    StreamEnded,
+)
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
+from h2.utilities import SizeLimitDict
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.events import EndBody
+
+from zerocopy.core import endpoints
+from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
+from zerocopy.core.http.messages import Request
+from zerocopy.transport.http2.batch import Waiting
+from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
+from zerocopy.transport.http2.head import (
+    DATA,
+    DRAIN_PING,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    FRAMES_THAT_WORK,
+    GOAWAY,
+    GOAWAY_BYTES_MIN,
+    HEADERS,
+    SETTINGS,
+)
+from zerocopy.transport.http2.lane import Lane
+from zerocopy.transport.http2.streams import DataStreams
+
+if TYPE_CHECKING:
+    from h2.events import Event
+    from hypercorn.events import Event as ConnectionEvent
+
+    from zerocopy.core.http.messages import Response
+    from zerocopy.transport.http2.batch import Proved
+    from zerocopy.transport.http2.server import Http2Server
+    from zerocopy.transport.http2.tls_connection import TlsConnection
+
+EVENTS_PER_TURN = 32
+"""Events of h2, and frames without any, before others get their turn: each takes some 30 µs."""
+
+CONTENT_COST_BYTES = 64
+"""What a DATA frame of a client costs its stream at least."""
+
+LANE_BYTES_MAX = 262_144
+"""Bytes of answers from the lane before they are written: the client may not read them."""
+
+WAITING_MAX = 32
+"""Requests of one connection that are answered in one turn."""
+
+CLOSED_STREAMS_MAX = 256
+"""Closed streams h2 remembers, to excuse frames that were on their way when they closed."""
+
+_PREFACE_BYTES = 24
+_WHOLE_REQUEST = bytes((HEADERS, END_HEADERS | END_STREAM))
+_READS = frozenset({b"GET", b"HEAD"})
+
+
+class Http2Connection(DataStreams):
+    """One HTTP/2 connection; `server` has what all of them share."""
+
+    connection: JudgedConnection
+
+    def __init__(
+        self, *hypercorn: Any, server: Http2Server, wire: TlsConnection, is_refused: bool
+    ) -> None:
+        super().__init__(*hypercorn, server=server, wire=wire)
+        connection = self.connection = JudgedConnection(self.connection.config)
+        connection.local_settings = server.local_settings()
+        connection.decoder.max_header_list_size = server.header_list_bytes_max
+        connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_MAX)  # noqa: SLF001
+        self._is_refused = is_refused
+        self._lane = Lane(connection, server)
+        self._preface_left = _PREFACE_BYTES
+        self._partial = b""
+        self._content_left: dict[int, int] = {}
+        self._overrun: set[int] = set()
+        self._control_frames = 0
+        self._control_second = 0
+
+    @property
+    def is_mid_head(self) -> bool:
+        """Whether the client began the preface, a frame or a header block and did not end it."""
+        incoming = self.connection.incoming_buffer
+        return bool(self._preface_left or self._partial or incoming._headers_buffer)  # noqa: SLF001
+
+    # ---- receiving
+
+    def take(self, data: bytes) -> bool:
+        """Keep whole requests made before for the end of this turn; False for anything else."""
+        if self._partial or self._preface_left or self._is_leaving or self._is_refused:
+            return False
+        waiting: list[Waiting] = []
+        position, size = 0, len(data)
+        while position < size:
+            begin = position + FRAME_HEADER_BYTES
+            end = begin + int.from_bytes(data[position : position + 3], "big")
+            block = data[begin:end]
+            if (
+                end > size
+                or data[position + 3 : position + 5] != _WHOLE_REQUEST
+                or not self._lane.knows(block)
+                or len(waiting) >= WAITING_MAX
+            ):
+                return False
+            waiting.append(Waiting(position, block, _stream_id_of(data[position:begin])))
+            position = end
+        self._server.batch.add(self, data, waiting)
+        return True
+
+    def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
+        """Answer what `take` has kept; what the lane refuses, and all after it, is read as ever."""
+        lane = self._lane
+        rest = b""
+        for position, block, stream_id in requests:
+            if (
+                self._is_leaving
+                or lane.nbytes >= LANE_BYTES_MAX
+                or not lane.answer(block, stream_id, proved)
+            ):
+                rest = data[position:]
+                break
+        self._wire.write(lane.leave())
+        answered = lane.take_answered(self._server.batch.begun_ns)
+        self._server.batch.answered += answered
+        self.connection.updates_due += answered * UPDATES_PER_REQUEST
+        self._wire.resume_reading(rest)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection: what it asked for is lost."""
+        self._server.on_connection_failed(error)
+        self._wire.abort()
+
+    async def handle(self, event: ConnectionEvent) -> None:
+        """Take bytes of the client's, or the end of the connection."""
+        if isinstance(event, RawData):
+            try:
+                await self._receive(event.data)
+            except ProtocolError:  # h2 has its GOAWAY ready
+                self.forget_all()
+                self._wire.write(self._lane.leave())
+                await self._flush()
+                await self.send(Closed())
+            return
+        await super().handle(event)
+        self.forget_all()
+        for buffer in self.stream_buffers.values():
+            await buffer.close()  # or an application that waits for room would wait for ever
+
+    async def _receive(self, data: bytes) -> None:
+        self._received_ns = begun_ns = monotonic_ns()
+        data = self._partial + data
+        lane, position, size = self._lane, min(self._preface_left, len(data)), len(data)
+        self._partial = b""
+        self._preface_left -= position
+        events = self.connection.receive_data(data[:position]) if position else []
+        fed = 0
+        while size - position >= FRAME_HEADER_BYTES:
+            nbytes = int.from_bytes(data[position : position + 3], "big")
+            end = position + FRAME_HEADER_BYTES + nbytes
+            if nbytes > self.connection.max_inbound_frame_size:  # h2 would wait for all of it
+                self.connection.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
+                raise FrameTooLargeError
+            if end > size:
+                break
+            frame, position = data[position:end], end
+            if (
+                frame[3:5] == _WHOLE_REQUEST
+                and not self._is_leaving
+                and not self._is_refused
+                and lane.answer(frame[FRAME_HEADER_BYTES:], _stream_id_of(frame))
+            ):
+                continue
+            made = self._feed(frame)
+            events += made
+            fed += max(1, len(made))
+            if fed >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
+                self._wire.write(lane.leave())
+                self._count_answered(begun_ns)
+                await self._handle_events(events)
+                events, fed = [], 0
+                await asyncio.sleep(0)
+                await self._wire.drain()
+        self._partial = data[position:]
+        if answers := lane.leave():
+            self._wire.write(answers)
+            self._count_answered(begun_ns)
+            await self._wire.drain()
+        if fed or events:  # a frame without an event may have made h2 answer
+            await self._handle_events(events)
+
+    def _count_answered(self, begun_ns: int) -> None:
+        """What the lane has answered out of bytes read at `begun_ns` was written."""
+        answered = self._lane.take_answered(begun_ns)
+        if answered:
+            self.connection.updates_due += answered * UPDATES_PER_REQUEST
+            self._server.account.time(endpoints.DATA, begun_ns, answered)
+            self._server.turns.hurry(answered)
+
+    def _feed(self, frame: bytes) -> list[Event]:
+        """Give one frame to h2; what it makes of it."""
+        kind, payload, wasted = frame[3], frame[FRAME_HEADER_BYTES:], self.connection.wasted
+        ends = END_STREAM if kind == DATA else END_HEADERS
+        if kind not in FRAMES_THAT_WORK or not (payload or frame[4] & ends):
+            self._count_control_frame()
+        if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
+            # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
+            return [ConnectionTerminated()]
+        events: list[Event] = self.connection.receive_data(frame)
+        if self.connection.wasted != wasted:
+            self._count_control_frame()
+        if kind == SETTINGS:
+            sizes = self.connection.encoder.table_size_changes
+            if len(sizes) > 1:  # RFC 7541 section 4.2: the smallest and the last, none between
+                sizes[:] = [min(sizes), sizes[-1]]
+            self._lane.initial_window = self.connection.remote_settings.initial_window_size
+            # Nothing that uses the new settings may leave before they are acknowledged.
+            self._wire.write(self._lane.leave() + self.connection.data_to_send())
+        elif not self._lane.is_table_unchanged() or frame[3:5] != _WHOLE_REQUEST:
+            return events
+        for event in events:
+            if isinstance(event, RequestReceived):
+                request = _request_of(event)
+                if _asks_for_data(request) and not (
+                    request.values(b"content-length") or self._server.limits.check(request)
+                ):
+                    self._lane.learn(payload, request)
+        return events
+
+    def _count_control_frame(self) -> None:
+        if self._control_second != self._server.second:
+            self._control_second, self._control_frames = self._server.second, 0
+        self._control_frames += 1
+        if self._control_frames > self._server.control_frames_max:
+            self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise DenialOfServiceError("too many frames that ask for nothing")
+
+    async def _handle_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, ConnectionTerminated):
+                self._is_leaving = True
+            elif isinstance(event, PingAckReceived):
+                if event.ping_data == DRAIN_PING and self._server.draining:
+                    self._wire.leave()
+            elif isinstance(event, RequestReceived) and self._is_leaving:
+                self._count_control_frame()
+                self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            elif (
+                isinstance(event, (DataReceived, StreamEnded))
+                and event.stream_id not in self.streams
+            ):
+                if isinstance(event, DataReceived):
+                    self._drop_content(event)
+            elif isinstance(event, DataReceived) and not self._has_room_for(event):
+                self._drop_content(event)
+                if event.stream_id not in self._overrun:
+                    self._overrun.add(event.stream_id)
+                    await self.streams[event.stream_id].handle(EndBody(event.stream_id))
+            else:
+                await super()._handle_events([event])
+        await self._flush()
+        await self._leave_if_idle()
+
+    def _drop_content(self, event: DataReceived) -> None:
+        """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
+        stream_id = event.stream_id
+        self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
+        if stream_id not in self.stream_buffers and stream_id not in self._bodies:
+            self._reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+    def _has_room_for(self, event: DataReceived) -> bool:
+        """Whether the application may have this content too.
+
+        It has read what it wants by then, or never will; Hypercorn would wait for it, and with it
+        the whole connection. Tiny frames are charged for the events that they are.
+        """
+        stream_id = event.stream_id
+        left = self._content_left.get(stream_id, self._server.limits.content_bytes_max)
+        self._content_left[stream_id] = left - max(len(event.data), CONTENT_COST_BYTES)
+        return left > 0
+
+    async def _close_stream(self, stream_id: int) -> None:
+        self._content_left.pop(stream_id, None)
+        self._overrun.discard(stream_id)
+        await super()._close_stream(stream_id)
+
+    async def _create_stream(self, event: RequestReceived) -> None:
+        """Answer a request of the data route, or one that may not reach an application."""
+        request, handler = _request_of(event), self._server.handler
+        response: Response | None = None
+        error: ZerocopyError | None = self._server.limits.check(request)
+        if self._is_refused:
+            error = OverloadError("too many connections; try again")
+            self._wire.write(self.go_away())
+        elif not request.target:
+            error = NotFoundError("the path must be one of those in /openapi.json")
+        if error is not None:
+            response = handler.refuse(error)
+        elif event.stream_ended is not None and _asks_for_data(request):
+            response = handler.respond_now(request)
+        elif request.method.isascii() and request.method.isupper():
+            await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1
+            return
+        await self._open(event.stream_id, request, response)
+
+
+def _stream_id_of(frame: bytes) -> int:
+    """RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
+    return int.from_bytes(frame[5:9], "big") & 0x7FFF_FFFF
+
+
+def _request_of(event: RequestReceived) -> Request:
+    """The request of a field section that h2 has found valid, RFC 9113 section 8.3.1.
+
+    A CONNECT has no path, so its target is empty. `:authority` becomes Host, as it would be in
+    HTTP/1.1.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    fields: list[tuple[bytes, bytes]] = []
+    for name, value in event.headers:
+        if name.startswith(b":"):
+            pseudo[name] = value
+        else:
+            fields.append((name, value))
+    if b":authority" in pseudo:
+        fields.append((b"host", pseudo[b":authority"]))
+    return Request(pseudo[b":method"], pseudo.get(b":path", b""), tuple(fields))
+
+
+def _asks_for_data(request: Request) -> bool:
+    return request.endpoint == endpoints.DATA and request.method in _READS

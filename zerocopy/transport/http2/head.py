@@ -1,0 +1,89 @@
+"""The head of an HTTP/2 response: a header block rendered once, valid on every connection.
+
+Owns HPACK representations that leave no trace (RFC 7541 section 6.2.2, literals without indexing),
+so that a block is a constant: it neither reads nor changes the dynamic table of any connection, and
+may be mixed with blocks that h2 encodes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+from hpack.hpack import encode_integer
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.table import HeaderTable
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Response
+
+FRAME_HEADER_BYTES = 9
+DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
+"""Frame types, RFC 9113 section 6."""
+FRAMES_THAT_WORK = frozenset({DATA, HEADERS, WINDOW_UPDATE, CONTINUATION})
+"""Frames that a request or its answer needs; too many of the others are a flood."""
+GOAWAY_BYTES_MIN = 8
+END_STREAM, END_HEADERS = 0x1, 0x4
+
+DRAIN_PING = b"draining"
+"""Of the PING that goes with a first GOAWAY: its ACK comes after all that was sent before it."""
+
+LAST_STREAM_ID_MAX = 2**31 - 1
+
+_WITHOUT_CONTENT = frozenset({204, 304})
+_FRAME_HEADER = struct.Struct(">HBBBL")
+_HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+_STATIC = HeaderTable()  # an empty dynamic table: only the static one is searched
+
+
+def frame_header(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """The nine bytes before a frame's payload of `nbytes`, RFC 9113 section 4.1."""
+    return _FRAME_HEADER.pack(nbytes >> 8, nbytes & 0xFF, kind, flags, stream_id)
+
+
+def drain_frames() -> bytes:
+    """A GOAWAY that refuses nothing yet, and a PING to learn when it has arrived.
+
+    RFC 9113 section 6.8: requests that are on their way meanwhile are still answered.
+    """
+    ping = frame_header(len(DRAIN_PING), PING, 0, 0) + DRAIN_PING
+    return goaway_frame(LAST_STREAM_ID_MAX, ErrorCodes.NO_ERROR) + ping
+
+
+def goaway_frame(last_stream_id: int, error_code: int) -> bytes:
+    """A GOAWAY frame, RFC 9113 section 6.8."""
+    return frame_header(8, GOAWAY, 0, 0) + struct.pack(">LL", last_stream_id, error_code)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """One field as a literal without indexing, its name from the static table where it is there."""
+    match = _STATIC.search(name, value)
+    if match is not None and match[2] is not None:
+        indexed = encode_integer(match[0], 7)
+        indexed[0] |= 0x80  # the whole field is in the static table: RFC 7541 section 6.1
+        return bytes(indexed)
+    if match is not None:
+        return bytes(encode_integer(match[0], 4)) + _string(value)
+    return b"\x00" + _string(name) + _string(value)
+
+
+def render_head(response: Response) -> bytes:
+    """The header block of `response`, all but Date; kept in the response."""
+    block = literal(b":status", b"%d" % response.status) + literal(b"server", b"zerocopy")
+    block += b"".join(literal(name.lower(), value) for name, value in response.fields)
+    if response.status not in _WITHOUT_CONTENT:
+        block += literal(b"content-length", b"%d" % response.nbytes)
+    response.head_h2 = block
+    return block
+
+
+def _string(value: bytes) -> bytes:
+    """A string literal, RFC 7541 section 5.2, in the shorter of both forms."""
+    coded = _HUFFMAN.encode(value)
+    if len(coded) >= len(value):
+        return bytes(encode_integer(len(value), 7)) + value
+    length = encode_integer(len(coded), 7)
+    length[0] |= 0x80
+    return bytes(length) + coded

@@ -1,0 +1,373 @@
+"""The sending half of an HTTP/2 connection: answers of the data route, framed without h2's copies.
+
+Owns the streams of the data route from their request to their end. Hypercorn's own sending task
+calls `_send_data` for the stream whose turn it is in its priority tree; what it finds here is sent
+as frames cut from the slices, joined into one write. h2's windows and stream states are moved on as
+h2 would have done, so that it stays the judge of everything the client does next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from h2.connection import ConnectionInputs
+from h2.errors import ErrorCodes
+from h2.stream import StreamInputs
+from hypercorn.events import Closed
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.h2 import H2Protocol
+from priority.priority import PriorityError
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
+from zerocopy.core.http.pending import CURRENT, Exchange
+from zerocopy.core.window import fair_gathered_bytes
+from zerocopy.transport.http2.body import Body
+from zerocopy.transport.http2.head import (
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    frame_header,
+    goaway_frame,
+    render_head,
+)
+
+if TYPE_CHECKING:
+    from h2.events import PriorityUpdated
+    from h2.stream import H2Stream
+    from hypercorn.protocol.events import Event as StreamEvent
+
+    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.window import Window
+    from zerocopy.transport.http2.server import Http2Server
+    from zerocopy.transport.http2.tls_connection import TlsConnection
+
+TURN_BYTES_MIN = 65_536
+"""Bytes of frames joined into one write: the least a turn has, and all of it while several streams
+of a connection wait."""
+
+TURNS_TO_GROW = 8
+"""Turns in a row that a client must take in full before its turns are twice as large, up to
+`[limits] turn_bytes_max`. Large turns are cheap: the client is woken less often, and a batch costs
+some 40 µs besides its bytes. One that stalls fills the kernel's buffer before its turns have grown,
+so what it leaves behind is little.
+"""
+
+READY_TICKS = 4
+"""Ticks for which a stalled client's next bytes are taken to be in memory without asking again."""
+
+SLOW_S = 0.02
+"""A client that takes longer for what is left of a turn gets small ones again."""
+
+
+class DataStreams(H2Protocol):
+    """What a connection has to send; `server` has what all connections share."""
+
+    def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
+        super().__init__(*hypercorn)
+        self._server = server
+        self._wire = wire
+        self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
+        self._exchanges: dict[int, Exchange] = {}  # by stream, as long as `_bodies` has it
+        self._plans: dict[int, asyncio.Task[None]] = {}  # by stream, while its answer is planned
+        self._received_ns = monotonic_ns()  # when what is being handled was read
+        self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
+        self._is_leaving = False
+        self._turn_bytes = TURN_BYTES_MIN
+        self._turns_taken = 0
+        self._moved_at = server.wheel.now  # when bytes of any stream left last
+
+    @property
+    def requests_open(self) -> int:
+        """Requests that are not answered to the end."""
+        return len(self._bodies) + len(self.streams)
+
+    async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
+        """Answer the request of a stream that h2 has opened; plan the answer if there is none."""
+        self._bodies[stream_id] = None
+        self._exchanges[stream_id] = self._server.account.begin(request, self._received_ns)
+        self._server.counters[slots.STREAMS] += 1
+        self.priority.insert_stream(stream_id)
+        self.priority.block(stream_id)
+        if response is not None:
+            await self._begin(stream_id, request, response)
+        else:
+            self.task_group.spawn(self._respond, stream_id, request)
+
+    async def _respond(self, stream_id: int, request: Request) -> None:
+        task = asyncio.current_task()
+        if stream_id not in self._bodies or task is None:
+            return  # reset before it began
+        self._plans[stream_id] = task
+        CURRENT.set(self._exchanges[stream_id])
+        try:
+            response = await self._server.handler.respond(request)
+        finally:
+            self._plans.pop(stream_id, None)  # from here on `_forget` must not cancel this task
+        CURRENT.set(None)  # or what is registered from here on would keep the exchange
+        if stream_id in self._bodies:  # not reset in between
+            await self._begin(stream_id, request, response)
+
+    async def _begin(self, stream_id: int, request: Request, response: Response) -> None:
+        """Send the head, and of the body what the windows take."""
+        server, connection = self._server, self.connection
+        stream = connection.streams.get(stream_id)
+        if stream is None or stream.closed:
+            self._forget(stream_id)  # its RST_STREAM came in the same bytes as its HEADERS
+            return
+        if not server.has_room_for(response):
+            response = server.handler.refuse(OverloadError("too many large answers at once"))
+        connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
+        block = (response.head_h2 or render_head(response)) + server.date_h2
+        if connection.encoder.table_size_changes:
+            # RFC 7541 section 4.2: the first block after a change begins with it.
+            block = connection.encoder._encode_table_size_change() + block  # noqa: SLF001
+            connection.encoder.header_table.resized = False
+        server.account.promise(self._exchanges[stream_id], response)
+        if not response.segments:
+            server.turns.hurry(1)
+        if request.is_head or not response.nbytes:
+            flags = END_HEADERS | END_STREAM
+            self._end(stream_id, stream)
+            self._wire.write(frame_header(len(block), HEADERS, flags, stream_id) + block)
+            await self._flush()
+            await self._leave_if_idle()
+        else:
+            body = self._bodies[stream_id] = Body(
+                response, server.wheel.now, server.window_bytes_max
+            )
+            server.transfers_held += 1
+            server.segments_held += body.segment_count
+            head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
+            await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
+        await self.has_data.set()
+
+    async def _send_data(self, stream_id: int) -> None:
+        """One turn of one stream; Hypercorn's sending task calls it for whose turn it is."""
+        if stream_id not in self._bodies:
+            self._app_moved_at[stream_id] = self._server.wheel.now
+            with contextlib.suppress(KeyError):  # its application ended amid a write
+                await super()._send_data(stream_id)
+            return
+        body = self._bodies[stream_id]
+        if body is None or body.is_waiting:
+            self.priority.block(stream_id)
+            return
+        budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
+        turns = self._server.turns
+        if await turns.take(budget):
+            self._server.batch.answer()  # small answers go before large ones
+            if self._bodies.get(stream_id) is not body:
+                return  # reset in between
+        price = turns.price(is_from_disk=body.is_from_disk)
+        await self._send_turn(stream_id, body, min(budget, turns.turn_bytes // price))
+        await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
+        begun_s = self._server.loop.time()
+        await self._wire.drain()
+        if self._server.loop.time() - begun_s > SLOW_S:
+            self._turn_bytes, self._turns_taken = TURN_BYTES_MIN, 0
+            return
+        self._turns_taken += price == 1
+        if self._turns_taken >= TURNS_TO_GROW:
+            self._turn_bytes = min(2 * self._turn_bytes, self._server.turn_bytes_max)
+            self._turns_taken = 0
+
+    async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
+        """Send `head`, and frames of `body` for at most `budget` bytes, in one write."""
+        frames: list[bytes | memoryview] = [head] if head else []
+        connection, stream = self.connection, self.connection.streams.get(stream_id)
+        if stream is None or stream.closed:
+            self._forget(stream_id)  # h2 knows already; the event is still to be handled
+            return
+        window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
+        try:
+            taken = body.take_frames(
+                frames, stream_id, min(window, budget), connection.max_outbound_frame_size
+            )
+        except ZerocopyError as error:
+            self._wire.write(head)  # it may tell a new table size, which the client must see
+            await self._abort(stream_id, error)
+            return
+        connection.outbound_flow_control_window -= taken
+        stream.outbound_flow_control_window -= taken
+        self._server.counters[slots.SENT_BYTES_COPY] += taken
+        self._server.turns.sent(taken, is_from_disk=body.is_from_disk)
+        if taken:
+            self._moved_at = body.moved_at = self._server.wheel.now
+        if not body.left:
+            self._end(stream_id, stream)
+        elif window <= taken:
+            self.priority.block(stream_id)  # until a WINDOW_UPDATE
+        elif body.is_waiting:
+            self.priority.block(stream_id)  # until it is prepared
+        else:
+            self.priority.unblock(stream_id)
+        if body.left and body.segment_count:
+            slices = self._server.window_slices(body.segment_count)
+            gathered = fair_gathered_bytes(self._server.transfers_held)
+            ahead = body.next_window(len(self._bodies), slices, gathered)
+            if ahead is not None:
+                self.task_group.spawn(self._prepare, stream_id, body, ahead)
+        if frames:
+            self._wire.write(b"".join(frames))
+        await self._flush()
+        await self._leave_if_idle()
+
+    async def _prepare(self, stream_id: int, body: Body, window: Window) -> None:
+        """Have a thread read what comes next, and go on where the stream waits for it."""
+        error: ZerocopyError | None = DataError("a window could not be made ready")
+        try:
+            await self._server.handler.prepare(window)
+            error = None
+        except ZerocopyError as failure:
+            error = failure
+        finally:
+            was_waiting = body.is_waiting
+            body.prepared(window, error)
+        if was_waiting and self._bodies.get(stream_id) is body:
+            self.priority.unblock(stream_id)
+            await self.has_data.set()
+
+    def _end(self, stream_id: int, stream: H2Stream) -> None:
+        stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        self._forget(stream_id)
+        if not stream.closed:  # RFC 9113 section 8.1: the content that still comes is not wanted
+            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+    def _forget(self, stream_id: int) -> None:
+        body, exchange = self._bodies.pop(stream_id), self._exchanges.pop(stream_id)
+        plan = self._plans.pop(stream_id, None)
+        if plan is not None:
+            plan.cancel()  # nobody waits for it: what is still queued for a thread is dropped
+        exchange.left_bytes = 0 if body is None else body.left
+        self._server.account.end(exchange)
+        self._server.counters[slots.STREAMS] -= 1
+        self.priority.remove_stream(stream_id)
+        if body is not None:
+            body.cancel()
+            self._server.transfers_held -= 1
+            self._server.segments_held -= body.segment_count
+
+    async def _abort(self, stream_id: int, error: Exception) -> None:
+        """Reset a stream whose promise cannot be kept."""
+        if stream_id in self._bodies:
+            self._server.on_transfer_failed(error, self._exchanges[stream_id])
+            self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+            await self._flush()
+            await self._leave_if_idle()
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        self._forget(stream_id)
+        self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        self._reset_stream(stream_id, code)
+
+    def _reset_stream(self, stream_id: int, code: ErrorCodes) -> None:
+        """RST_STREAM, unless h2 knows of one that was received and is still to be handled."""
+        stream = self.connection.streams.get(stream_id)
+        if stream is not None and not stream.closed:
+            self.connection.reset_stream(stream_id, code)
+
+    def forget_all(self) -> None:
+        """The connection is over; what was promised on it is cut off."""
+        self._server.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
+        for stream_id in list(self._bodies):
+            self._forget(stream_id)
+
+    # ---- what Hypercorn calls when a stream changes
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Take what an application answers; one that ends early breaks its promise."""
+        if not isinstance(event, StreamClosed):
+            await super().stream_send(event)
+            return
+        stream_id = event.stream_id
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is not None and stream_id in self.streams and not buffer._complete:  # noqa: SLF001
+            await self._abandon(stream_id, ErrorCodes.INTERNAL_ERROR)
+        await self._close_stream(stream_id)
+        await self._leave_if_idle()
+
+    async def _abandon(self, stream_id: int, code: ErrorCodes) -> None:
+        """Reset a stream that an application answers, and let the application go."""
+        buffer = self.stream_buffers.pop(stream_id, None)
+        if buffer is not None:
+            await buffer.close()
+            self.priority.remove_stream(stream_id)
+            self._reset_stream(stream_id, code)
+            await self._flush()
+        await self._close_stream(stream_id)
+        await self._leave_if_idle()
+
+    async def _close_stream(self, stream_id: int) -> None:
+        if stream_id in self._bodies:
+            self._forget(stream_id)
+            self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        else:
+            self._app_moved_at.pop(stream_id, None)
+            await super()._close_stream(stream_id)
+            stream = self.connection.streams.get(stream_id)
+            buffer = self.stream_buffers.get(stream_id)
+            if buffer is not None and (stream is None or stream.closed):
+                del self.stream_buffers[stream_id]  # nothing of it can leave any more
+                self.priority.remove_stream(stream_id)
+                await buffer.close()
+
+    async def _window_updated(self, stream_id: int | None) -> None:
+        for waiting in [stream_id] if stream_id else list(self._bodies):
+            body = self._bodies.get(waiting)
+            if body is not None and not body.is_waiting:
+                self.priority.unblock(waiting)
+        await super()._window_updated(stream_id)
+
+    async def _priority_updated(self, event: PriorityUpdated) -> None:
+        """Order what is there; RFC 9113 section 5.3.2 makes PRIORITY advice, not a promise."""
+        known = self._bodies.keys() | self.stream_buffers.keys()
+        if event.stream_id in known:
+            event.depends_on = event.depends_on if event.depends_on in known else 0
+            with contextlib.suppress(PriorityError):
+                await super()._priority_updated(event)
+
+    # ---- the end
+
+    def go_away(self) -> bytes:
+        """Accept no further requests; the GOAWAY frame that says so.
+
+        h2 would send one too, but end the streams that are open (RFC 9113 section 6.8).
+        """
+        self._is_leaving = True
+        return goaway_frame(self.connection.highest_inbound_stream_id, ErrorCodes.NO_ERROR)
+
+    def reset_stalled(self, oldest: int) -> bytes:
+        """Reset streams whose client has given no window since the tick `oldest`; the frames."""
+        connection = self.connection
+        shut = connection.outbound_flow_control_window <= 0 and self._moved_at <= oldest
+
+        def is_shut(stream_id: int) -> bool:
+            stream = connection.streams.get(stream_id)
+            return shut or stream is None or stream.outbound_flow_control_window <= 0
+
+        for stream_id, body in list(self._bodies.items()):
+            if body is None or body.is_waiting:
+                continue
+            if self._server.wheel.now - body.moved_at > READY_TICKS:
+                body.expire()
+            if body.moved_at <= oldest and is_shut(stream_id):
+                self._reset(stream_id, ErrorCodes.CANCEL)
+        for stream_id, buffer in self.stream_buffers.items():
+            moved_at = self._app_moved_at.setdefault(stream_id, self._server.wheel.now)
+            if buffer.buffer and moved_at <= oldest and is_shut(stream_id):
+                self.task_group.spawn(self._abandon, stream_id, ErrorCodes.CANCEL)
+        return connection.data_to_send()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing keeps the connection: a GOAWAY came or went, and all is answered."""
+        return self._is_leaving and not self.requests_open and not self.stream_buffers
+
+    async def _leave_if_idle(self) -> None:
+        if self.is_done:
+            await self.send(Closed())
