@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SECONDS_PER_DAY = 86_400
 RECORD_SIZE = 4
+DTYPES = dict.fromkeys(("time", "side", "nanos", "count", "flags"), "<u4")
 READ_BYTES = 1 << 20
 """Bytes of one read and of one message to uvicorn: more would hold a column in memory, less costs
 more turns of the loop."""
@@ -61,6 +62,7 @@ class App:
                 "record_size": RECORD_SIZE,
                 "num_records": records,
                 "data_length": records * RECORD_SIZE,
+                "dtype": DTYPES.get(column, "<f4"),
             }
             for column in columns
         ]

@@ -39,7 +39,7 @@ SUMS_MAX = 20_000
 """Answers whose checksum is remembered."""
 
 _STRONG = re.compile(r'"[\x21\x23-\x7e]+"')
-_KEYS = ["name", "record_size", "num_records", "data_length"]
+_KEYS = ["name", "record_size", "num_records", "data_length", "dtype"]
 
 
 class Whole(NamedTuple):

@@ -31,7 +31,8 @@ NAME = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")
 DAY_FILE = re.compile(r"(?P<column>.+)\.(?P<day>[0-9]{2}\.[0-9]{2}\.[0-9]{2})\.bin")
 EPOCH = date(1970, 1, 1)
 DAY = timedelta(days=1)
-RECORD_SIZE_BYTES = 4  # of every column that `dtypes` does not mention, and always of `time`
+DTYPES = {"time": "u4", "side": "u4", "nanos": "u4", "count": "u4", "flags": "u4"}
+OTHERS_DTYPE = "f4"  # of every column that neither `dtypes` nor DTYPES mentions
 
 
 def naive_answer(  # noqa: PLR0917 - the parameters of the request, in its order
@@ -42,10 +43,12 @@ def naive_answer(  # noqa: PLR0917 - the parameters of the request, in its order
     start: int,
     end: int,
     columns: Sequence[str],
-    dtypes: Mapping[str, int] | None = None,
+    dtypes: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The exact body of `200` for this query; `dtypes` are record sizes in bytes by column."""
-    sizes = [(dtypes or {}).get(column, RECORD_SIZE_BYTES) for column in columns]
+    """The exact body of `200` for this query; `dtypes` is what `[columns]` declares."""
+    known = DTYPES | dict(dtypes or {})
+    kinds = [known.get(column, OTHERS_DTYPE) for column in columns]
+    sizes = [int(kind[1:]) for kind in kinds]
     selected: list[list[bytes]] = [[] for _ in columns]
     skipped = []
     folder = os.path.join(root, exchange, symbol, type_)
@@ -72,8 +75,9 @@ def naive_answer(  # noqa: PLR0917 - the parameters of the request, in its order
                 "record_size": size,
                 "num_records": len(kept),
                 "data_length": len(kept) * size,
+                "dtype": ("|" if kind[0] == "S" or size == 1 else "<") + kind,
             }
-            for column, size, kept in zip(columns, sizes, selected, strict=True)
+            for column, kind, size, kept in zip(columns, kinds, sizes, selected, strict=True)
         ]
     }
     if skipped:

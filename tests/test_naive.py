@@ -41,7 +41,7 @@ def ask(
     start: int,
     end: int,
     columns: Sequence[str] = ("time", "price"),
-    dtypes: Mapping[str, int] | None = None,
+    dtypes: Mapping[str, str] | None = None,
 ) -> bytes:
     """The oracle's answer for coinbase, X, MD."""
     return naive_answer(str(root), "coinbase", "X", "MD", start, end, columns, dtypes)
@@ -60,8 +60,8 @@ def fixture_two_days(tmp_path: Path) -> Path:
 def test_answer_of_everything_is_header_line_then_columns_days_ascending(two_days: Path) -> None:
     """The whole body to the byte: key order, one LF, first all of time, then all of price."""
     assert ask(two_days, 0, U32_MAX) == (
-        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20},'
-        b'{"name":"price","record_size":4,"num_records":5,"data_length":20}]}\n'
+        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20,"dtype":"<u4"},'
+        b'{"name":"price","record_size":4,"num_records":5,"data_length":20,"dtype":"<f4"}]}\n'
         b"\x80\x12\x9c\x67\x85\x12\x9c\x67\x85\x12\x9c\x67\x00\x64\x9d\x67\x7f\xb5\x9e\x67"
         b"aaaabbbbccccddddeeee"
     )
@@ -92,8 +92,8 @@ def test_answer_has_both_ends_inclusive_and_every_duplicate(
 def test_answer_keeps_the_order_of_the_columns_asked(two_days: Path) -> None:
     """Columns come as asked, and time is only there if asked for."""
     assert ask(two_days, JAN_31, JAN_31, ["price", "time"]) == (
-        b'{"columns":[{"name":"price","record_size":4,"num_records":1,"data_length":4},'
-        b'{"name":"time","record_size":4,"num_records":1,"data_length":4}]}\n'
+        b'{"columns":[{"name":"price","record_size":4,"num_records":1,"data_length":4,"dtype":"<f4"},'
+        b'{"name":"time","record_size":4,"num_records":1,"data_length":4,"dtype":"<u4"}]}\n'
         b"aaaa\x80\x12\x9c\x67"
     )
 
@@ -102,10 +102,10 @@ def test_answer_of_declared_widths_counts_records_of_that_width(two_days: Path) 
     """An 8-byte and a 2-byte column have their own sizes and stay aligned with time."""
     write(two_days, "id.31.01.25", b"AAAAAAAABBBBBBBBCCCCCCCC")
     write(two_days, "flag.31.01.25", b"112233")
-    body = ask(two_days, JAN_31 + 1, FEB_01 - 1, ["id", "flag"], {"id": 8, "flag": 2})
+    body = ask(two_days, JAN_31 + 1, FEB_01 - 1, ["id", "flag"], {"id": "u8", "flag": "u2"})
     assert body == (
-        b'{"columns":[{"name":"id","record_size":8,"num_records":2,"data_length":16},'
-        b'{"name":"flag","record_size":2,"num_records":2,"data_length":4}]}\n'
+        b'{"columns":[{"name":"id","record_size":8,"num_records":2,"data_length":16,"dtype":"<u8"},'
+        b'{"name":"flag","record_size":2,"num_records":2,"data_length":4,"dtype":"<u2"}]}\n'
         b"BBBBBBBBCCCCCCCC2233"
     )
 
@@ -125,7 +125,7 @@ def test_answer_of_a_time_file_below_one_record_has_no_records_and_no_skip(
     """Such a day exists and is empty: it is not listed as skipped."""
     write(two_days, "time.31.01.25", content)
     assert ask(two_days, 0, U32_MAX, ["price"]) == (
-        b'{"columns":[{"name":"price","record_size":4,"num_records":2,"data_length":8}]}\nddddeeee'
+        b'{"columns":[{"name":"price","record_size":4,"num_records":2,"data_length":8,"dtype":"<f4"}]}\nddddeeee'
     )
 
 
@@ -136,7 +136,7 @@ def test_answer_lists_days_that_lack_a_requested_column_oldest_first(two_days: P
     write(two_days, "price.04.02.99", b"yyyy")  # lacks time, in 1999
     (two_days / "coinbase/X/MD/price.31.01.25.bin").unlink()
     assert ask(two_days, 0, U32_MAX, ["price"]) == (
-        b'{"columns":[{"name":"price","record_size":4,"num_records":2,"data_length":8}],'
+        b'{"columns":[{"name":"price","record_size":4,"num_records":2,"data_length":8,"dtype":"<f4"}],'
         b'"skipped":["04.02.99","31.01.25","02.02.25","03.03.25"]}\n'
         b"ddddeeee"
     )
@@ -170,7 +170,8 @@ def test_answer_reads_two_digit_years_from_1970_to_2069_once(tmp_path: Path) -> 
     ):
         write(tmp_path, f"time.{label}", u32(time_s))
     assert ask(tmp_path, 0, U32_MAX, ["time"]).endswith(
-        b'"num_records":4,"data_length":16}]}\n' + u32(0, 946_598_400, 946_684_800, 3_155_673_600)
+        b'"num_records":4,"data_length":16,"dtype":"<u4"}]}\n'
+        + u32(0, 946_598_400, 946_684_800, 3_155_673_600)
     )
 
 
@@ -183,8 +184,8 @@ def test_answer_ignores_whatever_is_no_day_file(two_days: Path) -> None:
     (folder / "time.06.02.25.bin").symlink_to(folder / "time.01.02.25.bin")
     (folder / "time.07.02.25.bin.tmp").write_bytes(b"1234")
     assert ask(two_days, 0, U32_MAX).startswith(
-        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20},'
-        b'{"name":"price","record_size":4,"num_records":5,"data_length":20}]}\n'
+        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20,"dtype":"<u4"},'
+        b'{"name":"price","record_size":4,"num_records":5,"data_length":20,"dtype":"<f4"}]}\n'
     )
 
 
@@ -283,8 +284,8 @@ def test_answer_of_a_real_capture_is_all_of_its_files() -> None:
     )
     folder = MARKET_DATA / "coinbase" / "BAND-BTC" / "MD"
     assert body == (
-        b'{"columns":[{"name":"time","record_size":4,"num_records":9,"data_length":36},'
-        b'{"name":"side","record_size":4,"num_records":9,"data_length":36}]}\n'
+        b'{"columns":[{"name":"time","record_size":4,"num_records":9,"data_length":36,"dtype":"<u4"},'
+        b'{"name":"side","record_size":4,"num_records":9,"data_length":36,"dtype":"<u4"}]}\n'
         + (folder / "time.17.04.21.bin").read_bytes()
         + (folder / "side.17.04.21.bin").read_bytes()
     )
@@ -297,6 +298,6 @@ def test_answer_of_real_bars_runs_across_the_new_year() -> None:
         *(str(MARKET_DATA), "ftx", "BTC-PERP", "BARS"), 1_640_995_140, 1_640_995_260, ["open"]
     )
     assert body == (
-        b'{"columns":[{"name":"open","record_size":4,"num_records":3,"data_length":12}]}\n'
+        b'{"columns":[{"name":"open","record_size":4,"num_records":3,"data_length":12,"dtype":"<f4"}]}\n'
         + struct.pack("<3f", 46_257.0, 46_197.0, 46_224.0)
     )

@@ -96,8 +96,14 @@ def test_parse_valid_parameters(server: RunningServer) -> None:
     header, data = ask(server)
     assert header == {
         "columns": [
-            {"name": "time", "record_size": 4, "num_records": 5, "data_length": 20},
-            {"name": "price", "record_size": 4, "num_records": 5, "data_length": 20},
+            {"name": "time", "record_size": 4, "num_records": 5, "data_length": 20, "dtype": "<u4"},
+            {
+                "name": "price",
+                "record_size": 4,
+                "num_records": 5,
+                "data_length": 20,
+                "dtype": "<f4",
+            },
         ]
     }
     assert data == struct.pack("<5I5f", *TIMES, *PRICES)
@@ -125,6 +131,7 @@ def test_record_size_of_known_column(server: RunningServer) -> None:
     """A column whose dtype is declared has the width of that dtype."""
     header, data = ask(server, columns="id")
     assert header["columns"][0]["record_size"] == 8
+    assert header["columns"][0]["dtype"] == "<u8"
     assert struct.unpack("<5Q", data) == tuple(10**12 + index for index in range(5))
 
 
@@ -132,6 +139,7 @@ def test_record_size_of_unknown_column(server: RunningServer) -> None:
     """A column nobody declared has records of 4 bytes."""
     header, data = ask(server, columns="side")
     assert header["columns"][0]["record_size"] == 4
+    assert header["columns"][0]["dtype"] == "<u4"
     assert struct.unpack("<5I", data) == (0, 1, 0, 1, 1)
 
 

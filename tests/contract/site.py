@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from tests.naive import naive_answer, naive_symbols
 from tests.server import RunningServer
-from tests.storage.trees import SIZES, U32_MAX
+from tests.storage.trees import DTYPES, U32_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +95,7 @@ class Site:
         columns: Sequence[str] = ("time", "price"),
     ) -> bytes:
         """The body that the oracle gives."""
-        return naive_answer(self.root, *series, start_s, end_s, columns, SIZES)
+        return naive_answer(self.root, *series, start_s, end_s, columns, DTYPES)
 
     def expected_symbols(self, exchange: str | None = None) -> dict[str, Any]:
         """The document that the oracle gives."""

@@ -52,8 +52,8 @@ def test_data_is_one_exact_line_then_the_columns(site: Site, two_days: Series) -
     assert answer.status == 200
     assert answer.fields["content-type"] == "application/octet-stream"
     assert answer.content == (
-        b'{"columns":[{"name":"price","record_size":4,"num_records":5,"data_length":20},'
-        b'{"name":"time","record_size":4,"num_records":5,"data_length":20}]}\n'
+        b'{"columns":[{"name":"price","record_size":4,"num_records":5,"data_length":20,"dtype":"<f4"},'
+        b'{"name":"time","record_size":4,"num_records":5,"data_length":20,"dtype":"<u4"}]}\n'
         + marks(5)
         + u32(DAY_START_S, DAY_START_S + 5, DAY_START_S + 5, MIDNIGHT_S, MIDNIGHT_S + 86_399)
     )
@@ -251,8 +251,8 @@ def test_data_day_without_a_column_is_skipped_logged_and_counted(
     answer = site.data(two_days)
     assert answer.content == site.expected(two_days)
     assert answer.content.startswith(
-        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20},'
-        b'{"name":"price","record_size":4,"num_records":5,"data_length":20}],'
+        b'{"columns":[{"name":"time","record_size":4,"num_records":5,"data_length":20,"dtype":"<u4"},'
+        b'{"name":"price","record_size":4,"num_records":5,"data_length":20,"dtype":"<f4"}],'
         b'"skipped":["02.02.25","03.02.25"]}\n'
     )
     assert site.server.metric("zerocopy_days_skipped_total") == counted + 2

@@ -205,8 +205,8 @@ def test_200_known_symbol_without_records_in_the_range(site: Site, series: Serie
         answer = site.data(series, start_s, end_s)
         assert answer.status == 200
         assert answer.content == (
-            b'{"columns":[{"name":"time","record_size":4,"num_records":0,"data_length":0},'
-            b'{"name":"price","record_size":4,"num_records":0,"data_length":0}]}\n'
+            b'{"columns":[{"name":"time","record_size":4,"num_records":0,"data_length":0,"dtype":"<u4"},'
+            b'{"name":"price","record_size":4,"num_records":0,"data_length":0,"dtype":"<f4"}]}\n'
         )
 
 

@@ -1,4 +1,4 @@
-"""Names, days and record sizes: every day of the century, every edge of a name."""
+"""Names, days and dtypes: every day of the century, every edge of a name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import datetime as dt
 import string
 from itertools import product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +16,14 @@ from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import (
     DAY_S,
     U32_MAX,
-    RecordSizes,
+    Dtypes,
     day_from_label,
     day_label,
     day_of,
     file_name,
     is_name,
+    parse_dtype,
     parse_file_name,
-    record_size,
 )
 
 EPOCH = dt.date(1970, 1, 1)
@@ -179,13 +180,17 @@ def test_parse_file_name_of_any_text_is_none_or_spells_it_back(name: str) -> Non
     assert parsed is None or file_name(*parsed) == name
 
 
-# ---- record sizes
+# ---- dtypes
 
 
-def test_record_size_of_every_dtype() -> None:
-    """All that can be declared, and its width in bytes."""
+def test_dtypes_that_can_be_declared_are_those_of_numpy() -> None:
+    """Spelling and bytes a record of each, judged by numpy."""
     dtypes = DTYPES | {f"S{size}": size for size in range(1, 256)}
-    assert {dtype: record_size(dtype) for dtype in dtypes} == dtypes
+    found = {dtype: parse_dtype("x", dtype) for dtype in dtypes}
+    assert {dtype: nbytes for dtype, (_, nbytes) in found.items()} == dtypes
+    for dtype, (name, nbytes) in found.items():
+        judged = np.dtype(f"<{dtype}")
+        assert (judged.str, judged.itemsize) == (name, nbytes)
 
 
 @pytest.mark.parametrize(
@@ -197,30 +202,36 @@ def test_record_size_of_every_dtype() -> None:
         pytest.param(["u4\n", " u4", "S16\n", "u\u0664", "S\u0661"], id="spaces and scripts"),
     ],
 )
-def test_record_size_refuses_other_dtypes(dtypes: list[str]) -> None:
+def test_parse_dtype_refuses_other_dtypes(dtypes: list[str]) -> None:
     """What no recorder writes is the operator's mistake; the sentence says what would be right."""
     for dtype in dtypes:
         with pytest.raises(ConfigError) as raised:
-            record_size(dtype)
-        assert raised.value.detail == f"dtype {dtype!r} is none of u1-u8, i1-i8, f4, f8, S1-S255"
+            parse_dtype("x", dtype)
+        assert raised.value.detail == (
+            f"expected one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255, got {dtype!r}"
+        )
 
 
-def test_record_sizes_default_to_four_bytes_and_follow_what_is_declared() -> None:
-    """Ids of 8 and 16 bytes beside 4-byte columns."""
-    sizes = RecordSizes({"id": "u8", "maker_order_id": "S16", "time": "u4"})
-    columns = ("time", "price", "id", "maker_order_id", "ID")
-    assert [sizes.of(column) for column in columns] == [4, 4, 8, 16, 4]
-    assert RecordSizes({}).of("time") == 4
+def test_dtypes_default_to_those_of_the_contract_and_follow_what_is_declared() -> None:
+    """Whole numbers by their names, prices and all else f4; ids of 8 and 16 bytes beside them."""
+    declared = Dtypes({"id": "u8", "maker_order_id": "S16", "time": "u4", "side": "u1"})
+    columns = ("time", "price", "id", "maker_order_id", "ID", "side", "nanos")
+    assert [declared.of(column).name for column in columns] == [
+        *("<u4", "<f4", "<u8", "|S16", "<f4", "|u1", "<u4")
+    ]
+    assert [declared.of(column).nbytes for column in columns] == [4, 4, 8, 16, 4, 1, 4]
+    names = ("time", "side", "nanos", "count", "flags", "volume", "sides", "Side")
+    assert [Dtypes({}).of(name).name for name in names] == ["<u4"] * 5 + ["<f4"] * 3
 
 
 @pytest.mark.parametrize("dtype", ["u8", "i4", "f4", "S4", "nonsense"])
-def test_record_sizes_refuse_another_time(dtype: str) -> None:
+def test_dtypes_refuse_another_time(dtype: str) -> None:
     """Time is u32 on disk and in the query, or nothing can be found in it."""
-    with pytest.raises(ConfigError, match="time"):
-        RecordSizes({"time": dtype})
+    with pytest.raises(ConfigError, match="expected"):
+        Dtypes({"time": dtype})
 
 
-def test_record_sizes_refuse_a_wrong_dtype_of_any_column() -> None:
+def test_dtypes_refuse_a_wrong_one_of_any_column() -> None:
     """One wrong entry stops the start."""
     with pytest.raises(ConfigError, match="'f2'"):
-        RecordSizes({"price": "f4", "volume": "f2"})
+        Dtypes({"price": "f4", "volume": "f2"})

@@ -99,7 +99,7 @@ def body_of(
             contents.append(file.read())
     header = ",".join(
         f'{{"name":"{column}","record_size":4,"num_records":{len(content) // 4},'
-        f'"data_length":{len(content)}}}'
+        f'"data_length":{len(content)},"dtype":"{"<u4" if column == "time" else "<f4"}"}}'
         for column, content in zip(columns, contents, strict=True)
     )
     return b"".join([b'{"columns":[%s]}\n' % header.encode(), *contents])

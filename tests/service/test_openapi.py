@@ -18,9 +18,9 @@ from zerocopy.config import load as config
 from zerocopy.core import errors
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
-from zerocopy.core.layout import U32_MAX, is_name
+from zerocopy.core.layout import U32_MAX, is_name, parse_dtype
 from zerocopy.core.query import parse_query
-from zerocopy.service.openapi import COLUMNS_MAX, NAME_PATTERN, OPENAPI
+from zerocopy.service.openapi import COLUMNS_MAX, DTYPE_PATTERN, NAME_PATTERN, OPENAPI
 from zerocopy.service.problems import ALLOWED_METHODS
 from zerocopy.supervise.worker import build_service
 
@@ -244,3 +244,13 @@ def test_name_pattern_agrees_with_the_grammar_of_names(name: str) -> None:
     """The pattern is written twice, for two languages; both must mean the same."""
     validator = OAS31Validator({"type": "string", "pattern": NAME_PATTERN})
     assert validator.is_valid(name) == is_name(name)
+
+
+def test_dtype_pattern_is_of_all_dtypes_and_no_others() -> None:
+    """Every dtype that can be declared, as the header line spells it."""
+    validator = OAS31Validator({"type": "string", "pattern": DTYPE_PATTERN})
+    numbers = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"]
+    for text in [*numbers, *(f"S{size}" for size in range(1, 256))]:
+        assert validator.is_valid(parse_dtype("x", text).name)
+    for wrong in ("u4", ">u4", "<u1", "|u4", "<S4", "<f2", "|S0", "<u4 ", ""):
+        assert not validator.is_valid(wrong)

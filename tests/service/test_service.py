@@ -28,7 +28,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.http.semantics import Settling, Validators, document_validators
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
@@ -54,7 +54,7 @@ class Bench:
         planner = Planner(
             root=str(root),
             files=self.files,
-            record_sizes=RecordSizes({}),
+            dtypes=Dtypes({}),
             settling=Settling(values["settle_s"], 7),
             days_max=100,
             segments_max=1_000,

@@ -14,7 +14,7 @@ from tests.storage.trees import DTYPES
 from zerocopy.core import window as window_module
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.semantics import Settling
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import planner as planner_module
@@ -118,7 +118,7 @@ class Built:
         planner = Planner(
             root=tree_root,
             files=self.files,
-            record_sizes=RecordSizes(DTYPES),
+            dtypes=Dtypes(DTYPES),
             settling=Settling(SETTLE_S, 7),
             days_max=50,
             segments_max=100,

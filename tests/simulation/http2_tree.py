@@ -21,7 +21,7 @@ from tests.naive import naive_answer, naive_symbols
 from tests.simulation.answers import Found
 from tests.simulation.etags import etag_of
 from tests.storage import trees
-from tests.storage.trees import SIZES, append, folder, replace
+from tests.storage.trees import DTYPES, SIZES, append, folder, replace
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ DAYS = (date(2025, 1, 30), date(2025, 1, 31), date(2025, 2, 1), TODAY)
 START_S = start_of(DAYS[0])
 NOW_S = start_of(TODAY) + 36_000
 COLUMNS = {"time": 4, "price": 4, "id": 8}
+NUMPY = {"time": "<u4", "id": "<u8"}
 COMBINATIONS_MAX = 512
 
 State = dict[str, bytes]
@@ -86,6 +87,7 @@ def answer_of(state: Mapping[str, bytes], asked: Asked) -> bytes | None:
                 "record_size": (size := SIZES.get(column, 4)),
                 "num_records": count,
                 "data_length": count * size,
+                "dtype": NUMPY.get(column, "<f4"),
             }
             for column in asked.columns
         ]
@@ -368,7 +370,7 @@ class Tree:
             body = self._answer(self.now, asked)
             if body is not None:
                 assert body == naive_answer(
-                    self.root, *SERIES, asked.start_s, asked.end_s, asked.columns, SIZES
+                    self.root, *SERIES, asked.start_s, asked.end_s, asked.columns, DTYPES
                 )
 
 

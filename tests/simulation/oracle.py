@@ -102,8 +102,9 @@ def _private_naive(view: _View) -> Any:
 _view = _View()
 _naive = _private_naive(_view)
 
-DTYPES = {"id": 8}
-"""Record sizes of columns that are not four bytes wide, for naive.py and for the server."""
+DTYPES = {"id": "u8"}
+SIZES = {"id": 8}
+"""Columns that are not four bytes wide, for naive.py, for the server and for the tag."""
 
 
 def found_in(state: State, query: Query) -> Found | None:
@@ -122,7 +123,7 @@ def found_in(state: State, query: Query) -> Found | None:
         if wanted <= columns.keys() and _is_in(day, query)
     ]
     span = query.start, query.end
-    return Found(body, etag_of(body, read, query.columns, span, DTYPES))
+    return Found(body, etag_of(body, read, query.columns, span, SIZES))
 
 
 def _is_in(day: date, query: Query) -> bool:

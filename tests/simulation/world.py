@@ -30,7 +30,7 @@ from tests.storage.trees import DAY_S
 from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.semantics import Settling
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import catalog, dayfile, planner, tree
@@ -178,7 +178,7 @@ class World:
             planner=Planner(
                 root=ROOT,
                 files=self.open_files,
-                record_sizes=RecordSizes({name: f"u{n}" for name, n in oracle.DTYPES.items()}),
+                dtypes=Dtypes(oracle.DTYPES),
                 settling=Settling(600, 7),
                 days_max=100,
                 segments_max=100,

@@ -21,6 +21,7 @@ from tests.naive import naive_answer, naive_symbols
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
+    DTYPES,
     SIZES,
     U32_MAX,
     folder,
@@ -152,7 +153,7 @@ class Moving:
         if not os.path.isdir(folder(self.root, self.series)):
             return (None,) * len(self._queries)
         return tuple(
-            naive_answer(self.root, *self.series, start_s, end_s, columns, SIZES)
+            naive_answer(self.root, *self.series, start_s, end_s, columns, DTYPES)
             for start_s, end_s, columns in self._queries
         )
 
@@ -218,7 +219,7 @@ class World:
         end_s: int = U32_MAX,
         columns: tuple[str, ...] = ("time", "price"),
     ) -> Question:
-        body = naive_answer(self.root, *series, start_s, end_s, columns, SIZES)
+        body = naive_answer(self.root, *series, start_s, end_s, columns, DTYPES)
         days = len({name.partition(".")[2] for name in os.listdir(folder(self.root, series))})
         target = data_target(series, start_s, end_s, columns)
         return Question(target, body, days * len(columns))

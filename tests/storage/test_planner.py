@@ -142,7 +142,7 @@ def test_plan_more_files_than_are_held_equals_oracle(tmp_path: Path, small_bytes
     with bench(root, small_bytes_max=small_bytes_max, open_files_max=5) as opened:
         body = opened.body(query(columns=columns))
         assert len(opened.files) <= 5
-    assert body == naive_answer(root, *SERIES, 0, U32_MAX, columns, {"id": 8})
+    assert body == naive_answer(root, *SERIES, 0, U32_MAX, columns, {"id": "u8"})
 
 
 def test_plan_full_u32_range_opens_what_the_exact_range_opens(

@@ -18,6 +18,7 @@ from tests.naive import naive_answer
 from tests.storage.trees import (
     DAY,
     DAY_S,
+    DTYPES,
     SERIES,
     SIZES,
     U32_MAX,
@@ -114,7 +115,7 @@ def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
                 return
             planned = opened.plan(wanted)
             body = body_of(planned)
-        assert body == naive_answer(root, *SERIES, *case[1:4], SIZES)
+        assert body == naive_answer(root, *SERIES, *case[1:4], DTYPES)
         assert all(segment.count > 0 for segment in planned.plan.segments)
         assert len(planned.plan.segments) <= len(case.days) * len(case.columns)
         header = json.loads(body.partition(b"\n")[0])
@@ -132,7 +133,7 @@ def test_plan_after_any_change_is_as_of_the_call(case: Case, changed: Case) -> N
                 for day, files in days.items():
                     put(root, files, day)
                 body = opened.body(query(start_s, end_s, ("id", "price")))
-                assert body == naive_answer(root, *SERIES, start_s, end_s, ("id", "price"), SIZES)
+                assert body == naive_answer(root, *SERIES, start_s, end_s, ("id", "price"), DTYPES)
 
 
 @pytest.mark.skipif(not MARKET_DATA.is_dir(), reason="../shared/market-data is not there")

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from zerocopy.core.http.semantics import Settling
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.core.query import Query
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planned, Planner
@@ -118,7 +118,7 @@ class Bench:
         self.planner = Planner(
             root=root,
             files=self.files,
-            record_sizes=RecordSizes(DTYPES),
+            dtypes=Dtypes(DTYPES),
             settling=Settling(600, 7),
             days_max=limits.get("days_max", 50_000),
             segments_max=limits.get("segments_max", 200_000),

@@ -33,7 +33,7 @@ from datetime import date
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from zerocopy.core.errors import ConfigError
-from zerocopy.core.layout import DAY_S, DEFAULT_RECORD_SIZE_BYTES, TIME_COLUMN, file_name, is_name
+from zerocopy.core.layout import DAY_S, TIME_COLUMN, file_name, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +47,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "MD": ("time", "nanos", "price", "volume", "side", "best_bid", "best_ask"),
     "TRADES": ("time", "nanos", "price", "size", "side"),
 }
+RECORD_SIZE_BYTES: Final = 4  # of each of these columns
 # fmt: off
 EXCHANGES_KNOWN: Final = (
     "coinbase", "binance", "kraken", "bitfinex", "bybit", "okx", "gemini", "bitstamp")
@@ -143,7 +144,7 @@ class GenerateSpec:
         return GenerateSummary(
             files=markets * columns,
             records=markets * len(self.types) * self.records_per_day,
-            nbytes=markets * columns * self.records_per_day * DEFAULT_RECORD_SIZE_BYTES,
+            nbytes=markets * columns * self.records_per_day * RECORD_SIZE_BYTES,
         )
 
 

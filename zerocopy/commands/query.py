@@ -11,7 +11,7 @@ from rich.table import Table
 
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.core.http.semantics import Settling
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 
@@ -32,7 +32,7 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
     planner = Planner(
         root=config.data.path,
         files=files,
-        record_sizes=RecordSizes(config.columns),
+        dtypes=Dtypes(config.columns),
         settling=Settling(config.data.settle_s, config.data.gap_days),
         days_max=config.limits.days_max,
         segments_max=config.limits.segments_max,

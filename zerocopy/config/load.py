@@ -39,6 +39,7 @@ from zerocopy.config.options import (
     TlsTable,
 )
 from zerocopy.core.errors import ConfigError
+from zerocopy.core.layout import DTYPE_RULE, is_name, parse_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,9 +62,6 @@ _SERVICE: Final = re.compile(
 """What Kubernetes tells each container of each Service: `ZEROCOPY_PORT=tcp://10.96.7.1:8443` of one
 called zerocopy. `ZEROCOPY_METRICS_PORT` may be that or an option, so the value is looked at too."""
 _CHARACTERS_MAX: Final = 1_048_576  # of the file: a device has no end
-_COLUMN: Final = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")  # the contract's names
-_DTYPE: Final = re.compile(r"[ui][1248]|f[48]|S([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
-_DTYPE_RULE: Final = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
 _WORDS: Final = {"yes": True, "on": True, "no": False, "off": False}
 
 
@@ -303,12 +301,14 @@ def _is_text(value: str) -> bool:
 
 
 def _dtype(column: str, value: object, label: str) -> str:
-    if not _COLUMN.fullmatch(column):
+    if not is_name(column):
         raise _error(f"{label}: not a column name of 1 to 64 letters, digits and ._:+@^=&#~-")
-    if not isinstance(value, str) or not _DTYPE.fullmatch(value):
-        raise _error(f"{label}: expected {_DTYPE_RULE}, got {reprlib.repr(value)}")
-    if column == "time" and value != "u4":
-        raise _error(f"{label}: expected u4, time is unix seconds, got {value!r}")
+    if not isinstance(value, str):
+        raise _error(f"{label}: expected {DTYPE_RULE}, got {reprlib.repr(value)}")
+    try:
+        parse_dtype(column, value)
+    except ConfigError as error:
+        raise _error(f"{label}: {error.detail}") from None
     return value
 
 

@@ -1,9 +1,9 @@
-"""Names, days and record sizes: how a record's place on disk is spelled.
+"""Names, days and dtypes: how a record's place on disk is spelled, and the record itself.
 
     {root}/{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin
 
-Owns the grammar of names, the mapping between two-digit years and days, and the width of each
-column's records. It never learns where the root is, nor whether a file exists.
+Owns the grammar of names, the mapping between two-digit years and days, and what each column's
+records are. It never learns where the root is, nor whether a file exists.
 
 A *day* is an int: whole UTC days since 1970-01-01, so that day arithmetic on unix seconds is a
 division.
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING
+import reprlib
+from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.errors import ConfigError
 
@@ -27,8 +28,10 @@ U32_MAX = 0xFFFF_FFFF
 """The last unix second a record can carry: 2106-02-07 06:28:15 UTC."""
 
 TIME_COLUMN = "time"
-DEFAULT_RECORD_SIZE_BYTES = 4
-"""Width of a record unless `[columns]` declares another dtype."""
+U4_COLUMNS = frozenset({TIME_COLUMN, "side", "nanos", "count", "flags"})
+"""Columns of u4 unless `[columns]` declares another dtype; every other column is f4."""
+
+DTYPE_RULE = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
 
 YEAR_PIVOT = 70
 """Two-digit years from here on are 1970-1999, those below are 2000-2069."""
@@ -37,9 +40,7 @@ _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 _DAYS = dt.date(2070, 1, 1).toordinal() - _EPOCH_ORDINAL
 _NAME = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")
 _FILE_NAME = re.compile(r"(.+)\.([0-9]{2})\.([0-9]{2})\.([0-9]{2})\.bin", re.DOTALL)
-_DTYPE = re.compile(r"[uif]([1248])|S([1-9][0-9]{0,2})")
-_DTYPES_REFUSED = frozenset({"f1", "f2"})
-_STRING_BYTES_MAX = 255
+_DTYPE = re.compile(r"[ui][1248]|f[48]|S(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
 
 
 def is_name(text: str) -> bool:
@@ -88,30 +89,47 @@ def parse_file_name(name: str) -> tuple[str, int] | None:
     return column, day
 
 
-def record_size(dtype: str) -> int:
-    """Bytes of one record of `dtype`: `u4` 4, `f8` 8, `S16` 16.
+class Dtype(NamedTuple):
+    """What each record of a column is: `name` as numpy spells it, `nbytes` of one."""
+
+    name: str
+    nbytes: int
+
+
+def parse_dtype(column: str, text: str) -> Dtype:
+    """What `[columns]` declares for `column`: `u4` is `<u4` of 4 bytes, `S16` is `|S16` of 16.
 
     Raises:
-        ConfigError: `dtype` is not one of u1-u8, i1-i8, f4, f8 or S1-S255.
+        ConfigError: it is no dtype, or one that the column cannot have.
     """
-    match = _DTYPE.fullmatch(dtype)
-    size = int(match[1] or match[2]) if match and dtype not in _DTYPES_REFUSED else 0
-    if not 0 < size <= _STRING_BYTES_MAX:
-        raise ConfigError(f"dtype {dtype!r} is none of u1-u8, i1-i8, f4, f8, S1-S255")
-    return size
+    if _DTYPE.fullmatch(text) is None:
+        raise ConfigError(f"expected {DTYPE_RULE}, got {reprlib.repr(text)}")
+    # Seconds are u32 on disk and in the query: nothing else can be bisected.
+    if column == TIME_COLUMN and text != "u4":
+        raise ConfigError(f"expected u4, time is unix seconds, got {text!r}")
+    nbytes = int(text[1:])
+    # numpy writes | where there is no order of bytes.
+    order = "|" if nbytes == 1 or text.startswith("S") else "<"
+    return Dtype(order + text, nbytes)
 
 
-class RecordSizes:
-    """Bytes of one record by column name: `[columns]` of config.toml over a default of 4."""
+_U4, _F4 = Dtype("<u4", 4), Dtype("<f4", 4)
 
-    __slots__ = ("_declared",)
 
-    def __init__(self, dtypes: Mapping[str, str]) -> None:
-        # Seconds are u32 on disk and in the query: nothing else can be bisected.
-        if dtypes.get(TIME_COLUMN, "u4") != "u4":
-            raise ConfigError("[columns] time: its records are u4, unix seconds")
-        self._declared = {column: record_size(dtype) for column, dtype in dtypes.items()}
+class Dtypes:
+    """The dtype of each column by its name: what `[columns]` of config.toml declares, or 4 bytes.
 
-    def of(self, column: str) -> int:
-        """Bytes of one record of `column`."""
-        return self._declared.get(column, DEFAULT_RECORD_SIZE_BYTES)
+    Raises:
+        ConfigError: what is declared for a column is none of its dtypes.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self, declared: Mapping[str, str]) -> None:
+        self._known = dict.fromkeys(U4_COLUMNS, _U4)
+        for column, text in declared.items():
+            self._known[column] = parse_dtype(column, text)
+
+    def of(self, column: str) -> Dtype:
+        """What each record of `column` is."""
+        return self._known.get(column, _F4)

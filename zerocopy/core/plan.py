@@ -19,6 +19,7 @@ from zerocopy.core.layout import day_label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zerocopy.core.layout import Dtype
     from zerocopy.core.timeindex import RecordRange
 
 HELD_FILES_MAX = 128
@@ -138,32 +139,31 @@ class Plan:
 
 def compose(
     columns: Sequence[str],
-    record_sizes: Sequence[int],
+    dtypes: Sequence[Dtype],
     days: Sequence[DayRecords],
     skipped: Sequence[int],
 ) -> Plan:
     """The body for `days` (ascending): all of the first column, then all of the second, and so on.
 
-    `record_sizes` are bytes a record, one for each column; `skipped` are the days left out because
+    `dtypes` are those of the columns, one for each; `skipped` are the days left out because
     they lack a column.
     """
-    assert len(columns) == len(record_sizes), "one record size for each column"
+    assert len(columns) == len(dtypes), "one dtype for each column"
     assert all(a.day < b.day for a, b in pairwise(days)), "days ascend"
     num_records = sum(day.records.stop - day.records.first for day in days)
     segments = tuple(
         Segment(
             day.sources[position],
-            day.records.first * size,
-            (day.records.stop - day.records.first) * size,
+            day.records.first * dtype.nbytes,
+            (day.records.stop - day.records.first) * dtype.nbytes,
         )
-        for position, size in enumerate(record_sizes)
+        for position, dtype in enumerate(dtypes)
         for day in days
         if day.records.stop > day.records.first
     )
-    plan = Plan(
-        _header_line(columns, record_sizes, num_records, skipped), segments, ends_of(segments)
-    )
-    assert plan.data_nbytes == num_records * sum(record_sizes), "segments add up"
+    plan = Plan(_header_line(columns, dtypes, num_records, skipped), segments, ends_of(segments))
+    nbytes = num_records * sum(dtype.nbytes for dtype in dtypes)
+    assert plan.data_nbytes == nbytes, "segments add up"
     return plan
 
 
@@ -173,17 +173,18 @@ def ends_of(segments: Sequence[Segment]) -> Sequence[int]:
 
 
 def _header_line(
-    columns: Sequence[str], record_sizes: Sequence[int], num_records: int, skipped: Sequence[int]
+    columns: Sequence[str], dtypes: Sequence[Dtype], num_records: int, skipped: Sequence[int]
 ) -> bytes:
     header: dict[str, object] = {
         "columns": [
             {
                 "name": column,
-                "record_size": size,
+                "record_size": dtype.nbytes,
                 "num_records": num_records,
-                "data_length": num_records * size,
+                "data_length": num_records * dtype.nbytes,
+                "dtype": dtype.name,
             }
-            for column, size in zip(columns, record_sizes, strict=True)
+            for column, dtype in zip(columns, dtypes, strict=True)
         ]
     }
     if skipped:

@@ -22,6 +22,9 @@ Json = dict[str, object]
 NAME_PATTERN = r"^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}$"
 """The grammar of `core.layout.is_name`, as JSON Schema writes it (ECMA-262)."""
 
+DTYPE_PATTERN = r"^(<([ui][248]|f[48])|\|([ui]1|S[1-9][0-9]{0,2}))$"
+"""Every `core.layout.Dtype.name`."""
+
 COLUMNS_MAX = 32
 """`[limits] columns_max`, unless config.toml says otherwise."""
 
@@ -35,9 +38,10 @@ All records with `start` <= time <= `end`, each exactly once. The content begins
 compact JSON, ended by one LF: `HeaderLine` among the schemas. After it come the raw little-endian
 records of the first column, days ascending, then those of the second, with nothing between. Every
 column has the same number of records, and record i of each belongs to record i of `time`. Times are
-u32 unix seconds, prices and volumes f32, unless the operator declared another width: `record_size`
-tells it. A range without records is no error: every `num_records` is 0. Preconditions and ranges
-(RFC 9110 sections 13 and 14) concern the content as a whole, header line included."""
+u32 unix seconds. What the others are is told by `dtype`, in numpy's words: u32 of `side`, `nanos`,
+`count` and `flags`, else f32, unless the operator declared another. A range without records is no
+error: every `num_records` is 0. Preconditions and ranges (RFC 9110 sections 13 and 14) concern the
+content as a whole, header line included."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -272,6 +276,7 @@ _SCHEMAS: Json = {
             "record_size": _integer("Bytes of one record.", minimum=1),
             "num_records": _integer("The same in every column."),
             "data_length": _integer("Bytes: num_records times record_size."),
+            "dtype": _text("<u4", "What a record is, as numpy spells it.", pattern=DTYPE_PATTERN),
         }
     ),
     "Symbols": _object(

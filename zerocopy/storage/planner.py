@@ -21,7 +21,7 @@ from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, N
 from zerocopy.core.http.semantics import Settling, Validators, validators_of
 from zerocopy.core.layout import (
     TIME_COLUMN,
-    RecordSizes,
+    Dtypes,
     day_label,
     day_of,
     file_name,
@@ -120,7 +120,7 @@ class Planner:
         *,
         root: str,
         files: OpenFiles,
-        record_sizes: RecordSizes,
+        dtypes: Dtypes,
         settling: Settling,
         days_max: int,
         segments_max: int,
@@ -129,7 +129,7 @@ class Planner:
         self._root = root
         self._files = files
         self._catalog = Catalog()
-        self._record_sizes = record_sizes
+        self._dtypes = dtypes
         self._settling = settling
         self._days_max = days_max
         self._segments_max = segments_max
@@ -166,7 +166,8 @@ class Planner:
             listing = self._catalog.listing(series, directory_fd)
             days = self._select_days(listing, query)
             wanted = dict.fromkeys((TIME_COLUMN, *query.columns))
-            sizes = {column: self._record_sizes.of(column) for column in wanted}
+            dtypes = {column: self._dtypes.of(column) for column in wanted}
+            sizes = {column: dtype.nbytes for column, dtype in dtypes.items()}
             skipped = tuple(day for day in days if not wanted.keys() <= listing.columns_of(day))
             left_out = frozenset(skipped)
             planning.note_skipped(directory_fd, listing, skipped)
@@ -176,7 +177,7 @@ class Planner:
             if not listing.is_unchanged(directory_fd, begun_ns):
                 planning.check_names(directory_fd, begun_ns)
             plan = compose(
-                query.columns, [sizes[column] for column in query.columns], day_records, skipped
+                query.columns, [dtypes[column] for column in query.columns], day_records, skipped
             )
             content = None
             if plan.nbytes <= self._small_answer_bytes_max:

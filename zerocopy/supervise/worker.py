@@ -26,7 +26,7 @@ import msgspec
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.http.semantics import Settling
-from zerocopy.core.layout import RecordSizes
+from zerocopy.core.layout import Dtypes
 from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import Log, configure_logging, get_logger
 from zerocopy.observe.metrics import open_row, reset_gauges
@@ -90,7 +90,7 @@ def build_service(
     planner = Planner(
         root=config.data.path,
         files=files,
-        record_sizes=RecordSizes(config.columns),
+        dtypes=Dtypes(config.columns),
         settling=Settling(config.data.settle_s, config.data.gap_days),
         days_max=limits.days_max,
         segments_max=limits.segments_max,
