@@ -138,7 +138,7 @@ def test_day_taken_for_closed_by_a_clock_ahead_is_never_sent_mixed(
     day = f"{TODAY_DATE:%d.%m.%y}"
     with bench(root, small_bytes_max=0) as opened:
         planned = opened.plan(query(series=TODAY))
-        segment = planned.plan.segments[1]
+        segment = planned.representation.segments[1]
         append(f"{root}/coinbase/TODAY/MD/price.{day}.bin", marks(1, base=9))
         if ahead_s:
             with pytest.raises(DataChangedError):
@@ -146,4 +146,4 @@ def test_day_taken_for_closed_by_a_clock_ahead_is_never_sent_mixed(
         else:
             assert segment.source.read(segment.offset, segment.count) == marks(1)
         clock.offset_s = 0
-        assert b'"num_records":1,' in opened.plan(query(series=TODAY)).plan.header
+        assert b'"num_records":1,' in opened.plan(query(series=TODAY)).representation.content

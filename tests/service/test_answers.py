@@ -25,31 +25,31 @@ def make_answers(nbytes_max: int) -> tuple[Answers, list[int]]:
     return Answers(nbytes_max, counters), counters
 
 
-def test_answer_weighs_its_target_content_and_proof() -> None:
+def test_answer_weighs_its_key_content_and_proof() -> None:
     """The weight grows with all that grows."""
-    assert make_answer().nbytes(b"") == ANSWER_BYTES
-    assert make_answer(100, 2).nbytes(b"abc") == ANSWER_BYTES + 103 + 2 * STAMP_BYTES
+    assert make_answer().nbytes((b"",)) == ANSWER_BYTES
+    assert make_answer(100, 2).nbytes((b"abc",)) == ANSWER_BYTES + 103 + 2 * STAMP_BYTES
 
 
 def test_least_recently_used_answer_is_dropped_first() -> None:
     """Asking for an answer keeps it; the one nobody asks for goes."""
     answers, _ = make_answers(4 * ANSWER_BYTES + 4)
-    for target in (b"a", b"b", b"c", b"d"):
-        answers.put(target, make_answer())
-    assert answers.get(b"a") is not None
-    answers.put(b"e", make_answer())
-    assert answers.get(b"b") is None
-    assert all(answers.get(target) for target in (b"a", b"c", b"d", b"e"))
+    for key in ((b"a",), (b"b",), (b"c",), (b"d",)):
+        answers.put(key, make_answer())
+    assert answers.get((b"a",)) is not None
+    answers.put((b"e",), make_answer())
+    assert answers.get((b"b",)) is None
+    assert all(answers.get((target,)) for target in (b"a", b"c", b"d", b"e"))
 
 
 def test_answer_of_more_than_a_quarter_is_not_kept() -> None:
     """One giant must not push everything else out, and replaces nothing but its own older self."""
     answers, counters = make_answers(8 * ANSWER_BYTES)
-    answers.put(b"small", make_answer())
-    answers.put(b"giant", make_answer())
-    answers.put(b"giant", make_answer(2 * ANSWER_BYTES))
-    assert answers.get(b"giant") is None
-    assert answers.get(b"small") is not None
+    answers.put((b"small",), make_answer())
+    answers.put((b"giant",), make_answer())
+    answers.put((b"giant",), make_answer(2 * ANSWER_BYTES))
+    assert answers.get((b"giant",)) is None
+    assert answers.get((b"small",)) is not None
     assert counters[slots.PLAN_CACHE_BYTES] == ANSWER_BYTES + 5
 
 
@@ -58,14 +58,14 @@ def test_weight_is_exact_after_anything() -> None:
     rng = random.Random(3)
     answers, counters = make_answers(30 * ANSWER_BYTES)
     for _ in range(3_000):
-        target = b"%d" % rng.randrange(60)
+        key = (b"%d" % rng.randrange(60),)
         if rng.random() < 0.3:
-            answers.drop(target)
+            answers.drop(key)
         else:
-            answers.put(target, make_answer(rng.randrange(3_000), rng.randrange(3)))
-        weights = [answer.nbytes(target) for target, answer in answers._answers.items()]
+            answers.put(key, make_answer(rng.randrange(3_000), rng.randrange(3)))
+        weights = [answer.nbytes(key) for key, answer in answers._answers.items()]
         assert answers._nbytes == sum(weights) <= 30 * ANSWER_BYTES
     assert counters[slots.PLAN_CACHE_BYTES] == answers._nbytes
-    for target in list(answers._answers):
-        answers.drop(target)
+    for key in list(answers._answers):
+        answers.drop(key)
     assert counters[slots.PLAN_CACHE_BYTES] == 0

@@ -27,11 +27,14 @@ from tests.storage.trees import (
     u32,
 )
 from zerocopy.core.errors import BadRequestError, NotFoundError
+from zerocopy.core.plan import Representation, ends_of, in_memory
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from zerocopy.core.plan import Plan
 
 NEXT_DAY = DAY + timedelta(days=1)
 MIDNIGHT_S = DAY_START_S + 86_400
@@ -125,7 +128,7 @@ def test_plan_above_the_small_answer_bound_sends_segments(tmp_path: Path) -> Non
         with bench(root, small_bytes_max=bound) as opened:
             planned = opened.plan(query(columns=["time"]))
             assert (planned.content is not None) is is_content
-            assert len(planned.plan.segments) == 1
+            assert len(planned.representation.segments) == 1
             assert body_of(planned) == whole
 
 
@@ -262,7 +265,7 @@ def test_plan_more_days_than_allowed_is_refused(tmp_path: Path) -> None:
     for index in range(3):
         put(root, {"time": b"", "price": b""}, DAY + timedelta(days=7 * index))
     with bench(root, days_max=3, segments_max=6) as opened:
-        assert opened.plan().plan.segments == ()
+        assert opened.plan().representation.segments == ()
     with bench(root, days_max=2) as opened, pytest.raises(BadRequestError, match="at most 2"):
         opened.plan()
     with bench(root, segments_max=5) as opened, pytest.raises(BadRequestError, match="at most 5"):
@@ -279,3 +282,23 @@ def test_plan_day_without_a_column_is_skipped_whole_and_listed(tmp_path: Path) -
         body = opened.body()
     assert body == expected(root, 0, U32_MAX, "time", "price")
     assert b'],"skipped":["01.02.25","02.02.25"]}\n' in body
+
+
+@BOTH
+def test_plan_gives_what_the_format_makes_of_the_records(
+    tmp_path: Path, small_bytes_max: int
+) -> None:
+    """A format may put bytes of its own before, between and after those of the files."""
+
+    def shape(plan: Plan) -> Representation:
+        parts = [part for found in plan.segments() for part in (found, in_memory(b"|"))]
+        assert (plan.num_records, plan.skipped) == (3, ())
+        return Representation(b"text/plain", b"begun ", tuple(parts), ends_of(parts))
+
+    put(str(tmp_path), {"time": u32(*[DAY_START_S] * 3), "price": marks(3)})
+    with bench(str(tmp_path), small_bytes_max=small_bytes_max) as opened:
+        planned = opened.plan(shape=shape)
+        assert (planned.content is None) is (small_bytes_max == 0)
+        times = u32(*[DAY_START_S] * 3)
+        assert body_of(planned) == b"begun " + times + b"|" + marks(3) + b"|"
+        assert planned.representation.media_type == b"text/plain"

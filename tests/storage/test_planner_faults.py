@@ -38,13 +38,14 @@ from zerocopy.core.errors import (
     OverloadError,
     ZerocopyError,
 )
-from zerocopy.core.plan import compose
+from zerocopy.formats.columns import represent
 from zerocopy.storage.tree import Series, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from zerocopy.core.plan import Plan, Representation
     from zerocopy.storage.planner import Planned
 
 BOTH = pytest.mark.parametrize("small_bytes_max", [1 << 30, 0], ids=["content", "segments"])
@@ -113,7 +114,7 @@ def test_plan_any_failing_system_call_raises_and_leaks_nothing(
             before = open_descriptors()
             with failing(monkeypatch, name, number, which) as calls:
                 try:
-                    planned = opened.planner.plan(wanted)
+                    planned = opened.planner.plan(wanted, represent)
                 except ZerocopyError as error:
                     assert type(error) is raised  # noqa: PT017 - the last round raises nothing
                     assert root not in error.detail  # noqa: PT017
@@ -275,40 +276,38 @@ def fixture_many_files(tmp_path: Path) -> str:
     return root
 
 
-def plan_while_replaced(opened: Bench, monkeypatch: pytest.MonkeyPatch, path: str) -> Planned:
+def plan_while_replaced(opened: Bench, path: str) -> Planned:
     """Plan, and replace `path` in the instant between the search and the reading."""
     content = [marks(1, base=7)]
 
-    def call(*args: Any) -> Any:
+    def late(plan: Plan) -> Representation:
         if content:
             replace(path, content.pop())
-        return compose(*args)
+        return represent(plan)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("zerocopy.storage.planner.compose", call)
-        return opened.plan()
+    return opened.plan(shape=late)
 
 
 def test_plan_small_answer_of_many_files_one_replaced_meanwhile_still_answers(
-    many_files: str, monkeypatch: pytest.MonkeyPatch
+    many_files: str,
 ) -> None:
     """A day replaced by rename is no fault: the answer holds the old day or the new one."""
     last = path_of(many_files, "price", DAY + timedelta(days=99))
     old = naive_answer(many_files, *SERIES, 0, U32_MAX, ("time", "price"))
     with bench(many_files) as opened:
-        planned = plan_while_replaced(opened, monkeypatch, last)
+        planned = plan_while_replaced(opened, last)
     new = naive_answer(many_files, *SERIES, 0, U32_MAX, ("time", "price"))
     assert old != new
     assert planned.content in {old, new}
 
 
 def test_plan_segments_of_many_files_one_replaced_meanwhile_are_never_mixed(
-    many_files: str, monkeypatch: pytest.MonkeyPatch
+    many_files: str,
 ) -> None:
     """What was replaced after the plan and not held is noticed and never sent as if it were old."""
     last = path_of(many_files, "price", DAY + timedelta(days=99))
     with bench(many_files, small_bytes_max=0) as opened:
-        planned = plan_while_replaced(opened, monkeypatch, last)
+        planned = plan_while_replaced(opened, last)
         with pytest.raises(DataChangedError):
             body_of(planned)
 

@@ -288,7 +288,7 @@ def test_day_closes_by_the_newest_modification_of_its_files(
 
 def sealed_of(planned: Planned) -> set[bool]:
     """Which of both the files of a plan are."""
-    sources = [segment.source for segment in planned.plan.segments]
+    sources = [segment.source for segment in planned.representation.segments]
     return {source.sealed for source in sources if isinstance(source, DayFile)}
 
 

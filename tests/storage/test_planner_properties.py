@@ -31,6 +31,7 @@ from tests.storage.trees import (
     u32,
 )
 from zerocopy.core.errors import NotFoundError
+from zerocopy.formats.columns import represent
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
             planned = opened.plan(wanted)
             body = body_of(planned)
         assert body == naive_answer(root, *SERIES, *case[1:4], DTYPES)
-        assert all(segment.count > 0 for segment in planned.plan.segments)
-        assert len(planned.plan.segments) <= len(case.days) * len(case.columns)
+        assert all(segment.count > 0 for segment in planned.representation.segments)
+        assert len(planned.representation.segments) <= len(case.days) * len(case.columns)
         header = json.loads(body.partition(b"\n")[0])
         assert len({column["num_records"] for column in header["columns"]}) == 1
 
@@ -180,7 +181,7 @@ def test_plan_from_several_threads_gives_each_its_own_answer(tmp_path: Path) -> 
                 index = chance.randrange(16)
                 series = Series("coinbase", f"S{index}", "MD")
                 try:
-                    planned = opened.planner.plan(query(series=series))
+                    planned = opened.planner.plan(query(series=series), represent)
                 except Exception as error:  # noqa: BLE001 - reported by the assertion below
                     wrong.append(error)
                     continue

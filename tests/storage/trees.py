@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.query import Query
+from zerocopy.formats.columns import represent
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planned, Planner
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from zerocopy.core.plan import Represent
 
 SERIES = Series("coinbase", "X", "MD")
 U32_MAX = 4_294_967_295
@@ -125,9 +128,9 @@ class Bench:
             small_answer_bytes_max=small_bytes_max,
         )
 
-    def plan(self, wanted: Query | None = None) -> Planned:
+    def plan(self, wanted: Query | None = None, shape: Represent = represent) -> Planned:
         """Plan, and adopt what is held, as the service does."""
-        planned = self.planner.plan(wanted or query())
+        planned = self.planner.plan(wanted or query(), shape)
         for day_file, fd in planned.held:
             self.files.adopt(day_file, fd)
         return planned
@@ -141,10 +144,10 @@ def body_of(planned: Planned) -> bytes:
     """What a client would get: the content, or the header and every segment through its source."""
     if planned.content is not None:
         return planned.content
-    plan = planned.plan
-    segments = [part.source.read(part.offset, part.count) for part in plan.segments]
-    body = plan.header + b"".join(segments)
-    assert len(body) == plan.nbytes
+    found = planned.representation
+    segments = [part.source.read(part.offset, part.count) for part in found.segments]
+    body = found.content + b"".join(segments)
+    assert len(body) == found.nbytes
     return body
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
+from zerocopy.formats import columns
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 
@@ -38,7 +39,7 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=0,
     )
-    planned = planner.plan(asked)
+    planned = planner.plan(asked, columns.represent)
     for day_file, fd in planned.held:
         files.adopt(day_file, fd)
     return planned, files
@@ -46,15 +47,15 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
 
 def print_plan(asked: Query, planned: Planned, console: Console) -> None:
     """The columns of a plan, the header line of its answer and its size."""
-    plan = planned.plan
+    found = planned.representation
     table = Table("column", "segments", "bytes")
-    per_column = len(plan.segments) // len(asked.columns)
+    per_column = len(found.segments) // len(asked.columns)
     for position, column in enumerate(asked.columns):
-        segments = plan.segments[position * per_column : (position + 1) * per_column]
+        segments = found.segments[position * per_column : (position + 1) * per_column]
         table.add_row(column, f"{per_column:,}", f"{sum(s.count for s in segments):,}")
     console.print(table)
-    console.print(f"header {plan.header.decode().rstrip()}", highlight=False)
-    console.print(f"body   {plan.nbytes:,} bytes, {len(planned.skipped)} days skipped")
+    console.print(f"header {found.content.decode().rstrip()}", highlight=False)
+    console.print(f"body   {found.nbytes:,} bytes, {len(planned.skipped)} days skipped")
 
 
 def write_body(planned: Planned, output: str) -> None:
@@ -65,8 +66,8 @@ def write_body(planned: Planned, output: str) -> None:
     """
     try:
         with open(1 if output == "-" else output, "wb", closefd=output != "-") as file:
-            file.write(planned.plan.header)
-            for segment in planned.plan.segments:
+            file.write(planned.representation.content)
+            for segment in planned.representation.segments:
                 for position in range(0, segment.count, COPY_BYTES):
                     count = min(COPY_BYTES, segment.count - position)
                     file.write(segment.source.read(segment.offset + position, count))

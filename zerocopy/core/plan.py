@@ -1,6 +1,7 @@
-"""The plan of an answer: one header line, then segments, in the order they leave.
+"""The plan of an answer: which records of which sources it holds; and what a format makes of it.
 
-Owns the shape of the body: which bytes of which source come when, and how many there are. A
+Owns the records, not their shape: a function of `formats/` gives a plan its shape, a
+`Representation`, which is bytes and segments in the order they leave. A
 `Source` is whatever can hand out bytes; the plan never opens one, so a new storage or a new
 transport is a new implementation of this Protocol and nothing else.
 """
@@ -8,13 +9,10 @@ transport is a new implementation of this Protocol and nothing else.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import orjson
-
-from zerocopy.core.layout import day_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,78 +113,71 @@ class DayRecords(NamedTuple):
     sources: Sequence[Source]
 
 
+class Column(NamedTuple):
+    """A column of an answer: what it is called, and what each of its records is."""
+
+    name: str
+    dtype: Dtype
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A body before it is sent: `header` (ended by LF), then `segments`.
+    """The records of an answer, whatever shape they are given in.
 
-    `ends` holds for each segment where it ends, in bytes from the end of the header.
+    `days` ascend, and each has a source for each of `columns`. `skipped` are the days left out
+    because they lack a column.
     """
 
-    header: bytes
+    columns: tuple[Column, ...]
+    days: Sequence[DayRecords]
+    skipped: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        assert all(a.day < b.day for a, b in pairwise(self.days)), "days ascend"
+        width = len(self.columns)
+        assert all(len(day.sources) == width for day in self.days), "a source for each column"
+
+    @property
+    def num_records(self) -> int:
+        """Records of each column."""
+        return sum(day.records.stop - day.records.first for day in self.days)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """All of the first column, days ascending, then all of the second, and so on."""
+        return tuple(
+            Segment(
+                day.sources[position],
+                day.records.first * dtype.nbytes,
+                (day.records.stop - day.records.first) * dtype.nbytes,
+            )
+            for position, (_, dtype) in enumerate(self.columns)
+            for day in self.days
+            if day.records.stop > day.records.first
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A plan in the shape of one format: `content`, then `segments`.
+
+    `ends` holds for each segment where it ends, in bytes from the end of the content.
+    """
+
+    media_type: bytes
+    content: bytes
     segments: tuple[Segment, ...]
     ends: Sequence[int]
 
     @property
-    def data_nbytes(self) -> int:
-        """Bytes of all segments."""
-        return self.ends[-1] if self.ends else 0
-
-    @property
     def nbytes(self) -> int:
-        """Bytes of the whole body, the Content-Length."""
-        return len(self.header) + self.data_nbytes
+        """All of it, the Content-Length."""
+        return len(self.content) + (self.ends[-1] if self.ends else 0)
 
 
-def compose(
-    columns: Sequence[str],
-    dtypes: Sequence[Dtype],
-    days: Sequence[DayRecords],
-    skipped: Sequence[int],
-) -> Plan:
-    """The body for `days` (ascending): all of the first column, then all of the second, and so on.
-
-    `dtypes` are those of the columns, one for each; `skipped` are the days left out because
-    they lack a column.
-    """
-    assert len(columns) == len(dtypes), "one dtype for each column"
-    assert all(a.day < b.day for a, b in pairwise(days)), "days ascend"
-    num_records = sum(day.records.stop - day.records.first for day in days)
-    segments = tuple(
-        Segment(
-            day.sources[position],
-            day.records.first * dtype.nbytes,
-            (day.records.stop - day.records.first) * dtype.nbytes,
-        )
-        for position, dtype in enumerate(dtypes)
-        for day in days
-        if day.records.stop > day.records.first
-    )
-    plan = Plan(_header_line(columns, dtypes, num_records, skipped), segments, ends_of(segments))
-    nbytes = num_records * sum(dtype.nbytes for dtype in dtypes)
-    assert plan.data_nbytes == nbytes, "segments add up"
-    return plan
+Represent = Callable[[Plan], Representation]
+"""What a format is to whoever plans."""
 
 
 def ends_of(segments: Sequence[Segment]) -> Sequence[int]:
     """Where each segment ends, in bytes from the beginning of the first: 8 bytes for each."""
     return array("Q", accumulate(segment.count for segment in segments))
-
-
-def _header_line(
-    columns: Sequence[str], dtypes: Sequence[Dtype], num_records: int, skipped: Sequence[int]
-) -> bytes:
-    header: dict[str, object] = {
-        "columns": [
-            {
-                "name": column,
-                "record_size": dtype.nbytes,
-                "num_records": num_records,
-                "data_length": num_records * dtype.nbytes,
-                "dtype": dtype.name,
-            }
-            for column, dtype in zip(columns, dtypes, strict=True)
-        ]
-    }
-    if skipped:
-        header["skipped"] = [day_label(day) for day in skipped]
-    return orjson.dumps(header, option=orjson.OPT_APPEND_NEWLINE)

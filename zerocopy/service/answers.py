@@ -1,4 +1,4 @@
-"""Answers that may be given again: request target to response, each with its proof.
+"""Answers that may be given again: from all that chooses one to its response, with its proof.
 
 Owns the bytes they take together. Nothing is believed because it is here: the service asks the
 proof for every request. Used in the event loop's thread only.
@@ -14,7 +14,7 @@ from zerocopy.core import counters as slots
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Response
+    from zerocopy.core.http.messages import Request, Response
     from zerocopy.storage.planner import Proof
 
 STAMP_BYTES = 450
@@ -25,6 +25,15 @@ SEGMENT_BYTES = 350
 
 ANSWER_BYTES = 2_300
 """The rest of an answer: response, fields, rendered heads, its 304, dictionary entry."""
+
+
+Key = tuple[bytes]
+"""All that chooses an answer, preconditions and ranges aside: today the request target alone."""
+
+
+def key_of(request: Request) -> Key:
+    """What chooses the answer to `request`; a plain tuple, for it is made for each one."""
+    return (request.target,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,11 @@ class Answer:
     begins_s: float
     expires_s: float
 
-    def nbytes(self, target: bytes) -> int:
+    def nbytes(self, key: Key) -> int:
         """About how much memory it takes."""
         return (
             ANSWER_BYTES
-            + len(target)
+            + sum(map(len, key))
             + len(self.response.content)
             + SEGMENT_BYTES * len(self.response.segments)
             + STAMP_BYTES * len(self.proof.stamps)
@@ -58,31 +67,31 @@ class Answers:
         self._nbytes_max = nbytes_max
         self._nbytes = 0
         self._counters = counters
-        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._answers: OrderedDict[Key, Answer] = OrderedDict()
 
-    def get(self, target: bytes) -> Answer | None:
-        """The answer last given for `target`, still to be proved."""
-        answer = self._answers.get(target)
+    def get(self, key: Key) -> Answer | None:
+        """The answer last given for `key`, still to be proved."""
+        answer = self._answers.get(key)
         if answer is not None:
-            self._answers.move_to_end(target)
+            self._answers.move_to_end(key)
         return answer
 
-    def put(self, target: bytes, answer: Answer) -> None:
+    def put(self, key: Key, answer: Answer) -> None:
         """Keep an answer, unless it alone is a quarter of all the room there is."""
-        self.drop(target)
-        nbytes = answer.nbytes(target)
+        self.drop(key)
+        nbytes = answer.nbytes(key)
         if nbytes > self._nbytes_max // 4:
             return
-        self._answers[target] = answer
+        self._answers[key] = answer
         self._nbytes += nbytes
         while self._nbytes > self._nbytes_max:
             oldest, evicted = self._answers.popitem(last=False)
             self._nbytes -= evicted.nbytes(oldest)
         self._counters[slots.PLAN_CACHE_BYTES] = self._nbytes
 
-    def drop(self, target: bytes) -> None:
+    def drop(self, key: Key) -> None:
         """Forget an answer that no longer holds."""
-        answer = self._answers.pop(target, None)
+        answer = self._answers.pop(key, None)
         if answer is not None:
-            self._nbytes -= answer.nbytes(target)
+            self._nbytes -= answer.nbytes(key)
             self._counters[slots.PLAN_CACHE_BYTES] = self._nbytes

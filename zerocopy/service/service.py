@@ -26,9 +26,10 @@ from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.http.semantics import ACCEPT_RANGES, cache_control, last_modified, select
 from zerocopy.core.layout import day_label
 from zerocopy.core.query import check_name, parse_parameters, parse_query
+from zerocopy.formats import columns
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
-from zerocopy.service.answers import Answer, Answers
+from zerocopy.service.answers import Answer, Answers, key_of
 from zerocopy.service.coalesce import Rounds
 from zerocopy.service.openapi import OPENAPI
 from zerocopy.service.prefetch import Preparation
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Request
     from zerocopy.core.query import Query
     from zerocopy.core.window import Window
+    from zerocopy.service.answers import Key
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planner
     from zerocopy.storage.symbols.index import SymbolIndex
@@ -79,7 +81,7 @@ _log = get_logger(__name__)
 
 
 class _Endpoint(Protocol):
-    async def __call__(self, query_string: bytes, target: bytes, /) -> Response: ...
+    async def __call__(self, query_string: bytes, request: Request, /) -> Response: ...
 
 
 class Service:
@@ -137,7 +139,8 @@ class Service:
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """An answer given before, if its proof is short and holds."""
-        answer = self._answers.get(request.target)
+        key = key_of(request)
+        answer = self._answers.get(key)
         if answer is None:
             # Whether the process lives must be told even when requests for plans are refused.
             constant = self._constant.get(request.target) if request.method in _READS else None
@@ -149,7 +152,7 @@ class Service:
             if request.is_conditional:
                 return self._select(request, answer.response)
             return answer.response
-        self._answers.drop(request.target)
+        self._answers.drop(key)
         return None
 
     async def respond(self, request: Request) -> Response:
@@ -241,20 +244,23 @@ class Service:
             raise NotFoundError("the path must be one of those in /openapi.json")
         if request.method not in _READS:
             raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
-        return await endpoint(query_string, request.target)
+        return await endpoint(query_string, request)
 
-    async def _data(self, query_string: bytes, target: bytes) -> Response:
-        answer = self._answers.get(target)
+    async def _data(self, query_string: bytes, request: Request) -> Response:
+        key = key_of(request)
+        answer = self._answers.get(key)
         if answer is not None:
             # Too long a proof for the event loop, or respond_now would have answered.
             fresh = answer.begins_s <= time.time() < answer.expires_s
             if fresh and await in_thread(self._executor, answer.proof.holds):
                 self._counters[slots.PLANS_REUSED] += 1
                 return answer.response
-            self._answers.drop(target)
+            self._answers.drop(key)
         query = parse_query(query_string, columns_max=self._columns_max)
         planned = await in_thread(
-            self._executor, lambda: self._planner.plan(query), drop=Planned.close
+            self._executor,
+            lambda: self._planner.plan(query, columns.represent),
+            drop=Planned.close,
         )
         for day_file, fd in planned.held:
             self._files.adopt(day_file, fd)
@@ -262,13 +268,13 @@ class Service:
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query, planned)
-        return self._answer(target, planned)
+        return self._answer(key, planned)
 
-    def _answer(self, target: bytes, planned: Planned) -> Response:
-        plan, validators, closes_s = planned.plan, planned.validators, planned.closes_s
+    def _answer(self, key: Key, planned: Planned) -> Response:
+        found, validators, closes_s = planned.representation, planned.validators, planned.closes_s
         now_s = time.time()
         fields = [
-            (b"Content-Type", b"application/octet-stream"),
+            (b"Content-Type", found.media_type),
             (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
             ACCEPT_RANGES,
@@ -280,11 +286,11 @@ class Service:
         if planned.content is not None:
             response = Response(_OK, tuple(fields), planned.content, validators=validators)
         else:
-            body = plan.header, plan.segments
-            response = Response(_OK, tuple(fields), *body, ends=plan.ends, validators=validators)
+            body = found.content, found.segments
+            response = Response(_OK, tuple(fields), *body, ends=found.ends, validators=validators)
         if planned.proof.reusable:
             span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
-            self._answers.put(target, Answer(response, planned.proof, *span))
+            self._answers.put(key, Answer(response, planned.proof, *span))
         return response
 
     def _note_skipped(self, query: Query, planned: Planned) -> None:
@@ -301,7 +307,7 @@ class Service:
             **naming(CURRENT.get()),
         )
 
-    async def _symbols(self, query_string: bytes, _target: bytes) -> Response:
+    async def _symbols(self, query_string: bytes, _request: Request) -> Response:
         exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
         if exchange is not None:
             check_name("exchange", exchange)
@@ -323,10 +329,10 @@ class Service:
                 self._listed = response if exchange is None else self._listed
         return answers
 
-    async def _health(self, _query_string: bytes, _target: bytes) -> Response:
+    async def _health(self, _query_string: bytes, _request: Request) -> Response:
         return self._constant[b"/healthz"]
 
-    async def _readiness(self, _query_string: bytes, _target: bytes) -> Response:
+    async def _readiness(self, _query_string: bytes, _request: Request) -> Response:
         if self.draining:
             raise OverloadError("the server is stopping")
         try:
@@ -339,7 +345,7 @@ class Service:
         with open_root(self._root):
             pass
 
-    async def _openapi(self, _query_string: bytes, _target: bytes) -> Response:
+    async def _openapi(self, _query_string: bytes, _request: Request) -> Response:
         return self._constant[b"/openapi.json"]
 
 

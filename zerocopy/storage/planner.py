@@ -27,7 +27,7 @@ from zerocopy.core.layout import (
     file_name,
     parse_file_name,
 )
-from zerocopy.core.plan import HELD_FILES_MAX, DayRecords, Plan, compose
+from zerocopy.core.plan import HELD_FILES_MAX, Column, DayRecords, Plan
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
@@ -36,7 +36,7 @@ from zerocopy.storage.tree import Series, close_file, data_error, open_file, ope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from zerocopy.core.plan import Segment
+    from zerocopy.core.plan import Represent, Representation, Segment
     from zerocopy.core.query import Query
     from zerocopy.storage.catalog import Listing
 
@@ -91,14 +91,14 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with what was learned on the way.
+    """The representation of an answer with what was learned on the way.
 
-    `content` is the whole body where it is small, else None. `closes_s` is the unix second from
+    `content` is the whole of it where it is small, else None. `closes_s` is the unix second from
     which every day of the answer is closed. `held` are open descriptors that the receiver owns from
     now on. `skipped` are the days left out.
     """
 
-    plan: Plan
+    representation: Representation
     content: bytes | None
     validators: Validators
     closes_s: float
@@ -135,8 +135,8 @@ class Planner:
         self._segments_max = segments_max
         self._small_answer_bytes_max = small_answer_bytes_max
 
-    def plan(self, query: Query) -> Planned:
-        """The plan of `query`, true as of this call.
+    def plan(self, query: Query, represent: Represent) -> Planned:
+        """What `represent` makes of the records of `query`, true as of this call.
 
         Raises:
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
@@ -148,7 +148,7 @@ class Planner:
         for _ in range(_ATTEMPTS):
             planning = _Planning(self._files, series, query, self._settling)
             try:
-                return self._plan_once(planning, series, query)
+                return self._plan_once(planning, series, query, represent)
             except FileNotFoundError as error:
                 changed = error
             except DataChangedError as error:
@@ -160,7 +160,9 @@ class Planner:
                 planning.close()
         raise DataError("the day files changed faster than they could be read") from changed
 
-    def _plan_once(self, planning: _Planning, series: Series, query: Query) -> Planned:
+    def _plan_once(
+        self, planning: _Planning, series: Series, query: Query, represent: Represent
+    ) -> Planned:
         begun_ns = time.time_ns()
         with open_series(self._root, series) as directory_fd:
             listing = self._catalog.listing(series, directory_fd)
@@ -176,21 +178,21 @@ class Planner:
             ]
             if not listing.is_unchanged(directory_fd, begun_ns):
                 planning.check_names(directory_fd, begun_ns)
-            plan = compose(
-                query.columns, [dtypes[column] for column in query.columns], day_records, skipped
-            )
+            columns = tuple(Column(name, dtypes[name]) for name in query.columns)
+            found = represent(Plan(columns, day_records, skipped))
             content = None
-            if plan.nbytes <= self._small_answer_bytes_max:
-                content = plan.header + b"".join(planning.read_segments(directory_fd, plan))
+            if found.nbytes <= self._small_answer_bytes_max:
+                parts = planning.read_segments(directory_fd, found.segments)
+                content = b"".join((found.content, *parts))
         first_day, last_day = day_of(query.start_s), day_of(query.end_s)
         days_read = [records.day for records in day_records]
         if len(day_records) < last_day - first_day + 1:
             planning.stamps.append((planning.directory, listing.stamp))
         youngest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
         return Planned(
-            plan=plan,
+            representation=found,
             content=content,
-            validators=validators_of(plan.header, planning.validated),
+            validators=validators_of(found.content, planning.validated),
             # What a skipped day lacks may still come, as a day may that has no file at all.
             closes_s=max(
                 planning.closes_s, self._settling.gaps_close_s(first_day, last_day, days_read)
@@ -271,11 +273,13 @@ class _Planning:
             self._hold_or_close(day_file, fd)
         return DayRecords(day, records, [day_files[column] for column in self._query.columns])
 
-    def read_segments(self, directory_fd: int, plan: Plan) -> Iterator[bytes]:
-        """The bytes of every segment of a small plan, in order."""
-        for segment in plan.segments:
+    def read_segments(self, directory_fd: int, segments: Sequence[Segment]) -> Iterator[bytes]:
+        """The bytes of every segment of a small answer, in order."""
+        for segment in segments:
             source = segment.source
-            assert isinstance(source, DayFile), "this planning made every source"
+            if not isinstance(source, DayFile):  # made by the format, and in memory
+                yield source.read(segment.offset, segment.count)
+                continue
             fd = self._held.get(source)
             if fd is not None:
                 yield _read_planned(source, fd, segment)
