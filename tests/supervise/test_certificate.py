@@ -357,3 +357,27 @@ def test_copies_that_cannot_be_made_leave_no_descriptor(
         PemCopies(str(pair.cert), str(pair.key))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made[0])
+
+
+@pytest.mark.parametrize("serial", [b"\x00", b"\xf9"], ids=["zero", "negative"])
+def test_certificate_of_an_odd_issuer_starts_without_a_word(pair: Pair, serial: bytes) -> None:
+    """A serial number that RFC 5280 forbids and clients take: served, and nothing is written."""
+    key = key_of(LEAF)
+    parent = x509.load_pem_x509_certificate(LEAF.cert_chain_pems[0].bytes())
+    start, end = parent.not_valid_before_utc, parent.not_valid_after_utc
+    made = x509.CertificateBuilder(
+        parent.issuer, parent.subject, key.public_key(), 7, start, end
+    ).sign(key, hashes.SHA256())
+    der = made.public_bytes(Encoding.DER).replace(b"\x02\x01\x07", b"\x02\x01" + serial, 1)
+    pair.cert.write_text(ssl.DER_cert_to_PEM_cert(der))
+    pair.context()
+    assert validity_of(str(pair.cert)) == (start, end)
+
+
+def test_workers_do_not_load_what_only_the_supervisor_asks() -> None:
+    """A context is made without cryptography, which takes 8 MiB."""
+    program = "import sys, zerocopy.supervise.worker; print('cryptography' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "False\n"

@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import re
 import ssl
+import warnings
 from typing import Final, NamedTuple, NoReturn
 
 from zerocopy.core.errors import ConfigError
@@ -32,8 +33,6 @@ _PEM_CERTIFICATE: Final = re.compile(
 _PEM_KEY: Final = re.compile(rb"^-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----", re.MULTILINE)
 _NO_MATCH: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _DER_SEQUENCE: Final = 0x30
-_DER_VERSION: Final = 0xA0
-_DER_UTC_TIME: Final = 0x17
 
 
 class Validity(NamedTuple):
@@ -122,17 +121,16 @@ def validity_of(cert_path: str, copy: int | None = None) -> Validity:
     Raises:
         ConfigError: the file cannot be read, or its first certificate cannot be understood.
     """
+    # Workers make contexts and never ask this: 8 MiB and 40 ms that are the supervisor's alone.
+    from cryptography import x509  # noqa: PLC0415
+
     pem = _check_certificates(cert_path, cert_path if copy is None else _path_of(copy))[0]
     try:
-        # Certificate, its TBSCertificate; there version (optional), serialNumber, signature,
-        # issuer, validity.
-        der = memoryview(ssl.PEM_cert_to_DER_cert(pem))
-        fields = _der_children(_der_children(_der_children(der)[0][1])[0][1])
-        validity = fields[4 if fields[0][0] == _DER_VERSION else 3][1]
-        start, end = (_der_time(tag, bytes(value)) for tag, value in _der_children(validity))
-    except (IndexError, ValueError):
+        with warnings.catch_warnings(action="ignore"):  # a serial number that no client minds
+            certificate = x509.load_pem_x509_certificate(pem.encode("latin-1"))
+        return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    except ValueError:
         _refuse(_CERT_OPTION, cert_path, "has a validity that cannot be read")
-    return Validity(start, end)
 
 
 def validity_warning(
@@ -233,30 +231,3 @@ def _refuse(option: str, path: str, why: str) -> NoReturn:
     """Keep it to one line, whatever the path holds; the cause's wording would repeat the path."""
     message = f"{option}: {path} {why}"
     raise ConfigError("".join(c if c.isprintable() else repr(c)[1:-1] for c in message)) from None
-
-
-def _der_children(value: memoryview) -> list[tuple[int, memoryview]]:
-    """Split DER into its elements, a tag and a value each (X.690 section 8.1).
-
-    Raises:
-        IndexError, ValueError: it is cut short.
-    """
-    children = []
-    while value:
-        tag, length, start = value[0], value[1], 2
-        if length & 0x80:
-            start += length & 0x7F
-            length = int.from_bytes(value[2:start], "big")
-        if start + length > len(value):
-            raise ValueError("cut short")
-        children.append((tag, value[start : start + length]))
-        value = value[start + length :]
-    return children
-
-
-def _der_time(tag: int, value: bytes) -> dt.datetime:
-    """Read a UTCTime or a GeneralizedTime; two digits from 50 on mean 19xx."""
-    text = value.decode("ascii")
-    if tag == _DER_UTC_TIME:
-        text = ("19" if text >= "5" else "20") + text
-    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
