@@ -27,7 +27,7 @@ from zerocopy.core.errors import ZerocopyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BUSY = (Path(__file__).parent.parent.parent / "pages" / "busy.txt").read_bytes()
+BUSY = (Path(__file__).parents[2] / "pages" / "busy.txt").read_bytes()
 """A scrape of two workers under load."""
 
 
@@ -287,6 +287,13 @@ def test_hostile_page_harms_nobody(run: Run) -> None:
             b"zerocopy_requests_total{" + b'a="b",' * 50_000 + b"} 1",
             b'zerocopy_request_duration_seconds_bucket{endpoint="data",le="+Inf"} -3',
             b"zerocopy_" + b"x" * 100_000 + b" 1",
+            *[b"zerocopy_x{" + b'a=""=' * 250 + b"} 1"] * 1_000,
+            b'zerocopy_x{="',
+            b'zerocopy_x{a="\\',
+            b"zerocopy_x{,,}",
+            b"process_x",
+            b"zerocopy_ {",
+            b'zerocopy_streams{a="}"} ' + b"9" * 900,
             b"# TYPE zerocopy_workers \x00",
         ]
     )

@@ -1,7 +1,8 @@
 """One page of metrics, fetched from a running server and read into numbers.
 
 Owns the request, the bounds on what may come back, and the lines of the text format that concern
-us. It must never trust the page: whatever listens on that port may have sent it.
+us; their grammar is that of prometheus_client. It must never trust the page: whatever listens on
+that port may have sent it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import math
-import re
 import socket
 import threading
 import time
@@ -30,8 +30,9 @@ DEADLINE_S = 5.0
 """For the whole page. A supervisor that does not answer within seconds is no better than none."""
 _READ_BYTES = 64 * 1024
 
-_LINE = re.compile(r"((?:zerocopy|process)_[a-z0-9_]+)(?:\{([^}]*)\})? (\S+)(?: -?[0-9]+)?")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)",?')
+LINE_CHARACTERS_MAX = 1024
+"""Ours have less than 200. What the parser takes for a line grows with the square of its length."""
+_PREFIXES = ("zerocopy_", "process_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,19 @@ def _get(host: str, port: int, target: str) -> str:
 
 def _samples(text: str) -> dict[str, dict[Labels, float]]:
     """The samples of our metrics and of the process; every other line is passed over."""
+    # Every command is imported with this one, and `zerocopy health` runs every few seconds.
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
     samples: dict[str, dict[Labels, float]] = {}
+    # Line by line: what one of them holds cannot hide the others, nor take long.
     for line in text.split("\n"):
-        match = _LINE.fullmatch(line)
-        if match is None:
+        if not line.startswith(_PREFIXES) or len(line) > LINE_CHARACTERS_MAX:
             continue
-        name, labels, number = match.groups()
         try:
-            value = float(number)
-        except ValueError:
+            for family in text_string_to_metric_families(line):
+                for name, labels, number, *_ in family.samples:
+                    if math.isfinite(value := float(number)):
+                        samples.setdefault(name, {})[frozenset(labels.items())] = value
+        except (ValueError, LookupError, OverflowError):
             continue
-        if math.isfinite(value):
-            samples.setdefault(name, {})[frozenset(_LABEL.findall(labels or ""))] = value
     return samples
