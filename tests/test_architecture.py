@@ -21,7 +21,16 @@ FUNCTION_LINES_MAX = 70
 
 CORE_MAY_IMPORT = {
     *("__future__", "array", "bisect", "calendar", "collections", "dataclasses", "datetime"),
-    *("email", "hashlib", "itertools", "re", "reprlib", "typing", "urllib"),  # values in and out
+    *(
+        "email",
+        "hashlib",
+        "ipaddress",
+        "itertools",
+        "re",
+        "reprlib",
+        "typing",
+        "urllib",
+    ),  # values in and out
     "zerocopy",  # import-linter allows only zerocopy.core
 }
 

@@ -7,6 +7,7 @@ User information is no part of it: RFC 9110 section 4.2.4 has it treated as an e
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 
 PORT_MAX = 65_535
 
@@ -14,10 +15,6 @@ _AUTHORITY = re.compile(
     rb"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]++|%[0-9A-Fa-f]{2})++|\[([^\[\]]++)\])(?::([0-9]*+))?"
 )
 _FUTURE = re.compile(rb"[vV][0-9A-Fa-f]++\.[A-Za-z0-9._~!$&'()*+,;=:-]++")
-_GROUP = re.compile(rb"[0-9A-Fa-f]{1,4}")
-_IPV4 = re.compile(rb"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
-
-_GROUPS = 8
 
 
 def is_authority(value: bytes) -> bool:
@@ -38,10 +35,9 @@ def has_port(authority: bytes) -> bool:
 
 
 def _is_ipv6(literal: bytes) -> bool:
-    left, elided, right = literal.partition(b"::")
-    groups = [group for half in (left, right) if half for group in half.split(b":")]
-    if groups and literal.endswith(groups[-1]) and _IPV4.fullmatch(groups[-1]):
-        groups[-1:] = [b"0", b"0"]  # the last 32 bits may be written as an IPv4 address
-    return all(map(_GROUP.fullmatch, groups)) and (
-        len(groups) < _GROUPS if elided else len(groups) == _GROUPS
-    )
+    # A zone is for links, which a URI does not name: RFC 3986 section 3.2.2 has none.
+    try:
+        IPv6Address(literal.decode("ascii"))
+    except ValueError:
+        return False
+    return b"%" not in literal
