@@ -1,32 +1,26 @@
-"""The event loop: uvloop's, with the two sendfile methods it lacks.
+"""The event loop: uvloop's, with the two sendfile methods it lacks (MagicStack/uvloop issue 228).
 
 Owns `loop.sock_sendfile` and `loop.sendfile`: asyncio's signatures, checks, results and
-exceptions, the kernel's sendfile(2), a bounded number of bytes a turn (uvloop 0.23 has neither,
-MagicStack/uvloop issue 228). It must never know HTTP, nor make the system call itself:
-`send_range` does.
+exceptions, the kernel's sendfile(2), a bounded number of bytes a turn. It must never know HTTP, nor
+make the system call itself: `send_range` does.
 
 The idea to read it by: a transfer is a loop of turns, and between two turns it waits until its
 output is writable, whatever ended the turn. Readiness is level-triggered, so a transfer that only
 spent its budget comes back in the loop's next iteration, after everybody else.
 
-- `_SocketOutput` waits with `add_writer`.
-- `_TransportOutput` cannot: uvloop refuses `add_writer` on the descriptor of a transport. The
-  usual way around, a `dup()`, makes a second owner of the connection (an aborted transport sends
-  no FIN while the duplicate is open) and can leave entries in the loop's epoll that burn a whole
-  core (aio-libs/aiohttp issue 1412, uvloop issue 61). Here a private epoll watches the very
-  descriptor, and the loop watches the epoll: it is readable while the socket is writable
-  (epoll(7), question 3). Closing the epoll takes everything back.
+uvloop refuses `add_writer` on the descriptor of a transport, and a `dup()` of it would be a second
+owner of the connection. So a private epoll watches that descriptor, and the loop watches the epoll:
+it is readable while the socket is writable (epoll(7), question 3).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import select
-import socket
 import ssl
-import stat
 import sys
 from contextlib import closing, suppress
 from functools import partial
@@ -38,40 +32,33 @@ import uvloop.loop
 from zerocopy.transport.sendfile import Outcome, send_range
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
     _Send = Callable[[bytes], Awaitable[None]]
 
 TURN_BYTES_MAX = 1 << 20
-"""Bytes one transfer sends before the others are served.
-
-nginx's `sendfile_max_chunk` is 2 MiB. p99 of an echo beside four large transfers on one core, in
-ms: 1 to 5 with 256 KiB, 4 to 11 with 1 MiB, 16 to 38 with 4 MiB, 28 to 590 without a bound; the
-throughput was the same within the noise of a shared machine.
-"""
+"""Bytes one transfer sends before the others are served: an echo beside four large transfers on one
+core had a p99 of 1 to 5 ms with 256 KiB, 4 to 11 with 1 MiB, 16 to 38 with 4 MiB."""
 
 FALLBACK_READ_BYTES = 256 << 10
-"""Bytes a read of the copying fallback: 256 KiB was measured 4 times as fast over TCP as asyncio's
-16 KiB, which cost a trip to the executor each (python/cpython issue 152074)."""
+"""Bytes a read of the copying fallback, a trip to the executor (python/cpython issue 152074)."""
 
 _UNAVAILABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE})
 """What sendfile(2) answers, before the first byte, when it cannot serve this file or socket.
 asyncio takes every first error for that, which hides a reset peer or a broken disk."""
 
-# uvloop ships no stubs for its transports. Its read and write pipes are not listed: asyncio does
-# not send files to pipes either.
+# uvloop ships no stubs for its transports. Pipes are not listed: asyncio sends no files to them.
 _extension: Any = uvloop.loop
+_asyncio: Any = asyncio.BaseEventLoop
 _STREAM_TRANSPORTS: tuple[type, ...] = (_extension.TCPTransport, _extension.UnixTransport)
 
 
 class Loop(uvloop.Loop):
-    """uvloop's event loop with `sendfile` and `sock_sendfile`.
-
-    Attributes:
-        turn_bytes_max: Bytes a transfer may send in one turn of the loop.
-    """
+    """uvloop's event loop with `sendfile` and `sock_sendfile`."""
 
     turn_bytes_max: int = TURN_BYTES_MAX
+    _check_sendfile_params = _asyncio._check_sendfile_params  # noqa: SLF001 - the very sentences
 
     async def sock_sendfile(
         self,
@@ -82,40 +69,21 @@ class Loop(uvloop.Loop):
         *,
         fallback: bool | None = True,
     ) -> int:
-        """Send a file to a connected, non-blocking socket.
+        """Send a file to a connected, non-blocking socket that belongs to no transport.
 
-        The file position is moved behind the last byte sent, also after an error or a
-        cancellation. What fits into one turn and into the socket's buffer is sent without
-        yielding, and a socket closed meanwhile closes when the transfer ends: as `sock_sendall`.
-
-        Args:
-            sock: A socket that does not belong to a transport.
-            file: A file opened in binary mode.
-            offset: Where in the file to begin.
-            count: How many bytes to send; None sends up to the end of the file.
-            fallback: Copy through memory what sendfile(2) cannot send.
-
-        Returns:
-            The number of bytes sent: less than `count` if the file ends before.
-
-        Raises:
-            ValueError: The file is not binary, the socket is no stream or is blocking (seen in
-                debug mode only, as in asyncio), or count or offset is out of range.
-            TypeError: count or offset is not an integer, or the socket is an SSLSocket.
-            RuntimeError: The socket belongs to a transport.
-            asyncio.SendfileNotAvailableError: sendfile(2) cannot, and `fallback` is off.
-            ConnectionError: The peer is gone.
-            OSError: See `send_range`.
+        Arguments, result and errors are asyncio's, but that only what says so is taken for a lack
+        of sendfile(2), not every first error. The file's position is moved behind the last byte
+        sent, also after an error or a cancellation. A socket closed meanwhile closes when the
+        transfer ends, as with `sock_sendall`.
         """
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         if isinstance(sock, ssl.SSLSocket):
             raise TypeError("Socket cannot be of type SSLSocket")
-        _check_parameters(sock.type, file, offset, count)
+        self._check_sendfile_params(sock, file, offset, count)
         # It raises for a transport's descriptor, before a byte is sent and not at the first wait.
         self.remove_writer(sock)
         try:
-            _check_regular(file)
             with closing(_SocketOutput(self, sock)) as output:
                 return await self._send_turns(output, file, offset, count)
         except asyncio.SendfileNotAvailableError:
@@ -134,41 +102,35 @@ class Loop(uvloop.Loop):
     ) -> int:
         """Send a file through a transport, after everything that was written to it before.
 
-        Arguments and result are those of `sock_sendfile`; a TLS transport needs `fallback`.
-        Reading is paused meanwhile. A lost peer closes the transport, as after a failed write.
-        Unlike asyncio's, uvloop's transports cannot refuse a `write` while this runs: do not call
-        it, its bytes would land amid the file's.
-
-        Raises:
-            RuntimeError: The transport is closing, of a kind that cannot send files, or can only
-                send copies and `fallback` is off.
-            ValueError, TypeError, asyncio.SendfileNotAvailableError: As `sock_sendfile`.
-            ConnectionError: The peer is gone, or the transport was closed or aborted meanwhile.
-            OSError: See `send_range`.
+        As `sock_sendfile`; a TLS transport needs `fallback`. Reading is paused meanwhile. A lost
+        peer closes the transport, as after a failed write. Unlike asyncio's, uvloop's transports
+        cannot refuse a `write` while this runs: do not call it, its bytes would land amid the
+        file's.
         """
         if transport.is_closing():
             raise RuntimeError("Transport is closing")
-        if isinstance(transport, _STREAM_TRANSPORTS):
+        is_stream = isinstance(transport, _STREAM_TRANSPORTS)
+        if not is_stream and transport.get_extra_info("sslcontext") is None:
+            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
+        if not is_stream and not fallback:
+            raise RuntimeError(
+                "fallback is disabled and native sendfile is not supported "
+                f"for transport {transport!r}"
+            )
+        self._check_sendfile_params(transport.get_extra_info("socket"), file, offset, count)
+        if is_stream:
             try:
                 return await self._sendfile_native(transport, file, offset, count)
             except asyncio.SendfileNotAvailableError:
                 if not fallback:
                     raise
-        elif transport.get_extra_info("sslcontext") is None:
-            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-        elif not fallback:
-            raise RuntimeError(
-                "fallback is disabled and native sendfile is not supported "
-                f"for transport {transport!r}"
-            )
-        return await self._sendfile_fallback(transport, file, offset, count)
+        with closing(_TransportOutput(self, transport)) as output:
+            return await self._copy(file, offset, count, output.write)
 
     # asyncio's name and arguments: CPython's tests replace it.
     async def _sendfile_native(
         self, transport: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
-        _check_parameters(socket.SOCK_STREAM, file, offset, count)
-        _check_regular(file)
         try:
             with closing(_TransportOutput(self, transport)) as output:
                 await output.drained()
@@ -177,13 +139,6 @@ class Loop(uvloop.Loop):
             if not transport.is_closing():
                 transport.abort()
             raise
-
-    async def _sendfile_fallback(
-        self, transport: Any, file: IO[bytes], offset: int, count: int | None
-    ) -> int:
-        _check_parameters(socket.SOCK_STREAM, file, offset, count)
-        with closing(_TransportOutput(self, transport)) as output:
-            return await self._copy(file, offset, count, output.write)
 
     async def _send_turns(
         self,
@@ -206,6 +161,8 @@ class Loop(uvloop.Loop):
                 if outcome is Outcome.DONE or outcome is Outcome.END_OF_FILE:
                     break
                 await output.writable()
+        except (AttributeError, io.UnsupportedOperation) as error:  # it has no descriptor
+            raise asyncio.SendfileNotAvailableError("not a regular file") from error
         except OSError as error:
             position += getattr(error, "characters_written", 0)
             if position == offset and error.errno in _UNAVAILABLE:
@@ -244,36 +201,6 @@ class Loop(uvloop.Loop):
 def new_event_loop() -> Loop:
     """Return a new loop; fits `asyncio.Runner(loop_factory=...)`."""
     return Loop()
-
-
-def _check_parameters(sock_type: int, file: IO[bytes], offset: object, count: object) -> None:
-    """Raise what asyncio raises, in its order."""
-    if "b" not in getattr(file, "mode", "b"):
-        raise ValueError("file should be opened in binary mode")
-    if sock_type != socket.SOCK_STREAM:
-        raise ValueError("only SOCK_STREAM type sockets are supported")
-    if count is not None:
-        if not isinstance(count, int):
-            raise TypeError(f"count must be a positive integer (got {count!r})")
-        if count <= 0:
-            raise ValueError(f"count must be a positive integer (got {count!r})")
-    if not isinstance(offset, int):
-        raise TypeError(f"offset must be a non-negative integer (got {offset!r})")
-    if offset < 0:
-        raise ValueError(f"offset must be a non-negative integer (got {offset!r})")
-
-
-def _check_regular(file: IO[bytes]) -> None:
-    """Raise SendfileNotAvailableError unless `file` is a regular file with a descriptor.
-
-    asyncio takes the size 0 of a pipe or a device for an empty file and sends nothing.
-    """
-    try:
-        mode = os.fstat(file.fileno()).st_mode
-    except (AttributeError, OSError) as error:  # io.UnsupportedOperation is an OSError
-        raise asyncio.SendfileNotAvailableError("not a regular file") from error
-    if not stat.S_ISREG(mode):
-        raise asyncio.SendfileNotAvailableError("not a regular file")
 
 
 class _Output:
