@@ -3,14 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UNITS := tests/core tests/config tests/formats tests/storage tests/service tests/observe
 # Debian keeps venv's installer in a package of its own; root or sudo may fetch it.
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint bench load clean
+.PHONY: help install demo test test-tools test-units slow lint bench load clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with everything the other commands need
 
@@ -27,8 +28,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
 	$(BIN)/zerocopy demo
 
-test: install ## every test but the slow ones
-	$(BIN)/python -m pytest -n 3 -m 'not slow'
+test: install ## every test of the server but the slow ones
+	$(BIN)/python -m pytest -n 3 -m 'not slow' --ignore tests/tools
+
+test-tools: install ## the tests of bench, load test and container
+	$(BIN)/python -m pytest -n 3 -m 'not slow' tests/tools
+
+test-units: install ## the tests of single modules: what another Python has to pass
+	$(BIN)/python -m pytest -n 3 -m 'not slow' $(UNITS)
 
 slow: install ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow

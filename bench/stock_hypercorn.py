@@ -18,7 +18,8 @@ from hypercorn.config import Config
 
 from zerocopy.config.load import load
 from zerocopy.core.counters import SLOTS
-from zerocopy.supervise.worker import SWEEP_S, build_app, build_service
+from zerocopy.supervise.compose import build_app, build_service
+from zerocopy.supervise.worker import SWEEP_S
 
 if TYPE_CHECKING:
     from zerocopy.transport.asgi import AsgiApp

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from loadtest.question import Exchange, Question, WrongAnswerError
+from loadtest.question import PendingRequest, Question, WrongAnswerError
 
 if TYPE_CHECKING:
     import socket
@@ -37,9 +37,9 @@ class Http1Client:
         self._sock: socket.socket | None = None
         self._buffer = memoryview(bytearray(PIECE_BYTES))
 
-    def ask(self, question: Question) -> Exchange:
+    def ask(self, question: Question) -> PendingRequest:
         """Ask and wait; what goes wrong is in the exchange, and ends the connection."""
-        exchange = Exchange(question)
+        exchange = PendingRequest(question)
         try:
             if self._sock is None:
                 self._sock = self._url.connect()
@@ -63,7 +63,7 @@ class Http1Client:
         lines += [f"{name}: {value}" for name, value in question.fields]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def _receive(self, sock: socket.socket, exchange: Exchange) -> bool:
+    def _receive(self, sock: socket.socket, exchange: PendingRequest) -> bool:
         """Read one answer; whether the connection may be used again."""
         head, begun = self._receive_head(sock)
         status, fields = _parse_head(head)

@@ -26,7 +26,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from loadtest.question import Exchange, Question, WrongAnswerError
+from loadtest.question import PendingRequest, Question, WrongAnswerError
 
 if TYPE_CHECKING:
     import ssl
@@ -63,8 +63,8 @@ class Http2Client:
         self._window_bytes = window_bytes
         self._sock: ssl.SSLSocket | None = None
         self._h2 = H2Connection()
-        self._open: dict[int, Exchange] = {}
-        self._over: list[Exchange] = []
+        self._open: dict[int, PendingRequest] = {}
+        self._over: list[PendingRequest] = []
         self._is_going = False
         self._unyielded = 0
 
@@ -78,7 +78,7 @@ class Http2Client:
         """Whether a stream may be started: nothing is to be told of, and no GOAWAY has come."""
         return not self._over and (not self._is_going or not self._open)
 
-    def ask(self, question: Question) -> Exchange:
+    def ask(self, question: Question) -> PendingRequest:
         """Ask one question and wait for its answer."""
         self.start(question)
         [exchange] = self.wait()
@@ -86,7 +86,7 @@ class Http2Client:
 
     def start(self, question: Question) -> None:
         """Send a question on a stream of its own; `wait` tells how it went."""
-        exchange = Exchange(question)
+        exchange = PendingRequest(question)
         try:
             if self._is_going:
                 assert not self._open, "takes_more is to be asked"
@@ -103,7 +103,7 @@ class Http2Client:
                 self._over.append(exchange)
             self._end(error)
 
-    def wait(self) -> list[Exchange]:
+    def wait(self) -> list[PendingRequest]:
         """Read until a stream is over; all that are over by then."""
         while not self._over:
             assert self._sock is not None, "something was started"
@@ -179,7 +179,7 @@ class Http2Client:
             case _:
                 pass
 
-    def _judge(self, stream_id: int, exchange: Exchange, event: Event) -> None:
+    def _judge(self, stream_id: int, exchange: PendingRequest, event: Event) -> None:
         """Pass an event to the check; a stream that has failed is cancelled."""
         try:
             match event:
@@ -211,7 +211,7 @@ class Http2Client:
         for stream_id in [stream_id for stream_id in self._open if stream_id > last]:
             self._fail(self._open.pop(stream_id), NotProcessedError())
 
-    def _fail(self, exchange: Exchange, error: Exception) -> None:
+    def _fail(self, exchange: PendingRequest, error: Exception) -> None:
         exchange.fail(error)
         self._over.append(exchange)
 

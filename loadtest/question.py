@@ -79,7 +79,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Exchange:
+class PendingRequest:
     """One question on its way: the time it takes, the bytes that came, what was wrong."""
 
     question: Question

@@ -18,7 +18,7 @@ from loadtest.question import U32_MAX, Query, Question, WrongAnswerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from loadtest.question import Exchange
+    from loadtest.question import PendingRequest
 
 SERIES_MAX = 200
 """Symbols and types that take part in a run."""
@@ -46,7 +46,7 @@ class Series:
 class Client(Protocol):
     """Whoever can ask one question and wait for its answer."""
 
-    def ask(self, question: Question) -> Exchange:
+    def ask(self, question: Question) -> PendingRequest:
         """Ask and wait."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from locust.env import Environment
 
-    from loadtest.question import Exchange, Question
+    from loadtest.question import PendingRequest, Question
     from loadtest.server_url import ServerUrl
 
 H2_WINDOWS_BYTES = (65_535, 1 << 20, 16 << 20)
@@ -62,7 +62,7 @@ class MarketUser(User):
         """What an answer gave rise to, else what the mix says."""
         return self._pending.pop() if self._pending else self._mix.next()
 
-    def report(self, exchange: Exchange) -> None:
+    def report(self, exchange: PendingRequest) -> None:
         """Tell locust; what was not processed is asked again instead."""
         if isinstance(exchange.error, NotProcessedError):
             self._pending.append(exchange.question)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from functools import cache
+from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
@@ -13,14 +15,17 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((REPOSITORY / "zerocopy").rglob("*.py"))
-CORE = sorted((REPOSITORY / "zerocopy" / "core").glob("*.py"))
+CORE = sorted((REPOSITORY / "zerocopy" / "core").rglob("*.py"))
 TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
+FOLDER_FILES_MAX = 20
+ROOT_MODULES_MAX = 4  # beside the packages, __init__.py among them
 
 CORE_MAY_IMPORT = {
-    *("__future__", "array", "bisect", "calendar", "collections", "dataclasses", "datetime"),
+    *("__future__", "array", "bisect", "calendar", "collections", "contextvars", "dataclasses"),
+    "datetime",
     *(
         "email",
         "hashlib",
@@ -39,7 +44,7 @@ LOADED = """
 import importlib, pkgutil, sys
 import zerocopy.core
 known = {*sys.stdlib_module_names, *sys.argv[1].split(","), "zerocopy"}
-for module in pkgutil.iter_modules(zerocopy.core.__path__, "zerocopy.core."):
+for module in pkgutil.walk_packages(zerocopy.core.__path__, "zerocopy.core."):
     importlib.import_module(module.name)
 roots = {name.partition(".")[0] for name in sys.modules}
 print(*sorted(roots - known))
@@ -66,6 +71,24 @@ def imports_of(path: Path) -> set[str]:
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     of = [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
     return {name.partition(".")[0] for name in chain(plain, of)}
+
+
+def dotted(path: Path) -> str:
+    """Return a module's name; a package's is that of its __init__ module."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+
+
+def modules_imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Return the modules of ours that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & modules.keys()
 
 
 def name_of(path: Path) -> str:
@@ -113,6 +136,32 @@ def test_functions_of_the_package_fit_on_a_screen() -> None:
         for function in functions_of(path)
     }
     assert {name: lines for name, lines in lengths.items() if lines > FUNCTION_LINES_MAX} == {}
+
+
+def test_folders_of_the_package_fit_into_one_look() -> None:
+    """At most 20 files each, and 4 modules beside the packages."""
+    counts = Counter(str(path.parent.relative_to(REPOSITORY)) for path in PACKAGE)
+    assert counts.pop("zerocopy") <= ROOT_MODULES_MAX
+    assert {name: count for name, count in counts.items() if count > FOLDER_FILES_MAX} == {}
+
+
+def test_neither_modules_nor_packages_import_each_other() -> None:
+    """Not through others either; imports in functions and under TYPE_CHECKING count."""
+    modules = {dotted(path): path for path in PACKAGE}
+    by_module = {
+        module: {name for name in modules_imported(path, modules) if name != module}
+        for module, path in modules.items()
+    }
+    by_package: dict[str, set[str]] = defaultdict(set)
+    for module, names in by_module.items():
+        package = module.rpartition(".")[0]
+        by_package[package] |= {name.rpartition(".")[0] for name in names} - {
+            package,
+            "",
+            "zerocopy",
+        }
+    for graph in (by_module, by_package):
+        TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_modules_of_the_package_say_what_they_own() -> None:

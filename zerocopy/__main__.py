@@ -1,6 +1,6 @@
 """`python -m zerocopy` is the command line.
 
-Python looks for modules in the working directory first then, where anybody may have put a queue.py.
+With -m Python looks for modules in the working directory first, where there may be any queue.py.
 It goes on only if the package itself was found there, as in a checkout.
 """
 

@@ -109,7 +109,7 @@ def serve(
 ) -> None:
     """Serve a data directory until SIGTERM or Ctrl-C.
 
-    Flags override the environment, which overrides config.toml. SIGTERM and Ctrl-C let answers
+    Flags override the environment, which overrides config.toml. SIGTERM and Ctrl-C let responses
     that are being sent finish; the same signal again stops at once. SIGHUP reads the configuration
     and the certificate again, without a request that fails.
     """
@@ -259,7 +259,7 @@ def query(
     config: ConfigOption = None,
     data_path: DataOption = None,
 ) -> None:
-    """Plan a query without a server: print the plan, or write the answer's body."""
+    """Plan a query without a server: print the plan, or write the response's body."""
     from zerocopy.commands.query import plan_query, print_plan, write_body
     from zerocopy.core.query import parse_query
 

@@ -1,7 +1,7 @@
-"""The standard streams of a process, whatever whoever started it has made of them.
+"""The standard streams of a process, in whatever state the parent process left them.
 
-Owns descriptors 0, 1 and 2: that there are three, that text of any characters leaves by them, and
-how a command that fails says why: in one line. It must never know what else is written.
+Owns descriptors 0, 1 and 2: that there are three, that text of any characters can be written, and
+how a failing command reports its reason in one line. It must never know what else is written.
 """
 
 from __future__ import annotations

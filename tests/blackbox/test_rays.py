@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +21,6 @@ from tests.faults.client import (
     write_series,
 )
 from tests.server import RunningServer
-from tests.transport.http1.rays import HEAD, HOSTILE, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +38,6 @@ FIELDS = (
     "X-Forwarded-For: 203.0.113.7",
     "X-Forwarded-Proto: https",
 )
-_OF_THE_MOMENT = re.compile(rb"(?:Date|Last-Modified): [^\r]+\r\n")
 
 
 @pytest.fixture
@@ -98,7 +94,7 @@ def test_each_plan_that_skips_a_day_warns_with_the_ray_of_its_own_request(root: 
 
 
 def test_transfer_that_is_aborted_is_told_with_the_ray_of_its_own_request(root: Path) -> None:
-    """The head was remembered from a request that had all of the same answer."""
+    """Another request with all of the same answer came before it, and one more came since."""
     target, path = target_of("LARGE", "price"), column_path(root, "LARGE", "price")
     with RunningServer(root, **EVERYTHING) as server:
         with Client(server) as client:
@@ -115,25 +111,3 @@ def test_transfer_that_is_aborted_is_told_with_the_ray_of_its_own_request(root: 
         poll(lambda: len(ids_of(server, "request")) == 3, "the lines")
         assert ids_of(server, "transfer_aborted") == [RAYS[1]]
         assert ids_of(server, "request") == [RAYS[0], RAYS[2], RAYS[1]]
-
-
-def test_hostile_heads_near_a_known_one_are_answered_as_where_none_is_known(root: Path) -> None:
-    """Each is sent to a server that knows the head and to one that never saw it: equal bytes."""
-    with RunningServer(root) as knowing, RunningServer(root) as fresh:
-        for number, (case, raw) in enumerate(HOSTILE.items()):
-            path = f"{SMALL}&x={number}".encode()
-            for head in (HEAD, OTHER):
-                assert b" 200 " in converse(knowing, head.replace(b"/a", path))
-            hostile = raw.replace(b"/a", path)
-            assert converse(knowing, hostile) == converse(fresh, hostile), case
-
-
-def converse(server: RunningServer, raw: bytes) -> bytes:
-    """All that comes back to bytes behind which the client ends its side."""
-    with server.connect() as sock:
-        sock.sendall(raw)
-        sock.shutdown(socket.SHUT_WR)
-        received = bytearray()
-        while data := sock.recv(65_536):
-            received += data
-    return _OF_THE_MOMENT.sub(b"", received)

@@ -145,10 +145,10 @@ def test_stop_before_there_is_anything_to_stop(starting: Starting) -> None:
 
 def test_worker_whose_supervisor_dies_before_its_orders_ends_in_silence() -> None:
     """No orders, or half of them, and then the end of the pipe: nothing is left to serve for."""
-    for orders in (b"", b'{"config":'):
+    for spec in (b"", b'{"config":'):
         done = subprocess.run(
             [sys.executable, "-m", "zerocopy.supervise.worker"],
-            input=orders,
+            input=spec,
             capture_output=True,
             timeout=30,
             check=False,

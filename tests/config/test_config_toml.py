@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.config.load import OPTIONS, PROFILES, Config, Listeners, load
+from zerocopy.config.load import OPTIONS, PROFILES, Config, ListenerPorts, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,5 +81,5 @@ def test_manual_examples_load(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     config = load(str(path), environ={"PORT": "8444", "ZEROCOPY_PROFILE": "production"})
     assert config.columns == {"id": "u8", "maker_order_id": "S16"}
-    assert config.listeners() == Listeners(plain_port=8080, tls_port=8444)
+    assert config.listeners() == ListenerPorts(plain_port=8080, tls_port=8444)
     assert config.limits.connections_max != Config().limits.connections_max

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zerocopy.config import load as config_module
-from zerocopy.config.load import OPTIONS, VARIABLES, Config, Layer, Listeners, load
+from zerocopy.config.load import OPTIONS, VARIABLES, Config, Layer, ListenerPorts, load
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_load_nothing_gives_defaults_of_development() -> None:
     """Without file, environment and flags every option has its default."""
     config = load(environ={})
     assert (config.profile, config.path) == ("development", None)
-    assert config.listeners() == Listeners(plain_port=None, tls_port=8443)
+    assert config.listeners() == ListenerPorts(plain_port=None, tls_port=8443)
     for key, option in OPTIONS.items():
         assert value(config, key) == option.defaults["development"]
         assert config.origins[key].layer is Layer.DEFAULT

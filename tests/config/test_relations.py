@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zerocopy.config.load import Config, Listeners, load
+from zerocopy.config.load import Config, ListenerPorts, load
 from zerocopy.config.options import PlainTable
 from zerocopy.core.errors import ConfigError
 
@@ -106,7 +106,7 @@ def test_listeners_resolve(
 def test_listeners_of_a_config_made_directly() -> None:
     """A Config that was not loaded resolves as if all of it were a file's."""
     config = Config(plain=PlainTable(port=80))
-    assert config.listeners() == Listeners(plain_port=80, tls_port=8443)
+    assert config.listeners() == ListenerPorts(plain_port=80, tls_port=8443)
 
 
 @pytest.mark.parametrize(

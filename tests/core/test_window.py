@@ -15,8 +15,8 @@ from zerocopy.core.window import (
     TINY_RUN,
     WINDOWS_OPEN,
     Window,
-    cut,
     cut_tiny,
+    cut_window,
     fair_gathered_bytes,
     fair_slices,
     is_tiny_run,
@@ -67,7 +67,7 @@ def test_windows_in_a_row_are_the_whole_answer(
             assert len(window.slices) <= GATHERED_SLICES_MAX
             assert all(piece.count <= TINY_BYTES for piece in window.slices)
         else:
-            window = cut(segments, place, bytes_max, count_max)
+            window = cut_window(segments, place, bytes_max, count_max)
             nbytes = sum(piece.count for piece in window.slices)
             assert not window.gathers
             assert nbytes <= bytes_max

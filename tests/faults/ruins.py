@@ -49,10 +49,10 @@ class Scene:
         assert end == End(body_of(self.root, "OTHER", ["price"]), is_whole=True)
 
 
-def written(scene: Scene, records: int, *, sealed: bool) -> bytes:
+def written(scene: Scene, records: int, *, is_closed: bool) -> bytes:
     """Write both columns; the right body. Sealed, its day is closed."""
     write_series(scene.root, scene.type, records)
-    if sealed:
+    if is_closed:
         seal(scene.root, scene.type)
     return scene.body
 

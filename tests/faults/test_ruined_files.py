@@ -122,7 +122,7 @@ def test_ruin_before_the_answer_is_its_status_and_undone_the_answer(
     Where a directory was moved and linked back, an answer given before is still proved by the very
     same file, and may be given again: its bytes are right.
     """
-    body = written(scene, SMALL_RECORDS, sealed=True)
+    body = written(scene, SMALL_RECORDS, is_closed=True)
     assert download(scene.server, way, scene.target) == End(body, is_whole=True)
     undo = ruin(scene)
     try:
@@ -162,7 +162,7 @@ AMID = (
 
 def check_amid(scene: Scene, ruin: Ruin, way: str, records: int) -> None:
     """Ruin while a client does not read; whatever became of the names, all of it arrives."""
-    body = written(scene, records, sealed=int(scene.type[1:]) % 2 == 0)
+    body = written(scene, records, is_closed=int(scene.type[1:]) % 2 == 0)
     with Download(scene.server, way) as under_way:
         under_way.begin(scene.target)
         undo = ruin(scene)
@@ -199,7 +199,7 @@ def test_file_of_a_closed_day_changed_amid_a_transfer_aborts(
     scene: Scene, change: Callable[[Scene], None], way: str
 ) -> None:
     """It is no longer what was promised: what came is right, and it ends as cut off."""
-    body = written(scene, RECORDS, sealed=True)
+    body = written(scene, RECORDS, is_closed=True)
     aborted = scene.server.metric("zerocopy_transfers_aborted_total")
     with Download(scene.server, way) as under_way:
         under_way.begin(scene.target)
@@ -220,7 +220,7 @@ def test_file_of_an_open_day_that_grows_amid_a_transfer_is_sent_as_planned(
     scene: Scene, change: Callable[[Scene], None], way: str
 ) -> None:
     """A recorder appends: what was promised arrives, and the next answer has the rest."""
-    body = written(scene, RECORDS, sealed=False)
+    body = written(scene, RECORDS, is_closed=False)
     with Download(scene.server, way) as under_way:
         under_way.begin(scene.target)
         change(scene)
@@ -234,7 +234,7 @@ def test_answer_promised_before_a_link_took_its_place_is_never_cut_off_twice(
     scene: Scene, way: str
 ) -> None:
     """The first open(2) that finds the link ends what was promised; then it is told as a status."""
-    body = written(scene, 100_000, sealed=True)
+    body = written(scene, 100_000, is_closed=True)
     assert download(scene.server, way, scene.target) == End(body, is_whole=True)
     undo = type_linked(scene)
     try:

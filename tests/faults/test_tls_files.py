@@ -41,10 +41,10 @@ LOADERS = 2
 class Scene:
     """A day of a type of its own, which a test may ruin, and the answer it would have had."""
 
-    def __init__(self, root: Path, server: RunningServer, series: str, *, sealed: bool) -> None:
+    def __init__(self, root: Path, server: RunningServer, series: str, *, is_closed: bool) -> None:
         self.root, self.server, self.series = root, server, series
         self.price = write_series(root, series, RECORDS)
-        if sealed:
+        if is_closed:
             seal(root, series)
         self.path = column_path(root, series, "price")
         self.target = target_of(series, "price")
@@ -103,17 +103,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Run
     shutil.rmtree(root)
 
 
-def new_scene(shared: tuple[Path, RunningServer], *, sealed: bool) -> Scene:
+def new_scene(shared: tuple[Path, RunningServer], *, is_closed: bool) -> Scene:
     """A fresh day of 16 MB a column."""
     root, server = shared
     series = f"T{len(os.listdir(os.path.join(root, 'coinbase', 'BTC-USD')))}"
-    return Scene(root, server, series, sealed=sealed)
+    return Scene(root, server, series, is_closed=is_closed)
 
 
 @pytest.fixture
 def closed(shared: tuple[Path, RunningServer]) -> Scene:
     """A day that settled long ago, so it is mapped."""
-    scene = new_scene(shared, sealed=True)
+    scene = new_scene(shared, is_closed=True)
     mapped = scene.server.metric("zerocopy_mapped_bytes")
     with H2Client(scene.server) as client:
         scene.begin(client)
@@ -230,7 +230,7 @@ def test_open_day_that_grows_while_sent_is_sent_as_planned(
     shared: tuple[Path, RunningServer], connect: Callable[[RunningServer], H2Client]
 ) -> None:
     """A recorder appends meanwhile: the answer is exactly what its header line promised."""
-    scene = new_scene(shared, sealed=False)
+    scene = new_scene(shared, is_closed=False)
     with connect(scene.server) as client:
         stream_id = scene.begin(client)
         for _ in range(10):

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from zerocopy.core.http.messages import Fields, Request, Response
-from zerocopy.core.http.pending import Exchange
+from zerocopy.core.http.pending import PendingRequest
 from zerocopy.observe.access_log import (
     TARGET_CHARS_MAX,
     AccessLog,
@@ -19,14 +19,14 @@ from zerocopy.observe.access_log import (
 )
 
 
-def exchange(target: bytes = b"/healthz", method: bytes = b"GET", *fields: Any) -> Exchange:
+def pending(target: bytes = b"/healthz", method: bytes = b"GET", *fields: Any) -> PendingRequest:
     """A request that was answered with five bytes."""
-    made = Exchange(Request(method, target, fields), 0)
+    made = PendingRequest(Request(method, target, fields), 0)
     made.response = Response(200, (), b"hello")
     return made
 
 
-def noted(made: Exchange, duration_ns: int = 1_234_567) -> dict[str, Any]:
+def noted(made: PendingRequest, duration_ns: int = 1_234_567) -> dict[str, Any]:
     """The one line that an access log of everything writes."""
     with capture_logs() as events:
         AccessLog(1.0)("tls", made, duration_ns)
@@ -36,7 +36,7 @@ def noted(made: Exchange, duration_ns: int = 1_234_567) -> dict[str, Any]:
 
 def test_line_has_what_operators_count_by() -> None:
     """Transport, method, endpoint, status, content bytes, milliseconds, id and target."""
-    event = noted(exchange(b"/api/data?symbol=A"))
+    event = noted(pending(b"/api/data?symbol=A"))
     assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]+", event.pop("request_id"))
     assert event == {
         "event": "request",
@@ -54,9 +54,9 @@ def test_line_has_what_operators_count_by() -> None:
 
 def test_answer_that_was_cut_off_is_told_with_what_left() -> None:
     """Its bytes are those that were given away; one that never began has no status."""
-    cut = exchange()
+    cut = pending()
     cut.left_bytes = 2
-    never = exchange()
+    never = pending()
     never.response = None
     assert {**noted(cut), "request_id": ""}.items() >= {"bytes": 3, "complete": False}.items()
     assert noted(never).items() >= {"bytes": 0, "complete": False, "status": None}.items()
@@ -64,7 +64,7 @@ def test_answer_that_was_cut_off_is_told_with_what_left() -> None:
 
 def test_answer_to_head_has_no_content() -> None:
     """Its Content-Length tells of bytes that are not sent."""
-    assert noted(exchange(b"/healthz", b"HEAD"))["bytes"] == 0
+    assert noted(pending(b"/healthz", b"HEAD"))["bytes"] == 0
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_sample_is_the_share_of_requests(sample: float, few: int, many: int) -> 
     log = AccessLog(sample)
     with capture_logs() as events:
         for _ in range(1_000):
-            log("plain", exchange(), 1)
+            log("plain", pending(), 1)
     assert few <= len(events) <= many
 
 
 @pytest.mark.parametrize("ray", [b"8f1c2d3e4a5b6c7d-FRA", b"8f1c2d3e4a5b6c7d"])
 def test_ray_of_cloudflare_is_kept(ray: bytes) -> None:
     """So that lines can be joined with those of the tunnel and of Cloudflare."""
-    assert request_id(exchange(b"/", b"GET", (b"cf-ray", ray))) == ray.decode()
+    assert request_id(pending(b"/", b"GET", (b"cf-ray", ray))) == ray.decode()
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_ray_of_cloudflare_is_kept(ray: bytes) -> None:
 )
 def test_ray_that_is_none_is_replaced(fields: Fields) -> None:
     """What is not one well-formed value is of no use as a name, and may be an attack."""
-    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]+", request_id(exchange(b"/", b"GET", *fields)))
+    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]+", request_id(pending(b"/", b"GET", *fields)))
 
 
 def test_id_is_one_for_each_request_and_the_same_in_each_of_its_lines() -> None:
     """It is made when the first line is written."""
-    one, other = exchange(), exchange()
+    one, other = pending(), pending()
     assert (
         request_id(one) == request_id(one) == naming(one)["request_id"] == noted(one)["request_id"]
     )
@@ -136,7 +136,7 @@ def test_target_shows_what_the_server_reads_and_nothing_else(target: bytes, show
 
 def test_long_target_and_method_are_cut() -> None:
     """A line stays short whatever was asked for."""
-    event = noted(exchange(b"/" + b"x" * 8_000, b"M" * 1_000))
+    event = noted(pending(b"/" + b"x" * 8_000, b"M" * 1_000))
     assert event["target"] == "/" + "x" * (TARGET_CHARS_MAX - 1) + "..."
     assert event["method"] == "M" * 16 + "..."
 
@@ -144,6 +144,6 @@ def test_long_target_and_method_are_cut() -> None:
 def test_fields_of_a_request_are_not_in_its_line() -> None:
     """Credentials come in fields: none but CF-Ray is looked at."""
     secrets = ((b"authorization", b"Bearer s3cret"), (b"cookie", b"s3cret"), (b"x-key", b"s3cret"))
-    made = exchange(b"/api/data?symbol=A", b"GET", *secrets)
+    made = pending(b"/api/data?symbol=A", b"GET", *secrets)
     assert "s3cret" not in repr(noted(made))
     assert "s3cret" not in repr(naming(made))

@@ -32,7 +32,7 @@ LARGE_BYTES = 64 * 1024 * 1024
 def port() -> Iterator[int]:
     """The metrics of a server without workers, as the supervisor serves them."""
     fd = make_counters(0)
-    yield serve_metrics(Collector(fd, 0), "127.0.0.1", 0)
+    yield serve_metrics(Collector(fd, 0), socket.AF_INET, ("127.0.0.1", 0))
     os.close(fd)
 
 

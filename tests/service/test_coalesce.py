@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zerocopy.core.errors import OverloadError
-from zerocopy.service.coalesce import Rounds
+from zerocopy.service.coalesce import Coalescer
 
 
 def test_who_comes_while_a_round_runs_gets_the_next_one() -> None:
@@ -26,7 +26,7 @@ def test_who_comes_while_a_round_runs_gets_the_next_one() -> None:
 
     async def scenario() -> list[int | BaseException]:
         with ThreadPoolExecutor(2) as executor:
-            rounds = Rounds[int, int](executor, work)
+            rounds = Coalescer[int, int](executor, work)
             first = asyncio.ensure_future(rounds.ask(1))
             await asyncio.to_thread(begun.wait, 10)
             others = [asyncio.ensure_future(rounds.ask(key % 2)) for key in range(10)]
@@ -53,7 +53,7 @@ def test_errors_reach_whom_they_concern_and_the_next_round_begins() -> None:
 
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as executor:
-            rounds = Rounds[int, int](executor, work)
+            rounds = Coalescer[int, int](executor, work)
             with pytest.raises(RuntimeError, match="all"):
                 await rounds.ask(9)
             found = await asyncio.gather(rounds.ask(0), rounds.ask(1), return_exceptions=True)
@@ -76,7 +76,7 @@ def test_thread_that_cannot_be_started_is_an_error_and_not_the_end() -> None:
 
     async def scenario() -> int:
         with Tired(1) as executor:
-            rounds = Rounds[int, int](executor, lambda keys: dict.fromkeys(keys, 7))
+            rounds = Coalescer[int, int](executor, lambda keys: dict.fromkeys(keys, 7))
             for _ in range(2):
                 with pytest.raises(OverloadError, match="thread"):
                     await asyncio.wait_for(rounds.ask(1), 10)
@@ -106,7 +106,7 @@ def test_round_that_nobody_waits_for_any_more_never_begins(*, is_running: bool) 
 
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as executor:
-            rounds = Rounds[int, int](executor, work)
+            rounds = Coalescer[int, int](executor, work)
             first = asyncio.ensure_future(rounds.ask(1)) if is_running else None
             if first is None:
                 executor.submit(other)

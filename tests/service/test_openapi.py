@@ -22,7 +22,7 @@ from zerocopy.core.layout import U32_MAX, is_name, parse_dtype
 from zerocopy.core.query import parse_query
 from zerocopy.service.openapi import COLUMNS_MAX, DTYPE_PATTERN, NAME_PATTERN, OPENAPI
 from zerocopy.service.problems import ALLOWED_METHODS
-from zerocopy.supervise.worker import build_service
+from zerocopy.supervise.compose import build_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

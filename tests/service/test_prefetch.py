@@ -49,7 +49,7 @@ class Readers(ThreadPoolExecutor):
 def test_reader_that_cannot_be_started_is_overload_and_takes_no_place(tmp_path: Path) -> None:
     """As often as there are places and once more: each fails, and the next is served."""
     bench, readers = Bench(tmp_path), Readers(refusals=3)
-    bench.service._preparation._readers = readers
+    bench.service._prefetcher._readers = readers
     readers.gate.set()
 
     async def scenario() -> None:
@@ -68,7 +68,7 @@ def test_who_leaves_keeps_the_place_of_the_thread_that_still_works(
 ) -> None:
     """Two that were cancelled amid their reading leave no place for a third until they are done."""
     bench, readers, begun = Bench(tmp_path), Readers(), threading.Barrier(3)
-    bench.service._preparation._readers = readers
+    bench.service._prefetcher._readers = readers
     gate, readers.gate = readers.gate, threading.Event()
     readers.gate.set()
 
@@ -114,7 +114,7 @@ def test_fault_of_ours_amid_reading_is_an_error_of_the_data(
 def test_warm_gathering_waits_for_nobody_who_reads_from_the_disk(tmp_path: Path) -> None:
     """All readers are at work and stay so; a window that is in memory is gathered all the same."""
     bench, readers = Bench(tmp_path), Readers()
-    bench.service._preparation._readers = readers
+    bench.service._prefetcher._readers = readers
 
     async def scenario() -> None:
         cold = [asyncio.ensure_future(bench.service.prepare(window())) for _ in range(5)]
@@ -136,7 +136,7 @@ def test_gathering_that_meets_the_disk_goes_to_the_readers(
 ) -> None:
     """The planners give it up at once, and it comes back from a reader with its bytes."""
     bench, readers = Bench(tmp_path), Readers()
-    bench.service._preparation._readers = readers
+    bench.service._prefetcher._readers = readers
     readers.gate.set()
     cold = Window([in_memory(b"x")] * 3, (0, 0), (3, 0), gathers=True)
 

@@ -27,8 +27,9 @@ from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
 from zerocopy.core.http.messages import Request, Response
-from zerocopy.core.http.semantics import Settling, Validators, document_validators
+from zerocopy.core.http.validators import Validators, document_validators
 from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner

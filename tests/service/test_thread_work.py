@@ -219,7 +219,7 @@ def test_cancelled_window_gives_back_what_it_was_lent_and_its_place(
         def window() -> Window:
             return Window([segment], (0, 0), (1, 0))
 
-        loop, preparation = asyncio.get_running_loop(), bench.service._preparation
+        loop, preparation = asyncio.get_running_loop(), bench.service._prefetcher
         blocked = [loop.run_in_executor(bench.executor, gate) for _ in range(2)]
         await until(lambda: gate.begun == 2)
         begun = open_descriptors()

@@ -42,7 +42,7 @@ class Clients:
         self.goaways: list[tuple[int, int]] = []
 
 
-class Exchange:
+class PendingRequest:
     """One request and its answer: the scope, `receive` and `send` of a server."""
 
     def __init__(self, run: AsgiRun, ask: Ask, stream: Stream) -> None:
@@ -106,7 +106,7 @@ class AsgiRun:
         self.peer = Clients()
         self.asks: dict[int, Ask] = {}
         self.faults: list[str] = []
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[PendingRequest] = []
         self.served: list[asyncio.Task[None]] = []
         self.digest = hashlib.blake2b(digest_size=16)
         self.was_lost = self.is_leaving = False
@@ -165,14 +165,14 @@ class AsgiRun:
         asked = kind.fields_now(self.tree, self.rng)
         ask = self.asks[number] = Ask(kind, 0, self.tree.now, None, len(self.faults), fields=asked)
         stream = self.peer.streams[number] = Stream(kind.method)
-        exchange = Exchange(self, ask, stream)
+        exchange = PendingRequest(self, ask, stream)
         self.exchanges.append(exchange)
         fields = [(b"host", b"t"), *((n.encode(), v.encode()) for n, v in asked)]
         version = self.rng.choice(("1.1", "1.1", "1.0", "2"))
         scope = scope_of(kind.target, kind.method, http_version=version, headers=fields)
         self.served.append(self.loop.create_task(self._serve(exchange, scope)))
 
-    async def _serve(self, exchange: Exchange, scope: Event) -> None:
+    async def _serve(self, exchange: PendingRequest, scope: Event) -> None:
         try:
             await self.built.app(scope, exchange.receive, exchange.send)
         except TransferAbortedError:

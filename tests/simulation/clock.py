@@ -28,6 +28,10 @@ class Clock:
         """The same clock: nobody sets it."""
         return self.now_ns / NS_PER_S
 
+    def monotonic_ns(self) -> int:
+        """The same."""
+        return self.now_ns
+
     def sleep(self, seconds: float) -> None:
         """Time passes."""
         self.advance_to(self.now_ns + int(seconds * NS_PER_S))

@@ -13,8 +13,8 @@ from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
 from zerocopy.core import window as window_module
 from zerocopy.core.counters import SLOTS
-from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import planner as planner_module
@@ -24,15 +24,16 @@ from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols.index import SymbolIndex
 from zerocopy.transport import asgi, readahead
-from zerocopy.transport import scheduler as turns
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.http2 import body as http2_body
 from zerocopy.transport.http2 import connection as http2
+from zerocopy.transport.http2 import frames as http2_frames
 from zerocopy.transport.http2 import lane as http2_lane
 from zerocopy.transport.http2 import streams as http2_streams
-from zerocopy.transport.http2.server import Http2Limits, Http2Server, _HypercornConfig
+from zerocopy.transport.http2.context import Http2Limits
+from zerocopy.transport.http2.server import Http2Server, _HypercornConfig
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.scheduler import SendScheduler
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +60,7 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
     (http2_streams, "TURNS_TO_GROW", (1, 3)),
     (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
-    (http2_body, "SEGMENT_COST_BYTES", (1, 8_192)),
+    (http2_frames, "SEGMENT_COST_BYTES", (1, 8_192)),
     (window_module, "TINY_BYTES", (0, 0, 40, 16_384)),
     (window_module, "TINY_RUN", (1, 2, 8)),
     (window_module, "GATHERED_BYTES_MAX", (2_000, 262_144)),
@@ -70,7 +71,7 @@ _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (asgi, "PIECE_BYTES", (70, 5_000, 262_144)),
     (service_module, "INLINE_STAMPS_MAX", (3, 16, 16, 16)),
     (planner_module, "HELD_FILES_MAX", (2, 128)),
-    (planner_module, "_HELD_SEALED_MAX", (1, 64)),
+    (planner_module, "_HELD_CLOSED_MAX", (1, 64)),
 )
 
 
@@ -87,7 +88,7 @@ def constants(rng: Random) -> Iterator[None]:
             setattr(module, name, value)
 
 
-class CrowdedTurns(turns.Turns):
+class CrowdedTurns(SendScheduler):
     """Turns of a worker whose other connections, which nobody sees, send large answers too."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turn_bytes: int, rng: Random) -> None:
@@ -173,7 +174,8 @@ class Built:
             on_transfer_failed=lambda error, _: self.transfers_failed.append(error),
             on_connection_failed=self.connections_failed.append,
         )
-        self.server.turns = CrowdedTurns(cast("Any", loop), self._limits.turn_bytes_max, rng)
+        turn_bytes = self._limits.turn_bytes_max
+        self.server.context.scheduler = CrowdedTurns(cast("Any", loop), turn_bytes, rng)
 
     def _open_files(self, disk: Disk, tree_root: str, rng: Random) -> int:
         """Make `files`, over a page cache that is not there yet; how many may be open."""

@@ -342,7 +342,7 @@ class Run:
         left = {0} | {i for i in http2.stream_buffers if self.peer.streams[i].is_given_up}
         assert http2.stream_buffers.keys() <= left
         assert set(http2.priority._streams) <= left
-        assert not self.built.server.segments_held
+        assert not self.built.server.context.bodies.segments_held
 
     def _drain_client(self) -> None:
         self.finish_content()
@@ -383,7 +383,7 @@ class Run:
         assert not self.loop.tasks, f"left: {self.loop.tasks}"
         assert not self.loop.failures, self.loop.failures
         assert not self.built.connections_failed, self.built.connections_failed
-        assert not self.built.server.segments_held
+        assert not self.built.server.context.bodies.segments_held
         assert self.built.counters[slots.CONNECTIONS_ACCEPTED] == 1
         assert self.built.counters[slots.CONNECTIONS] == 0
         assert self.built.service._requests_in_flight == 0

@@ -105,6 +105,7 @@ def _total(mark: Mark) -> int:
 def leaks(world: World) -> list[str]:
     """What is wrong with a server at rest, all of whose clients are gone."""
     server, loop, kernel = world.server, world.loop, world.kernel
+    bodies = server.context.bodies
     connections = world.counters[slots.CONNECTIONS]
     counted, moved = world.counters[slots.SENT_BYTES_SENDFILE], kernel.moved["sendfile"]
     opened, tracked = kernel.count_files(), len(world.open_files)
@@ -113,7 +114,8 @@ def leaks(world: World) -> list[str]:
         f"{tracked} files kept, more than the bound": tracked <= world.shape.open_files_max,
         f"{connections} connections counted, none open": connections == 0,
         f"connections kept: {server._connections}": not server._connections,
-        f"{server.segments_held} segments held": server.segments_held == 0,
+        f"{bodies.segments_held} segments held": bodies.segments_held == 0,
+        f"{bodies.count} bodies held": bodies.count == 0,
         f"the event loop waited for pages {world.cache.waited_for}": not world.cache.waited_for,
         "requests in flight": world.service._requests_in_flight == 0,
         f"readers {list(loop.readers)}": not set(loop.readers) - {world.listener.fd},

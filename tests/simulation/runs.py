@@ -18,8 +18,6 @@ from tests.simulation.world import Shape, World, faked
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.simulation.requests import Ask
-
 SEED_VARIABLE = "SIMULATION_SEED"
 RUNS = 600
 """Runs that every change of the server has to pass; each takes some milliseconds."""
@@ -64,26 +62,24 @@ def shape_of(rng: random.Random) -> Shape:
     )
 
 
-def run(seed: int, *, log: bool = False, with_rays: bool = False) -> Outcome:
-    """Play the world of `seed` to its end, perhaps with a CF-Ray of its own in each request."""
+def run(seed: int, *, log: bool = False) -> Outcome:
+    """Play the world of `seed` to its end."""
     rng = random.Random(f"shape {seed}")
     shape = shape_of(rng)
     world = World(seed, shape)
     if log:
         world.kernel.log = []
     with faked(world.kernel, shape):
-        wrong = _play(world, rng, with_rays=with_rays)
+        wrong = _play(world, rng)
     return Outcome(seed, wrong, world.kernel.trace, world.kernel.log or [])
 
 
-def _play(world: World, rng: random.Random, *, with_rays: bool) -> list[str]:
+def _play(world: World, rng: random.Random) -> list[str]:
     try:
         world.begin()
         menu = [any_ask(rng, world.files.states[-1]) for _ in range(rng.choice([1, 2, 2, 5]))]
         for _ in range(rng.choice([1, 1, 2, 3])):
             asks = [rng.choice(menu) for _ in range(rng.choice([1, 2, 4, 9]))]
-            if with_rays:
-                asks = [with_ray(ask, rng.getrandbits(64)) for ask in asks]
             manners = rng.choice(list(Manners) + [Manners.HONEST] * 4)
             world.connect(asks, manners)
         if rng.random() < 0.4:
@@ -93,12 +89,6 @@ def _play(world: World, rng: random.Random, *, with_rays: bool) -> list[str]:
         return complaints(world) + probe(world) + verdict(world)
     except (AssertionError, OSError, ValueError) as error:
         return [f"{type(error).__name__}: {error}"]
-
-
-def with_ray(ask: Ask, number: int) -> Ask:
-    """The request as a tunnel sends it; one without Host stays as it is."""
-    host = b"\r\nHost: sim\r\n"
-    return ask._replace(wire=ask.wire.replace(host, b"%sCf-Ray: %016x-FRA\r\n" % (host, number)))
 
 
 def probe(world: World) -> list[str]:

@@ -62,6 +62,10 @@ class Socket:
         """Only ever made non-blocking."""
         assert not flag, "the event loop never waits in a call"
 
+    def gettimeout(self) -> float:
+        """Never waits."""
+        return 0.0
+
     def recv(self, count: int) -> bytes:
         """The system call."""
         self._kernel.enter("recv")

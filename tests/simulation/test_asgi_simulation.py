@@ -12,10 +12,11 @@ import pytest
 from tests.simulation.asgi_run import AsgiRun
 from tests.simulation.http2_batch import asgi, failures_of, folder
 from zerocopy.storage.dayfile import DayFile
-from zerocopy.transport.asgi import AsgiApp, _Body
+from zerocopy.transport.asgi import AsgiApp, _Sending
+from zerocopy.transport.body import Bodies
 
 if TYPE_CHECKING:
-    from zerocopy.core.http.pending import Exchange
+    from zerocopy.core.http.pending import PendingRequest
     from zerocopy.transport.asgi import Send
 
 SEEDS = 60
@@ -43,7 +44,7 @@ def test_seed_gives_the_same_run_again() -> None:
 def test_runs_see_what_they_are_for() -> None:
     """Among the seeds are aborted answers, errors, faults and clients that leave."""
     seen: set[str] = set()
-    for seed in range(20):
+    for seed in range(40):
         root = folder()
         try:
             run = AsgiRun(seed, root)
@@ -65,11 +66,13 @@ def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> No
     """The simulator finds a body that holds a segment twice."""
     honest = AsgiApp._send_segments
 
-    async def twice(self: AsgiApp, exchange: Exchange, send: Send, body: _Body) -> None:
-        segments = [*body.segments[:1], *body.segments]
-        again = _Body(segments, body._ahead._window_bytes_max, None)
+    async def twice(self: AsgiApp, pending: PendingRequest, send: Send, sending: _Sending) -> None:
+        segments = [*sending.body._segments[:1], *sending.body._segments]
+        bodies = Bodies(window_bytes_max=sending.body._ahead._window_bytes_max)
+        nbytes = sum(segment.count for segment in segments)
+        again = _Sending(bodies.open(b"", segments, nbytes, mapped=True), None)
         try:
-            await honest(self, exchange, send, again)
+            await honest(self, pending, send, again)
         finally:
             again.end()
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.http2_batch import failures_of, http2
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.storage.planner import Proof
-from zerocopy.transport.http2 import body as http2_body
+from zerocopy.transport.body import Body
+from zerocopy.transport.http2 import frames as http2_frames
 from zerocopy.transport.http2 import streams as http2_streams
-from zerocopy.transport.http2.body import Body
 from zerocopy.transport.http2.connection import Http2Connection
+from zerocopy.transport.http2.frames import take_frames
 from zerocopy.transport.http2.head import DATA, frame_header, render_head
 from zerocopy.transport.http2.lane import Lane
 from zerocopy.transport.http2.streams import DataStreams
@@ -49,12 +50,11 @@ def plant(patch: pytest.MonkeyPatch, owner: object, name: str, bug: Callable[...
 
 def test_finds_a_window_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """DATA beyond the stream's window: the client's flow control tells."""
-    honest = Body.take_frames
 
-    def take(self: Body, frames: list[Any], stream_id: int, budget: int, most: int) -> int:
-        return honest(self, frames, stream_id, budget + 1, most)
+    def take(*arguments: Any, most: int, frame_bytes_max: int) -> int:
+        return take_frames(*arguments, most=most + 1, frame_bytes_max=frame_bytes_max)
 
-    plant(monkeypatch, Body, "take_frames", take)
+    plant(monkeypatch, http2_streams, "take_frames", take)
     assert "FlowControl" in found()
 
 
@@ -84,7 +84,7 @@ def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
         return frame_header(nbytes, kind, 0 if kind == DATA else flags, stream_id)
 
-    plant(monkeypatch, http2_body, "frame_header", without)
+    plant(monkeypatch, http2_frames, "frame_header", without)
     assert "no end of" in found()
 
 
@@ -107,18 +107,18 @@ def test_finds_answers_kept_from_read_to_read(monkeypatch: pytest.MonkeyPatch) -
 
 def test_finds_a_position_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second slice of a segment begins a byte late."""
-    honest = Body._slice
+    honest = Body.take
 
-    def wrong(self: Body, count: int) -> Any:
+    def wrong(self: Body, most: int) -> Any:
         position = self._position
-        if position and position < self._segments[self._index].count - count:
+        if position and position < self._segments[self._index].count - most:
             self._position += 1
-            piece = honest(self, count)
+            piece = honest(self, most)
             self._position -= 1
             return piece
-        return honest(self, count)
+        return honest(self, most)
 
-    plant(monkeypatch, Body, "_slice", wrong)
+    plant(monkeypatch, Body, "take", wrong)
     assert found()
 
 
@@ -130,7 +130,7 @@ def test_finds_segments_that_stay_counted(monkeypatch: pytest.MonkeyPatch) -> No
         body = self._bodies.get(stream_id)
         await honest(self, stream_id)
         if body is not None:
-            self._server.segments_held += body.segment_count
+            self._context.bodies.segments_held += body.segment_count
 
     plant(monkeypatch, DataStreams, "_close_stream", close)
     assert "segments_held" in found()

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.simulation.runs import RUNS, SEED_VARIABLE, run, runs
-from zerocopy.transport.http1.connection import Connection
-
-if TYPE_CHECKING:
-    from zerocopy.transport.http1.parser import Message
 
 RUNS_VARIABLE = "SIMULATION_RUNS"
 SLOW_RUNS = 200_000
@@ -30,26 +24,6 @@ def test_no_run_breaks_the_contract(group: int) -> None:
     """Whatever clients, files and failing calls do: right answers, true errors, or aborts."""
     wrong = runs(range(group, RUNS, GROUPS))
     assert not wrong, "\n".join(map(str, wrong))
-
-
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_no_run_of_a_tunnel_breaks_the_contract(
-    group: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same worlds, but no request is like another: heads are known without their CF-Ray."""
-    known = Counter[bool]()
-
-    def recognize(self: Connection, data: bytes, at: int) -> Message | None:
-        message = honest(self, data, at)
-        known[message is not None] += 1
-        return message
-
-    honest = Connection._recognize
-    monkeypatch.setattr(Connection, "_recognize", recognize)
-    outcomes = [run(seed, with_rays=True) for seed in range(group, RUNS, GROUPS)]
-    wrong = [f"with rays: {outcome}" for outcome in outcomes if outcome.wrong]
-    assert not wrong, "\n".join(wrong)
-    assert known[True] > RUNS // GROUPS // 3, known
 
 
 def test_no_given_run_breaks_the_contract() -> None:

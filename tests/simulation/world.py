@@ -29,8 +29,8 @@ from tests.simulation.sockets import Listener
 from tests.storage.trees import DAY_S
 from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
-from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import catalog, dayfile, planner, tree
@@ -38,11 +38,12 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols import walk as symbols
 from zerocopy.storage.symbols.index import SymbolIndex
+from zerocopy.transport import channel, sendfile
 from zerocopy.transport import listener as acceptor
-from zerocopy.transport import sendfile, transfer
 from zerocopy.transport.admission import Admission
+from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1 import server as http1_server
-from zerocopy.transport.http1.server import Http1Limits, Http1Server
+from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.limits import RequestLimits
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
             for module in (tree, catalog, dayfile, planner, symbols, sendfile)
         ),
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
-        (transfer, "fcntl", FakeFcntl(kernel)),
+        (channel, "fcntl", FakeFcntl(kernel)),
         (acceptor, "socket", FakeSockets(kernel)),
         (window, "TINY_BYTES", shape.tiny_bytes),
         (window, "TINY_RUN", shape.tiny_run),
@@ -200,14 +201,14 @@ class World:
         return Http1Server(
             loop=self.loop.asyncio,
             handler=self.service,
-            limits=Http1Limits(
+            limits=ConnectionLimits(
                 turn_bytes_max=self.shape.turn_bytes_max,
                 read_ahead_bytes_max=self.shape.read_ahead_bytes_max,
                 open_files_max=self.shape.open_files_max,
                 header_read_s=HEADER_S,
                 idle_s=IDLE_S,
                 write_progress_s=WRITE_S,
-                parser=REQUEST_LIMITS,
+                request=REQUEST_LIMITS,
             ),
             admission=Admission(
                 connections_max=self.shape.connections_max,

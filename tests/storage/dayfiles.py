@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from zerocopy.storage.mapping import MappedFiles
 
 
-def planned(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> DayFile:
+def planned(files: OpenFiles, column: str = "c0", *, is_closed: bool = True) -> DayFile:
     """A day file that nobody has opened yet."""
     path = path_of(files.root, column)
-    return DayFile(files, SERIES, os.path.basename(path), os.stat(path), sealed=sealed)
+    return DayFile(files, SERIES, os.path.basename(path), os.stat(path), is_closed=is_closed)
 
 
-def fetched(files: OpenFiles, column: str = "c0", *, sealed: bool = True) -> DayFile:
+def fetched(files: OpenFiles, column: str = "c0", *, is_closed: bool = True) -> DayFile:
     """A day file as a transport has it when `ready` was not true."""
-    day_file = planned(files, column, sealed=sealed)
+    day_file = planned(files, column, is_closed=is_closed)
     make_ready(files, day_file)
     assert day_file.ready(0, 1, mapped=True) == min(1, day_file.size)
     return day_file

@@ -51,17 +51,19 @@ def fixture_files(root: str) -> Iterator[OpenFiles]:
     assert open_descriptors() == before
 
 
-def planned(files: OpenFiles, column: str = "c0", *, sealed: bool = False) -> tuple[DayFile, int]:
+def planned(
+    files: OpenFiles, column: str = "c0", *, is_closed: bool = False
+) -> tuple[DayFile, int]:
     """A day file as planning makes it, with a descriptor of its own."""
     name = os.path.basename(path_of(files.root, column))
     with open_series(files.root, SERIES) as directory_fd:
         fd, status = open_file(directory_fd, name)
-    return DayFile(files, SERIES, name, status, sealed=sealed), fd
+    return DayFile(files, SERIES, name, status, is_closed=is_closed), fd
 
 
-def adopted(files: OpenFiles, column: str = "c0", *, sealed: bool = False) -> DayFile:
+def adopted(files: OpenFiles, column: str = "c0", *, is_closed: bool = False) -> DayFile:
     """A day file whose descriptor was handed over."""
-    day_file, fd = planned(files, column, sealed=sealed)
+    day_file, fd = planned(files, column, is_closed=is_closed)
     files.adopt(day_file, fd)
     return day_file
 
@@ -125,8 +127,8 @@ def test_open_files_bound_of_one_still_serves_all(root: str) -> None:
 
 def test_sweep_closes_what_was_not_used_since_the_sweep_before_the_last(files: OpenFiles) -> None:
     """Used files stay open; unused ones go at the third sweep."""
-    used = adopted(files, "c0", sealed=True)
-    unused = adopted(files, "c1", sealed=True)
+    used = adopted(files, "c0", is_closed=True)
+    unused = adopted(files, "c1", is_closed=True)
     for _ in range(2):
         files.sweep()
         used.fileno()
@@ -155,9 +157,9 @@ def test_sweep_keeps_files_of_an_open_day_for_an_hour(files: OpenFiles, root: st
 def test_descriptor_of_a_closed_day_is_evicted_before_one_of_an_open_day(root: str) -> None:
     """However long ago the open day's was used: the other can be opened again."""
     files = OpenFiles(root, 2)
-    day_file, closed = adopted(files, "c0"), adopted(files, "c1", sealed=True)
+    day_file, closed = adopted(files, "c0"), adopted(files, "c1", is_closed=True)
     assert closed.read(0, 4) == u32(10)
-    adopted(files, "c2", sealed=True)
+    adopted(files, "c2", is_closed=True)
     append(path_of(root, "c0"), marks(3, base=4))
     assert day_file.read(0, 16) == marks(4)
     files.close()
@@ -165,7 +167,7 @@ def test_descriptor_of_a_closed_day_is_evicted_before_one_of_an_open_day(root: s
 
 def test_sweep_frees_a_deleted_file(files: OpenFiles, root: str) -> None:
     """After three sweeps nothing holds the blocks of a file that was removed."""
-    fd = adopted(files, sealed=True).fileno()
+    fd = adopted(files, is_closed=True).fileno()
     os.unlink(path_of(root, "c0"))
     assert os.readlink(f"/proc/self/fd/{fd}").endswith("(deleted)")
     for _ in range(3):
@@ -173,13 +175,13 @@ def test_sweep_frees_a_deleted_file(files: OpenFiles, root: str) -> None:
     assert not os.path.lexists(f"/proc/self/fd/{fd}")
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize("is_open", [True, False], ids=["open", "evicted"])
 def test_fileno_truncated_file_is_changed(
-    files: OpenFiles, root: str, *, sealed: bool, is_open: bool
+    files: OpenFiles, root: str, *, is_closed: bool, is_open: bool
 ) -> None:
     """A file shorter than planned is never sent from, open or reopened."""
-    day_file = adopted(files, sealed=sealed)
+    day_file = adopted(files, is_closed=is_closed)
     if not is_open:
         evict(files)
     os.truncate(path_of(root, "c0"), 15)
@@ -187,22 +189,22 @@ def test_fileno_truncated_file_is_changed(
         day_file.fileno()
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("is_closed", [True, False])
 def test_fileno_replaced_while_open_is_still_the_old_file(
-    files: OpenFiles, root: str, *, sealed: bool
+    files: OpenFiles, root: str, *, is_closed: bool
 ) -> None:
     """Rename leaves the planned file as it was for whoever has it open."""
-    day_file = adopted(files, sealed=sealed)
+    day_file = adopted(files, is_closed=is_closed)
     replace(path_of(root, "c0"), marks(4, base=99))
     assert day_file.read(0, 16) == marks(4)
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("is_closed", [True, False])
 def test_fileno_replaced_after_eviction_is_changed(
-    files: OpenFiles, root: str, *, sealed: bool
+    files: OpenFiles, root: str, *, is_closed: bool
 ) -> None:
     """The same name is another file now: same size and time do not make it the planned one."""
-    day_file = adopted(files, sealed=sealed)
+    day_file = adopted(files, is_closed=is_closed)
     evict(files)
     path = path_of(root, "c0")
     replace(path, marks(4, base=99), os.stat(path).st_mtime_ns)
@@ -268,7 +270,7 @@ def test_fileno_sealed_file_that_differs_at_all_is_changed(
     """A closed day's file must be exactly what was planned."""
     path = path_of(root, "c0")
     os.utime(path, (1, 1))
-    day_file = adopted(files, sealed=True)
+    day_file = adopted(files, is_closed=True)
     assert day_file.read(0, 16) == marks(4)
     if not is_open:
         evict(files)

@@ -82,11 +82,11 @@ def test_day_file_is_a_source(files: OpenFiles) -> None:
     assert bytes(source.view(1, 5)) == source.read(1, 5) == CONTENTS["c0"][1:6]
 
 
-@pytest.mark.parametrize("sealed", [True, False])
-def test_view_gives_exactly_the_bytes_asked_for(files: OpenFiles, *, sealed: bool) -> None:
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_view_gives_exactly_the_bytes_asked_for(files: OpenFiles, *, is_closed: bool) -> None:
     """Any range of a closed or an open day, fetched or not, in any order of use and eviction."""
     chance = random.Random(5)
-    day_files = {column: planned(files, column, sealed=sealed) for column in COLUMNS}
+    day_files = {column: planned(files, column, is_closed=is_closed) for column in COLUMNS}
     for _ in range(500):
         column = chance.choice(COLUMNS)
         day_file = day_files[column]
@@ -97,7 +97,7 @@ def test_view_gives_exactly_the_bytes_asked_for(files: OpenFiles, *, sealed: boo
         assert bytes(day_file.view(first, stop - first)) == CONTENTS[column][first:stop]
         assert len(files) <= 4
         assert len(mapped_of(files)) <= 3
-    assert (len(mapped_of(files)) == 3) == sealed
+    assert (len(mapped_of(files)) == 3) == is_closed
 
 
 def test_view_of_a_closed_day_is_of_its_mapping(files: OpenFiles) -> None:
@@ -110,7 +110,7 @@ def test_view_of_a_closed_day_is_of_its_mapping(files: OpenFiles) -> None:
 
 def test_view_of_an_open_day_never_maps(files: OpenFiles) -> None:
     """A file that a recorder writes to is read, however it is asked for."""
-    day_file = fetched(files, sealed=False)
+    day_file = fetched(files, is_closed=False)
     assert isinstance(day_file.view(0, SIZE), bytes)
     append(path_of(files.root, "c0"), b"more")
     assert day_file.ready(0, 1, mapped=True)
@@ -147,7 +147,7 @@ def test_ready_needs_descriptor_and_mapping(files: OpenFiles) -> None:
     """Either may be evicted alone; fetching again brings back what is missing."""
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
-        fetched(files, column, sealed=column != "c4")
+        fetched(files, column, is_closed=column != "c4")
     assert not day_file.ready(0, 1, mapped=True)
     for column in COLUMNS[1:4]:
         fetched(files, column)
@@ -159,7 +159,7 @@ def test_fetch_of_a_mapped_file_does_not_map_it_again(files: OpenFiles) -> None:
     """Only its descriptor was evicted, by files of an open day."""
     day_file = fetched(files)
     for column in COLUMNS[1:5]:
-        fetched(files, column, sealed=False)
+        fetched(files, column, is_closed=False)
     assert not day_file.ready(0, 1, mapped=True)
     result = files.fetch(day_file)
     assert maps(files) == 1
@@ -168,11 +168,13 @@ def test_fetch_of_a_mapped_file_does_not_map_it_again(files: OpenFiles) -> None:
     assert maps(files) == 1
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize("size", [0, PAGE, SIZE - 1])
-def test_view_of_a_truncated_file_is_changed(files: OpenFiles, size: int, *, sealed: bool) -> None:
+def test_view_of_a_truncated_file_is_changed(
+    files: OpenFiles, size: int, *, is_closed: bool
+) -> None:
     """It raises where touching the mapping would end this very process."""
-    day_file = fetched(files, sealed=sealed)
+    day_file = fetched(files, is_closed=is_closed)
     os.truncate(path_of(files.root, "c0"), size)
     with pytest.raises(DataChangedError):
         day_file.view(SIZE - 10, 10)
@@ -318,7 +320,7 @@ def test_keep_takes_only_what_was_fetched_for_it(files: OpenFiles) -> None:
 
 def test_fetch_in_many_threads_at_once(files: OpenFiles) -> None:
     """Of the same files and others: each result is right, and the caches stay in their bounds."""
-    day_files = [planned(files, column, sealed=column != "c5") for column in COLUMNS] * 10
+    day_files = [planned(files, column, is_closed=column != "c5") for column in COLUMNS] * 10
     before = open_descriptors()
     with ThreadPoolExecutor(4) as executor:
         for day_file, result in zip(day_files, executor.map(files.fetch, day_files), strict=True):

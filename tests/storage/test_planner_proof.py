@@ -289,7 +289,7 @@ def test_day_closes_by_the_newest_modification_of_its_files(
 def sealed_of(planned: Planned) -> set[bool]:
     """Which of both the files of a plan are."""
     sources = [segment.source for segment in planned.representation.segments]
-    return {source.sealed for source in sources if isinstance(source, DayFile)}
+    return {source.is_closed for source in sources if isinstance(source, DayFile)}
 
 
 @pytest.mark.parametrize("column", ["time", "price"])
@@ -306,9 +306,9 @@ def test_day_closes_by_the_newest_change_of_its_files(
     assert sealed_of(planned) == {False}
 
 
-@pytest.mark.parametrize(("later_s", "sealed"), [(590, False), (601, True)])
+@pytest.mark.parametrize(("later_s", "is_closed"), [(590, False), (601, True)])
 def test_files_of_a_day_are_sealed_together_once_it_is_closed(
-    opened: Bench, monkeypatch: pytest.MonkeyPatch, root: str, later_s: int, *, sealed: bool
+    opened: Bench, monkeypatch: pytest.MonkeyPatch, root: str, later_s: int, *, is_closed: bool
 ) -> None:
     """One rule for what is mapped and for what caches may keep: that of the day."""
     wanted = query(DAY_START_S, DAY_START_S + 86_399, ("time", "price"))
@@ -316,8 +316,8 @@ def test_files_of_a_day_are_sealed_together_once_it_is_closed(
     now_s = max(os.stat(path_of(root, column)).st_ctime for column in ("time", "price")) + later_s
     monkeypatch.setattr(time, "time", lambda: now_s)
     planned = opened.plan(wanted)
-    assert sealed_of(planned) == {sealed}
-    assert (planned.closes_s, planned.closes_s <= now_s) == (closes_s, sealed)
+    assert sealed_of(planned) == {is_closed}
+    assert (planned.closes_s, planned.closes_s <= now_s) == (closes_s, is_closed)
 
 
 AHEAD = date(2060, 5, 5)

@@ -152,7 +152,7 @@ def test_file_of_an_open_day_that_has_grown_is_read_where_it_is_kept_open(
     files: OpenFiles, root: str
 ) -> None:
     """Its first bytes are those that were planned; one that is not kept open cannot be told."""
-    kept = planned(files, "c0", sealed=False)
+    kept = planned(files, "c0", is_closed=False)
     files.descriptor(kept)
     pieces = slices_of([kept])
     append(path_of(root, "c0"), b"more")

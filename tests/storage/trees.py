@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.query import Query
+from zerocopy.core.settling import Settling
 from zerocopy.formats.columns import represent
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planned, Planner

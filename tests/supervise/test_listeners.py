@@ -11,9 +11,9 @@ import pytest
 from zerocopy.config.load import Config, load
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.metrics import Collector, make_counters
-from zerocopy.supervise.listeners import Listeners, open_listeners
-from zerocopy.supervise.reload import Succession
-from zerocopy.supervise.shared_counters import Rows
+from zerocopy.supervise.listeners import Listeners, listen_for_metrics, open_listeners
+from zerocopy.supervise.reload import Generations
+from zerocopy.supervise.shared_counters import SharedCounters
 
 ENVIRON = {"ZEROCOPY_CONFIG": os.devnull, "USE_TLS": "false", "PORT": "0", "HOST": "127.0.0.1"}
 
@@ -108,13 +108,29 @@ def test_host_that_is_none_is_refused(host: str) -> None:
 
 def test_successor_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in a reload: one refusal, and the sockets that serve go on."""
-    rows = Rows(collector := Collector(make_counters(0), 0))
+    rows = SharedCounters(collector := Collector(make_counters(0), 0))
     with selectors.DefaultSelector() as selector:
-        succession = Succession(config_of(), {}, collector, rows, selector)
+        generations = Generations(config_of(), {}, collector, rows, selector)
         before = len(os.listdir("/proc/self/fd"))
-        monkeypatch.setattr(Rows, "take", lambda *_: 1 // 0)
+        monkeypatch.setattr(SharedCounters, "take", lambda *_: 1 // 0)
         with pytest.raises(ConfigError, match="cannot be served: ZeroDivisionError"):
-            succession.propose(config_of(PORT="0", ZEROCOPY_SERVER_WORKERS="3"))
-        assert not succession.is_changing
+            generations.propose(config_of(PORT="0", ZEROCOPY_SERVER_WORKERS="3"))
+        assert not generations.is_changing
         assert len(os.listdir("/proc/self/fd")) == before
-        succession.stop(forced=True)
+        generations.stop(forced=True)
+
+
+def test_port_of_metrics_in_use_is_the_operators_error() -> None:
+    """The start stops with a line that names the address."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+"),
+    ):
+        listen_for_metrics(Collector(make_counters(0), 0), *taken.getsockname(), resolve_s=10)
+
+
+@pytest.mark.parametrize("host", ["no-such.invalid", "a..b"])
+def test_host_of_metrics_that_is_none_is_the_operators_error(host: str) -> None:
+    """In one line, whether a resolver was asked or not."""
+    with pytest.raises(ConfigError, match=rf"\[metrics\] {host}:0: \w+"):
+        listen_for_metrics(Collector(make_counters(0), 0), host, 0, resolve_s=10)

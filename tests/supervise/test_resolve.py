@@ -14,7 +14,7 @@ from tests.faults.client import poll
 from zerocopy.config.load import Config, load
 from zerocopy.core.errors import ConfigError
 from zerocopy.supervise.listeners import open_listeners, resolve_host
-from zerocopy.supervise.readiness import Preparation
+from zerocopy.supervise.readiness import ReloadCheck
 from zerocopy.supervise.resolve import Address, cause_of, on_one_line, resolve, resolve_within
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_preparation_of_a_reload_names_the_host_it_waited_for(stuck: StuckResolv
     current = config_of(ZEROCOPY_SERVER_START_DEADLINE_S="0.2")
     changed = config_of(HOST="stuck.invalid")
     woken = threading.Event()
-    preparation = Preparation(
+    preparation = ReloadCheck(
         lambda: changed, lambda config: resolve_host(config, {}), current, woken.set
     )
     assert preparation.result() is None

@@ -20,7 +20,7 @@ from zerocopy.supervise import generation as generation_module
 from zerocopy.supervise.control import PREPARED
 from zerocopy.supervise.generation import Generation
 from zerocopy.supervise.listeners import Listeners
-from zerocopy.supervise.shared_counters import Rows, open_heartbeat
+from zerocopy.supervise.shared_counters import SharedCounters, open_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Nursery:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
-        self.rows = Rows(Collector(make_counters(0), 0))
+        self.rows = SharedCounters(Collector(make_counters(0), 0))
         self.selector = selectors.DefaultSelector()
         self.made: list[Generation] = []
 
@@ -80,9 +80,9 @@ def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     yield nursery
     for generation in nursery.made:
         generation.kill()
-        for place in generation.places:
-            if place.process is not None:
-                place.process.wait()
+        for slot in generation.slots:
+            if slot.process is not None:
+                slot.process.wait()
         generation.advance()
     nursery.selector.close()
 
@@ -93,10 +93,10 @@ def test_worker_that_dies_before_its_orders_is_started_again(nursery: Nursery) -
     with capture_logs() as logs:
         generation.advance()
         generation.advance()
-    (place,) = generation.places
-    assert place.process is None
-    assert place.restart_at_s > time.monotonic() - 1
-    assert generation.due_s == place.restart_at_s
+    (slot,) = generation.slots
+    assert slot.process is None
+    assert slot.restart_at_s > time.monotonic() - 1
+    assert generation.due_s == slot.restart_at_s
     assert [log["event"] for log in logs] == ["worker_died"]
 
 
@@ -108,7 +108,7 @@ def test_worker_that_dies_at_every_start_is_started_later_and_later(
     generation = nursery.make(Stillborn, is_candidate=False)
     with capture_logs() as logs:
         for _ in range(5):
-            generation.places[0].restart_at_s = 0
+            generation.slots[0].restart_at_s = 0
             generation.advance()
             generation.advance()
     assert [log["restart_in_s"] for log in logs] == [0.1, 0.2, 0.4, 0.4, 0.4]
@@ -119,8 +119,8 @@ def test_worker_that_hangs_in_its_start_is_killed_and_started_again(nursery: Nur
     """One that says nothing within `start_deadline_s` counts as dead."""
     generation = nursery.make(Mute, is_candidate=False, ZEROCOPY_SERVER_START_DEADLINE_S="0.01")
     generation.advance()
-    (place,) = generation.places
-    process = place.process
+    (slot,) = generation.slots
+    process = slot.process
     assert process is not None
     time.sleep(max(0.0, generation.due_s - time.monotonic()))
     with capture_logs() as logs:
@@ -129,7 +129,7 @@ def test_worker_that_hangs_in_its_start_is_killed_and_started_again(nursery: Nur
         process.wait()
         generation.advance()
     assert [log["event"] for log in logs] == ["worker_late", "worker_died"]
-    assert place.process is None
+    assert slot.process is None
 
 
 def test_process_that_cannot_be_made_is_tried_again(nursery: Nursery) -> None:
@@ -168,17 +168,17 @@ def test_candidate_accepts_only_when_it_is_told_to(nursery: Nursery) -> None:
     """A worker that is prepared waits until all are; then one byte more says that it accepts."""
     generation = nursery.make(Mute, is_candidate=True, ZEROCOPY_SERVER_WORKERS="2")
     generation.advance()
-    first, second = generation.places
+    first, second = generation.slots
     written: list[bytes] = []
     nursery.monkeypatch.setattr(
         Generation, "_tell", staticmethod(lambda _place, order: written.append(order))
     )
-    for place in (first, second):
+    for slot in (first, second):
         reading, writing = os.pipe()
         os.write(writing, PREPARED)
-        os.dup2(reading, place.report_fd)
+        os.dup2(reading, slot.report_fd)
         assert not generation.is_prepared
-        generation.on_report(place)
+        generation.on_report(slot)
         os.close(reading)
         os.close(writing)
     assert generation.is_prepared
@@ -194,11 +194,11 @@ def test_worker_that_hangs_while_it_accepts_is_killed_and_started_again(nursery:
     nursery.monkeypatch.setattr(generation_module, "DOUBT_S", 0.05)
     generation = nursery.make(Mute, is_candidate=False)
     generation.advance()
-    (place,) = generation.places
-    process, beat = place.process, open_heartbeat(nursery.rows.beats_fd, place.row)
+    (slot,) = generation.slots
+    process, beat = slot.process, open_heartbeat(nursery.rows.beats_fd, slot.row)
     assert process is not None
     process.send_signal(signal.SIGSTOP)
-    place.is_prepared = place.is_accepting = True
+    slot.is_prepared = slot.is_accepting = True
     with capture_logs() as logs:
         for shows_life in (True, False):
             beat[0] = time.monotonic_ns()
@@ -208,14 +208,14 @@ def test_worker_that_hangs_while_it_accepts_is_killed_and_started_again(nursery:
                 beat[0] = time.monotonic_ns()
             time.sleep(max(0.0, generation.due_s - time.monotonic()))
             generation.advance()
-            assert place.is_killed is not shows_life
+            assert slot.is_killed is not shows_life
             beat[0] = time.monotonic_ns()
             generation.advance()
         assert process.wait(5) == -signal.SIGKILL
         generation.advance()
     assert [log["event"] for log in logs] == ["worker_hung", "worker_died"]
     assert logs[0]["silent_s"] >= 0.35
-    assert place.restart_at_s > time.monotonic() - 1
+    assert slot.restart_at_s > time.monotonic() - 1
 
 
 def test_worker_that_does_not_drain_is_killed_and_told(nursery: Nursery) -> None:
@@ -224,10 +224,10 @@ def test_worker_that_does_not_drain_is_killed_and_told(nursery: Nursery) -> None
     for is_forced in (True, False):
         generation = nursery.make(Mute, is_candidate=False, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.01")
         generation.advance()
-        (place,) = generation.places
-        assert place.process is not None
-        place.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, place.process.pid, os.WSTOPPED)  # or it would see what comes next
+        (slot,) = generation.slots
+        assert slot.process is not None
+        slot.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, slot.process.pid, os.WSTOPPED)  # or it would see what comes next
         generation.kill() if is_forced else generation.leave()
         time.sleep(0.02)
         with capture_logs() as logs:
@@ -253,11 +253,11 @@ def test_event_loop_without_a_beat_is_no_longer_alive(nursery: Nursery) -> None:
     """Only those that accept are asked; each has a place of its own for its last sign of life."""
     generation = nursery.make(Mute, is_candidate=False, ZEROCOPY_SERVER_WORKERS="2")
     assert generation.is_alive(1.0), "nobody accepts yet"
-    for place in generation.places:
-        place.is_accepting = True
-        open_heartbeat(nursery.rows.beats_fd, place.row)[0] = time.monotonic_ns()
+    for slot in generation.slots:
+        slot.is_accepting = True
+        open_heartbeat(nursery.rows.beats_fd, slot.row)[0] = time.monotonic_ns()
     assert generation.is_alive(1.0)
-    open_heartbeat(nursery.rows.beats_fd, generation.places[1].row)[0] -= 2 * 10**9
+    open_heartbeat(nursery.rows.beats_fd, generation.slots[1].row)[0] -= 2 * 10**9
     assert not generation.is_alive(1.0)
 
 
@@ -294,8 +294,8 @@ def test_worker_that_cannot_be_watched_closes_each_descriptor_once(
     generation.kill()
     generation.advance()
     assert sorted(fd for fd in closed if fd in made[:2]) == sorted(made[:2])
-    (place,) = generation.places
-    assert (place.process, place.report_fd) == (None, -1)
+    (slot,) = generation.slots
+    assert (slot.process, slot.report_fd) == (None, -1)
     assert [log["event"] for log in logs] == ["worker_not_started"]
 
 
@@ -306,4 +306,4 @@ def test_candidate_that_cannot_be_watched_is_refused(nursery: Nursery) -> None:
     generation = nursery.make(Mute, is_candidate=True)
     generation.advance()
     assert generation.failure == "worker 0 cannot be started: No space left on device"
-    assert generation.places[0].process is None
+    assert generation.slots[0].process is None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from zerocopy.core.errors import DataChangedError
 from zerocopy.service.problems import problem_response
+from zerocopy.transport.body import Bodies
 from zerocopy.transport.timers import Wheel
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.core.window import Window
     from zerocopy.transport.asgi import AsgiApp
-    from zerocopy.transport.scheduler import Turns
+    from zerocopy.transport.context import Context
+    from zerocopy.transport.scheduler import SendScheduler
 
     Event = MutableMapping[str, Any]
 
@@ -97,25 +100,10 @@ class Driver:
         return bool(more) and not more[-1]
 
 
-class FakeListener:
-    """A listener with room for `room` segments, and so many slices for each window."""
-
-    def __init__(self, turns: Turns, *, room: int = 1 << 30, slices: int = 1 << 30) -> None:
-        self.turns = turns
-        self.wheel = Wheel()
-        self.segments_held = 0
-        self.transfers_held = 0
-        self._room = room
-        self._slices = slices
-
-    def window_slices(self, segment_count: int, /) -> int:
-        """The same for all, which are counted by then."""
-        assert 0 < segment_count <= self.segments_held
-        return self._slices
-
-    def has_room_for(self, response: Response, /) -> bool:
-        """Whether there is room for its segments."""
-        return self.segments_held + len(response.segments) <= self._room
+def context_of(scheduler: SendScheduler, bodies: Bodies | None = None) -> Context:
+    """What an application uses of its listener: turns, time, and what all its bodies hold."""
+    shared = SimpleNamespace(scheduler=scheduler, wheel=Wheel(), bodies=bodies or Bodies())
+    return cast("Context", shared)
 
 
 async def settle() -> None:

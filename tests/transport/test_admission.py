@@ -193,7 +193,7 @@ class Bench:
         for _ in range(count):
             self.clients.append(socket.create_connection(self.listener.getsockname(), 10))
 
-    def turns(self, count: int = 3) -> None:
+    def scheduler(self, count: int = 3) -> None:
         """Let the loop go around, which looks for readable sockets each time."""
 
         async def go_around() -> None:
@@ -235,7 +235,7 @@ def bench() -> Iterator[Bench]:
     opened = Bench(loop)
     yield opened
     opened.close()
-    opened.turns()
+    opened.scheduler()
     loop.close()
     assert open_descriptors(os.getpid()) <= before
 
@@ -243,7 +243,7 @@ def bench() -> Iterator[Bench]:
 def test_accepted_sockets_wait_for_nothing(bench: Bench) -> None:
     """They do not block, and small writes leave at once (TCP_NODELAY), as the listener was told."""
     bench.connect(1)
-    bench.turns()
+    bench.scheduler()
     (sock,) = bench.accepted
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert sock.gettimeout() == 0
@@ -255,7 +255,7 @@ def test_crowd_is_accepted_in_bounded_turns(bench: Bench) -> None:
     bench.connect(2 * ACCEPTS_PER_TURN + 5)
     bench.acceptor._on_acceptable(bench.listener)
     assert len(bench.accepted) == ACCEPTS_PER_TURN
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == len(bench.clients)
 
 
@@ -263,7 +263,7 @@ def test_connection_beyond_every_bound_is_closed_at_once(bench: Bench) -> None:
     """No seat, no connection: the client sees the end, and nothing keeps the socket."""
     bench.admission._connections_max = 0
     bench.connect(REFUSALS_MAX + 1)
-    bench.turns(10)
+    bench.scheduler(10)
     assert len(bench.accepted) == REFUSALS_MAX
     assert bench.clients[-1].recv(1) == b""
 
@@ -273,15 +273,15 @@ def test_shortage_pauses_until_the_next_tick(bench: Bench, failure: int) -> None
     """One failed call a tick, whatever the number of turns; who waited is served afterwards."""
     bench.listener.failure = failure
     bench.connect(3)
-    bench.turns(50)
+    bench.scheduler(50)
     assert bench.listener.calls == 1
     for count in range(2, 5):
         bench.acceptor.tick()
-        bench.turns(50)
+        bench.scheduler(50)
         assert bench.listener.calls == count
     bench.listener.failure = 0
     bench.acceptor.tick()
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == 3
     assert bench.counters[CONNECTIONS_ACCEPTED] == 3
 
@@ -290,10 +290,10 @@ def test_fault_of_one_connection_is_no_shortage(bench: Bench) -> None:
     """ECONNABORTED is that client's affair: the others are accepted in the same turn."""
     bench.listener.failure = errno.ECONNABORTED
     bench.connect(1)
-    bench.turns(1)
+    bench.scheduler(1)
     assert bench.listener.calls >= ACCEPTS_PER_TURN
     bench.listener.failure = 0
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == 1
 
 
@@ -322,7 +322,7 @@ def test_lasting_shortage_closes_who_waits(bench: Bench) -> None:
         assert bench.acceptor._spare is not None
     bench.acceptor.tick()
     bench.connect(1)
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == 1
 
 
@@ -344,11 +344,11 @@ def test_shortage_of_memory_that_lasts_neither_spins_nor_fails(bench: Bench) -> 
     bench.connect(2)
     starve(bench)
     calls = bench.listener.calls
-    bench.turns(50)
+    bench.scheduler(50)
     assert bench.listener.calls <= calls + 2
     bench.listener.failure = 0
     bench.acceptor.tick()
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == 2
 
 
@@ -358,7 +358,7 @@ def test_patience_begins_anew_with_each_shortage(bench: Bench) -> None:
     bench.connect(1)
     starve(bench)
     bench.listener.failure = 0
-    bench.turns()
+    bench.scheduler()
     for _ in range(2):
         bench.acceptor.tick()
     bench.listener.failure = errno.EMFILE
@@ -367,7 +367,7 @@ def test_patience_begins_anew_with_each_shortage(bench: Bench) -> None:
     assert bench.counters[CONNECTIONS_REFUSED] == 0
     bench.listener.failure = 0
     bench.acceptor.tick()
-    bench.turns()
+    bench.scheduler()
     assert len(bench.accepted) == 2
 
 
@@ -391,10 +391,10 @@ def test_stop_gives_the_descriptors_back_and_ticks_no_more(bench: Bench) -> None
     """Listener and spare are closed, also amid a shortage; a late tick does nothing."""
     bench.listener.failure = errno.EMFILE
     bench.connect(1)
-    bench.turns()
+    bench.scheduler()
     bench.acceptor.stop()
     assert bench.listener.fileno() == -1
     assert bench.acceptor._spare is None
     bench.acceptor.tick()
-    bench.turns()
+    bench.scheduler()
     assert bench.accepted == []

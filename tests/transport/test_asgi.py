@@ -14,9 +14,9 @@ from tests.transport.asgi_driver import (
     TIMEOUT_S,
     Driver,
     FakeHandler,
-    FakeListener,
     FakeSource,
     ask,
+    context_of,
     scope_of,
     settle,
 )
@@ -34,7 +34,7 @@ from zerocopy.transport.asgi import (
     TransferAbortedError,
 )
 from zerocopy.transport.limits import RequestLimits
-from zerocopy.transport.scheduler import Turns
+from zerocopy.transport.scheduler import SendScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,17 +140,17 @@ def test_large_answers_take_turns_with_those_of_the_listener() -> None:
     async def scenario() -> None:
         source = FakeSource(os.urandom(5 * PIECE_BYTES))
         rig, driver = Rig(large(source)), Driver()
-        turns = Turns(asyncio.get_running_loop(), PIECE_BYTES, 1, 1_000)
-        rig.app.listener = FakeListener(turns)
+        scheduler = SendScheduler(asyncio.get_running_loop(), PIECE_BYTES, 1, 1_000)
+        rig.app.context = context_of(scheduler)
         seen: list[int] = []
 
         def take() -> int:
             seen.append(len(driver.pieces))
-            turns.queue(take)
-            return turns.turn_bytes
+            scheduler.queue(take)
+            return scheduler.turn_bytes
 
-        turns.queue(take)
-        turns.hurry(1)
+        scheduler.queue(take)
+        scheduler.hurry(1)
         await rig.app(scope_of("/x"), driver.receive, driver.send)
         assert {after - before for before, after in pairwise(seen)} == {0, 1}
         assert len(driver.pieces[1]) == 1_000

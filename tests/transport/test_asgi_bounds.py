@@ -14,8 +14,8 @@ from tests.transport.asgi_driver import (
     TIMEOUT_S,
     Driver,
     FakeHandler,
-    FakeListener,
     FakeSource,
+    context_of,
     scope_of,
     settle,
 )
@@ -29,11 +29,13 @@ from zerocopy.core.window import (
     GATHERED_BYTES_TOTAL,
     TINY_BYTES,
     WINDOW_SLICES_MAX,
+    WINDOWS_OPEN,
     Window,
 )
+from zerocopy.transport import body as body_module
 from zerocopy.transport.asgi import READY_TICKS, AsgiApp
-from zerocopy.transport.http1.server import SEGMENTS_HELD_MAX
-from zerocopy.transport.scheduler import Turns
+from zerocopy.transport.body import OPEN_FILES_MAX, SEGMENTS_HELD_MAX, Bodies
+from zerocopy.transport.scheduler import SendScheduler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,12 +79,15 @@ class Gatherer(FakeHandler):
 class Rig:
     """An application over cold segments, for a listener."""
 
-    def __init__(self, count: int, nbytes: int, **bounds: int) -> None:
+    def __init__(self, count: int, nbytes: int, *, open_files_max: int = OPEN_FILES_MAX) -> None:
         self.sources = [FakeSource(os.urandom(nbytes), is_ready=False) for _ in range(count)]
         segments = tuple(Segment(source, 0, nbytes) for source in self.sources)
         self.content = b"".join(source.content for source in self.sources)
         self.handler = Gatherer(Response(200, (), b"line\n", segments))
-        self.listener = FakeListener(Turns(asyncio.get_running_loop(), TURN_BYTES), **bounds)
+        self.bodies = Bodies(window_bytes_max=1 << 20, open_files_max=open_files_max)
+        self.context = context_of(
+            SendScheduler(asyncio.get_running_loop(), TURN_BYTES), self.bodies
+        )
         self.app = AsgiApp(
             handler=self.handler,
             limits=LIMITS,
@@ -91,7 +96,7 @@ class Rig:
             counters=[0] * len(SLOTS),
             on_transfer_failed=lambda error, _: pytest.fail(str(error)),
         )
-        self.app.listener = self.listener
+        self.app.context = self.context
 
     def begin(self, driver: Driver) -> asyncio.Task[None]:
         """Ask for it."""
@@ -102,7 +107,7 @@ class Rig:
     @property
     def held(self) -> tuple[int, int]:
         """Segments and answers that the listener counts."""
-        return self.listener.segments_held, self.listener.transfers_held
+        return self.bodies.segments_held, self.bodies.count
 
 
 async def stall(driver: Driver) -> None:
@@ -155,11 +160,14 @@ def test_head_holds_nothing() -> None:
     asyncio.run(scenario())
 
 
-def test_answer_beyond_the_segments_of_the_listener_is_refused() -> None:
+def test_answer_beyond_the_segments_of_the_listener_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """503 while others hold them, 200 once they have gone."""
+    monkeypatch.setattr(body_module, "SEGMENTS_HELD_MAX", TINY_SEGMENTS + 1)
 
     async def scenario() -> None:
-        rig = Rig(TINY_SEGMENTS, NBYTES, room=TINY_SEGMENTS + 1)
+        rig = Rig(TINY_SEGMENTS, NBYTES)
         first, second, third = Driver(), Driver(), Driver()
         first.room.clear()
         task = rig.begin(first)
@@ -179,7 +187,7 @@ def test_windows_open_as_many_files_as_the_listener_gives(slices: int) -> None:
     """Not the 64 of an answer that is alone, where many share the open files."""
 
     async def scenario() -> None:
-        rig, driver = Rig(100, 20_000, slices=slices), Driver()
+        rig, driver = Rig(100, 20_000, open_files_max=WINDOWS_OPEN * slices), Driver()
         await rig.begin(driver)
         assert b"".join(driver.pieces) == b"line\n" + rig.content
         assert max(rig.handler.prepared) == min(slices, 1_048_576 // 20_000 + 1, WINDOW_SLICES_MAX)
@@ -193,7 +201,7 @@ def test_gathered_bytes_are_shared_with_all_answers_of_the_listener(others: int)
 
     async def scenario() -> None:
         rig, driver = Rig(TINY_SEGMENTS, NBYTES), Driver()
-        rig.listener.transfers_held += others
+        rig.bodies.count += others
         await rig.begin(driver)
         assert b"".join(driver.pieces) == b"line\n" + rig.content
         share = min(GATHERED_BYTES_MAX, GATHERED_BYTES_TOTAL // (others + 1))
@@ -210,10 +218,10 @@ def test_stalled_client_loses_what_was_gathered_for_it() -> None:
         task = rig.begin(driver)
         await stall(driver)
         for _ in range(READY_TICKS - 1):
-            rig.listener.wheel.advance()
+            rig.context.wheel.advance()
         assert rig.handler.held_bytes > 0
         for _ in range(READY_TICKS):
-            rig.listener.wheel.advance()
+            rig.context.wheel.advance()
         assert rig.handler.held_bytes == 0
         driver.room.set()
         await task
@@ -241,11 +249,11 @@ def test_both_protocols_of_the_listener_keep_one_bound(tmp_path: Path, protocol:
     async def scenario() -> None:
         bench = TlsBench(tmp_path, BenchHandler())
         await bench.start()
-        bench.server.segments_held = SEGMENTS_HELD_MAX
+        bench.server.context.bodies.segments_held = SEGMENTS_HELD_MAX
         refused, served = await bench.in_threads([lambda: ask(bench, 0), lambda: ask(bench, 1)])
         assert len(refused) < 1_000 < len(served)
         assert refused.endswith(b"no")
-        bench.server.segments_held = 0
+        bench.server.context.bodies.segments_held = 0
         (served,) = await bench.in_threads([lambda: ask(bench, 0)])
         assert len(served) > 1_000
         await bench.until_nothing_is_held()

@@ -95,9 +95,9 @@ def test_sendfile_is_served_one_turn_an_iteration(
     monkeypatch.setattr(loop_module, "send_range", turn)
     run(main())
     assert max(events) == 4096
-    turns = [index for index, event in enumerate(events) if event >= 0]
-    assert len(turns) >= MIB // 4096
-    assert all(second - first > 1 for first, second in itertools.pairwise(turns))
+    scheduler = [index for index, event in enumerate(events) if event >= 0]
+    assert len(scheduler) >= MIB // 4096
+    assert all(second - first > 1 for first, second in itertools.pairwise(scheduler))
 
 
 def test_sendfile_others_are_served_meanwhile(kind: str, tmp_path: Path) -> None:

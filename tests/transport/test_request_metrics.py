@@ -29,9 +29,9 @@ from zerocopy.core.counters import (
 )
 from zerocopy.core.endpoints import DATA, OTHER
 from zerocopy.core.http.messages import REASONS, Request, Response
-from zerocopy.core.http.pending import Exchange
+from zerocopy.core.http.pending import PendingRequest
 from zerocopy.transport import request_metrics as account_module
-from zerocopy.transport.request_metrics import Account
+from zerocopy.transport.request_metrics import RequestMetrics
 
 PLAIN_OTHER = duration_of(PLAIN, OTHER)
 
@@ -50,7 +50,7 @@ def total_ns(counters: list[int], histogram: Histogram) -> int:
 def test_every_status_there_is_has_a_place(status: int) -> None:
     """No response can be one that is not counted."""
     counters = [0] * len(SLOTS)
-    Account(TLS, counters).count(Request(b"GET", b"/api/data", ()), Response(status, ()), 3)
+    RequestMetrics(TLS, counters).count(Request(b"GET", b"/api/data", ()), Response(status, ()), 3)
     assert counters[requests_slot(TLS, DATA, status)] == 3
     assert sum(counters) == 3
 
@@ -58,13 +58,13 @@ def test_every_status_there_is_has_a_place(status: int) -> None:
 def test_request_under_way_is_timed_when_it_ends() -> None:
     """It is in flight from its beginning; its duration counts from the moment it was read."""
     counters = [0] * len(SLOTS)
-    account = Account(TLS, counters)
+    metrics = RequestMetrics(TLS, counters)
     begun_ns = time.monotonic_ns() - 5_000_000_000
-    exchange = account.begin(Request(b"GET", b"/api/data", ()), begun_ns)
+    pending = metrics.begin(Request(b"GET", b"/api/data", ()), begun_ns)
     assert counters[REQUESTS_IN_FLIGHT] == 1
-    account.promise(exchange, Response(200, (), b"x"))
+    metrics.promise(pending, Response(200, (), b"x"))
     assert observed(counters, duration_of(TLS, DATA)) == 0
-    account.end(exchange)
+    metrics.end(pending)
     assert counters[REQUESTS_IN_FLIGHT] == 0
     assert observed(counters, duration_of(TLS, DATA)) == 1
     assert 5e9 <= total_ns(counters, duration_of(TLS, DATA)) < 15e9
@@ -73,16 +73,16 @@ def test_request_under_way_is_timed_when_it_ends() -> None:
 @pytest.mark.parametrize("is_promised", [True, False])
 def test_answer_that_was_cut_off_has_no_duration(*, is_promised: bool) -> None:
     """How long it took to fail would make a slow server look fast."""
-    counters, noted = [0] * len(SLOTS), list[tuple[str, Exchange]]()
-    account = Account(TLS, counters, lambda transport, it, _: noted.append((transport, it)))
-    exchange = account.begin(Request(b"GET", b"/api/data", ()), 0)
+    counters, noted = [0] * len(SLOTS), list[tuple[str, PendingRequest]]()
+    metrics = RequestMetrics(TLS, counters, lambda transport, it, _: noted.append((transport, it)))
+    pending = metrics.begin(Request(b"GET", b"/api/data", ()), 0)
     if is_promised:
-        account.promise(exchange, Response(200, (), b"x"))
-        exchange.left_bytes = 1
-    account.end(exchange)
+        metrics.promise(pending, Response(200, (), b"x"))
+        pending.left_bytes = 1
+    metrics.end(pending)
     assert observed(counters, duration_of(TLS, DATA)) == 0
     assert counters[REQUESTS_IN_FLIGHT] == 0
-    assert noted == [("tls", exchange)]
+    assert noted == [("tls", pending)]
 
 
 def test_lag_is_how_late_a_tick_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +90,10 @@ def test_lag_is_how_late_a_tick_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = 1_000_000_000
     monkeypatch.setattr(account_module, "monotonic_ns", lambda: now_ns)
     counters = [0] * len(SLOTS)
-    account = Account(PLAIN, counters)
+    metrics = RequestMetrics(PLAIN, counters)
     for step_ns, lag_ns in [(0, 0), (250_000_000, 0), (249_000_000, 0), (330_000_000, 80_000_000)]:
         before, now_ns = total_ns(counters, LOOP_LAG), now_ns + step_ns
-        account.tick()
+        metrics.tick()
         assert total_ns(counters, LOOP_LAG) - before == lag_ns
     assert observed(counters, LOOP_LAG) == 3
 
@@ -149,11 +149,11 @@ def test_access_log_is_told_of_each_request_once(source: FileSource) -> None:
     async def scenario(bench: Bench) -> None:
         told: list[tuple[bytes, int | None, bool]] = []
 
-        def access(_transport: str, exchange: Exchange, _duration_ns: int) -> None:
-            status = None if exchange.response is None else exchange.response.status
-            told.append((exchange.request.target, status, exchange.left_bytes > 0))
+        def access(_transport: str, pending: PendingRequest, _duration_ns: int) -> None:
+            status = None if pending.response is None else pending.response.status
+            told.append((pending.request.target, status, pending.left_bytes > 0))
 
-        bench.server.account.access = access
+        bench.server.context.metrics.access = access
         peer, _ = bench.connect()
         for target in ["/now", "/now", "/large"]:
             peer.send(request(target))

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.transport.scheduler import COLD_TURN_BYTES, SHORT_ITERATIONS, SHORT_TURN_BYTES, Turns
+from zerocopy.transport.scheduler import (
+    COLD_TURN_BYTES,
+    SHORT_ITERATIONS,
+    SHORT_TURN_BYTES,
+    SendScheduler,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +22,7 @@ def test_loop_comes_back_after_the_bytes_of_an_iteration() -> None:
     """Ten senders of 3 bytes with 5 an iteration: two at a time, in their order."""
 
     async def count() -> list[int]:
-        turns = Turns(asyncio.get_running_loop(), 5)
+        scheduler = SendScheduler(asyncio.get_running_loop(), 5)
         sent: list[int] = []
 
         def sender(number: int) -> Callable[[], int]:
@@ -28,9 +33,9 @@ def test_loop_comes_back_after_the_bytes_of_an_iteration() -> None:
             return send
 
         for number in range(10):
-            turns.queue(sender(number))
+            scheduler.queue(sender(number))
         seen = [len(sent)]
-        while len(turns):
+        while len(scheduler):
             await asyncio.sleep(0)
             seen.append(len(sent))
         assert sent == list(range(10))
@@ -43,21 +48,21 @@ def test_who_queues_again_comes_after_the_others() -> None:
     """One that is never done does not keep the second from its turn, nor the loop from its own."""
 
     async def share() -> list[str]:
-        turns = Turns(asyncio.get_running_loop(), 1_000)
+        scheduler = SendScheduler(asyncio.get_running_loop(), 1_000)
         sent: list[str] = []
 
         def greedy() -> int:
             sent.append("greedy")
             if len(sent) < 6:
-                turns.queue(greedy)
+                scheduler.queue(greedy)
             return 1
 
         def modest() -> int:
             sent.append("modest")
             return 1
 
-        turns.queue(greedy)
-        turns.queue(modest)
+        scheduler.queue(greedy)
+        scheduler.queue(modest)
         await asyncio.sleep(0)
         assert sent == ["greedy", "modest"]
         for _ in range(6):
@@ -74,7 +79,7 @@ def test_error_of_one_sender_does_not_stop_the_others() -> None:
         loop = asyncio.get_running_loop()
         told: list[BaseException] = []
         loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-        turns, sent = Turns(loop, 10), list[str]()
+        scheduler, sent = SendScheduler(loop, 10), list[str]()
 
         def broken() -> int:
             raise ZeroDivisionError
@@ -83,8 +88,8 @@ def test_error_of_one_sender_does_not_stop_the_others() -> None:
             sent.append("after")
             return 1
 
-        turns.queue(broken)
-        turns.queue(after)
+        scheduler.queue(broken)
+        scheduler.queue(after)
         for _ in range(3):
             await asyncio.sleep(0)
         return sent, told
@@ -98,7 +103,7 @@ def test_bound_of_nothing_is_a_programmers_error() -> None:
     """Nobody would ever be called."""
     loop = asyncio.new_event_loop()
     with pytest.raises(AssertionError):
-        Turns(loop, 0)
+        SendScheduler(loop, 0)
     loop.close()
 
 
@@ -106,18 +111,18 @@ def test_newcomer_waits_once_the_bytes_of_an_iteration_are_spent() -> None:
     """There is room again in the next iteration, and none while somebody waits."""
 
     async def come() -> None:
-        turns = Turns(asyncio.get_running_loop(), 10)
-        assert turns.has_room
-        turns.spend(9)
-        assert turns.has_room
-        turns.spend(9)
-        assert not turns.has_room
+        scheduler = SendScheduler(asyncio.get_running_loop(), 10)
+        assert scheduler.has_room
+        scheduler.spend(9)
+        assert scheduler.has_room
+        scheduler.spend(9)
+        assert not scheduler.has_room
         await asyncio.sleep(0)
-        assert turns.has_room
-        turns.queue(lambda: 1)
-        assert not turns.has_room
+        assert scheduler.has_room
+        scheduler.queue(lambda: 1)
+        assert not scheduler.has_room
         await asyncio.sleep(0)
-        assert turns.has_room
+        assert scheduler.has_room
 
     asyncio.run(come())
 
@@ -127,10 +132,10 @@ def test_places_are_given_in_order_and_bounded_in_each_iteration() -> None:
 
     async def count() -> None:
         loop = asyncio.get_running_loop()
-        turns, sent = Turns(loop, 5), list[int]()
+        scheduler, sent = SendScheduler(loop, 5), list[int]()
 
         async def send(number: int) -> None:
-            await turns.place(3)
+            await scheduler.place(3)
             sent.append(number)
 
         tasks = [loop.create_task(send(number)) for number in range(6)]
@@ -151,10 +156,10 @@ def test_place_of_a_cancelled_task_costs_the_others_nothing() -> None:
 
     async def cancel() -> None:
         loop = asyncio.get_running_loop()
-        turns, sent = Turns(loop, 5), list[int]()
+        scheduler, sent = SendScheduler(loop, 5), list[int]()
 
         async def send(number: int) -> None:
-            await turns.place(3)
+            await scheduler.place(3)
             sent.append(number)
 
         tasks = [loop.create_task(send(number)) for number in range(3)]
@@ -163,7 +168,7 @@ def test_place_of_a_cancelled_task_costs_the_others_nothing() -> None:
         await asyncio.wait(tasks[1:])
         assert sent == [1, 2]
         assert tasks[0].cancelled()
-        assert not len(turns)
+        assert not len(scheduler)
 
     asyncio.run(cancel())
 
@@ -172,20 +177,20 @@ def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
     """And an iteration has as many of them as it has long ones; then they are long again."""
 
     async def hurry() -> None:
-        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES, 2)
-        assert turns.turn_bytes == 4 * SHORT_TURN_BYTES
+        scheduler = SendScheduler(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES, 2)
+        assert scheduler.turn_bytes == 4 * SHORT_TURN_BYTES
         taken: list[int] = []
 
         def send() -> int:
-            taken.append(turns.turn_bytes)
-            turns.queue(send)
-            return turns.turn_bytes
+            taken.append(scheduler.turn_bytes)
+            scheduler.queue(send)
+            return scheduler.turn_bytes
 
         for _ in range(3):
-            turns.queue(send)
+            scheduler.queue(send)
         await asyncio.sleep(0)
         assert taken == [4 * SHORT_TURN_BYTES] * 2
-        turns.hurry(1)
+        scheduler.hurry(1)
         taken.clear()
         for _ in range(SHORT_ITERATIONS):
             await asyncio.sleep(0)
@@ -193,7 +198,7 @@ def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
         taken.clear()
         await asyncio.sleep(0)
         assert taken == [4 * SHORT_TURN_BYTES] * 2
-        turns._waiting.clear()
+        scheduler._waiting.clear()
 
     asyncio.run(hurry())
 
@@ -203,7 +208,7 @@ def test_small_answer_of_one_listener_shortens_the_turns_of_the_other() -> None:
 
     async def hurry() -> None:
         loop = asyncio.get_running_loop()
-        plain, tls = Turns(loop, 4 * SHORT_TURN_BYTES, 2), Turns(loop, 1_000)
+        plain, tls = SendScheduler(loop, 4 * SHORT_TURN_BYTES, 2), SendScheduler(loop, 1_000)
         plain.join(tls)
         tls.hurry(1)
         assert (plain.turn_bytes, tls.turn_bytes) == (SHORT_TURN_BYTES, 1_000)
@@ -215,9 +220,9 @@ def test_turns_are_never_longer_than_they_may_be() -> None:
     """A bound below the short turn holds while small answers are asked for too."""
 
     async def hurry() -> None:
-        turns = Turns(asyncio.get_running_loop(), 1_000)
-        turns.hurry(1)
-        assert (turns.turn_bytes, turns.price(is_from_disk=True)) == (1_000, 1)
+        scheduler = SendScheduler(asyncio.get_running_loop(), 1_000)
+        scheduler.hurry(1)
+        assert (scheduler.turn_bytes, scheduler.price(is_from_disk=True)) == (1_000, 1)
 
     asyncio.run(hurry())
 
@@ -226,31 +231,36 @@ def test_bytes_from_the_disk_cost_more_the_fewer_small_answers_leave_beside_them
     """One small answer buys one cold turn's bytes, many a full turn; none for a while: no price."""
 
     async def buy() -> None:
-        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
-        other = Turns(asyncio.get_running_loop(), 1_000)
-        turns.join(other)
-        assert turns.price(is_from_disk=True) == 1
+        scheduler = SendScheduler(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
+        other = SendScheduler(asyncio.get_running_loop(), 1_000)
+        scheduler.join(other)
+        assert scheduler.price(is_from_disk=True) == 1
         bought: list[int] = []
 
         def send() -> int:
-            bought.append(turns.turn_bytes // turns.price(is_from_disk=True))
+            bought.append(scheduler.turn_bytes // scheduler.price(is_from_disk=True))
             return 1
 
         for answered in (1, 2, 3, 1_000):
-            (turns, other)[answered % 2].hurry(answered)
-            turns.queue(send)
+            (scheduler, other)[answered % 2].hurry(answered)
+            scheduler.queue(send)
             await asyncio.sleep(0)
         assert bought[:2] == [COLD_TURN_BYTES, 2 * COLD_TURN_BYTES]
         assert 2 * COLD_TURN_BYTES < bought[2] <= 3 * COLD_TURN_BYTES
         assert bought[3] == SHORT_TURN_BYTES
-        assert turns.price(is_from_disk=True) == 1, "for who sends after the turns of an iteration"
-        turns.queue(send)
+        assert scheduler.price(is_from_disk=True) == 1, (
+            "for who sends after the turns of an iteration"
+        )
+        scheduler.queue(send)
         await asyncio.sleep(0)
         assert bought[4] == COLD_TURN_BYTES
         for _ in range(SHORT_ITERATIONS):
-            turns.spend(1)
+            scheduler.spend(1)
             await asyncio.sleep(0)
-        assert (turns.turn_bytes, turns.price(is_from_disk=True)) == (4 * SHORT_TURN_BYTES, 1)
+        assert (scheduler.turn_bytes, scheduler.price(is_from_disk=True)) == (
+            4 * SHORT_TURN_BYTES,
+            1,
+        )
 
     asyncio.run(buy())
 
@@ -259,22 +269,22 @@ def test_bytes_from_the_disk_cost_what_others_do_beside_those_from_memory() -> N
     """For some iterations: a small answer waits for turns of the others anyhow."""
 
     async def mix() -> None:
-        turns = Turns(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
-        other = Turns(asyncio.get_running_loop(), 1_000)
-        other.join(turns)
-        turns.hurry(1)
-        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
-        assert turns.price(is_from_disk=False) == 1
-        turns.sent(COLD_TURN_BYTES - 1, is_from_disk=False)
-        turns.sent(1 << 30, is_from_disk=True)
-        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        scheduler = SendScheduler(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
+        other = SendScheduler(asyncio.get_running_loop(), 1_000)
+        other.join(scheduler)
+        scheduler.hurry(1)
+        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert scheduler.price(is_from_disk=False) == 1
+        scheduler.sent(COLD_TURN_BYTES - 1, is_from_disk=False)
+        scheduler.sent(1 << 30, is_from_disk=True)
+        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
         other.sent(COLD_TURN_BYTES, is_from_disk=False)
-        assert turns.price(is_from_disk=True) == 1
+        assert scheduler.price(is_from_disk=True) == 1
         for _ in range(SHORT_ITERATIONS):
-            turns.hurry(1)
-            turns.spend(1)
+            scheduler.hurry(1)
+            scheduler.spend(1)
             await asyncio.sleep(0)
-        assert turns.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
 
     asyncio.run(mix())
 
@@ -283,11 +293,11 @@ def test_bytes_that_a_sender_spends_besides_its_own_count_too() -> None:
     """Those of others, who are answered before it sends, are bytes of the same iteration."""
 
     async def spend() -> None:
-        turns = Turns(asyncio.get_running_loop(), 10)
+        scheduler = SendScheduler(asyncio.get_running_loop(), 10)
         sent: list[str] = []
 
         def first() -> int:
-            turns.spend(8)
+            scheduler.spend(8)
             sent.append("first")
             return 2
 
@@ -295,11 +305,11 @@ def test_bytes_that_a_sender_spends_besides_its_own_count_too() -> None:
             sent.append("second")
             return 1
 
-        turns.queue(first)
-        turns.queue(second)
+        scheduler.queue(first)
+        scheduler.queue(second)
         await asyncio.sleep(0)
         assert sent == ["first"]
-        assert not turns.has_room
+        assert not scheduler.has_room
         await asyncio.sleep(0)
         assert sent == ["first", "second"]
 
@@ -311,17 +321,17 @@ def test_turn_that_was_waited_for_counts_as_long_as_turns_are_by_then() -> None:
 
     async def wait() -> None:
         loop = asyncio.get_running_loop()
-        turns = Turns(loop, 4 * SHORT_TURN_BYTES, 2)
+        scheduler = SendScheduler(loop, 4 * SHORT_TURN_BYTES, 2)
         left = loop.create_future()
 
         def look() -> int:
-            left.set_result(turns._left)
+            left.set_result(scheduler._left)
             return 0
 
-        waiting = loop.create_task(turns.take(3 * SHORT_TURN_BYTES))
-        loop.call_soon(turns.queue, look)
-        turns.spend(1 << 40)
-        turns.hurry(1)
+        waiting = loop.create_task(scheduler.take(3 * SHORT_TURN_BYTES))
+        loop.call_soon(scheduler.queue, look)
+        scheduler.spend(1 << 40)
+        scheduler.hurry(1)
         assert await left == SHORT_TURN_BYTES, "of two short turns"
         assert await waiting
 

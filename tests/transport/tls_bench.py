@@ -19,7 +19,8 @@ from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.http2.server import Http2Limits, Http2Server
+from zerocopy.transport.http2.context import Http2Limits
+from zerocopy.transport.http2.server import Http2Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
@@ -196,8 +197,8 @@ class TlsBench:
             "known": len(server._connections) + len(server._handshakes) + len(server._tasks),
             "streams": self.counters[slots.STREAMS],
             "in flight": self.counters[slots.REQUESTS_IN_FLIGHT],
-            "segments": server.segments_held,
-            "transfers": server.transfers_held,
+            "segments": server.context.bodies.segments_held,
+            "transfers": server.context.bodies.count,
             "answering": self.handler.answering,
             "tasks": len(asyncio.all_tasks()) - self._idle_tasks,
         }
@@ -212,7 +213,7 @@ class TlsBench:
         while found := self.held():
             assert time.monotonic() < end_s, f"still held: {found}"
             if is_hurried:
-                self.server.wheel.advance()
+                self.server.context.wheel.advance()
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:

@@ -1,1 +1,4 @@
-"""What a person types: one module for each command."""
+"""The commands: one module for each, one folder for `doctor` and one for `status`.
+
+The server imports none of them.
+"""

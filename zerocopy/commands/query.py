@@ -1,4 +1,4 @@
-"""A query without a server: its plan as a table, or the body of its answer in a file.
+"""A query without a server: its plan as a table, or the body of its response in a file.
 
 Owns what `zerocopy query` prints and writes.
 """
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.core.http.semantics import Settling
 from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
 from zerocopy.formats import columns
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
@@ -46,7 +46,7 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
 
 
 def print_plan(asked: Query, planned: Planned, console: Console) -> None:
-    """The columns of a plan, the header line of its answer and its size."""
+    """The columns of a plan, the header line of its response and its size."""
     found = planned.representation
     table = Table("column", "segments", "bytes")
     per_column = len(found.segments) // len(asked.columns)

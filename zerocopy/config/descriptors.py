@@ -36,7 +36,7 @@ def plan_descriptors(columns_max: int) -> int:
 
 
 def descriptors_kept(config: Config) -> int:
-    """Descriptors for day files and plans; idle connections could else leave none for an answer."""
+    """Descriptors for day files and plans; idle connections could otherwise take all of them."""
     limits = config.limits
     kept = config.memory.open_files_max + GATHERERS_MAX * GATHERING_DESCRIPTORS
     kept += limits.planner_threads * plan_descriptors(limits.columns_max)

@@ -85,7 +85,7 @@ _DEFAULT: Final = Origin(Layer.DEFAULT, "default")
 _Setting = tuple[str, Any, Origin]  # dotted key, value, where it was set
 
 
-class Listeners(NamedTuple):
+class ListenerPorts(NamedTuple):
     """The ports to open: None is no listener, 0 any free port."""
 
     plain_port: int | None
@@ -110,7 +110,7 @@ class Config(Struct, frozen=True, kw_only=True):
     path: str | None = None  # the file that was read, if any
     origins: dict[str, Origin] = {}  # by dotted key, "server.port"
 
-    def listeners(self) -> Listeners:
+    def listeners(self) -> ListenerPorts:
         """Resolve the ports; config.toml says how, at `[server] port`, `[plain]` and `[tls]`."""
         ports = {"plain": self.plain.port, "tls": self.tls.port}
         own = "tls" if self.server.use_tls else "plain"
@@ -118,7 +118,7 @@ class Config(Struct, frozen=True, kw_only=True):
         own_layer = self.origins.get(f"{own}.port", _DEFAULT).layer
         if ports[own] is None or main_layer >= max(Layer.ENVIRONMENT, own_layer):
             ports[own] = self.server.port
-        return Listeners(plain_port=ports["plain"], tls_port=ports["tls"])
+        return ListenerPorts(plain_port=ports["plain"], tls_port=ports["tls"])
 
 
 class Option(NamedTuple):

@@ -1,7 +1,7 @@
 """The tables of config.toml: one Struct a table, each option declared once.
 
-It owns the name, type, bounds, default and description of every option. It must never know where a
-value comes from, nor who uses it.
+Owns the name, type, bounds, default and description of every option. It must never know where a
+value comes from, nor what uses it.
 """
 
 from __future__ import annotations

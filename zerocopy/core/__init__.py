@@ -1,1 +1,4 @@
-"""Values in, values out: the rules of names, days, bounds, queries, plans and validators."""
+"""Values in, values out: names, days, queries, plans, windows, counters, errors.
+
+It touches nothing outside: no os, socket, mmap, asyncio, time or logging.
+"""

@@ -65,7 +65,7 @@ DURATION_BOUNDS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
     2.5, 10, 30,
 )  # fmt: skip
-"""From an answer that was given before to a month of ticks for a slow client."""
+"""From a response that was given before to a month of ticks for a slow client."""
 
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 """The loop's timers count milliseconds, so below one there is nothing to tell apart."""
@@ -83,70 +83,68 @@ _LAG_HELP = (
     "listener."
 )
 
-_SINGLE: tuple[Slot, ...] = (
-    Slot("counter", "zerocopy_sent_bytes", (("path", "sendfile"),), _BYTES_HELP),
-    Slot("counter", "zerocopy_sent_bytes", (("path", "copy"),), _BYTES_HELP),
-    Slot("counter", "zerocopy_connections_accepted", (), "Connections accepted."),
-    Slot("counter", "zerocopy_connections_refused", (), "Connections answered 503 at the bound."),
-    Slot("gauge", "zerocopy_connections", (("transport", "plain"),), _CONNECTIONS_HELP),
-    Slot("gauge", "zerocopy_connections", (("transport", "tls"),), _CONNECTIONS_HELP),
-    Slot("counter", "zerocopy_transfers_aborted", (), "Responses cut off after their status line."),
-    Slot("counter", "zerocopy_plans_made", (), "Plans made from the files."),
-    Slot("counter", "zerocopy_plans_reused", (), "Plans proved unchanged and used again."),
-    Slot("gauge", "zerocopy_plan_cache_bytes", (), "Memory the reusable plans take."),
-    Slot("gauge", "zerocopy_open_files", (), "Day files open now."),
-    Slot("counter", "zerocopy_days_skipped", (), "Days left out because they lack a column."),
-    Slot("gauge", "zerocopy_mapped_bytes", (), "Bytes of day files mapped now."),
-    Slot("gauge", "zerocopy_locked_bytes", (), "Bytes of day files locked into memory now."),
-    Slot("gauge", "zerocopy_watched_directories", (), "Directories watched for /api/symbols."),
-    Slot("counter", "zerocopy_symbol_walks", (), "Walks over the data root for /api/symbols."),
-    Slot("counter", "zerocopy_cold_reads", (), "Windows of answers read from the disk by threads."),
-    Slot("counter", "zerocopy_cold_bytes", (), "Bytes of them that were not in the page cache."),
-    Slot("gauge", "zerocopy_streams", (), "HTTP/2 streams whose answer waits or is being sent."),
-    Slot(
-        "gauge",
-        "zerocopy_requests_in_flight",
-        (),
-        "Requests that wait for a thread, the disk, or for their client to take the answer.",
-    ),
-    Slot(
-        "counter",
-        "zerocopy_log_lines_dropped",
-        (),
-        "Lines of the log that nobody took from a worker in time; they are lost.",
-    ),
-    Slot(
-        "counter",
-        "zerocopy_log_lines_suppressed",
-        (),
-        "Lines of the log that were not written because the same event came too often.",
-    ),
+_single: list[Slot] = []
+
+
+def _slot(kind: str, name: str, text: str, labels: Labels = ()) -> int:
+    """Append a slot of its own; its place in the row."""
+    _single.append(Slot(kind, name, labels, text))
+    return len(_single) - 1
+
+
+SENT_BYTES_SENDFILE = _slot("counter", "zerocopy_sent_bytes", _BYTES_HELP, (("path", "sendfile"),))
+SENT_BYTES_COPY = _slot("counter", "zerocopy_sent_bytes", _BYTES_HELP, (("path", "copy"),))
+CONNECTIONS_ACCEPTED = _slot("counter", "zerocopy_connections_accepted", "Connections accepted.")
+CONNECTIONS_REFUSED = _slot(
+    "counter", "zerocopy_connections_refused", "Connections answered 503 at the bound."
+)
+CONNECTIONS = _slot("gauge", "zerocopy_connections", _CONNECTIONS_HELP, (("transport", "plain"),))
+"""The first of two: slot `CONNECTIONS + transport`."""
+_CONNECTIONS_TLS = _slot(
+    "gauge", "zerocopy_connections", _CONNECTIONS_HELP, (("transport", "tls"),)
+)
+TRANSFERS_ABORTED = _slot(
+    "counter", "zerocopy_transfers_aborted", "Responses cut off after their status line."
+)
+PLANS_MADE = _slot("counter", "zerocopy_plans_made", "Plans made from the files.")
+PLANS_REUSED = _slot("counter", "zerocopy_plans_reused", "Plans proved unchanged and used again.")
+PLAN_CACHE_BYTES = _slot("gauge", "zerocopy_plan_cache_bytes", "Memory the reusable plans take.")
+OPEN_FILES = _slot("gauge", "zerocopy_open_files", "Day files open now.")
+DAYS_SKIPPED = _slot(
+    "counter", "zerocopy_days_skipped", "Days left out because they lack a column."
+)
+MAPPED_BYTES = _slot("gauge", "zerocopy_mapped_bytes", "Bytes of day files mapped now.")
+LOCKED_BYTES = _slot("gauge", "zerocopy_locked_bytes", "Bytes of day files locked into memory now.")
+WATCHED_DIRECTORIES = _slot(
+    "gauge", "zerocopy_watched_directories", "Directories watched for /api/symbols."
+)
+SYMBOL_WALKS = _slot(
+    "counter", "zerocopy_symbol_walks", "Walks over the data root for /api/symbols."
+)
+COLD_READS = _slot(
+    "counter", "zerocopy_cold_reads", "Windows of answers read from the disk by threads."
+)
+COLD_BYTES = _slot(
+    "counter", "zerocopy_cold_bytes", "Bytes of them that were not in the page cache."
+)
+STREAMS = _slot("gauge", "zerocopy_streams", "HTTP/2 streams whose answer waits or is being sent.")
+REQUESTS_IN_FLIGHT = _slot(
+    "gauge",
+    "zerocopy_requests_in_flight",
+    "Requests that wait for a thread, the disk, or for their client to take the answer.",
+)
+LOG_LINES_DROPPED = _slot(
+    "counter",
+    "zerocopy_log_lines_dropped",
+    "Lines of the log that nobody took from a worker in time; they are lost.",
+)
+LOG_LINES_SUPPRESSED = _slot(
+    "counter",
+    "zerocopy_log_lines_suppressed",
+    "Lines of the log that were not written because the same event came too often.",
 )
 
-SENT_BYTES_SENDFILE = 0
-SENT_BYTES_COPY = 1
-CONNECTIONS_ACCEPTED = 2
-CONNECTIONS_REFUSED = 3
-CONNECTIONS = 4
-"""The first of two: slot `CONNECTIONS + transport`."""
-TRANSFERS_ABORTED = 6
-PLANS_MADE = 7
-PLANS_REUSED = 8
-PLAN_CACHE_BYTES = 9
-OPEN_FILES = 10
-DAYS_SKIPPED = 11
-MAPPED_BYTES = 12
-LOCKED_BYTES = 13
-WATCHED_DIRECTORIES = 14
-SYMBOL_WALKS = 15
-COLD_READS = 16
-COLD_BYTES = 17
-STREAMS = 18
-REQUESTS_IN_FLIGHT = 19
-LOG_LINES_DROPPED = 20
-LOG_LINES_SUPPRESSED = 21
-
-REQUESTS = len(_SINGLE)
+REQUESTS = len(_single)
 """The first of all slots of requests; `requests_slot` finds the others."""
 
 _STATUS_LABELS = (*map(str, STATUSES), "other")
@@ -212,7 +210,7 @@ def observe(counters: Counters, histogram: Histogram, value_ns: int, times: int 
 
 
 SLOTS: tuple[Slot, ...] = (
-    *_SINGLE,
+    *_single,
     *_requests(),
     *(
         Slot(kind, histogram.name, histogram.labels, histogram.help)

@@ -1,8 +1,8 @@
 """Every error the package raises on purpose, in one tree.
 
-Leaves are split by whose fault it is, and carry the HTTP status that fits. Exactly one function,
-`app.problems.problem_response`, turns them into answers. `detail` is written for the client: it
-never holds a path, a stack trace or another library's wording.
+Leaves are grouped by cause, and carry the HTTP status that fits. Exactly one function,
+`service.problems.problem_response`, turns them into responses. `detail` is written for the client:
+it never holds a path, a stack trace or another library's wording.
 
     ZerocopyError
     ├── RequestError            the client's fault
@@ -17,7 +17,7 @@ never holds a path, a stack trace or another library's wording.
     │   ├── UnknownCodingError      501
     │   └── UnknownVersionError     505
     ├── DataError               our data's fault: 500
-    │   └── DataChangedError        a file changed after its answer was promised: abort
+    │   └── DataChangedError        a file changed after its response was promised: abort
     ├── OverloadError           a bound was reached: 503
     └── ConfigError             the operator's fault: the start stops with one line
 """
@@ -28,7 +28,7 @@ from typing import ClassVar
 
 
 class ZerocopyError(Exception):
-    """The root of the tree; `detail` is one sentence for whoever caused it."""
+    """The root of the tree; `detail` is one sentence for the client or operator that caused it."""
 
     status: ClassVar[int] = 500
 
@@ -56,7 +56,7 @@ class NotFoundError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
-    """The path exists and does not know this method; the answer carries Allow."""
+    """The path exists and does not know this method; the response carries Allow."""
 
     status = 405
 

@@ -1,4 +1,4 @@
-"""The plan of an answer: which records of which sources it holds; and what a format makes of it.
+"""The plan of a response: which records of which sources it holds; and what a format makes of it.
 
 Owns the records, not their shape: a function of `formats/` gives a plan its shape, a
 `Representation`, which is bytes and segments in the order they leave. A
@@ -30,9 +30,8 @@ class Source(Protocol):
     def fileno(self) -> int | None:
         """A readable descriptor, valid until the caller next yields to the event loop.
 
-        Asked again for every turn, so a stalled transfer holds no descriptor. Waits where the file
-        is not open; see `ready`. None where there is no file: then `view` gives bytes that are in
-        memory.
+        Called in every turn, so a stalled transfer holds no descriptor. Blocks if the file is not
+        open; see `ready`. None if there is no file: then `view` gives bytes that are in memory.
 
         Raises:
             DataChangedError: the file is no longer the one that was planned.
@@ -48,9 +47,9 @@ class Source(Protocol):
     def ready(self, offset: int, count: int, *, mapped: bool = False) -> int:
         """How many bytes from `offset` can be had without waiting, at most `count`.
 
-        `mapped` is whether `view` is to give them, and not a descriptor. Asked by the event loop,
-        and never waits itself. 0 means that a thread has to make them
-        ready first: to open or map the file, or to read what is not in memory.
+        `mapped` is whether `view` is to give them, and not a descriptor. The event loop calls it;
+        it never blocks. 0 means that a thread must make them ready first: open or map the file,
+        or read what is not in memory.
         """
 
     def view(self, offset: int, count: int) -> memoryview | bytes:
@@ -114,7 +113,7 @@ class DayRecords(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of an answer: what it is called, and what each of its records is."""
+    """A column of a response: what it is called, and what each of its records is."""
 
     name: str
     dtype: Dtype
@@ -122,7 +121,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The records of an answer, whatever shape they are given in.
+    """The records of a response, whatever shape they are given in.
 
     `days` ascend, and each has a source for each of `columns`. `skipped` are the days left out
     because they lack a column.
@@ -175,7 +174,7 @@ class Representation:
 
 
 Represent = Callable[[Plan], Representation]
-"""What a format is to whoever plans."""
+"""What a format is to the planner."""
 
 
 def ends_of(segments: Sequence[Segment]) -> Sequence[int]:

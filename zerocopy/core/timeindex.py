@@ -39,7 +39,7 @@ WINDOW_RECORDS = 1024
 
 
 class UnsortedError(Exception):
-    """Records that were read do not ascend; says which. Whoever knows the day tells the client."""
+    """Records that were read do not ascend; says which. The planner names the day to the client."""
 
 
 class TimeColumn(Protocol):

@@ -1,7 +1,7 @@
-"""The next bytes of an answer that are to be sent: what a thread makes ready, and until where.
+"""A window: the next bytes of a response, which a thread makes ready before they are sent.
 
-Owns no bytes. A window is cut by the transport (`transport/readahead.py`), made ready by whoever
-has the files, and handed back; the two sides meet in it as they do in a `Segment`.
+Owns no bytes. The transport cuts a window (`transport/readahead.py`), a thread of the service makes
+it ready, and the transport gets it back. Both sides meet in it, as they do in a `Segment`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ TINY_RUN = 24
 """So many tiny segments in a row are gathered; fewer leave sooner than a thread would be woken."""
 
 GATHERED_BYTES_MAX = 262_144
-"""Bytes that a thread gathers at a time for a connection, which has them in memory until they have
-left."""
+"""Bytes that a thread gathers at a time for a connection; they are in memory until they leave."""
 
 GATHERED_BYTES_TOTAL = 67_108_864
-"""Bytes gathered for all answers of a listener, divided among them; each has `TINY_BYTES`."""
+"""Bytes gathered for all responses of a listener, divided among them; each has `TINY_BYTES`."""
 
 GATHERED_SLICES_MAX = 128
 """Slices of such a window: a thread opens, reads and closes one after another, in some 1 ms."""
@@ -37,25 +36,25 @@ GATHERERS_MAX = 2
 """Windows gathered at once by the threads that plan, so that there are some left for plans."""
 
 FROM_DISK = 4
-"""A window is from the disk where one byte of so many was not in memory."""
+"""A window is from the disk if one byte of so many was not in memory."""
 
 WINDOWS_OPEN = 4
-"""Windows of an answer whose files are open at once: the one being sent and the next; and two
+"""Windows of a response whose files are open at once: the one being sent and the next; and two
 listeners share the files."""
 
 Place = tuple[int, int]
-"""A segment's index, and a byte in it. Places compare as they lie in the answer."""
+"""A segment's index, and a byte in it. Places compare as they lie in the response."""
 
 
 class Window:
-    """`slices` of the segments of one answer from `start` to `stop`, in order.
+    """`slices` of the segments of one response from `start` to `stop`, in order.
 
-    `mapped` is whether they are sent from mappings; sendfile(2) needs none. One that `gathers` has
-    a thread read its slices, which are tiny, into `content`, and nothing of it stays open. A thread
-    that meets one that is not in memory gives up, and the window `may_wait` from then on: it goes
-    to those who read from the disk.
+    `mapped` is whether they are sent from mappings; sendfile(2) needs none. For a window that
+    `gathers`, a thread reads the slices, which are tiny, into `content`, and leaves nothing open.
+    If a slice is not in memory, the thread gives up. The window then `may_wait`: it goes to the
+    reader threads.
 
-    `is_cancelled` is set by the event loop's thread when nobody wants them any more, and looked at
+    `is_cancelled` is set by the event loop's thread when they are no longer wanted, and looked at
     by the one that reads. `has_waited` tells afterwards that there was something to wait for, and
     `missing_bytes` how much of it had to be read from the disk.
     """
@@ -87,21 +86,21 @@ class Window:
         return FROM_DISK * self.missing_bytes >= sum(piece.count for piece in self.slices)
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """It is no longer wanted."""
         self.is_cancelled = True
 
 
 def fair_slices(own: int, held: int, files_max: int) -> int:
-    """Slices of a window for an answer of `own` segments while all together have `held`.
+    """Slices of a window for a response of `own` segments while all together have `held`.
 
-    So many files that none of `files_max` open ones is closed before it is sent.
+    So few that none of `files_max` open files is closed before it is sent.
     """
     assert 0 <= own <= held, "its own are counted"
     return max(1, files_max * own // (WINDOWS_OPEN * held)) if own else 1
 
 
 def fair_gathered_bytes(answers: int) -> int:
-    """Bytes gathered at a time for one of so many answers that are being sent."""
+    """Bytes gathered at a time for one of so many responses that are being sent."""
     return min(GATHERED_BYTES_MAX, GATHERED_BYTES_TOTAL // max(1, answers))
 
 
@@ -117,7 +116,7 @@ def is_tiny_run(segments: Sequence[Segment], index: int) -> bool:
 
 
 def place_after(segments: Sequence[Segment], place: Place, count: int) -> Place:
-    """Where a sender is who was at `place` and has sent `count` bytes more."""
+    """The place of a sender that was at `place` and has sent `count` bytes more."""
     index, position = place
     position += count
     while index < len(segments) and position >= segments[index].count:
@@ -127,7 +126,7 @@ def place_after(segments: Sequence[Segment], place: Place, count: int) -> Place:
     return index, position
 
 
-def cut(segments: Sequence[Segment], start: Place, bytes_max: int, count_max: int) -> Window:
+def cut_window(segments: Sequence[Segment], start: Place, bytes_max: int, count_max: int) -> Window:
     """The window from `start` of at most so many bytes and slices; something must be left there.
 
     It ends before a run of tiny segments, which is to be gathered.
@@ -144,8 +143,8 @@ def cut(segments: Sequence[Segment], start: Place, bytes_max: int, count_max: in
 def cut_tiny(segments: Sequence[Segment], start: Place, bytes_max: int) -> Window:
     """The window that gathers tiny segments from `start` on: one and those that come behind it.
 
-    Its bytes are at least those of the largest tiny segment, or who shares them with many would do
-    nothing but wait for threads.
+    Its bytes are at least those of the largest tiny segment. With less, a body that shares them
+    with many would only wait for threads.
     """
     stop = start[0] + 1
     most = min(len(segments), start[0] + GATHERED_SLICES_MAX)

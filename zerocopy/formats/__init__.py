@@ -1,1 +1,4 @@
-"""The shapes an answer can have: values in, values out."""
+"""The shapes of a response: each format is a function from `Plan` to `Representation`.
+
+Values in, values out. A format opens no file and knows no protocol.
+"""

@@ -1,1 +1,4 @@
-"""What the server says of itself: the log, the access log, the metrics page."""
+"""What the server reports of itself: the log, the access log, the metrics page.
+
+Nothing here makes a request wait.
+"""

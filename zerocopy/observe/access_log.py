@@ -17,7 +17,7 @@ from zerocopy.core.query import PARAMETERS
 from zerocopy.observe.log import get_logger
 
 if TYPE_CHECKING:
-    from zerocopy.core.http.pending import Exchange
+    from zerocopy.core.http.pending import PendingRequest
 
 TARGET_CHARS_MAX = 512
 METHOD_CHARS_MAX = 16
@@ -33,47 +33,47 @@ _log = get_logger(__name__)
 
 
 class AccessLog:
-    """Writes down a `sample` of the requests, 0.0 to 1.0; see `transport.account.Access`."""
+    """Logs a `sample` of the requests, 0.0 to 1.0; see `transport.request_metrics.Access`."""
 
     def __init__(self, sample: float) -> None:
         self._sample = sample
 
-    def __call__(self, transport: str, exchange: Exchange, duration_ns: int) -> None:
+    def __call__(self, transport: str, pending: PendingRequest, duration_ns: int) -> None:
         """A request has ended, answered in full or cut off."""
         if random.random() >= self._sample:  # noqa: S311 - a sample, no secret
             return
-        request, response = exchange.request, exchange.response
+        request, response = pending.request, pending.response
         promised = 0 if response is None or request.is_head else response.nbytes
         _log.info(
             "request",
-            request_id=request_id(exchange),
+            request_id=request_id(pending),
             transport=transport,
             method=_text(request.method, METHOD_CHARS_MAX),
             endpoint=NAMES[request.endpoint],
             status=None if response is None else response.status,
-            bytes=max(0, promised - exchange.left_bytes),
+            bytes=max(0, promised - pending.left_bytes),
             duration_ms=round(duration_ns / 1e6, 3),
-            complete=response is not None and not exchange.left_bytes,
+            complete=response is not None and not pending.left_bytes,
             target=shown_target(request.target),
         )
 
 
-def request_id(exchange: Exchange) -> str:
+def request_id(pending: PendingRequest) -> str:
     """The client's CF-Ray where it has one, else one of ours, made when it is first asked for."""
-    if exchange.id is None:
-        rays = exchange.request.values(b"cf-ray")
+    if pending.id is None:
+        rays = pending.request.values(b"cf-ray")
         if len(rays) == 1 and _RAY.fullmatch(rays[0]):
-            exchange.id = rays[0].decode("ascii")
+            pending.id = rays[0].decode("ascii")
         else:
-            exchange.id = f"{_PROCESS}-{next(_numbers):x}"
-    return exchange.id
+            pending.id = f"{_PROCESS}-{next(_numbers):x}"
+    return pending.id
 
 
-def naming(exchange: Exchange | None) -> dict[str, str]:
+def naming(pending: PendingRequest | None) -> dict[str, str]:
     """The fields by which a line of the log names the request that it is about, if any."""
-    if exchange is None:
+    if pending is None:
         return {}
-    return {"request_id": request_id(exchange), "target": shown_target(exchange.request.target)}
+    return {"request_id": request_id(pending), "target": shown_target(pending.request.target)}
 
 
 def shown_target(target: bytes) -> str:

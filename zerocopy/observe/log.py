@@ -1,9 +1,9 @@
 """Logs: one event a line on standard error, JSON for machines, readable on a terminal.
 
-Owns the way of an event from `get_logger` to a line: its level, how often it may come, what it
-looks like, and who writes it. docs/events.md lists every event. Whoever logs waits for nobody: the
-line is queued for a thread (`loglines`), so that a reader that stops cannot stop the server. What
-others write to standard error are events too (`logstray`).
+Owns the way of an event from `get_logger` to a line: its level, its rate, its form and its writer.
+docs/events.md lists every event. Logging never blocks: a thread writes the lines from a queue
+(`log_writer.py`), so a reader that stops cannot stop the server. What other code writes to standard
+error becomes an event, too (`log_stray.py`).
 """
 
 from __future__ import annotations

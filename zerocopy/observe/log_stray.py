@@ -1,7 +1,7 @@
-"""What others would write to standard error by themselves: their lines become events of the log.
+"""What other code would write to standard error: its lines become events of the log.
 
-Owns the hooks of the interpreter and of its library: loggers, warnings, exceptions that nobody
-catches, and `sys.stderr` itself for the rest. It must never know the form of a line.
+Owns the hooks of the interpreter and of its library: loggers, warnings, uncaught exceptions, and
+`sys.stderr` itself for the rest. It must never know the form of a line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Stray(io.TextIOBase):
         self._piece = ""
 
     def fileno(self) -> int:
-        """The descriptor, for whoever goes round Python."""
+        """The descriptor, for code that writes without Python's streams."""
         return self.beneath.fileno()
 
     def writable(self) -> bool:

@@ -1,7 +1,7 @@
 """Lines on their way to standard error: a bounded queue and the thread that writes them.
 
-Owns the one place where logging may wait. A pipe that nobody reads, or a disk that is slow, stops
-the thread and nobody else; the lines that find the queue full are dropped and counted.
+Owns the one place where logging may block. A pipe without a reader, or a slow disk, stops this
+thread and nothing else. Lines that find the queue full are dropped and counted.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LineWriter:
         while left:
             try:
                 left = left[os.write(self._fd, left) :]
-            except BlockingIOError:  # whoever started us has made the pipe non-blocking
+            except BlockingIOError:  # the parent process has made the pipe non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()

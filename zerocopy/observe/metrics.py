@@ -13,7 +13,7 @@ import platform
 import threading
 from collections import defaultdict
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
@@ -24,17 +24,12 @@ from prometheus_client.core import (
 
 from zerocopy import __version__
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
-from zerocopy.core.errors import ConfigError
 from zerocopy.observe.metrics_server import MetricsServer
-from zerocopy.supervise.resolve import cause_of, on_one_line, resolve_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
-
-RESOLVE_S = 30.0
-"""Seconds that the name of a host may take, as `[server] start_deadline_s` is by default."""
 
 _SLOT_BYTES = 8
 _ROW_BYTES = len(SLOTS) * _SLOT_BYTES
@@ -153,21 +148,15 @@ def _build_info() -> Metric:
     return family
 
 
-def serve_metrics(
-    collector: Collector, host: str, port: int, *, resolve_s: float = RESOLVE_S
-) -> int:
+def serve_metrics(collector: Collector, family: int, address: tuple[Any, ...]) -> int:
     """Serve `collector` at /metrics from a thread; the port it listens on.
 
     Raises:
-        ConfigError: the host has no address within `resolve_s`, or it cannot be bound.
+        OSError: the address cannot be bound.
     """
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
-    try:
-        address = resolve_within(host, resolve_s)
-        server = MetricsServer(address.family, address.at(port), make_wsgi_app(registry))
-    except (OSError, ValueError) as error:
-        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause_of(error)}")) from error
+    server = MetricsServer(family, address, make_wsgi_app(registry))
     threading.Thread(target=server.serve, name="metrics", daemon=True).start()
     return server.server_port

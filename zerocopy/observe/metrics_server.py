@@ -1,11 +1,11 @@
 """The listener of the metrics: few clients at once, and none of them for long.
 
-Owns its connections, their threads and their time. What a request is answered with is the WSGI
-application's affair. Every client has a thread, which may block for ever on it; whoever is late has
-its socket shut down under that thread by the one that accepts, and the thread ends.
+Owns its connections, their threads and their time. The WSGI application decides what a request is
+answered with. Every client has a thread, which may block on it for ever. If a client is late, the
+accepting thread shuts down its socket, and the client's thread ends.
 
-At the bound the client that has waited longest without asking makes room for the next, so that
-those who only connect keep nobody out. It must never know workers, nor what they count.
+At the bound, the client that has waited longest without a request makes room for the next one, so
+that clients which only connect keep no other out. It must never know workers, nor what they count.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ANSWER_S = 10.0
 """Seconds from there until the page is taken: as long as Prometheus waits for one by default."""
 
 HEAD_BYTES_MAX = 32_768
-"""As `[limits] head_bytes_max` is by default; what is longer is closed without an answer."""
+"""As `[limits] head_bytes_max` is by default; what is longer is closed without a response."""
 
 ROOM_S = 1.0
 """Seconds that a thread whose socket was shut down gets to end. It takes a fraction of one."""
 
 LOOK_S = 0.5
-"""Seconds between two looks for who is late."""
+"""Seconds between two checks for late clients."""
 
 _READ_BYTES = 8_192
 _NEVER_S = float("inf")
@@ -93,7 +93,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     # ---- in the thread that accepts
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a newcomer a thread, or close it where all places are taken by who is answered."""
+        """Give a new client a thread, or close it if all places have clients being answered."""
         if not self._places.acquire(blocking=False) and not self._make_room():
             self.shutdown_request(request)
             return
@@ -108,7 +108,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         ).start()
 
     def _make_room(self) -> bool:
-        """End who has been silent for longest, and wait for its place."""
+        """End the client that has been silent for longest, and wait for its place."""
         with self._lock:
             oldest = next((each for each in self._clients.values() if each.is_asking), None)
             if oldest is None:
@@ -117,7 +117,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         return self._places.acquire(timeout=ROOM_S)
 
     def service_actions(self) -> None:
-        """End who is late; called by serve_forever each `LOOK_S` at least."""
+        """End late clients; called by serve_forever at least each `LOOK_S`."""
         now_s = time.monotonic()
         with self._lock:
             for client in self._clients.values():
@@ -127,7 +127,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     # ---- in the thread of a client
 
     def begin_answer(self, request: socket.socket) -> bool:
-        """The head is there; whether there is still somebody to be answered."""
+        """The head is there; whether the client is still to be answered."""
         with self._lock:
             client = self._clients[request]
             if client.is_ended:
@@ -150,7 +150,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    """One request; the connection ends with its answer."""
+    """One request; the connection ends with its response."""
 
     server: MetricsServer
 

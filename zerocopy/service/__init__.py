@@ -1,1 +1,4 @@
-"""What is asked: routes, and the response to each."""
+"""What is asked: routes, and the response to each.
+
+It composes queries, plans, formats and kept responses, and uses threads. It knows no socket.
+"""

@@ -1,4 +1,4 @@
-"""Answers that may be given again: from all that chooses one to its response, with its proof.
+"""Kept responses: from everything that chooses a response to the response and its proof.
 
 Owns the bytes they take together. Nothing is believed because it is here: the service asks the
 proof for every request. Used in the event loop's thread only.

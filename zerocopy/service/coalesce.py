@@ -1,7 +1,8 @@
-"""Work that requests share, and that nobody gets the result of who came after it began.
+"""Work that runs once for all requests that ask for it before it begins.
 
-Owns the rounds: one runs in a thread, whoever asks meanwhile waits for the next. So the work needs
-no lock, the event loop waits for none, and any number of requests costs one round after another.
+A request never gets the result of work that began before it arrived. Owns the rounds: one round
+runs in a thread; requests that arrive meanwhile share the next round. So the work needs no lock,
+the event loop does not wait, and any number of requests costs one round after another.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zerocopy.core.errors import OverloadError
-from zerocopy.service.thread_work import Errand
+from zerocopy.service.thread_work import ThreadWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,17 +23,17 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class _Round(Generic[K, V]):
-    """`keys` counts who waits for each; `errand` is there once the round is with the threads."""
+class _Call(Generic[K, V]):
+    """`keys` counts the requests that wait for each; `thread_work` is set once a thread has it."""
 
     def __init__(self) -> None:
         self.keys = Counter[K]()
         loop = asyncio.get_running_loop()
         self.done: asyncio.Future[Mapping[K, V | Exception]] = loop.create_future()
-        self.errand: Errand[Mapping[K, V | Exception]] | None = None
+        self.thread_work: ThreadWork[Mapping[K, V | Exception]] | None = None
 
 
-class Rounds(Generic[K, V]):
+class Coalescer(Generic[K, V]):
     """Runs `work` for all that ask at once. Used in the event loop's thread only."""
 
     def __init__(
@@ -40,7 +41,7 @@ class Rounds(Generic[K, V]):
     ) -> None:
         self._executor = executor
         self._work = work
-        self._next: _Round[K, V] | None = None
+        self._next: _Call[K, V] | None = None
         self._is_running = False
 
     async def ask(self, key: K) -> V:
@@ -51,12 +52,12 @@ class Rounds(Generic[K, V]):
         """
         waiting = self._next
         if waiting is None:
-            waiting = self._next = _Round()
+            waiting = self._next = _Call()
         waiting.keys[key] += 1
         if not self._is_running:
             self._begin()
         try:
-            # Whoever goes away meanwhile does not take the round from the others.
+            # A request that is cancelled meanwhile does not end the round for the others.
             answers = await asyncio.shield(waiting.done)
         except asyncio.CancelledError:
             self._leave(waiting, key)
@@ -69,34 +70,34 @@ class Rounds(Generic[K, V]):
     def spare(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread if no round runs, and none while it does."""
         if not self._is_running:
-            errand = Errand(self._executor, work)
+            thread_work = ThreadWork(self._executor, work)
             self._is_running = True
-            errand.done.add_done_callback(self._end_spare)
+            thread_work.done.add_done_callback(self._end_spare)
 
-    def _leave(self, left: _Round[K, V], key: K) -> None:
-        """One who asked is gone; a round that nobody waits for does not begin."""
+    def _leave(self, left: _Call[K, V], key: K) -> None:
+        """A request was cancelled; a round that no request waits for does not begin."""
         left.keys[key] -= 1
-        left.keys += Counter()  # without those of nobody
+        left.keys += Counter()  # drop keys that no request waits for
         if left.keys:
             return
         if left is self._next:
             self._next = None
-        elif left.errand is not None:
-            left.errand.cancel()
+        elif left.thread_work is not None:
+            left.thread_work.cancel()
 
     def _begin(self) -> None:
         current, self._next = self._next, None
         assert current is not None, "somebody asks"
         try:
-            current.errand = Errand(self._executor, partial(self._work, [*current.keys]))
+            current.thread_work = ThreadWork(self._executor, partial(self._work, [*current.keys]))
         except OverloadError as error:
             self._is_running = False
             current.done.set_result(dict.fromkeys(current.keys, error))
             return
         self._is_running = True
-        current.errand.done.add_done_callback(lambda job: self._end(current, job))
+        current.thread_work.done.add_done_callback(lambda job: self._end(current, job))
 
-    def _end(self, current: _Round[K, V], job: asyncio.Future[Mapping[K, V | Exception]]) -> None:
+    def _end(self, current: _Call[K, V], job: asyncio.Future[Mapping[K, V | Exception]]) -> None:
         error = None if job.cancelled() else job.exception()
         if job.cancelled():
             current.done.cancel()

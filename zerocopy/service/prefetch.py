@@ -1,7 +1,8 @@
-"""Windows of answers made ready by threads: by which, and how many at a time.
+"""Windows of responses made ready by threads: which threads, and how many windows at a time.
 
-Owns the two ways: of those that read from the disk, and of those that gather tiny files which are
-in memory, as a rule. It knows neither requests nor connections. Used in the event loop's thread.
+Owns two queues: for windows that are read from the disk, and for runs of tiny files that are
+usually in memory and are gathered. It knows neither requests nor connections. Used in the event
+loop's thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
 from zerocopy.core.window import GATHERERS_MAX
-from zerocopy.service.thread_work import Errand
+from zerocopy.service.thread_work import ThreadWork
 from zerocopy.storage.reading import Reading
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.dayfile import OpenFiles
 
 
-class Preparation:
+class Prefetcher:
     """Has `readers`, `readers_max` threads, make windows ready; `planners` gather what is warm.
 
     As many at a time as there are threads, for each holds descriptors until it has ended.
@@ -68,7 +69,7 @@ class Preparation:
             free.release()
             raise
         try:
-            errand = Errand(executor, reading.run)
+            thread_work = ThreadWork(executor, reading.run)
         except OverloadError:
             self._end(reading, window, free)
             raise
@@ -76,14 +77,14 @@ class Preparation:
         def end(done: asyncio.Future[None]) -> None:
             self._end(reading, window, free)
             if not done.cancelled():
-                done.exception()  # told to whoever waits for it, if anybody still does
+                done.exception()  # raised in the request that waits for it, if one still does
 
-        errand.done.add_done_callback(end)
+        thread_work.done.add_done_callback(end)
         try:
-            await asyncio.shield(errand.done)
+            await asyncio.shield(thread_work.done)
         except asyncio.CancelledError:
             window.cancel()
-            errand.cancel()
+            thread_work.cancel()
             raise
         except ZerocopyError:
             raise

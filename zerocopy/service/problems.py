@@ -1,4 +1,4 @@
-"""Errors as answers: the one function that turns an exception into a status.
+"""Errors as responses: the one function that turns an exception into a status.
 
 Owns `application/problem+json` (RFC 9457) and the fields that every response carries. What is said
 to the client is the error's own `detail`; causes go to the log.
@@ -10,7 +10,7 @@ import orjson
 
 from zerocopy.core.errors import MethodNotAllowedError, OverloadError, RangeError, ZerocopyError
 from zerocopy.core.http.messages import REASONS, Fields, Response
-from zerocopy.core.http.semantics import document_validators
+from zerocopy.core.http.validators import document_validators
 
 RETRY_AFTER_S = 1
 """What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
@@ -45,7 +45,7 @@ def written_response(content: bytes) -> Response:
 
 
 def problem_response(error: Exception) -> Response:
-    """The answer to a failed request; what is not ours is a 500 that says nothing more."""
+    """The response to a failed request; what is not ours is a 500 that says nothing more."""
     status, detail = 500, "the server failed to answer; its log says why"
     if isinstance(error, ZerocopyError):
         status, detail = error.status, error.detail

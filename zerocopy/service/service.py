@@ -1,8 +1,8 @@
-"""The service: routes, and what each of them answers.
+"""The service: routes, and the response to each request.
 
-Owns the composition of query, planner, validators and reuse into responses. It is the `Handler` of
-every transport. `respond_now` gives what can be given without waiting: an answer given before,
-proved still true by a few lstat(2). Everything that may touch the disk runs in threads.
+Owns the composition of query, planner, format, validators and kept responses. It is the `Handler`
+of every transport. `respond_now` gives what needs no waiting: a kept response that a few lstat(2)
+prove to be still true. Everything that may touch the disk runs in threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from zerocopy.core.errors import (
 )
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.pending import CURRENT
-from zerocopy.core.http.semantics import ACCEPT_RANGES, cache_control, last_modified, select
+from zerocopy.core.http.semantics import ACCEPT_RANGES, select
+from zerocopy.core.http.validators import cache_control, last_modified
 from zerocopy.core.layout import day_label
 from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.formats import columns
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer, Answers, key_of
-from zerocopy.service.coalesce import Rounds
+from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.openapi import OPENAPI
-from zerocopy.service.prefetch import Preparation
+from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
     ALLOWED_METHODS,
     CORS_FIELDS,
@@ -60,7 +61,7 @@ INLINE_STAMPS_MAX = 16
 """Stamps proved on the event loop: about 20 µs of lstat(2); longer proofs go to a thread."""
 
 PREFLIGHT_MAX_AGE_S = 86_400
-"""Seconds a browser may keep a preflight's answer; browsers cap it themselves."""
+"""Seconds a browser may keep a preflight's response; browsers cap it themselves."""
 
 DATE_LAG_S = 1
 """Seconds that Date may lag behind the clock: transports renew it by a timer."""
@@ -70,7 +71,7 @@ FAULTS_REMEMBERED_MAX = 256
 """Seconds between two log lines of the same fault of the data, and how many are told apart."""
 
 DAYS_LOGGED_MAX = 10
-"""Skipped days named in one log line; their number is always there."""
+"""Skipped days named in one log line, which always has their number."""
 
 _OK = 200
 _DATA = b"/api/data"
@@ -107,10 +108,10 @@ class Service:
         self._planner = planner
         self._files = files
         self._symbol_index = symbols
-        self._symbol_rounds = Rounds(executor, self._list_symbols)
+        self._symbol_calls = Coalescer(executor, self._list_symbols)
         self._listed: Response | None = None
         self._executor = executor
-        self._preparation = Preparation(files, executor, readers, readers_max, counters)
+        self._prefetcher = Prefetcher(files, executor, readers, readers_max, counters)
         self._counters = counters
         self._symbol_walks = 0
         self._requests_in_flight = 0
@@ -130,7 +131,7 @@ class Service:
             b"/openapi.json": json_response(OPENAPI),
         }
         self._ready = json_response({"status": "ready"})
-        # Nobody who writes data can know it, so no data holds it: RFC 2046 section 5.1.1.
+        # No writer of data can know it, so no data holds it: RFC 2046 section 5.1.1.
         self._boundary = secrets.token_hex(16).encode()
         self._told: dict[tuple[str, str], float] = {}
         self.draining = False
@@ -138,7 +139,7 @@ class Service:
     # ---- the Handler of the transports
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
-        """An answer given before, if its proof is short and holds."""
+        """A kept response, if its proof is short and holds."""
         key = key_of(request)
         answer = self._answers.get(key)
         if answer is None:
@@ -156,7 +157,7 @@ class Service:
         return None
 
     async def respond(self, request: Request) -> Response:
-        """The answer to any request; faults become problem documents."""
+        """The response to any request; faults become problem documents."""
         if self._requests_in_flight >= self._requests_in_flight_max:
             return problem_response(OverloadError("too many requests in flight; try again"))
         self._requests_in_flight += 1
@@ -174,12 +175,12 @@ class Service:
     async def prepare(self, window: Window) -> None:
         """Open, map and read in what is not ready; see `Handler`."""
         try:
-            await self._preparation.prepare(window)
+            await self._prefetcher.prepare(window)
         finally:
             self._count_files()
 
     def refuse(self, error: Exception) -> Response:
-        """The answer that tells a client of `error`; what is not its fault is logged."""
+        """The response that tells a client of `error`; what is not its fault is logged."""
         if isinstance(error, DataError):
             self._tell_of(error)
         elif isinstance(error, OverloadError) and error.__cause__ is not None:
@@ -192,7 +193,7 @@ class Service:
         return problem_response(error)
 
     def _tell_of(self, error: DataError) -> None:
-        """Log a fault of the data, the same one once a second: it comes with each request."""
+        """Log a fault of the data, at most once a second, because each request meets it again."""
         cause, now_s = str(error.__cause__), time.monotonic()
         if len(self._told) >= FAULTS_REMEMBERED_MAX:
             self._told.clear()
@@ -201,14 +202,14 @@ class Service:
             _log.error("data_error", detail=error.detail, cause=cause, **naming(CURRENT.get()))
 
     def sweep(self) -> None:
-        """Called now and then: close day files that nobody reads."""
+        """Called now and then: close day files that are no longer read."""
         self._files.sweep()
         self._count_files()
 
     def tend(self) -> None:
-        """Called about once a second: keep what waits to be known about symbols in bounds."""
+        """Called about once a second: keep the kernel's queue of symbol events in bounds."""
         if self._symbol_index.watched_directories:
-            self._symbol_rounds.spare(self._symbol_index.maintain)
+            self._symbol_calls.spare(self._symbol_index.maintain)
         self._count_symbols()
 
     def _count_symbols(self) -> None:
@@ -218,7 +219,7 @@ class Service:
         self._symbol_walks = index.walks
 
     def _select(self, request: Request, response: Response) -> Response:
-        """What the request's preconditions and ranges make of its answer."""
+        """What the request's preconditions and ranges make of its response."""
         if not request.is_conditional or response.status != _OK:
             return response
         try:
@@ -312,18 +313,18 @@ class Service:
         if exchange is not None:
             check_name("exchange", exchange)
         try:
-            return await self._symbol_rounds.ask(exchange)
+            return await self._symbol_calls.ask(exchange)
         finally:
             self._count_symbols()
 
     def _list_symbols(self, exchanges: list[str | None]) -> dict[str | None, Response | Exception]:
-        """The answers to those who ask at once; blocks, for one thread at a time."""
+        """The responses to all keys of one round; blocks, for one thread at a time."""
         answers: dict[str | None, Response | Exception] = {}
         for exchange, document in self._symbol_index.documents(exchanges).items():
             if not isinstance(document, bytes):
                 answers[exchange] = document
             elif self._listed is not None and self._listed.content is document:
-                answers[exchange] = self._listed  # nothing has changed: it has its tag
+                answers[exchange] = self._listed  # unchanged: it has its tag already
             else:
                 answers[exchange] = response = written_response(document)
                 self._listed = response if exchange is None else self._listed

@@ -1,8 +1,8 @@
-"""Work that a request gives to a thread, and what becomes of it once the request is gone.
+"""Work that a request gives to a thread, and what becomes of it if the request is cancelled.
 
-Owns the hand-over. A request may be cancelled at any await: work that has not begun then never
-does, and what a thread makes nevertheless goes to somebody who closes it. Used in the event loop's
-thread.
+Owns the hand-over. A request may be cancelled at any await. Work that has not begun then never
+begins; what a thread makes nevertheless is handed to a function that closes it. Used in the event
+loop's thread.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Errand(Generic[T]):
+class ThreadWork(Generic[T]):
     """`work`, done by a thread of `executor`; `done` is its result, and is never cancelled amid it.
 
-    So whoever waits for it must shield it: a future of asyncio that is cancelled while its thread
-    works is done at once, and the thread's result is lost.
+    So the caller must shield it: a future of asyncio that is cancelled while its thread works is
+    done at once, and the thread's result is lost.
 
     Raises:
         OverloadError: no thread can be started now.
@@ -32,8 +32,9 @@ class Errand(Generic[T]):
     __slots__ = ("_claim", "done")
 
     def __init__(self, executor: Executor, work: Callable[[], T]) -> None:
-        # Who takes the one element has the work: a thread, to do it, or `cancel`, so that nobody
-        # does. list.pop is atomic, and an executor that fails to start a thread keeps the work.
+        # The one element is the claim to the work: a thread takes it to do the work, or `cancel`
+        # takes it so that none does. list.pop is atomic, and an executor that fails to start a
+        # thread keeps the work.
         self._claim = [None]
         loop = asyncio.get_running_loop()
         try:
@@ -43,7 +44,7 @@ class Errand(Generic[T]):
             raise OverloadError("the server is out of threads; try again") from error
 
     def cancel(self) -> None:
-        """Nobody wants it any more: unless it has begun it never does, and `done` is cancelled."""
+        """It is no longer wanted: unless it has begun it never begins, and `done` is cancelled."""
         if _take(self._claim):
             self.done.cancel()
 
@@ -57,12 +58,12 @@ async def in_thread(
         OverloadError: no thread can be started now.
         Exception: `work` raised it.
     """
-    errand = Errand(executor, work)
+    thread_work = ThreadWork(executor, work)
     try:
-        return await asyncio.shield(errand.done)
+        return await asyncio.shield(thread_work.done)
     except asyncio.CancelledError:
-        errand.cancel()
-        errand.done.add_done_callback(lambda done: _drop(done, drop))
+        thread_work.cancel()
+        thread_work.done.add_done_callback(lambda done: _drop(done, drop))
         raise
 
 
@@ -72,7 +73,7 @@ def _drop(done: asyncio.Future[T], drop: Callable[[T], object] | None) -> None:
 
 
 def _run(work: Callable[[], T], claim: list[None]) -> T:
-    return work() if _take(claim) else cast("T", None)  # which nobody waits for
+    return work() if _take(claim) else cast("T", None)  # not waited for
 
 
 def _take(claim: list[None]) -> bool:

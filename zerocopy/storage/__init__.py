@@ -1,1 +1,4 @@
-"""Files: the catalog of days, open day files, symbols with their recency."""
+"""The data root: its directories, day files, mappings and page cache, and plans made of them.
+
+It knows files, and neither sockets nor the event loop.
+"""

@@ -28,7 +28,7 @@ _READS_MAX = 3
 """Readings of a directory that changes all the while; the last one is taken."""
 
 NAMES_MAX = 4_000_000
-"""File names all kept listings may hold together: about 400 MB at the very worst, a few as a rule,
+"""File names that all kept listings may hold together: 400 MB at the very worst, usually a few MB,
 because the days of a series share one set of columns."""
 
 

@@ -1,10 +1,10 @@
 """One column of one day on disk, and the bounded cache of their descriptors.
 
-Owns descriptors of day files, and decides what is mapped: closed days only, the open day is read.
-A `DayFile` is what a plan keeps of a file: its identity, not a descriptor. Whoever sends asks for
-the descriptor anew each turn and uses it before yielding to the event loop, so nothing is ever in
-flight when the cache closes one, and ten thousand stalled transfers hold no descriptor at all. A
-file that was evicted and is no longer the same is noticed on reopening and aborts the transfer.
+Owns descriptors of day files, and decides what is mapped: files of closed days only.
+A `DayFile` is what a plan keeps of a file: its identity, not a descriptor. A sender asks for the
+descriptor in each turn and uses it before yielding to the event loop. So nothing is in flight when
+the cache closes one, and ten thousand stalled transfers hold no descriptor at all. If a file was
+evicted and is no longer the same, reopening notices it and the transfer is aborted.
 
 `OpenFiles` belongs to the event loop's thread and takes no lock; planning threads open and map
 files of their own and hand them over.
@@ -41,12 +41,12 @@ open day is kept for long: once its file has grown, a transfer that needs it can
 class DayFile:
     """The `Source` of a segment: a file as it was when the plan was made.
 
-    `size` is in bytes, `modified_ns` in unix nanoseconds. A `sealed` file belongs to a closed day
-    and must not differ at all; one of an open day may grow while its descriptor is kept. `lost` is
-    shared by all files of a plan: the names of those that could not be opened again.
+    `size` is in bytes, `modified_ns` in unix nanoseconds. One that `is_closed` belongs to a closed
+    day and must not differ at all; one of an open day may grow while its descriptor is kept.
+    `lost` is shared by all files of a plan: the names of those that could not be opened again.
     """
 
-    __slots__ = ("_files", "lost", "modified_ns", "name", "sealed", "series", "stamp")
+    __slots__ = ("_files", "is_closed", "lost", "modified_ns", "name", "series", "stamp")
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class DayFile:
         name: str,
         status: os.stat_result,
         *,
-        sealed: bool,
+        is_closed: bool,
         lost: list[str] | None = None,
     ) -> None:
         self._files = files
@@ -63,7 +63,7 @@ class DayFile:
         self.name = name
         self.stamp = stamp_of(status)
         self.modified_ns = status.st_mtime_ns
-        self.sealed = sealed
+        self.is_closed = is_closed
         self.lost = [] if lost is None else lost
 
     @property
@@ -122,7 +122,7 @@ class DayFile:
             DataChangedError: the file is shorter, or was closed and differs.
         """
         same = status.st_size >= self.size
-        if self.sealed:
+        if self.is_closed:
             same = status.st_size == self.size and status.st_mtime_ns == self.modified_ns
         if not same:
             raise DataChangedError("a day file changed while its records were being sent")
@@ -172,12 +172,12 @@ class Fetched:
 class _Entry:
     """A descriptor, the sweep during which it was last used, and whether its day is closed."""
 
-    __slots__ = ("fd", "sealed", "used")
+    __slots__ = ("fd", "is_closed", "used")
 
-    def __init__(self, fd: int, used: int, *, sealed: bool) -> None:
+    def __init__(self, fd: int, used: int, *, is_closed: bool) -> None:
         self.fd = fd
         self.used = used
-        self.sealed = sealed
+        self.is_closed = is_closed
 
 
 class OpenFiles:
@@ -235,11 +235,11 @@ class OpenFiles:
             return
         if len(self._open) >= self._count_max:
             self._evict()
-        self._open[key] = _Entry(fd, self._sweep, sealed=day_file.sealed)
+        self._open[key] = _Entry(fd, self._sweep, is_closed=day_file.is_closed)
 
     def mapping(self, day_file: DayFile) -> Mapping | None:
         """The mapping of a closed day's file, if the pool has it."""
-        if self.mapped is None or not day_file.sealed:
+        if self.mapped is None or not day_file.is_closed:
             return None
         return self.mapped.get(day_file.stamp)
 
@@ -309,7 +309,7 @@ class OpenFiles:
             self.mapped.sweep()
         self._sweep += 1
         for key, entry in list(self._open.items()):
-            kept = _SWEEPS_KEPT if entry.sealed else _SWEEPS_KEPT_OPEN_DAY
+            kept = _SWEEPS_KEPT if entry.is_closed else _SWEEPS_KEPT_OPEN_DAY
             if self._sweep - entry.used > kept:
                 del self._open[key]
                 close_file(entry.fd)
@@ -324,7 +324,7 @@ class OpenFiles:
 
     def _wants_mapping(self, day_file: DayFile) -> bool:
         """Any thread may ask, see `MappedFiles.wants`."""
-        return self.mapped is not None and day_file.sealed and self.mapped.wants(day_file.stamp)
+        return self.mapped is not None and day_file.is_closed and self.mapped.wants(day_file.stamp)
 
     def _touch(self, key: tuple[int, int], entry: _Entry) -> None:
         entry.used = self._sweep
@@ -332,7 +332,7 @@ class OpenFiles:
 
     def _evict(self) -> None:
         """Close the least recently used file of a closed day; of an open day only if all are."""
-        key = next((key for key, e in self._open.items() if e.sealed), next(iter(self._open)))
+        key = next((key for key, e in self._open.items() if e.is_closed), next(iter(self._open)))
         close_file(self._open.pop(key).fd)
 
     def _reopen(self, day_file: DayFile, directory_fd: int | None = None) -> int:

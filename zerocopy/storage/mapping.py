@@ -1,11 +1,11 @@
 """Files of closed days, mapped read-only, and the bounded pool of them.
 
-Owns mappings. One is made of a whole file in a thread and kept by the event loop's. It is
-never unmapped by hand: the pool drops its reference and CPython unmaps when the last view is gone,
-so bytes on their way stay readable whatever is evicted.
+Owns mappings. A thread maps a whole file; the event loop's thread keeps the mapping. It is never
+unmapped by hand: the pool drops its reference and CPython unmaps when the last view is gone, so
+bytes on their way stay readable whatever is evicted.
 
-A mapping past the end of a file that shrank answers with SIGBUS. Whoever takes a view looks at the
-file first, in the same turn; see `DayFile.view`.
+Reading past the end of a file that shrank raises SIGBUS. So the file is checked before each view is
+taken, in the same turn; see `DayFile.view`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class MappedFiles:
     def wants(self, stamp: Stamp) -> bool:
         """Whether the file is to be mapped: it is not, has bytes, and did not fail of late.
 
-        Any thread may ask; one that is not the event loop's may get the answer of a moment ago.
+        Any thread may ask; all but the event loop's may get a result that is a moment old.
         """
         return stamp.size > 0 and stamp not in self._mapped and stamp not in self._failed
 

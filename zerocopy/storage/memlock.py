@@ -55,7 +55,7 @@ _CAUSES = {
 class Libc(Protocol):
     """The calls that are used, as section 2 of the manual has them; all let go of the GIL.
 
-    Each answers 0 or the errno.
+    Each returns 0 or the errno.
     """
 
     def mlock2(self, address: int, nbytes: int, flags: int) -> int:
@@ -153,7 +153,7 @@ class MemoryLocks:
         return 0
 
     def give_back(self, nbytes: int) -> None:
-        """Return to the budget what `lock` answered; called once the memory is unlocked.
+        """Return to the budget what `lock` returned; called once the memory is unlocked.
 
         May be called by a finalizer at any moment in any thread.
         """
@@ -162,7 +162,7 @@ class MemoryLocks:
     def populate(self, address: int, nbytes: int) -> None:
         """Fill the page tables of a mapping, reading what is not in memory; blocks, never raises.
 
-        EFAULT and EHWPOISON (madvise(2)) mean that the file shrank or failed: whoever looks at the
+        EFAULT and EHWPOISON (madvise(2)) mean that the file shrank or failed: the next check of the
         file before reading it will find out.
         """
         for start in range(0, nbytes, _POPULATED_AT_ONCE):

@@ -1,12 +1,12 @@
 """From a query to a plan: which days, which records of each, which bytes of which file.
 
-Owns the instant of planning: every length and every bound of an answer is read here, after its
-request arrived, from descriptors opened for it. It blocks on the disk and so runs in threads; what
-it returns is handed to the event loop's thread whole.
+Owns the instant of planning: every length and every bound of a response is read here, after its
+request arrived, from descriptors opened for it. It blocks on the disk and so runs in threads; the
+event loop's thread gets the finished plan.
 
-Beside the plan it returns a `Proof`: the stamps that must all be unchanged for the same query to
-have the same answer. The directory is part of it only when a calendar day of the range has no file
-or lacks a column, for only then can a new name change the answer.
+Besides the plan it returns a `Proof`: the stamps that must all be unchanged for the same query to
+have the same response. The directory is part of it only if a calendar day of the range has no file
+or lacks a column, because only then can a new name change the response.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
-from zerocopy.core.http.semantics import Settling, Validators, validators_of
+from zerocopy.core.http.validators import Validators, validators_of
 from zerocopy.core.layout import (
     TIME_COLUMN,
     Dtypes,
@@ -38,15 +38,16 @@ if TYPE_CHECKING:
 
     from zerocopy.core.plan import Represent, Representation, Segment
     from zerocopy.core.query import Query
+    from zerocopy.core.settling import Settling
     from zerocopy.storage.catalog import Listing
 
 _ATTEMPTS = 3
-"""A file that vanishes or is replaced during planning means starting anew, so many times."""
+"""How often planning starts anew if a file vanishes or is replaced meanwhile."""
 
 CLOCK_TICK_NS = 10_000_000
-"""The slowest kernel clock (HZ=100): a change time may lie so far before its change."""
+"""A tick of the slowest kernel clock (HZ=100): a change time may lie so far before its change."""
 
-_HELD_SEALED_MAX = 64
+_HELD_CLOSED_MAX = 64
 """Descriptors a planning thread holds for files of closed days, of `HELD_FILES_MAX` in all; further
 files are opened again when sent."""
 
@@ -66,7 +67,7 @@ class Proof:
     lost: list[str] = field(default_factory=list)
 
     def holds(self) -> bool:
-        """Whether nothing the answer depends on has changed: one lstat(2) for each stamp.
+        """Whether nothing the response depends on has changed: one lstat(2) for each stamp.
 
         Nothing is opened. The last component is never followed; a directory further up that was
         moved away and linked back leads to the same inode, so to the same bytes. But once a file
@@ -91,11 +92,11 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The representation of an answer with what was learned on the way.
+    """The representation of a response with what was learned on the way.
 
-    `content` is the whole of it where it is small, else None. `closes_s` is the unix second from
-    which every day of the answer is closed. `held` are open descriptors that the receiver owns from
-    now on. `skipped` are the days left out.
+    `content` is the whole of it if it is small, else None. `closes_s` is the unix second from which
+    every day of the response is closed. `held` are open descriptors that the receiver owns from now
+    on. `skipped` are the days left out.
     """
 
     representation: Representation
@@ -107,7 +108,7 @@ class Planned:
     held: tuple[tuple[DayFile, int], ...]
 
     def close(self) -> None:
-        """Close what is held, for nobody receives it."""
+        """Close what is held, because no receiver takes it."""
         for _, fd in self.held:
             close_file(fd)
 
@@ -153,7 +154,7 @@ class Planner:
                 changed = error
             except DataChangedError as error:
                 changed = error
-                time.sleep(CLOCK_TICK_NS / _NS_PER_S)  # until what was young no longer is
+                time.sleep(CLOCK_TICK_NS / _NS_PER_S)  # until the young stamp is old enough
             except OSError as error:
                 raise data_error(error) from error
             finally:
@@ -274,7 +275,7 @@ class _Planning:
         return DayRecords(day, records, [day_files[column] for column in self._query.columns])
 
     def read_segments(self, directory_fd: int, segments: Sequence[Segment]) -> Iterator[bytes]:
-        """The bytes of every segment of a small answer, in order."""
+        """The bytes of every segment of a small response, in order."""
         for segment in segments:
             source = segment.source
             if not isinstance(source, DayFile):  # made by the format, and in memory
@@ -292,7 +293,7 @@ class _Planning:
                 close_file(fd)
 
     def note_skipped(self, directory_fd: int, listing: Listing, skipped: tuple[int, ...]) -> None:
-        """A skipped day that is still being written keeps the answer open: what it lacks may come.
+        """A skipped day that is still being written keeps the response open: its column may come.
 
         Raises:
             FileNotFoundError: a file vanished; the listing is out of date.
@@ -342,23 +343,23 @@ class _Planning:
     def _day_files(
         self, day: int, statuses: Sequence[os.stat_result], columns: Iterable[str]
     ) -> dict[str, DayFile]:
-        """The files of a day that was read, all of them sealed or none; notes their stamps."""
+        """The files of a day that was read, closed or open as a whole; notes their stamps."""
         changed_ns = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses)
         closes_s = self._settling.closes_s(day, changed_ns)
         self.closes_s = max(self.closes_s, closes_s)
-        sealed = closes_s <= time.time()
+        is_closed = closes_s <= time.time()
         day_files = {}
         for column, status in zip(columns, statuses, strict=True):
             name = file_name(column, day)
             day_files[column] = DayFile(
-                self._files, self._series, name, status, sealed=sealed, lost=self.lost
+                self._files, self._series, name, status, is_closed=is_closed, lost=self.lost
             )
             self.stamps.append((f"{self.directory}/{name}", stamp_of(status)))
         return day_files
 
     def _hold_or_close(self, day_file: DayFile, fd: int) -> None:
         # A file of an open day cannot be opened again once it has grown.
-        if len(self._held) < (_HELD_SEALED_MAX if day_file.sealed else HELD_FILES_MAX):
+        if len(self._held) < (_HELD_CLOSED_MAX if day_file.is_closed else HELD_FILES_MAX):
             self._held[day_file] = fd
         else:
             close_file(fd)
@@ -371,7 +372,7 @@ def _read_planned(source: DayFile, fd: int, segment: Segment) -> bytes:
         DataChangedError: the file is shorter, or was written over meanwhile.
     """
     data = read_exactly(fd, segment.offset, segment.count)
-    if source.sealed:
+    if source.is_closed:
         source.check_kept(os.fstat(fd))
     return data
 

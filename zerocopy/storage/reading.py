@@ -1,12 +1,12 @@
-"""One window of an answer made ready by a thread: its files opened, mapped and read in, in order.
+"""One window of a response made ready by a thread: files opened, mapped and read, in order.
 
-Owns the work between the event loop, which begins and ends it, and the thread, which does it. All
-that the thread touches was handed to it: descriptors of its own, and the window, in which it sees
-whether anybody still wants it. Files of one window lie in one directory, which is opened once.
+Owns the work between the event loop, which begins and ends it, and the thread, which does it. The
+thread touches only what was handed to it: descriptors of its own, and the window, which tells it
+whether the bytes are still wanted. Files of one window lie in one directory, which is opened once.
 
-Of a window that gathers nothing stays open: each file is opened, read, looked at and closed, and
-what leaves later is what was read. Where something of it is not in memory and it may not wait yet,
-it is given up: warm windows shall not wait behind those that read from the disk.
+A window that gathers leaves nothing open: each file is opened, read, checked and closed, and the
+bytes that were read are what leaves later. If some are not in memory and the window may not wait
+yet, it is given up, so that warm windows do not queue behind those that read from the disk.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Reading:
         self._lent.clear()
 
     def drop(self) -> None:
-        """Close what was opened and mapped, for nobody wants it; once `run` is over."""
+        """Close what was opened and mapped, if it is no longer wanted; once `run` is over."""
         for opened in (*self._fetched.values(), *self._lent.values()):
             opened.close()
         self._fetched.clear()

@@ -46,7 +46,7 @@ class Residency(Protocol):
     """The page cache, as the event loop asks it and threads fill it."""
 
     def resident(self, fd: int, offset: int, count: int) -> int:
-        """How many bytes from `offset` are there, at most `count`; 0 where nobody can tell.
+        """How many bytes from `offset` are in memory, at most `count`; 0 if that is unknown.
 
         Never waits; for the event loop's thread alone.
         """

@@ -1,9 +1,9 @@
 """The way down from the data root: directory descriptors, never a symbolic link.
 
-Owns the walk to the files of a series; `symbols` takes the same steps to all of them. Each step
-opens one name relative to the descriptor of the directory above with O_NOFOLLOW, so that neither a
+Owns the walk to the files of a series; `symbols/` takes the same steps to all of them. Each step
+opens one name relative to the descriptor of the directory above, with O_NOFOLLOW, so that neither a
 link nor a rename between two steps can lead outside (open(2), openat). Names were checked before
-they come here; this is the second wall.
+they come here; this is the second line of defence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Series(NamedTuple):
 
 
 def data_error(error: OSError) -> ZerocopyError:
-    """The error a client is told of; the cause stays with it for the operator's log."""
+    """The error for the client; its cause is for the operator's log."""
     if error.errno in _EXHAUSTED:
         return OverloadError("the server is out of descriptors or memory; try again")
     return DataError("the data directory or a day file in it cannot be read")

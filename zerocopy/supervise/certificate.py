@@ -64,7 +64,7 @@ class PemCopies:
         self._is_open = True
 
     def close(self) -> None:
-        """Nobody else will need them here."""
+        """Close the copies."""
         if self._is_open:
             self._is_open = False
             for fd in self.fds:
@@ -78,7 +78,7 @@ def make_context(
 
     A client that offers ALPN without a common protocol gets none and the handshake goes on: CPython
     answers SSL_TLSEXT_ERR_NOACK, see SSL_CTX_set_alpn_select_cb(3), where RFC 7301 section 3.2 has
-    a fatal no_application_protocol. Whoever serves the connection sees no protocol, as from a
+    a fatal no_application_protocol. The connection then shows no protocol, as from a
     client without ALPN, and speaks HTTP/1.1.
 
     With `copies`, the descriptors of `PemCopies`, the paths are only what a refusal names.

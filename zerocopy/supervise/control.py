@@ -1,9 +1,14 @@
 """What supervisor and workers say to each other, one line or one byte at a time.
 
-Owns the words, and the command that starts a worker. The supervisor writes the orders as one line
-of JSON to the worker's standard input, and later `ACCEPT`; before the SIGTERM of a reload
-`REPLACED`, so that it goes on calling the server ready, which it is; the end of that pipe says that
-the supervisor is gone. The worker answers on a pipe of its own: `PREPARED`, then `ACCEPTING`.
+Owns the words, and the command that starts a worker.
+
+| direction | on | message | meaning |
+|---|---|---|---|
+| to the worker | its standard input | one line of JSON | its orders |
+| | | `ACCEPT` | accept connections |
+| | | `REPLACED` | before the SIGTERM of a reload: keep reporting the server as ready |
+| | | end of the pipe | the supervisor is gone |
+| to the supervisor | a pipe of its own | `PREPARED`, then `ACCEPTING` | how far it is |
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ ACCEPT, REPLACED = b"accept\n", b"replaced\n"
 PREPARED, ACCEPTING = b"p", b"a"
 
 OF_LOG_ROTATION = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that ask other servers to open their log anew. Ours is standard error, without a name."""
+"""Signals that ask other servers to reopen their log; this one's is standard error."""
 
 OF_THE_GROUP = (signal.SIGINT, signal.SIGHUP, *OF_LOG_ROTATION)
 """Signals that a terminal or a script sends to all processes, and that no worker understands.
@@ -40,7 +45,7 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "zerocopy.supervise.worker")
 """-P: or Python would look for modules in the working directory first, before its own library."""
 
 
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told: its configuration and the descriptors it inherits."""
 
     config: Config
@@ -48,9 +53,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     row: int
     """Its row of the counters and of the heartbeats."""
     listener_fds: dict[str, list[int]]
-    """By what is spoken on them: `plain`, `tls`."""
+    """By protocol: `plain`, `tls`."""
     shared: list[str]
-    """Of these the sockets are also other workers'."""
+    """Protocols whose sockets other workers share."""
     certificate_fds: tuple[int, int] | None
     """Copies of the certificate and its key, as they were when they were checked."""
     counters_fd: int
@@ -73,14 +78,14 @@ def _environ() -> dict[str, str]:
     return environ
 
 
-def start_worker(orders: Orders) -> subprocess.Popen[bytes]:
-    """A process that inherits the descriptors of `orders`, and has yet to be told them.
+def start_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
+    """A process that inherits the descriptors of `spec`, and has yet to be told them.
 
     Raises:
         OSError: the system has no room for one more.
     """
-    listeners, copies = chain(*orders.listener_fds.values()), orders.certificate_fds or ()
-    own = (orders.counters_fd, orders.beats_fd, orders.report_fd)
+    listeners, copies = chain(*spec.listener_fds.values()), spec.certificate_fds or ()
+    own = (spec.counters_fd, spec.beats_fd, spec.report_fd)
     with _signals_of_the_group_blocked():
         return subprocess.Popen(  # noqa: S603 - a constant
             WORKER_COMMAND,
@@ -93,7 +98,7 @@ def start_worker(orders: Orders) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def _signals_of_the_group_blocked() -> Iterator[None]:
-    """A process that is made meanwhile ignores them before it lets them in.
+    """Block signals until a new process ignores them.
 
     Else Ctrl-C or a hang-up of the terminal would end one that has just begun.
     """

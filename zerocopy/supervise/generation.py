@@ -5,7 +5,7 @@ never know signals, nor that there are other generations.
 
     CANDIDATE   its workers get ready and accept nothing; one that dies or is late fails them all
     SERVING     they accept; one that dies is started again, later and later if it keeps dying
-    LEAVING     they drain; whoever has not gone at the deadline is killed
+    LEAVING     they drain; a worker that has not gone at the deadline is killed
 
 A worker writes a byte when it is prepared and one more when it accepts. In between it waits for the
 order, so that no client meets a generation before all of it is known to be good.
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.observe.log import get_logger
-from zerocopy.supervise.control import ACCEPT, ACCEPTING, REPLACED, Orders, start_worker
+from zerocopy.supervise.control import ACCEPT, ACCEPTING, REPLACED, WorkerSpec, start_worker
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from zerocopy.config.load import Config
     from zerocopy.supervise.certificate import PemCopies
     from zerocopy.supervise.listeners import Listeners
-    from zerocopy.supervise.shared_counters import Rows
+    from zerocopy.supervise.shared_counters import SharedCounters
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -45,7 +45,7 @@ HUNG_AFTER_S = 10.0
 """Seconds without a heartbeat, which comes each second, before a worker that accepts is doubted."""
 
 DOUBT_S = 2.0
-"""Seconds that it then has to show life; after a stop of the whole machine all were silent."""
+"""Seconds that it then has for a heartbeat; after a stop of the whole machine all were silent."""
 
 KILL_AFTER_S = 5.0
 """Seconds past the drain deadline before a worker that does not exit is killed."""
@@ -62,7 +62,7 @@ class Stage(enum.Enum):
     LEAVING = enum.auto()
 
 
-class Place:
+class WorkerSlot:
     """One worker's place: the process that fills it now, and when to fill it again."""
 
     def __init__(self, index: int, row: int) -> None:
@@ -82,14 +82,14 @@ class Place:
 
 
 class Generation:
-    """The workers of one configuration; `selector` wakes who runs them when one reports."""
+    """The workers of one configuration; `selector` wakes the supervisor when one reports."""
 
     def __init__(
         self,
         number: int,
         config: Config,
         listeners: Listeners,
-        rows: Rows,
+        counters: SharedCounters,
         selector: selectors.BaseSelector,
         *,
         certificate: PemCopies | None = None,
@@ -102,29 +102,29 @@ class Generation:
         self.failure: str | None = None
         """Why a candidate cannot serve."""
         self._certificate = certificate
-        self._rows = rows
+        self._counters = counters
         self._selector = selector
         self._stage = Stage.CANDIDATE if is_candidate else Stage.SERVING
         self._kill_at_s = _NEVER_S
         count = workers_of(config)
-        self.places = [Place(index, rows.take(index)) for index in range(count)]
+        self.slots = [WorkerSlot(index, counters.take(index)) for index in range(count)]
 
     # ---- how it stands
 
     @property
     def is_prepared(self) -> bool:
         """Whether every worker waits for the order to accept, or accepts."""
-        return all(place.is_prepared for place in self.places)
+        return all(slot.is_prepared for slot in self.slots)
 
     @property
     def is_accepting(self) -> bool:
         """Whether every worker accepts."""
-        return all(place.is_accepting for place in self.places)
+        return all(slot.is_accepting for slot in self.slots)
 
     @property
     def is_gone(self) -> bool:
         """Whether no process is left, and none will be started."""
-        return self._stage is Stage.LEAVING and not any(place.process for place in self.places)
+        return self._stage is Stage.LEAVING and not any(slot.process for slot in self.slots)
 
     def is_alive(self, silence_s: float) -> bool:
         """Whether the loop of every worker that accepts has shown life within `silence_s`.
@@ -132,163 +132,163 @@ class Generation:
         One that is being started is not asked: it has a deadline of its own.
         """
         return all(
-            self._rows.beat_age_s(place.row) <= silence_s
-            for place in self.places
-            if place.is_accepting
+            self._counters.beat_age_s(slot.row) <= silence_s
+            for slot in self.slots
+            if slot.is_accepting
         )
 
     @property
     def due_s(self) -> float:
-        """When `advance` has something to do although nobody reports."""
-        return min(_NEVER_S, *(self._due_s(place) for place in self.places))
+        """When `advance` has something to do although no worker reports."""
+        return min(_NEVER_S, *(self._due_s(slot) for slot in self.slots))
 
-    def _due_s(self, place: Place) -> float:
-        if place.process is None:
-            return _NEVER_S if self._stage is Stage.LEAVING else place.restart_at_s
-        if place.is_killed:
+    def _due_s(self, slot: WorkerSlot) -> float:
+        if slot.process is None:
+            return _NEVER_S if self._stage is Stage.LEAVING else slot.restart_at_s
+        if slot.is_killed:
             return _NEVER_S
-        late_s = place.started_s + self.config.server.start_deadline_s
-        if not place.is_accepting:
+        late_s = slot.started_s + self.config.server.start_deadline_s
+        if not slot.is_accepting:
             return min(self._kill_at_s, late_s)
-        return self._hung_s(place) if self._stage is Stage.SERVING else self._kill_at_s
+        return self._hung_s(slot) if self._stage is Stage.SERVING else self._kill_at_s
 
-    def _hung_s(self, place: Place) -> float:
+    def _hung_s(self, slot: WorkerSlot) -> float:
         """When to look at the heartbeat of a worker that accepts, or to kill it."""
-        if place.doubted_s is not None:
-            return place.doubted_s + DOUBT_S
-        return time.monotonic() - self._rows.beat_age_s(place.row) + HUNG_AFTER_S
+        if slot.doubted_s is not None:
+            return slot.doubted_s + DOUBT_S
+        return time.monotonic() - self._counters.beat_age_s(slot.row) + HUNG_AFTER_S
 
     # ---- what it is told
 
     def commit(self) -> None:
         """Serve: let all workers accept, and from now on keep them alive."""
         self._stage = Stage.SERVING
-        for place in self.places:
-            place.started_s = time.monotonic()  # the deadline of the start is met
-            self._let_accept(place)
+        for slot in self.slots:
+            slot.started_s = time.monotonic()  # the deadline of the start is met
+            self._let_accept(slot)
 
     def leave(self, *, replaced: bool = False) -> None:
         """Drain: accept nothing more, finish what is being sent, and exit.
 
-        With `replaced` others serve on, so clients that ask are told that the server is ready.
+        With `replaced` other workers serve on, so /readyz still says ready.
         """
         if self._stage is not Stage.LEAVING:
             self._stage = Stage.LEAVING
             self._kill_at_s = time.monotonic() + self.config.server.drain_deadline_s + KILL_AFTER_S
-            for place in self.places if replaced else ():
-                if place.process is not None:
-                    self._tell(place, REPLACED)
+            for slot in self.slots if replaced else ():
+                if slot.process is not None:
+                    self._tell(slot, REPLACED)
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End at once."""
         self._stage = Stage.LEAVING
         self._signal(signal.SIGKILL)
-        for place in self.places:
-            place.is_killed = place.process is not None
+        for slot in self.slots:
+            slot.is_killed = slot.process is not None
 
     def _signal(self, number: signal.Signals) -> None:
-        for place in self.places:
-            if place.process is not None:
-                place.process.send_signal(number)
+        for slot in self.slots:
+            if slot.process is not None:
+                slot.process.send_signal(number)
 
     # ---- what happens to it
 
     def advance(self) -> None:
-        """Reap who died, kill who is late, start who is to be started."""
+        """Reap dead workers, kill late ones, start those that are due."""
         now_s = time.monotonic()
-        for place in self.places:
-            process = place.process
+        for slot in self.slots:
+            process = slot.process
             if process is not None and process.poll() is not None:
-                self._bury(place, process, now_s)
-            elif process is not None and now_s >= self._due_s(place):
-                if self._is_doubted(place, now_s):
+                self._bury(slot, process, now_s)
+            elif process is not None and now_s >= self._due_s(slot):
+                if self._is_doubted(slot, now_s):
                     continue
                 if self._stage is Stage.CANDIDATE:
-                    self.failure = self.failure or f"worker {place.index} was not ready in time"
+                    self.failure = self.failure or f"worker {slot.index} was not ready in time"
                 elif self._stage is Stage.SERVING:
-                    self._tell_why(place)
+                    self._tell_why(slot)
                 else:
-                    _log.error("worker_not_drained", worker=place.index, generation=self.number)
+                    _log.error("worker_not_drained", worker=slot.index, generation=self.number)
                 process.kill()
-                place.is_killed = True  # once is enough: its death wakes us
+                slot.is_killed = True  # once is enough: its death wakes us
             if (
-                place.process is None
+                slot.process is None
                 and self._stage is not Stage.LEAVING
                 and self.failure is None
-                and now_s >= place.restart_at_s
+                and now_s >= slot.restart_at_s
             ):
-                self.restarts += place.started_s > 0
-                self._try_to_start(place, now_s)
+                self.restarts += slot.started_s > 0
+                self._try_to_start(slot, now_s)
 
-    def _is_doubted(self, place: Place, now_s: float) -> bool:
+    def _is_doubted(self, slot: WorkerSlot, now_s: float) -> bool:
         """Whether a worker that is due to be looked at may still live."""
-        if not place.is_accepting or self._stage is not Stage.SERVING:
+        if not slot.is_accepting or self._stage is not Stage.SERVING:
             return False
-        if self._rows.beat_age_s(place.row) < HUNG_AFTER_S:
-            place.doubted_s = None
+        if self._counters.beat_age_s(slot.row) < HUNG_AFTER_S:
+            slot.doubted_s = None
             return True
-        if place.doubted_s is None:
-            place.doubted_s = now_s
+        if slot.doubted_s is None:
+            slot.doubted_s = now_s
             return True
         return False
 
-    def _tell_why(self, place: Place) -> None:
-        if place.is_accepting:
-            silent_s = round(self._rows.beat_age_s(place.row), 3)
-            _log.error("worker_hung", worker=place.index, silent_s=silent_s)
+    def _tell_why(self, slot: WorkerSlot) -> None:
+        if slot.is_accepting:
+            silent_s = round(self._counters.beat_age_s(slot.row), 3)
+            _log.error("worker_hung", worker=slot.index, silent_s=silent_s)
         else:
-            _log.error("worker_late", worker=place.index)
+            _log.error("worker_late", worker=slot.index)
 
-    def _bury(self, place: Place, process: subprocess.Popen[bytes], now_s: float) -> None:
+    def _bury(self, slot: WorkerSlot, process: subprocess.Popen[bytes], now_s: float) -> None:
         assert process.stdin is not None, "the pipe that says we live"
         process.stdin.close()
-        place.process = None
-        place.is_prepared = place.is_accepting = place.is_killed = False
-        place.doubted_s = None
-        self._close_report(place)
-        self._rows.wipe(place.row)
+        slot.process = None
+        slot.is_prepared = slot.is_accepting = slot.is_killed = False
+        slot.doubted_s = None
+        self._close_report(slot)
+        self._counters.wipe(slot.row)
         status = process.returncode  # negative: the signal that killed it
         if self._stage is Stage.CANDIDATE:
             self.failure = self.failure or (
-                f"worker {place.index} died before it was ready, status {status}"
+                f"worker {slot.index} died before it was ready, status {status}"
             )
         elif self._stage is Stage.SERVING:
-            self._plan_restart(place, now_s)
+            self._plan_restart(slot, now_s)
             _log.error(
-                "worker_died", worker=place.index, status=status, restart_in_s=place.restart_in_s
+                "worker_died", worker=slot.index, status=status, restart_in_s=slot.restart_in_s
             )
 
     @staticmethod
-    def _plan_restart(place: Place, now_s: float) -> None:
-        if now_s - place.started_s >= STEADY_S:
-            place.backoff_s = BACKOFF_FIRST_S
-        place.restart_in_s = place.backoff_s
-        place.restart_at_s = now_s + place.restart_in_s
-        place.backoff_s = min(2 * place.backoff_s, BACKOFF_MAX_S)
+    def _plan_restart(slot: WorkerSlot, now_s: float) -> None:
+        if now_s - slot.started_s >= STEADY_S:
+            slot.backoff_s = BACKOFF_FIRST_S
+        slot.restart_in_s = slot.backoff_s
+        slot.restart_at_s = now_s + slot.restart_in_s
+        slot.backoff_s = min(2 * slot.backoff_s, BACKOFF_MAX_S)
 
-    def _try_to_start(self, place: Place, now_s: float) -> None:
+    def _try_to_start(self, slot: WorkerSlot, now_s: float) -> None:
         """Fill a place; the system may have no process, descriptor or memory to spare now."""
         try:
-            self._start(place)
+            self._start(slot)
         except OSError as error:
-            place.started_s = now_s
+            slot.started_s = now_s
             if self._stage is Stage.CANDIDATE:
-                self.failure = f"worker {place.index} cannot be started: {error.strerror}"
+                self.failure = f"worker {slot.index} cannot be started: {error.strerror}"
             else:
-                self._plan_restart(place, now_s)
+                self._plan_restart(slot, now_s)
                 _log.error(
                     "worker_not_started",
-                    worker=place.index,
+                    worker=slot.index,
                     reason=error.strerror,
-                    restart_in_s=place.restart_in_s,
+                    restart_in_s=slot.restart_in_s,
                 )
 
-    def _start(self, place: Place) -> None:
+    def _start(self, slot: WorkerSlot) -> None:
         """Fill a place with a fresh process.
 
         What is made here is undone here until the place owns all of it, and by `_bury` from then
-        on: a descriptor that both closed could be somebody else's by the second time.
+        on: a descriptor closed twice could belong to something else by the second time.
 
         Raises:
             OSError: it cannot be made or watched; the place is as it was.
@@ -297,76 +297,76 @@ class Generation:
             report_read, report_write = os.pipe()
             undo.callback(os.close, report_read)
             try:
-                orders = self._orders(place, report_write)
-                process = start_worker(orders)
+                spec = self._spec(slot, report_write)
+                process = start_worker(spec)
             finally:
                 os.close(report_write)
             undo.callback(_end_worker, process)
-            self._selector.register(report_read, selectors.EVENT_READ, (self, place))
+            self._selector.register(report_read, selectors.EVENT_READ, (self, slot))
             undo.callback(self._selector.unregister, report_read)
-            place.process = process
-            undo.callback(setattr, place, "process", None)
-            self._tell(place, msgspec.json.encode(orders) + b"\n")
+            slot.process = process
+            undo.callback(setattr, slot, "process", None)
+            self._tell(slot, msgspec.json.encode(spec) + b"\n")
             undo.pop_all()
-        place.report_fd, place.started_s = report_read, time.monotonic()
+        slot.report_fd, slot.started_s = report_read, time.monotonic()
 
-    def _orders(self, place: Place, report_fd: int) -> Orders:
+    def _spec(self, slot: WorkerSlot, report_fd: int) -> WorkerSpec:
         groups = self.listeners.groups
-        return Orders(
+        return WorkerSpec(
             config=self.config,
-            worker=place.index,
-            row=place.row,
+            worker=slot.index,
+            row=slot.row,
             listener_fds={
-                name: group.deal(place.index, len(self.places)) for name, group in groups.items()
+                name: group.deal(slot.index, len(self.slots)) for name, group in groups.items()
             },
             shared=[name for name, group in groups.items() if group.is_shared],
             certificate_fds=None if self._certificate is None else self._certificate.fds,
-            counters_fd=self._rows.counters_fd,
-            beats_fd=self._rows.beats_fd,
+            counters_fd=self._counters.counters_fd,
+            beats_fd=self._counters.beats_fd,
             report_fd=report_fd,
         )
 
-    def on_report(self, place: Place) -> None:
+    def on_report(self, slot: WorkerSlot) -> None:
         """A worker got on, or its pipe ended because it died; then reaping says so."""
-        report = os.read(place.report_fd, 2)
+        report = os.read(slot.report_fd, 2)
         if not report:
-            self._selector.unregister(place.report_fd)
-        place.is_prepared = place.is_prepared or bool(report)
+            self._selector.unregister(slot.report_fd)
+        slot.is_prepared = slot.is_prepared or bool(report)
         if ACCEPTING in report:
-            place.is_accepting = True
-            self._close_report(place)
+            slot.is_accepting = True
+            self._close_report(slot)
         elif report and self._stage is Stage.SERVING:
-            self._let_accept(place)
+            self._let_accept(slot)
 
-    def _let_accept(self, place: Place) -> None:
-        if place.process is not None and place.is_prepared and not place.is_accepting:
-            self._tell(place, ACCEPT)
+    def _let_accept(self, slot: WorkerSlot) -> None:
+        if slot.process is not None and slot.is_prepared and not slot.is_accepting:
+            self._tell(slot, ACCEPT)
 
     @staticmethod
-    def _tell(place: Place, order: bytes) -> None:
-        assert place.process is not None, "asked by whoever calls"
-        assert place.process.stdin is not None, "the pipe that says we live"
+    def _tell(slot: WorkerSlot, order: bytes) -> None:
+        assert slot.process is not None, "asked by whoever calls"
+        assert slot.process.stdin is not None, "the pipe that says we live"
         with contextlib.suppress(BrokenPipeError):  # it died already, which reaping will find
-            place.process.stdin.write(order)
+            slot.process.stdin.write(order)
 
-    def _close_report(self, place: Place) -> None:
-        if place.report_fd == -1:
+    def _close_report(self, slot: WorkerSlot) -> None:
+        if slot.report_fd == -1:
             return
         with contextlib.suppress(KeyError):  # it ended before the process was reaped
-            self._selector.unregister(place.report_fd)
-        os.close(place.report_fd)
-        place.report_fd = -1
+            self._selector.unregister(slot.report_fd)
+        os.close(slot.report_fd)
+        slot.report_fd = -1
 
     def release(self) -> None:
-        """Its last process has gone: others may count in its rows, nobody needs its certificate."""
+        """Its last process has gone: give back its rows and its certificate."""
         if self._certificate is not None:
             self._certificate.close()
-        for place in self.places:
-            self._rows.give_back(place.row)
+        for slot in self.slots:
+            self._counters.give_back(slot.row)
 
 
 def _end_worker(process: subprocess.Popen[bytes]) -> None:
-    """End one that nobody could watch, and leave nothing of it."""
+    """End a process that could not be watched, and leave nothing of it."""
     process.kill()
     process.wait()
     assert process.stdin is not None, "the pipe that says we live"

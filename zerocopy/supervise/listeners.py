@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import ConfigError
-from zerocopy.supervise.resolve import Address, cause_of, on_one_line, resolve
+from zerocopy.observe.metrics import serve_metrics
+from zerocopy.supervise.resolve import Address, cause_of, on_one_line, resolve, resolve_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from zerocopy.config.load import Config
+    from zerocopy.observe.metrics import Collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """All sockets of one generation, by what is spoken on them: `plain` and `tls`."""
+    """All sockets of one generation, by protocol: `plain` and `tls`."""
 
     groups: Mapping[str, Group] = field(default_factory=dict)
 
@@ -66,10 +68,10 @@ class Listeners:
         return group is not None and group.where == where
 
     def listen(self, backlog: int) -> None:
-        """Let clients in; a socket that listens already only gets its new backlog.
+        """Listen; a socket that listens already only gets its new backlog.
 
         Raises:
-            ConfigError: somebody else has begun to listen on a port since it was bound.
+            ConfigError: another process has begun to listen on a port since it was bound.
         """
         for group in self.groups.values():
             try:
@@ -207,3 +209,16 @@ def _bind(group: Group, where: tuple[str, int], address: Address, count: int) ->
 def _refusal(host: str, port: int, error: OSError | ValueError) -> ConfigError:
     """Keep it to one line, whatever the host holds."""
     return ConfigError(on_one_line(f"cannot listen on {host}:{port}: {cause_of(error)}"))
+
+
+def listen_for_metrics(collector: Collector, host: str, port: int, *, resolve_s: float) -> int:
+    """Serve `collector` at /metrics of `host`; the port it listens on.
+
+    Raises:
+        ConfigError: the host has no address within `resolve_s`, or it cannot be bound.
+    """
+    try:
+        address = resolve_within(host, resolve_s)
+        return serve_metrics(collector, address.family, address.at(port))
+    except (OSError, ValueError) as error:
+        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause_of(error)}")) from error

@@ -1,7 +1,7 @@
 """Telling the service manager: sd_notify(3) over a datagram socket, and its watchdog.
 
-Owns NOTIFY_SOCKET and WATCHDOG_USEC. It must never know what the messages are about. Where nobody
-listens, nothing is sent; that the manager does not read is no reason to wait or to fail.
+Owns NOTIFY_SOCKET and WATCHDOG_USEC. It must never know what the messages are about. Without a
+manager nothing is sent. A manager that does not read makes nothing wait or fail.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEATS_PER_TIMEOUT = 3
 """Messages within WATCHDOG_USEC; sd_watchdog_enabled(3) asks for two, one of three may be late."""
 
 VALUE_CHARACTERS_MAX = 1_024
-"""Of one value, such as a status with the reason of a refusal; a datagram has its bounds."""
+"""Characters of one value, such as the reason of a refusal; a datagram is bounded."""
 
 
 class Notifier:
@@ -43,7 +43,7 @@ class Notifier:
         """When the next beat is due."""
 
     def send(self, **fields: str | int) -> None:
-        """Send one message of `NAME=value` lines; a lost one is nobody's fault here."""
+        """Send one message of `NAME=value` lines; losing one is no error."""
         if self._socket is None:
             return
         message = "\n".join(f"{name}={_one_line(value)}" for name, value in fields.items())

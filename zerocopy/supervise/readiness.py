@@ -1,7 +1,7 @@
-"""Looking at data root, files and host from a thread: a disk or a network may take its time.
+"""Checks of data root, files and host in a thread, because a disk or a network may take its time.
 
-Owns two questions: may the first "ready" be said yet, and can a configuration that was changed be
-served at all. It must never know what is done with the answers.
+Owns two questions: may the first "ready" be sent yet, and can a changed configuration be served at
+all. It must never know what is done with the results.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RootWatch:
         threading.Thread(target=self._look, name="root", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more; a look that takes for ever holds nothing up."""
+        """Stop; a look that takes for ever holds nothing up."""
         self._stopped.set()
 
     def _look(self) -> None:
@@ -69,7 +69,7 @@ class Prepared(NamedTuple):
     host: Address | None
 
 
-class Preparation:
+class ReloadCheck:
     """Reads the configuration again, in a thread; `wake` is called when `outcome` is there.
 
     A file on a disk that is away, or in a pipe, may take for ever, and so may a resolver:
@@ -98,7 +98,7 @@ class Preparation:
         """What came of it; None as long as it may still come to something.
 
         Raises:
-            ConfigError: it cannot be served, or nobody waits for it any longer.
+            ConfigError: it cannot be served, or the reload no longer waits for it.
         """
         with self._lock:
             outcome = self.outcome

@@ -1,8 +1,8 @@
-"""The succession of generations: one serves, one may be getting ready, some may still drain.
+"""The generations of workers: one serves, one may be getting ready, some may still drain.
 
-Owns which is which, and the sockets that they hand on. A successor serves once all its workers are
-prepared; its predecessor drains once all of them accept, so that at every moment somebody accepts.
-A successor that fails leaves everything as it was. It must never know signals.
+Owns which is which, and the sockets that they hand on. A new generation serves once all its workers
+are prepared. The old one drains once all of the new one accept, so at every moment one of them
+accepts. If the new one fails, everything stays as it was. It must never know signals.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from zerocopy.observe.metrics import Collector
     from zerocopy.supervise.certificate import PemCopies
     from zerocopy.supervise.resolve import Address
-    from zerocopy.supervise.shared_counters import Rows
+    from zerocopy.supervise.shared_counters import SharedCounters
 
 _log = get_logger(__name__)
 
 
-class Succession:
+class Generations:
     """The generations of one supervisor, the first made from `config` at once."""
 
     def __init__(
@@ -38,14 +38,14 @@ class Succession:
         config: Config,
         passed: Mapping[str, list[socket.socket]],
         collector: Collector,
-        rows: Rows,
+        counters: SharedCounters,
         selector: selectors.BaseSelector,
         *,
         certificate: PemCopies | None = None,
     ) -> None:
         self._passed = passed
         self._collector = collector
-        self._rows = rows
+        self._counters = counters
         self._selector = selector
         within = partial(resolve_within, deadline_s=config.server.start_deadline_s)
         host = resolve_host(config, passed, how=within)
@@ -56,7 +56,7 @@ class Succession:
             listeners.close()
             raise
         self.serving = Generation(
-            1, config, listeners, rows, selector, certificate=certificate, is_candidate=False
+            1, config, listeners, counters, selector, certificate=certificate, is_candidate=False
         )
         self._candidate: Generation | None = None
         self._predecessor: Generation | None = None
@@ -77,12 +77,12 @@ class Succession:
 
     @property
     def is_gone(self) -> bool:
-        """Whether all were told to go, and have gone."""
+        """Whether all were told to stop, and have ended."""
         return all(generation.is_gone for generation in self._all())
 
     @property
     def due_s(self) -> float:
-        """When `advance` has something to do although nobody reports."""
+        """When `advance` has something to do although no worker reports."""
         return min(generation.due_s for generation in self._all())
 
     def _all(self) -> list[Generation]:
@@ -145,7 +145,7 @@ class Succession:
                 number,
                 config,
                 listeners,
-                self._rows,
+                self._counters,
                 self._selector,
                 certificate=certificate,
                 is_candidate=True,
@@ -191,9 +191,9 @@ class Succession:
         self._candidate = None
 
     def stop(self, *, forced: bool) -> None:
-        """Have all generations drain, or end them at once; nobody new is let in."""
+        """Have all generations drain, or end them at once; no new connection is accepted."""
         for generation in self._all():
-            generation.listeners.close()  # or newcomers would wait in a queue that nobody serves
+            generation.listeners.close()  # or new connections would wait in a queue for no worker
             if forced:
                 generation.kill()
             else:
@@ -202,4 +202,4 @@ class Succession:
     def _count(self) -> None:
         self._collector.generation = self.serving.number
         accepting = self._predecessor or self.serving
-        self._collector.workers = sum(place.is_accepting for place in accepting.places)
+        self._collector.workers = sum(slot.is_accepting for slot in accepting.slots)

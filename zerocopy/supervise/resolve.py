@@ -29,7 +29,7 @@ def resolve(host: str) -> Address:
     """The first address of `host`. Blocks for as long as the resolver does.
 
     Raises:
-        OSError: there is none, or nobody who knows.
+        OSError: there is none, or no resolver knows it.
         ValueError: it is no name; such as UnicodeError, because a label is too long.
     """
     family, _, _, _, sockaddr = socket.getaddrinfo(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BEAT_BYTES = 8
 
 
-class Rows:
+class SharedCounters:
     """The rows of all processes; there are as many as ever ran at once."""
 
     def __init__(self, collector: Collector) -> None:
@@ -36,10 +36,10 @@ class Rows:
         return self._collector.counters_fd
 
     def take(self, worker: int) -> int:
-        """A row that nobody uses, for the process at the place `worker`."""
+        """An unused row, for the process at the place `worker`."""
         if not self._free:
             self._free.append(self._collector.add_row())
-            # Here and not in the workers, of which a slow one could cut off what another has.
+            # Here and not in the workers: a slow one could cut off the rows of another.
             os.ftruncate(self.beats_fd, len(self._collector.rows) * _BEAT_BYTES)
         self._free.sort()
         row = self._free.pop(0)
@@ -51,7 +51,7 @@ class Rows:
         reset_gauges(self._collector.rows[row])
 
     def give_back(self, row: int) -> None:
-        """Nobody will take over `row` for the one who is gone."""
+        """The process of `row` is gone and has no successor."""
         self.wipe(row)
         del self._collector.workers_by_row[row]
         self._free.append(row)

@@ -1,7 +1,7 @@
 """The supervisor: what signals mean, and what the service manager is told.
 
 Owns signals, readiness and the reading of the configuration again; it serves no request itself. The
-generations of workers are `succession`'s.
+generations of workers are `generations`'s.
 
     SIGTERM, SIGINT   drain: workers stop accepting, finish what they send, and exit; exit code 0
     the same again    stop at once; exit code 1
@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.log import get_logger
-from zerocopy.observe.metrics import Collector, make_counters, serve_metrics
+from zerocopy.observe.metrics import Collector, make_counters
 from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
+from zerocopy.supervise.listeners import listen_for_metrics
 from zerocopy.supervise.notify import Notifier
-from zerocopy.supervise.readiness import LOOK_AGAIN_S, Preparation, RootWatch, keep_certificate
-from zerocopy.supervise.reload import Succession
-from zerocopy.supervise.shared_counters import Rows
+from zerocopy.supervise.readiness import LOOK_AGAIN_S, ReloadCheck, RootWatch, keep_certificate
+from zerocopy.supervise.reload import Generations
+from zerocopy.supervise.shared_counters import SharedCounters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,16 +70,16 @@ class Supervisor:
         self._notifier = notifier or Notifier({})
         self._collector = Collector(make_counters(0), 0)
         self._selector = selectors.DefaultSelector()
-        rows = Rows(self._collector)
-        self._succession = Succession(
+        counters = SharedCounters(self._collector)
+        self._generations = Generations(
             config,
             passed or {},
             self._collector,
-            rows,
+            counters,
             self._selector,
             certificate=certificate,
         )
-        self._preparation: Preparation | None = None
+        self._preparation: ReloadCheck | None = None
         self._root: RootWatch | None = None
         self.metrics_address = ""
         """Of the metrics listener, once `run` has bound it."""
@@ -96,7 +97,7 @@ class Supervisor:
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Where clients connect to, by protocol: `plain`, `tls`."""
-        groups = self._succession.serving.listeners.groups
+        groups = self._generations.serving.listeners.groups
         return {name: group.address for name, group in groups.items()}
 
     def run(self, on_ready: Callable[[], None] | None = None) -> int:
@@ -106,7 +107,7 @@ class Supervisor:
         """
         metrics = self._config.metrics
         within_s = self._config.server.start_deadline_s
-        port = serve_metrics(self._collector, metrics.host, metrics.port, resolve_s=within_s)
+        port = listen_for_metrics(self._collector, metrics.host, metrics.port, resolve_s=within_s)
         self.metrics_address = f"{metrics.host}:{port}"
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -115,10 +116,10 @@ class Supervisor:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._root = RootWatch(self._config.data.path, self._wake_up)
         while True:
-            self._succession.advance()
+            self._generations.advance()
             self._tell_what_is_ignored()
             self._stop_workers()
-            if self._stops and self._succession.is_gone:
+            if self._stops and self._generations.is_gone:
                 break
             if not self._stops:
                 self._step_reload()
@@ -148,7 +149,7 @@ class Supervisor:
 
     def _is_ready(self) -> bool:
         assert self._root is not None, "started by run"
-        if not self._succession.serving.is_accepting or self._succession.is_changing:
+        if not self._generations.serving.is_accepting or self._generations.is_changing:
             return False
         if self._root.is_unreadable:
             if not self._is_waiting:
@@ -167,20 +168,20 @@ class Supervisor:
 
     def _listening(self) -> dict[str, object]:
         """Where clients connect to, for a line of the log."""
-        serving = self._succession.serving
+        serving = self._generations.serving
         addresses = serving.listeners.addresses()
         return {
             "address": addresses["tls" if serving.config.server.use_tls else "plain"],
             **addresses,
             "metrics": self.metrics_address,
-            "workers": len(serving.places),
+            "workers": len(serving.slots),
         }
 
     def _status(self) -> str:
-        serving = self._succession.serving
+        serving = self._generations.serving
         where = (f"{name} on {at}" for name, at in serving.listeners.addresses().items())
         return (
-            f"Serving {' and '.join(where)}; workers: {len(serving.places)}, "
+            f"Serving {' and '.join(where)}; workers: {len(serving.slots)}, "
             f"generation: {serving.number}."
         )
 
@@ -188,31 +189,31 @@ class Supervisor:
 
     def _step_reload(self) -> None:
         """Go on with a reload as far as it is now; begin one if SIGHUP came and none runs."""
-        serving = self._succession.serving
+        serving = self._generations.serving
         preparation = self._preparation
         try:
-            if self._succession.is_changing:
-                if self._succession.step():
+            if self._generations.is_changing:
+                if self._generations.step():
                     self._end_reload(None)
             elif preparation is not None:
                 prepared = preparation.result()
                 if prepared is not None:
                     self._preparation = None
-                    self._succession.propose(*prepared)
-                    self._succession.advance()
+                    self._generations.propose(*prepared)
+                    self._generations.advance()
             elif self._hangups and self._may_begin(serving.config):
                 assert self._reread is not None, "or SIGHUP would have stopped us"
                 self._hangups = 0
                 self._notifier.reloading()
-                self._preparation = Preparation(
-                    self._reread, self._succession.resolve, serving.config, self._wake_up
+                self._preparation = ReloadCheck(
+                    self._reread, self._generations.resolve, serving.config, self._wake_up
                 )
         except ConfigError as error:
             self._end_reload(error.detail)
 
     def _may_begin(self, config: Config) -> bool:
         """Whether one more generation may live; if not, that is told once for each wait."""
-        count, most = self._succession.count, config.server.generations_max
+        count, most = self._generations.count, config.server.generations_max
         is_delayed = count >= most
         if is_delayed and not self._is_delayed:
             _log.warning("reload_waiting", generations=count, generations_max=most)
@@ -221,7 +222,7 @@ class Supervisor:
 
     def _end_reload(self, refusal: str | None) -> None:
         self._preparation = None
-        serving = self._succession.serving
+        serving = self._generations.serving
         if refusal is not None:
             self._collector.reloads["refused"] += 1
             _log.error("reload_refused", reason=refusal, generation=serving.number)
@@ -232,7 +233,7 @@ class Supervisor:
             _log.info(
                 "reloaded",
                 generation=serving.number,
-                workers=len(serving.places),
+                workers=len(serving.slots),
                 **serving.listeners.addresses(),
             )
             self._tell_what_stays(serving.config)
@@ -260,11 +261,11 @@ class Supervisor:
         if self._stops_told >= self._stops:
             return
         self._stops_told = self._stops
-        deadline_s = self._succession.serving.config.server.drain_deadline_s + 2 * KILL_AFTER_S
+        deadline_s = self._generations.serving.config.server.drain_deadline_s + 2 * KILL_AFTER_S
         self._notifier.send(
             STOPPING=1, STATUS="Draining.", EXTEND_TIMEOUT_USEC=int(deadline_s * 1e6)
         )
-        self._succession.stop(forced=self._stops > 1)
+        self._generations.stop(forced=self._stops > 1)
 
     # ---- waiting
 
@@ -276,7 +277,7 @@ class Supervisor:
     def _wait(self) -> None:
         """Sleep until a signal, a report, a restart, a kill or a beat is due."""
         self._beat()
-        due_s = min(self._succession.due_s, self._notifier.beat_at_s)
+        due_s = min(self._generations.due_s, self._notifier.beat_at_s)
         if self._preparation is not None and not self._stops:
             due_s = min(due_s, self._preparation.deadline_s)
         timeout_s = None if due_s == _FOREVER_S else max(0.0, due_s - time.monotonic())
@@ -286,12 +287,12 @@ class Supervisor:
                     while self._wake.recv(4096):
                         pass
             else:
-                generation, place = key.data
-                generation.on_report(place)
+                generation, slot = key.data
+                generation.on_report(slot)
 
     def _beat(self) -> None:
         """Feed the service manager's watchdog while every event loop shows life."""
         silence_s = self._notifier.watchdog_s
         if silence_s is not None:
-            is_alive = self._succession.serving.is_alive(silence_s)
+            is_alive = self._generations.serving.is_alive(silence_s)
             self._notifier.beat(time.monotonic(), is_alive=is_alive)

@@ -1,8 +1,8 @@
-"""Which connections come in: all those of a worker are counted here, together and by network.
+"""Which connections are admitted: all those of a worker are counted here, together and by network.
 
 Owns the two bounds on open connections, `connections_max` and `connections_per_address_max`, and
-the counters that tell of them. Both listeners of a worker share one `Admission`, so the bounds hold
-for what they carry together. A TLS connection has its seat before its handshake.
+their counters. Both listeners of a worker share one `Admission`, so the bounds hold for what they
+carry together. A TLS connection has its seat before its handshake.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
 
 REFUSALS_MAX = 64
-"""Connections above a bound that may be told so at once; more are closed without a word."""
+"""Connections above a bound that may get a 503 at once; more are closed without a response."""
 
 NETWORK_BYTES = 8
-"""Of an IPv6 address: a /64, the least that a provider gives to one client (RFC 6177)."""
+"""Bytes of an IPv6 address that count: a /64, the least that a client gets (RFC 6177)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """The place of one connection among those of its worker, until it is left."""
+    """The place of one connection among those of its worker, until it ends."""
 
     network: bytes
     is_refused: bool
@@ -35,8 +35,8 @@ class Seat:
 class Admission:
     """The seats of one worker. Used in the event loop's thread only.
 
-    Who is refused still gets a seat, to be told so, but one of `REFUSALS_MAX` of their own: nobody
-    who is refused keeps a client out that would be served.
+    A refused connection still gets a seat, so that it can be told, but one of the `REFUSALS_MAX`
+    for refusals: it never keeps out a client that would be served.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Admission:
         self._by_network: dict[bytes, int] = {}
 
     def enter(self, host: str, transport: int = slots.PLAIN) -> Seat | None:
-        """A seat for a connection from `host`, or None where it is to be closed without a word."""
+        """A seat for a connection from `host`, or None: close it without a response."""
         self._counters[slots.CONNECTIONS_ACCEPTED] += 1
         network = network_of(host) if self._per_network_max else b""
         here = self._by_network.get(network, 0)
@@ -86,7 +86,7 @@ class Admission:
 
 
 def network_of(host: str) -> bytes:
-    """Whose connections count together: an address of IPv4, also mapped, the /64 of one of IPv6.
+    """Addresses that count together: an IPv4 address (also mapped), or the /64 of an IPv6 address.
 
     6 to 12 us, for each connection and only where their number by address is bounded.
     """

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import BadRequestError, DataError, OverloadError, ZerocopyError
 from zerocopy.core.http.messages import Request, origin_form
 from zerocopy.core.http.pending import CURRENT
-from zerocopy.core.window import fair_gathered_bytes, place_after
-from zerocopy.transport.readahead import ReadAhead
-from zerocopy.transport.request_metrics import Account
+from zerocopy.transport.body import Bodies
+from zerocopy.transport.request_metrics import RequestMetrics
 from zerocopy.transport.timers import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler, Response
-    from zerocopy.core.http.pending import Exchange
-    from zerocopy.core.plan import Segment
-    from zerocopy.core.window import Place, Window
+    from zerocopy.core.http.pending import PendingRequest
+    from zerocopy.core.window import Window
+    from zerocopy.transport.body import Body
+    from zerocopy.transport.context import Context
     from zerocopy.transport.limits import RequestLimits
     from zerocopy.transport.request_metrics import Access
-    from zerocopy.transport.scheduler import Turns
-    from zerocopy.transport.timers import Wheel
+    from zerocopy.transport.scheduler import SendScheduler
 
     Event = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Event]]
@@ -58,123 +57,58 @@ class TransferAbortedError(Exception):
     """Ends a response after its status line: an ASGI server then aborts the stream."""
 
 
-class Listener(Protocol):
-    """What all answers of a listener share: their turns, their time and their bounds."""
-
-    turns: Turns
-    wheel: Wheel
-    segments_held: int
-    transfers_held: int
-
-    def window_slices(self, segment_count: int, /) -> int:
-        """How many files an answer of so many segments may have open for one of its windows."""
-
-    def has_room_for(self, response: Response, /) -> bool:
-        """Whether its segments fit beside those that are held."""
-
-
-class _Body:
-    """The segments of an answer, which its listener counts until `end`.
+class _Sending:
+    """A body on its way, and the windows of it that threads read.
 
     A member of the listener's wheel, which drops what was read for a client that takes nothing.
     """
 
-    __slots__ = (
-        "_ahead", "_listener", "_moved_at", "_place", "deadline", "reading", "segments",
-    )  # fmt: skip
+    __slots__ = ("_context", "_moved_at", "body", "deadline", "reading")
 
-    def __init__(
-        self, segments: Sequence[Segment], window_bytes_max: int, listener: Listener | None
-    ) -> None:
-        self.segments = segments
-        self._ahead = ReadAhead(segments, window_bytes_max, mapped=True)
-        self._place: Place = (0, 0)
+    def __init__(self, body: Body, context: Context | None) -> None:
+        self.body = body
         self.reading: set[asyncio.Task[None]] = set()
         self.deadline = NEVER
-        self._listener = listener
+        self._context = context
         self._moved_at = 0
-        if listener is not None:
-            listener.transfers_held += 1
-            listener.segments_held += len(segments)
+        if context is not None:
             self.move()
             self.deadline = self._moved_at + READY_TICKS
-            listener.wheel.add(self)
+            context.wheel.add(self)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether all of it was taken."""
-        return self._place[0] == len(self.segments)
+    def take(self, most: int) -> bytes:
+        """At most so many bytes, which then have left; b"" where they are still to be read.
 
-    @property
-    def is_from_disk(self) -> bool:
-        """Whether its bytes are read from the disk, as far as it is known."""
-        return self._ahead.is_from_disk
-
-    def allowed(self, budget: int) -> int:
-        """How many bytes may be taken now, at most `budget`; 0: they are being read, or will be."""
-        index, position = self._place
-        content = self._ahead.content(index, position)
-        if content is not None:
-            return min(budget, len(content))
-        want = min(budget, self.segments[index].count - position)
-        return self._ahead.allowed(index, position, want)
-
-    def take(self, count: int) -> bytes:
-        """The next bytes, so many of those `allowed`."""
-        index, position = self._place
-        content = self._ahead.content(index, position)
-        if content is not None:
-            piece = bytes(content[:count])
-            self._ahead.took(count)
-        else:
-            segment = self.segments[index]
-            piece = bytes(segment.source.view(segment.offset + position, count))
-        self._place = place_after(self.segments, self._place, len(piece))
-        return piece
-
-    def next_window(self) -> Window | None:
-        """What is to be read now, within the bounds of the listener."""
-        listener = self._listener
-        if listener is None:
-            return self._ahead.next_window(*self._place)
-        slices = listener.window_slices(len(self.segments))
-        gathered = fair_gathered_bytes(listener.transfers_held)
-        return self._ahead.next_window(*self._place, 1, slices, gathered)
-
-    def prepared(self, window: Window, error: Exception | None) -> None:
-        """A window is ready, or why it cannot be."""
-        self._ahead.done(window, error)
-        self.move()
+        They are copied here: no name of a coroutine that waits may keep what was gathered.
+        """
+        return bytes(self.body.take(most) or b"")
 
     def move(self) -> None:
         """Bytes have left, or can leave now."""
-        if self._listener is not None:
-            self._moved_at = self._listener.wheel.now
+        if self._context is not None:
+            self._moved_at = self._context.wheel.now
 
     def on_deadline(self) -> None:
         """Look whether the client has stalled; called by the wheel."""
-        assert self._listener is not None, "it has a wheel"
-        now = self._listener.wheel.now
+        assert self._context is not None, "it has a wheel"
+        now = self._context.wheel.now
         if now - self._moved_at >= READY_TICKS:
-            self._ahead.expire()
+            self.body.expire()
         self.deadline = now + READY_TICKS
 
     def end(self) -> None:
         """Give everything back."""
         self.deadline = NEVER
-        self._ahead.cancel()
+        self.body.close()
         for task in self.reading:
             task.cancel()
-        if self._listener is not None:
-            self._listener.transfers_held -= 1
-            self._listener.segments_held -= len(self.segments)
 
 
 class AsgiApp:
     """`handler` as an ASGI application; scopes are `lifespan` and `http`.
 
-    Large answers take their turns among those of `listener`, where there is one, and keep its
-    bounds.
+    If a listener has given its `context`, large responses take their turns among those of the
+    listener and keep its bounds.
     """
 
     def __init__(
@@ -185,17 +119,17 @@ class AsgiApp:
         content_read_s: float,
         read_ahead_bytes_max: int,
         counters: Counters,
-        on_transfer_failed: Callable[[Exception, Exchange | None], None],
+        on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         access: Access | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._content_read_s = content_read_s
-        self._window_bytes_max = read_ahead_bytes_max
+        self._own_bodies = Bodies(window_bytes_max=read_ahead_bytes_max)
         self._counters = counters
-        self._account = Account(slots.TLS, counters, access)
+        self._metrics = RequestMetrics(slots.TLS, counters, access)
         self._on_transfer_failed = on_transfer_failed
-        self.listener: Listener | None = None
+        self.context: Context | None = None
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve one connection of the server's making.
@@ -213,43 +147,49 @@ class AsgiApp:
 
     async def _respond(self, scope: Event, receive: Receive, send: Send) -> None:
         request, streams = _request_of(scope), int(scope["http_version"] == "2")
-        exchange = self._account.begin(request, monotonic_ns())
-        CURRENT.set(exchange)
+        pending = self._metrics.begin(request, monotonic_ns())
+        CURRENT.set(pending)
         self._counters[slots.STREAMS] += streams
         try:
-            await self._serve(exchange, scope, receive, send)
+            await self._serve(pending, scope, receive, send)
         finally:
             self._counters[slots.STREAMS] -= streams
-            self._account.end(exchange)
+            self._metrics.end(pending)
 
-    async def _serve(self, exchange: Exchange, scope: Event, receive: Receive, send: Send) -> None:
-        content_is_read = await self._read_content(scope, exchange.request, receive)
+    async def _serve(
+        self, pending: PendingRequest, scope: Event, receive: Receive, send: Send
+    ) -> None:
+        content_is_read = await self._read_content(scope, pending.request, receive)
         is_last = not content_is_read or bool(scope.get("state", {}).get(REFUSED))
         # Planning ends with the client as well, and not only sending.
-        answering = self._reply(exchange, scope, send, is_last=is_last)
+        answering = self._reply(pending, scope, send, is_last=is_last)
         await _while_connected(answering, receive if content_is_read else None)
 
-    async def _reply(self, exchange: Exchange, scope: Event, send: Send, *, is_last: bool) -> None:
-        request = exchange.request
-        response, listener = await self._answer(scope, request), self.listener
-        if listener is not None and not listener.has_room_for(response):
+    async def _reply(
+        self, pending: PendingRequest, scope: Event, send: Send, *, is_last: bool
+    ) -> None:
+        request, context = pending.request, self.context
+        bodies = self._own_bodies if context is None else context.bodies
+        response = await self._answer(scope, request)
+        if not bodies.has_room_for(response):
             response = self._handler.refuse(OverloadError("too many large answers at once"))
-        body: _Body | None = None
+        sending: _Sending | None = None
         if response.segments and not request.is_head:
-            body = _Body(response.segments, self._window_bytes_max, listener)
+            nbytes = response.nbytes - len(response.content)
+            sending = _Sending(bodies.open(b"", response.segments, nbytes, mapped=True), context)
         try:
             await send(_start(scope, response, is_last=is_last))
-            self._account.promise(exchange, response)
-            if listener is not None and not response.segments:
-                listener.turns.hurry(1)
+            self._metrics.promise(pending, response)
+            if context is not None and not response.segments:
+                context.scheduler.hurry(1)
             if request.is_head:
                 await send({"type": "http.response.body"})
                 return
-            exchange.left_bytes = response.nbytes
-            await self._send_body(exchange, send, response.content, body)
+            pending.left_bytes = response.nbytes
+            await self._send_body(pending, send, response.content, sending)
         finally:
-            if body is not None:
-                body.end()
+            if sending is not None:
+                sending.end()
 
     async def _answer(self, scope: Event, request: Request) -> Response:
         if scope.get("state", {}).get(REFUSED):
@@ -269,7 +209,7 @@ class AsgiApp:
             if announced and int(announced[0]) > self._limits.content_bytes_max:
                 return False
             if request.values(b"transfer-encoding"):
-                return False  # the answer does not depend on it, and nothing may follow it
+                return False  # the response does not depend on it, and nothing may follow it
         try:
             async with asyncio.timeout(self._content_read_s):
                 while nbytes <= self._limits.content_bytes_max:
@@ -282,47 +222,46 @@ class AsgiApp:
         return False
 
     async def _send_body(
-        self, exchange: Exchange, send: Send, content: bytes, body: _Body | None
+        self, pending: PendingRequest, send: Send, content: bytes, sending: _Sending | None
     ) -> None:
         self._counters[slots.SENT_BYTES_COPY] += len(content)
-        exchange.left_bytes -= len(content)
-        await _send_piece(send, content, more=body is not None)
-        if body is None:
+        pending.left_bytes -= len(content)
+        await _send_piece(send, content, more=sending is not None)
+        if sending is None:
             return
         try:
-            await self._send_segments(exchange, send, body)
+            await self._send_segments(pending, send, sending)
         except ZerocopyError as error:
             self._counters[slots.TRANSFERS_ABORTED] += 1
-            self._on_transfer_failed(error, exchange)
+            self._on_transfer_failed(error, pending)
             raise TransferAbortedError from error
 
-    async def _send_segments(self, exchange: Exchange, send: Send, body: _Body) -> None:
-        turns = None if self.listener is None else self.listener.turns
-        while not body.is_over:
-            # No name here may keep what was gathered: a stalled client is waited for below.
-            count = body.allowed(PIECE_BYTES if turns is None else await _turn(turns, body))
-            self._read_ahead(body)
-            if not count:
-                assert body.reading, "what is missing is being read"
-                await asyncio.wait(body.reading)
+    async def _send_segments(self, pending: PendingRequest, send: Send, sending: _Sending) -> None:
+        scheduler, body = None if self.context is None else self.context.scheduler, sending.body
+        while body.left_bytes:
+            budget = PIECE_BYTES if scheduler is None else await _turn(scheduler, body)
+            piece = sending.take(budget)
+            self._read_ahead(sending)
+            if not piece:
+                assert sending.reading, "what is missing is being read"
+                await asyncio.wait(sending.reading)
                 continue
-            piece = body.take(count)
-            self._counters[slots.SENT_BYTES_COPY] += count
-            exchange.left_bytes -= count
-            if turns is not None:
-                turns.sent(count, is_from_disk=body.is_from_disk)
-            await _send_piece(send, piece, more=not body.is_over)
-            body.move()
+            self._counters[slots.SENT_BYTES_COPY] += len(piece)
+            pending.left_bytes -= len(piece)
+            if scheduler is not None:
+                scheduler.sent(len(piece), is_from_disk=body.is_from_disk)
+            await _send_piece(send, piece, more=body.left_bytes > 0)
+            sending.move()
 
-    def _read_ahead(self, body: _Body) -> None:
+    def _read_ahead(self, sending: _Sending) -> None:
         """Have a thread read what is to be read now."""
-        window = body.next_window()
+        window = sending.body.next_window()
         if window is not None:
-            task = asyncio.ensure_future(self._prepare(body, window))
-            body.reading.add(task)
-            task.add_done_callback(body.reading.discard)
+            task = asyncio.ensure_future(self._prepare(sending, window))
+            sending.reading.add(task)
+            task.add_done_callback(sending.reading.discard)
 
-    async def _prepare(self, body: _Body, window: Window) -> None:
+    async def _prepare(self, sending: _Sending, window: Window) -> None:
         error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await self._handler.prepare(window)
@@ -330,7 +269,8 @@ class AsgiApp:
         except ZerocopyError as failure:
             error = failure
         finally:
-            body.prepared(window, error)
+            sending.body.prepared(window, error)
+            sending.move()
 
 
 def _start(scope: Event, response: Response, *, is_last: bool) -> Event:
@@ -348,7 +288,7 @@ async def _while_connected(work: Coroutine[Any, Any, None], receive: Receive | N
     if receive is None:
         await work
         return
-    # Once the client has left, the rest of the answer is of no use.
+    # Once the client has left, the rest of the response is of no use.
     sending = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_until_disconnected(receive))
     try:
@@ -370,11 +310,11 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-async def _turn(turns: Turns, body: _Body) -> int:
+async def _turn(scheduler: SendScheduler, body: Body) -> int:
     """How many bytes may leave now, once those before have had their turn."""
-    await turns.take(PIECE_BYTES)
-    price = turns.price(is_from_disk=body.is_from_disk)
-    return min(PIECE_BYTES, turns.turn_bytes // price)
+    await scheduler.take(PIECE_BYTES)
+    price = scheduler.price(is_from_disk=body.is_from_disk)
+    return min(PIECE_BYTES, scheduler.turn_bytes // price)
 
 
 async def _until_disconnected(receive: Receive) -> None:

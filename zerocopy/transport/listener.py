@@ -1,14 +1,16 @@
 """Accepting: from the listening sockets of a server to its connections, in bounded steps.
 
-Owns the listeners and what happens when the system gives no descriptor or no memory for another
-connection. Then accepting pauses until the next tick: the listener stays readable, so that without
-a pause the loop would spin, and whatever took the last descriptors may give them back (a plan that
-is being made holds more than a hundred). Who comes meanwhile waits in the kernel's queue and is
-served late. A shortage that lasts is another matter: clients would hang until they give up, so they
-are closed, one after the other, by means of a descriptor that is kept for this.
+Owns the listeners, and what happens if the system has no descriptor or memory for another
+connection:
 
-A listener may be shared by several processes (systemd opens one for all). Each of them is woken for
-each newcomer, and takes one at a time: while it is busy with that one, another is awake.
+- Accepting pauses until the next tick. The listener stays readable, so without a pause the loop
+  would spin. Meanwhile the descriptors may come back: a plan that is being made holds more than a
+  hundred. Waiting connections stay in the kernel's queue and are served late.
+- If the shortage lasts, clients would hang until they give up. So waiting connections are accepted
+  and closed one after the other, by means of a descriptor that is kept for this.
+
+Several processes may share a listener (systemd opens one for all). Each of them is woken for each
+new connection and takes one at a time: while it is busy with that one, another is awake.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ ACCEPTS_PER_TURN = 64
 """Connections accepted before the ones that are open get their turn."""
 
 ACCEPTS_PER_TURN_SHARED = 1
-"""The same of a listener that other workers share, as in nginx without multi_accept."""
+"""The same for a listener that other workers share, as in nginx without multi_accept."""
 
 ACCEPTS_AT_END_MAX = 1_024
 """Connections that are taken from a listener's queue before it is closed: a default backlog."""
 
 PATIENCE_TICKS = int(5.0 / TICK_S)
-"""How long a shortage is waited out before those who wait to be accepted are closed."""
+"""How long a shortage may last before waiting connections are closed."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -74,7 +76,7 @@ class Acceptor:
         self._resume()
 
     def stop(self) -> None:
-        """Accept nothing more but what waits in the queue already: closing would reset it."""
+        """Accept only what waits in the queue already, because closing would reset it."""
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
             self._accept(listener, ACCEPTS_AT_END_MAX)
@@ -116,7 +118,7 @@ class Acceptor:
                     sock.close()
                 else:
                     self._on_accepted(sock, seat)
-            except Exception as error:  # noqa: BLE001 - whoever comes behind is served
+            except Exception as error:  # noqa: BLE001 - the next connection is served
                 if seat is not None:
                     self._admission.leave(seat)
                 sock.close()
@@ -124,7 +126,7 @@ class Acceptor:
                 self._loop.call_exception_handler({"message": message, "exception": error})
 
     def _turn_away(self, listener: socket.socket) -> None:
-        """Close those who wait: in the place of the spare descriptor there is room for one."""
+        """Close waiting connections: the spare descriptor gives room for one at a time."""
         if self._spare is not None:
             self._spare.close()
         try:
@@ -132,7 +134,7 @@ class Acceptor:
                 listener.accept()[0].close()
                 self._admission.turn_away()
         except OSError:
-            pass  # nobody waits any more, or the shortage is not one of descriptors
+            pass  # no connection waits any more, or the shortage is not one of descriptors
         self._spare = _unused_descriptor()
 
     def _pause(self) -> None:

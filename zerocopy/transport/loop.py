@@ -45,7 +45,7 @@ FALLBACK_READ_BYTES = 256 << 10
 """Bytes a read of the copying fallback, a trip to the executor (python/cpython issue 152074)."""
 
 _UNAVAILABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE})
-"""What sendfile(2) answers, before the first byte, when it cannot serve this file or socket.
+"""Errors of sendfile(2), before the first byte, if it cannot serve this file or socket.
 asyncio takes every first error for that, which hides a reset peer or a broken disk."""
 
 # uvloop ships no stubs for its transports. Pipes are not listed: asyncio sends no files to them.
@@ -71,8 +71,8 @@ class Loop(uvloop.Loop):
     ) -> int:
         """Send a file to a connected, non-blocking socket that belongs to no transport.
 
-        Arguments, result and errors are asyncio's, but that only what says so is taken for a lack
-        of sendfile(2), not every first error. The file's position is moved behind the last byte
+        Arguments, result and errors are asyncio's, but only certain errors mean a lack of
+        sendfile(2), not every first error. The file's position is moved behind the last byte
         sent, also after an error or a cancellation. A socket closed meanwhile closes when the
         transfer ends, as with `sock_sendall`.
         """

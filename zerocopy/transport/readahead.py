@@ -1,17 +1,17 @@
-"""How far an answer may be sent without waiting for the disk, and what is to be read next.
+"""How far a response may be sent without waiting for the disk, and what is to be read next.
 
-Owns two places in the segments of one answer: up to where a thread has made them ready, and what
-it was asked for last. It knows neither files nor threads: before it lets bytes go it asks their
-source whether they are there, and what is to be read it hands out as a `Window`.
+Owns two places in the segments of one response: up to where a thread has made them ready, and what
+was requested last. It knows neither files nor threads. Before bytes leave, it asks their source
+whether they are in memory; what must be read is handed out as a `Window`.
 
-Warm answers cost one question a window. Once something was missing, windows are read one ahead of
+Warm responses cost one question a window. Once something was missing, windows are read one ahead of
 the one being sent, until a thread finds that it had nothing to wait for. What was ready once may be
-sent without asking again, so that an answer gets on however small a cache is; a client that stalls
-loses this right (`expire`).
+sent without asking again, so that a response makes progress however small a cache is. A client that
+stalls loses this right (`expire`).
 
-Runs of tiny segments are not sent one by one. A thread gathers their bytes, warm or cold, and the
-sender finds them in `content`: a system call for each in the event loop, and a packet for each on
-the wire, would cost more than reading them together.
+Runs of tiny segments are not sent one by one, because each would cost a system call in the event
+loop and a packet on the wire. A thread gathers their bytes, warm or cold, and the sender finds them
+in `content`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from zerocopy.core.window import (
     WINDOW_SLICES_MAX,
     Place,
     Window,
-    cut,
     cut_tiny,
+    cut_window,
     is_tiny,
     is_tiny_run,
     place_after,
@@ -83,7 +83,7 @@ class ReadAhead:
     def allowed(self, index: int, position: int, want: int) -> int:
         """How many of `want` bytes of a segment may be sent from `position` now; 0: wait.
 
-        Asked where there is no `content`.
+        To be called if there is no `content`.
 
         Raises:
             ZerocopyError: a thread found that they cannot be read.
@@ -124,9 +124,9 @@ class ReadAhead:
     ) -> Window | None:
         """What is to be read now, if anything is; the sender is at `position` of a segment.
 
-        `share` is how many answers of the connection divide its bytes, `slices_max` how many files
-        it may have open, and `gathered_bytes_max` how many bytes in memory. Whoever takes the
-        window has it made ready and then calls `done`.
+        `share` is how many responses of the connection divide its bytes, `slices_max` how many
+        files it may have open, and `gathered_bytes_max` how many bytes in memory. The caller has
+        the window made ready and then calls `done`.
         """
         here = (index, position)
         if not self._is_cold or self._window is not None or here < self._asked:
@@ -141,7 +141,7 @@ class ReadAhead:
         else:
             bytes_max = max(1, self._window_bytes_max // share)
             slices_max = min(slices_max, WINDOW_SLICES_MAX)
-            self._window = cut(self._segments, start, bytes_max, slices_max)
+            self._window = cut_window(self._segments, start, bytes_max, slices_max)
         self._window.mapped = self._mapped
         return self._window
 

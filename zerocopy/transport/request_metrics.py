@@ -1,8 +1,9 @@
 """What a listener counts of its requests: how many, how long they took, how many are under way.
 
-Owns the slots of one transport and the moments at which they change: a request counts when its
-status line was sent, its duration when its last byte was. The clock is read once for all requests
-that one turn answers. It knows nothing of sockets, and of the access log only whom to tell.
+Owns the slots of one transport and the moments at which they change. A request counts when its
+status line is sent, its duration when its last byte is. The clock is read once for all requests
+that one iteration of the event loop answers. It knows no sockets, and of the access log only a
+function to call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
 from zerocopy.core.http.messages import REASONS
-from zerocopy.core.http.pending import Exchange
+from zerocopy.core.http.pending import PendingRequest
 from zerocopy.transport.timers import TICK_S
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ _SUM = len(_BOUNDS_NS) + 1
 
 
 class Access(Protocol):
-    """Who writes down requests that ended."""
+    """The access log, as seen from a transport."""
 
-    def __call__(self, transport: str, exchange: Exchange, duration_ns: int, /) -> None:
+    def __call__(self, transport: str, pending: PendingRequest, duration_ns: int, /) -> None:
         """A request has ended, answered in full or not."""
 
 
-class Account:
-    """The requests of one transport in a worker; `slots` has by endpoint and status what counts."""
+class RequestMetrics:
+    """The requests of one transport in a worker; `slots` has counters by endpoint and status."""
 
     __slots__ = ("_counters", "_due_ns", "_durations", "_transport", "access", "slots")
 
@@ -67,13 +68,13 @@ class Account:
         counters[first + _SUM] += duration_ns * times
 
     def note(self, requests: Iterable[Request], response: Response, begun_ns: int) -> None:
-        """Tell the access log, where there is one, of requests that have their last byte."""
+        """Write requests that have their last byte to the access log, if there is one."""
         if self.access is not None:
             duration_ns = monotonic_ns() - begun_ns
             for request in requests:
-                exchange = Exchange(request, begun_ns)
-                exchange.response = response
-                self.access(self._transport, exchange, duration_ns)
+                pending = PendingRequest(request, begun_ns)
+                pending.response = response
+                self.access(self._transport, pending, duration_ns)
 
     def answered(self, request: Request, response: Response, begun_ns: int) -> None:
         """One request, read at `begun_ns`, has the whole response."""
@@ -83,23 +84,23 @@ class Account:
 
     # ---- requests under way
 
-    def begin(self, request: Request, begun_ns: int) -> Exchange:
+    def begin(self, request: Request, begun_ns: int) -> PendingRequest:
         """A request is under way: it waits for a thread, the disk or its client."""
         self._counters[slots.REQUESTS_IN_FLIGHT] += 1
-        return Exchange(request, begun_ns)
+        return PendingRequest(request, begun_ns)
 
-    def promise(self, exchange: Exchange, response: Response) -> None:
+    def promise(self, pending: PendingRequest, response: Response) -> None:
         """The status line of a request under way was sent."""
-        exchange.response = response
-        self.count(exchange.request, response)
+        pending.response = response
+        self.count(pending.request, response)
 
-    def end(self, exchange: Exchange) -> None:
+    def end(self, pending: PendingRequest) -> None:
         """A request is no longer under way; it has its last byte, or was cut off."""
         self._counters[slots.REQUESTS_IN_FLIGHT] -= 1
-        if exchange.response is not None and not exchange.left_bytes:
-            self.time(exchange.request.endpoint, exchange.begun_ns)
+        if pending.response is not None and not pending.left_bytes:
+            self.time(pending.request.endpoint, pending.begun_ns)
         if self.access is not None:
-            self.access(self._transport, exchange, monotonic_ns() - exchange.begun_ns)
+            self.access(self._transport, pending, monotonic_ns() - pending.begun_ns)
 
     def tick(self) -> None:
         """Called by a timer every `TICK_S`: note how late the loop has run it."""

@@ -1,14 +1,16 @@
-"""Turns of large answers: how many bytes leave before the event loop looks at its sockets again.
+"""Turns of large responses: how many bytes leave before the event loop polls its sockets again.
 
-Owns the queue of those who may send. Without it every writable connection sends a turn in each
-iteration of the loop, and a small request that arrives meanwhile waits for all of them: with forty
-streams for forty turns. With it the loop comes back after a few turns, however many there are, and
-the streams take theirs in the order in which they became writable.
+Owns the queue of senders. Without it every writable connection sends a turn in each iteration of
+the loop, and a small request that arrives meanwhile waits for all of them: with forty streams for
+forty turns. With it the loop comes back after a few turns, however many senders there are. Senders
+take turns in the order in which they became writable.
 
-Long turns are cheap, short ones let small answers through sooner. So turns are short while small
-answers are asked for. Bytes that come from the disk cost more of a turn then, for to read them
-keeps the processors busy as well; but less, the more small answers leave between two turns, and no
-more than others where there are such: they are what a small answer waits for.
+Long turns are cheap; short ones let small responses through sooner. So turns are short while small
+responses are being requested. Bytes from the disk are then charged more of a turn, because reading
+them keeps the processors busy as well (decision 25):
+
+- The charge falls as more small responses leave between two turns.
+- There is none while other responses are sent from memory; small ones wait for those anyway.
 """
 
 from __future__ import annotations
@@ -22,17 +24,19 @@ if TYPE_CHECKING:
 
 
 SHORT_TURN_BYTES = 262_144
-"""Bytes of a turn while small answers are asked for: some 40 µs of sendfile(2)."""
+"""Bytes of a turn while small responses are asked for: some 40 µs of sendfile(2)."""
 
 COLD_TURN_BYTES = 16_384
-"""Bytes from the disk that are a short turn, for each small answer of an iteration of the loop:
-who asks alone waits for no more, and many who wait for each other anyhow do not starve it."""
+"""Bytes from the disk that are a short turn, for each small response of an iteration of the loop.
+
+A single client waits for no more; many clients, which wait for each other anyway, do not starve the
+stream."""
 
 SHORT_ITERATIONS = 64
-"""Iterations of the loop for which turns are short after a small answer: 5 to 10 ms."""
+"""Iterations of the loop for which turns are short after a small response: 5 to 10 ms."""
 
 
-class Turns:
+class SendScheduler:
     """Runs senders in order, `turns_at_once` turns or a little more in one iteration of `loop`.
 
     `turn_bytes` is how much a sender may send in a turn that it takes now.
@@ -58,9 +62,9 @@ class Turns:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
-        self._answered = 0  # small answers in this iteration, as far as it has come
+        self._answered = 0  # small responses in this iteration, as far as it has come
         self._answered_before = 0  # and in the one before
-        self._warm_for = 0  # iterations for which somebody counts as sending from memory
+        self._warm_for = 0  # iterations for which a sender counts as sending from memory
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -72,37 +76,37 @@ class Turns:
 
     @property
     def has_room(self) -> bool:
-        """Whether somebody new may send at once: nobody waits, and bytes are left."""
+        """Whether a new sender may send at once: none waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
     def price(self, *, is_from_disk: bool) -> int:
-        """How many bytes of the turn that is taken now each byte of an answer counts for."""
+        """How many bytes of the present turn each byte of a response is charged."""
         if not (is_from_disk and self._short_for) or self._warm_for:
             return 1
         answered = max(1, self._answered, self._answered_before)
         return -(-self.turn_bytes // (COLD_TURN_BYTES * answered))
 
-    def join(self, other: Turns) -> None:
+    def join(self, other: SendScheduler) -> None:
         """Share the event loop with the turns of another listener: either one hurries both."""
         self._sharing.append(other)
         other._sharing.append(self)
 
     def hurry(self, answered: int) -> None:
-        """So many small answers have left: others may be asked for soon."""
+        """So many small responses have left; more may be requested soon."""
         assert answered > 0, "one at least"
-        for turns in self._sharing:
-            turns._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
-            turns._answered += answered  # noqa: SLF001
-            turns.turn_bytes = turns.short_turn_bytes
+        for scheduler in self._sharing:
+            scheduler._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
+            scheduler._answered += answered  # noqa: SLF001
+            scheduler.turn_bytes = scheduler.short_turn_bytes
 
     def sent(self, nbytes: int, *, is_from_disk: bool) -> None:
-        """So many bytes of a large answer have left."""
+        """So many bytes of a large response have left."""
         if nbytes >= COLD_TURN_BYTES and not is_from_disk:
-            for turns in self._sharing:
-                turns._warm_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
+            for scheduler in self._sharing:
+                scheduler._warm_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
 
     def spend(self, nbytes: int) -> None:
-        """Somebody has sent without waiting."""
+        """A sender has sent so many bytes without waiting."""
         self._left -= nbytes
         self._schedule()
 
@@ -128,7 +132,7 @@ class Turns:
 
         def grant() -> int:
             if granted.done():
-                return 0  # whoever waited was cancelled
+                return 0  # the one that waited was cancelled
             granted.set_result(None)
             return min(nbytes, self.turn_bytes)
 
@@ -151,7 +155,7 @@ class Turns:
         full = self._left = self._turns_at_once * self.turn_bytes
         waiting = self._waiting
         try:
-            # Who queues again meanwhile has had a turn: not before the others.
+            # A sender that queues again meanwhile has had a turn: not before the others.
             for _ in range(len(waiting)):
                 spent = waiting.popleft()()
                 # Not in one statement: it would forget what was spent within the call.

@@ -3,8 +3,8 @@
 Owns the meaning of every outcome of the system call. It must never know what the bytes are, nor
 wait: it takes two descriptors and integers, and says what to do next.
 
-The idea to read it by: the offset is always passed, so the kernel never looks at nor moves the
-file position (sendfile(2): "if offset is not NULL"), and one read-only descriptor serves every
+The idea to read it by: the offset is always passed, so the kernel neither uses nor moves the file
+position (sendfile(2): "if offset is not NULL"), and one read-only descriptor serves every
 connection at the same time. A turn ends for exactly one of four reasons, the members of `Outcome`,
 or with an error.
 """
@@ -43,7 +43,7 @@ def send_range(
       and the next call says which of them it was;
     - EAGAIN: WOULD_BLOCK, also when an earlier call of this turn sent something;
     - EINTR: never seen here; CPython calls again (PEP 475), unless a signal handler raises;
-    - zero: END_OF_FILE. Whoever promised these bytes must abort the connection, never pad.
+    - zero: END_OF_FILE. The sender promised these bytes and must abort the connection, never pad.
 
     Args:
         out_fd: A socket in non-blocking mode; a blocking one would hold the event loop.

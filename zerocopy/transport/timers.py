@@ -17,6 +17,9 @@ TICK_S = 0.25
 HORIZON_TICKS = 4
 """How far ahead a member is filed at most: how late a shortened deadline is seen."""
 
+STALL_SAMPLES = 4
+"""How often progress is sampled in one write-progress timeout."""
+
 NEVER = -1
 """The deadline of a member that is gone."""
 

@@ -16,8 +16,8 @@ from zerocopy.core.http.ranges import (
     ByteRange,
     RangeSpec,
     content_range,
-    cut,
     cut_many,
+    cut_part,
     parse_ranges,
     satisfiable,
 )
@@ -175,7 +175,7 @@ def test_cut_is_the_slice_of_the_body(content: int, sizes: list[int], a: int, b:
         return
     first = a % whole.nbytes
     stop = first + 1 + b % (whole.nbytes - first)
-    assert bytes_of(*cut(whole, ByteRange(first, stop))) == BODY[first:stop]
+    assert bytes_of(*cut_part(whole, ByteRange(first, stop))) == BODY[first:stop]
 
 
 def test_cut_at_every_place_of_a_small_body() -> None:
@@ -183,7 +183,7 @@ def test_cut_at_every_place_of_a_small_body() -> None:
     whole = body_of(3, [2, 1, 4])
     for first in range(10):
         for stop in range(first + 1, 11):
-            content, segments = cut(whole, ByteRange(first, stop))
+            content, segments = cut_part(whole, ByteRange(first, stop))
             assert bytes_of(content, segments) == BODY[first:stop]
             assert content == BODY[first : min(stop, 3)]
 
@@ -192,7 +192,7 @@ def test_cut_at_every_place_of_a_small_body() -> None:
 def test_cut_of_no_part_is_a_programmers_error(part: tuple[int, int]) -> None:
     """Empty, reversed, or beyond a body of ten bytes."""
     with pytest.raises(AssertionError, match="part of this body"):
-        cut(body_of(3, [2, 1, 4]), ByteRange(*part))
+        cut_part(body_of(3, [2, 1, 4]), ByteRange(*part))
 
 
 @given(

@@ -10,7 +10,8 @@ import pytest
 
 from zerocopy.core.errors import PreconditionFailedError, RangeError
 from zerocopy.core.http.messages import Request, Response
-from zerocopy.core.http.semantics import Validators, document_validators, select
+from zerocopy.core.http.semantics import select
+from zerocopy.core.http.validators import Validators, document_validators
 from zerocopy.core.plan import in_memory
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerocopy.core.http.semantics import (
-    Settling,
+from zerocopy.core.http.validators import (
     Validators,
     cache_control,
     http_date,
@@ -21,6 +20,7 @@ from zerocopy.core.http.semantics import (
     validators_of,
 )
 from zerocopy.core.layout import DAY_S, U32_MAX
+from zerocopy.core.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,9 @@ from zerocopy.core.endpoints import OTHER
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
-from zerocopy.transport.http1.server import Http1Limits, Http1Server
+from zerocopy.transport.channel import PlainChannel
+from zerocopy.transport.context import ConnectionLimits
+from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from zerocopy.core.errors import ZerocopyError
     from zerocopy.core.window import Window
     from zerocopy.transport.http1.connection import Connection
+    from zerocopy.transport.http1.reply import Reply
 
 LARGE = os.urandom(3_000_000)
 OTHER_200 = requests_slot(PLAIN, OTHER, 200)
@@ -139,14 +142,14 @@ class Bench:
         self.server = Http1Server(
             loop=asyncio.get_running_loop(),
             handler=self.handler,
-            limits=Http1Limits(
+            limits=ConnectionLimits(
                 turn_bytes_max=int(values["turn_bytes_max"]),
                 read_ahead_bytes_max=1 << 20,
                 open_files_max=512,
                 header_read_s=10,
                 idle_s=10,
                 write_progress_s=10,
-                parser=PARSER_LIMITS,
+                request=PARSER_LIMITS,
             ),
             admission=self.admission,
             counters=self.counters,
@@ -216,6 +219,20 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until `condition` holds; the scenario's timeout is the deadline."""
     while not condition():  # noqa: ASYNC110 - conditions of the code under test, without events
         await asyncio.sleep(0.001)
+
+
+def reply_of(connection: Connection) -> Reply:
+    """What becomes of the request that is not answered at once."""
+    reply = connection._sender._reply
+    assert reply is not None
+    return reply
+
+
+def channel_of(connection: Connection) -> PlainChannel:
+    """What carries its bytes."""
+    channel = connection._channel
+    assert isinstance(channel, PlainChannel)
+    return channel
 
 
 def is_amid_request(connection: Connection) -> bool:

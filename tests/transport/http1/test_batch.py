@@ -90,10 +90,9 @@ def test_small_answers_do_not_wait_for_a_turn_of_sendfile(source: FileSource) ->
         small.send(request("/a"))
         pending.on_readable()
         assert pending.state is State.PENDING
-        large.state = State.SENDING
-        large.on_writable()
+        large._sender.queue_turn()
         assert pending.state is State.PENDING
-        bench.server.turns._run()
+        bench.server.context.scheduler._run()
         assert is_answered(pending)
         assert (await answer(small))[1] == b"now"
 
@@ -116,7 +115,7 @@ def test_answers_made_for_one_request_are_not_kept(
         peer, _ = bench.connect()
         peer.send(request("/hot"))
         await answer(peer)
-        kept = dict(bench.server.batch._rendered)
+        kept = dict(bench.server.context.batch._rendered)
         assert kept
         monkeypatch.setattr(bench.handler, "respond_now", lambda *_: Response(status, (), b"made"))
         for _ in range(3):
@@ -124,6 +123,6 @@ def test_answers_made_for_one_request_are_not_kept(
             head, content = await answer(peer)
             assert head.startswith(b"HTTP/1.1 %d " % status)
             assert content == b"made"
-        assert bench.server.batch._rendered == kept
+        assert bench.server.context.batch._rendered == kept
 
     run(source, scenario)

@@ -14,6 +14,7 @@ from tests.transport.http1.bench import (
     Bench,
     FileSource,
     answer,
+    channel_of,
     is_amid_request,
     receive,
     request,
@@ -22,8 +23,8 @@ from tests.transport.http1.bench import (
 )
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError, DataError, OverloadError
-from zerocopy.transport.http1 import server as http1_server
-from zerocopy.transport.http1.server import HEAD_BYTES_MAX, HEADS_MAX
+from zerocopy.transport import body
+from zerocopy.transport.http1.heads import HEAD_BYTES_MAX, HEADS_MAX
 from zerocopy.transport.http1.state import PIPELINE_MAX, State
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_full_pipeline_is_no_longer_read_and_goes_on_later(source: FileSource) -
         loop = asyncio.get_running_loop()
         one, count = request("/1", "A: " + "a" * 1_000), 1_000
         sending = loop.create_task(loop.sock_sendall(peer.sock, one * count))
-        await until(lambda: not connection._reading)
+        await until(lambda: not channel_of(connection).is_reading)
         parser = connection._parser
         assert parser is not None
         taken = len(parser.messages)
@@ -88,7 +89,7 @@ def test_end_of_input_amid_an_answer_is_still_answered(source: FileSource) -> No
         peer.send(request("/later") + request("/large") + request("/1"))
         await until(lambda: connection.state is State.WAITING)
         peer.sock.shutdown(socket.SHUT_WR)
-        await until(lambda: not connection._reading)
+        await until(lambda: not channel_of(connection).is_reading)
         bench.handler.gate.set()
         assert (await answer(peer))[1] == b"later"
         assert (await answer(peer))[1] == b"header\n" + LARGE
@@ -121,7 +122,7 @@ def test_head_seen_before_is_not_taken_amid_another_request(source: FileSource) 
         for _ in range(2):
             peer.send(known)
             await answer(peer)
-        assert known in bench.server.heads
+        assert known in bench.server.context.heads
         peer.send(request("/content", f"Content-Length: {len(known)}"))
         await until(lambda: is_amid_request(connection))
         peer.send(known)
@@ -142,23 +143,14 @@ def test_continue_into_a_full_socket_leaves_the_answer_before_it_whole(
 ) -> None:
     """100 (Continue) may be left out, RFC 9110 section 10.1.1; bytes promised before may not."""
 
-    class Full:
-        """A socket that has no room for anything more."""
-
-        def __init__(self, sock: socket.socket) -> None:
-            self._sock = sock
-
-        def send(self, _data: bytes) -> int:
-            raise BlockingIOError
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._sock, name)
+    def full(_data: bytes) -> int:
+        raise BlockingIOError
 
     async def scenario(bench: Bench) -> None:
         peer, connection = bench.connect()
         peer.send(request("/first"))
         await until(lambda: bench.handler.asked == [b"/first"])
-        monkeypatch.setattr(connection, "_sock", Full(connection._sock))
+        monkeypatch.setattr(connection, "send", full)
         peer.send(request("/second", "Content-Length: 5", "Expect: 100-continue"))
         assert b"X-Target: /first" in (await answer(peer))[0]
         head, _ = await answer(peer)
@@ -172,7 +164,7 @@ def test_heads_remembered_are_bound_and_none_that_ends_the_connection(source: Fi
     """At most `HEADS_MAX`, none longer than `HEAD_BYTES_MAX`, none of two requests or a fault."""
 
     async def scenario(bench: Bench) -> None:
-        heads = bench.server.heads
+        heads = bench.server.context.heads
         peer, _ = bench.connect()
         for index in range(HEADS_MAX + 10):
             peer.send(request(f"/{index}"))
@@ -241,20 +233,20 @@ def test_one_turn_sends_no_more_than_its_bytes(source: FileSource) -> None:
 
     async def scenario(bench: Bench) -> None:
         peer, _ = bench.connect()
-        turns = 0
+        scheduler = 0
 
         async def count_turns() -> None:
-            nonlocal turns
+            nonlocal scheduler
             while True:
                 await asyncio.sleep(0)
-                turns += 1
+                scheduler += 1
 
         counting = asyncio.get_running_loop().create_task(count_turns())
         peer.send(request("/1") * 1_000)
         for _ in range(1_000):
             await answer(peer)
         counting.cancel()
-        assert turns > 50
+        assert scheduler > 50
 
     run(source, scenario)
 
@@ -263,17 +255,17 @@ def test_segments_of_stalled_transfers_are_bound(
     source: FileSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the bound a large answer gets 503; when the first has left, the next is served."""
-    monkeypatch.setattr(http1_server, "SEGMENTS_HELD_MAX", 1)
+    monkeypatch.setattr(body, "SEGMENTS_HELD_MAX", 1)
 
     async def scenario(bench: Bench) -> None:
         (first, sending), (second, _) = bench.connect(), bench.connect()
         first.send(request("/large"))
-        await until(lambda: bench.server.segments_held == 1)
+        await until(lambda: bench.server.context.bodies.segments_held == 1)
         second.send(request("/large"))
         assert (await answer(second))[1] == b"refused"
         assert [type(error) for error in bench.handler.refused] == [OverloadError]
         sending.abort()
-        assert bench.server.segments_held == 0
+        assert bench.server.context.bodies.segments_held == 0
         second.send(request("/large"))
         assert (await answer(second))[1] == b"header\n" + LARGE
 
@@ -292,9 +284,9 @@ def test_request_that_came_before_its_deadline_was_looked_at_is_answered(
         if parsed_before:
             peer.send(request("/now"))
             assert (await answer(peer))[1] == b"now"
-        bench.server.draining = draining
+        bench.server.context.draining = draining
         peer.send(request("/now"))
-        connection.deadline = bench.server.wheel.now
+        connection.deadline = bench.server.context.wheel.now
         connection.on_deadline()
         assert (await answer(peer))[1] == b"now"
 
@@ -306,7 +298,7 @@ def test_idle_connection_without_a_request_is_closed_at_its_deadline(source: Fil
 
     async def scenario(bench: Bench) -> None:
         peer, connection = bench.connect()
-        connection.deadline = bench.server.wheel.now
+        connection.deadline = bench.server.context.wheel.now
         connection.on_deadline()
         assert connection.state is State.CLOSED
         assert await peer.recv() == b""

@@ -11,16 +11,23 @@ from tests.transport.http1.bench import (
     Bench,
     FileSource,
     answer,
+    channel_of,
     receive,
     request,
     run,
     until,
 )
 from zerocopy.core import counters as slots
+from zerocopy.transport.body import Body
+from zerocopy.transport.channel import PlainChannel
 from zerocopy.transport.http1 import batch as http1_batch
+from zerocopy.transport.http1.connection import Connection
 from zerocopy.transport.http1.head import render_head
+from zerocopy.transport.http1.heads import KnownHeads
+from zerocopy.transport.http1.reply import Reply
+from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import State
-from zerocopy.transport.transfer import Transfer
+from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
     from tests.transport.http1.bench import Peer
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.core.window import Window
-    from zerocopy.transport.http1.connection import Connection
 
     Patch = pytest.MonkeyPatch
 
@@ -56,7 +62,7 @@ def is_all_given_back(bench: Bench, connections: int) -> bool:
     return (
         counters[slots.CONNECTIONS] == len(server._connections) == connections
         and counters[slots.REQUESTS_IN_FLIGHT] == 0
-        and server.transfers_held == 0
+        and server.context.bodies.count == 0
     )
 
 
@@ -102,7 +108,7 @@ def test_fault_of_one_question_of_the_batch_leaves_the_others_their_answers(
     run(source, scenario)
 
 
-@pytest.mark.parametrize("name", ["send", "own", "abort"])
+@pytest.mark.parametrize("name", ["send", "rest", "abort"])
 def test_fault_of_one_connection_of_the_batch_is_its_end_alone(
     source: FileSource, monkeypatch: Patch, name: str
 ) -> None:
@@ -113,13 +119,15 @@ def test_fault_of_one_connection_of_the_batch_is_its_end_alone(
         peer, connection = pairs[1]
         if name == "send":
             monkeypatch.setattr(connection, "send", fail)
-        elif name == "own":  # asked for where not all of it fits
+        elif name == "rest":  # asked for where not all of it fits
             monkeypatch.setattr(connection, "send", lambda _: 1)
-            monkeypatch.setattr(type(connection), "_send_turn", fail)
+            monkeypatch.setattr(Sender, "_send_turn", fail)
         else:
             peer.sock.close()
-            monkeypatch.setattr(bench.server, "forget", failing_once(bench.server.forget))
-        bench.server.batch.answer()
+            monkeypatch.setattr(
+                bench.server.context, "forget", failing_once(bench.server.context.forget)
+            )
+        bench.server.context.batch.answer()
         assert connection.state is State.CLOSED
         for other, _ in pairs[:1] + pairs[2:]:
             assert (await answer(other))[1] == b"now"
@@ -149,7 +157,7 @@ def test_answer_that_cannot_be_rendered_leaves_nobody_waiting(
         pairs = await pending(bench, "/1", "/2")
         monkeypatch.setattr(http1_batch, "render_head", failing_once(render_head))
         monkeypatch.setattr(bench.handler, "refuse", fail)
-        bench.server.batch.answer()
+        bench.server.context.batch.answer()
         assert await is_reset(pairs[0][0])
         assert (await answer(pairs[1][0]))[1] == b"now"
         assert [type(error) for error in bench.faults] == [OurFaultError]
@@ -173,17 +181,20 @@ def test_fault_while_a_request_is_answered_alone_is_500(
     run(source, scenario)
 
 
-@pytest.mark.parametrize("name", ["_answer_queued", "_recognize", "_on_data"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Connection, "_answer_queued"), (Connection, "_on_data"), (KnownHeads, "remember")],
+)
 def test_fault_while_a_request_is_read_ends_its_connection(
-    source: FileSource, monkeypatch: Patch, name: str
+    source: FileSource, monkeypatch: Patch, kind: type, name: str
 ) -> None:
     """Its client is not left to wait until it counts as idle."""
 
     async def scenario(bench: Bench) -> None:
-        (peer, connection), (other, _) = bench.connect(), bench.connect()
+        (peer, _), (other, _) = bench.connect(), bench.connect()
         with monkeypatch.context() as patch:
-            patch.setattr(type(connection), name, fail)
-            peer.send(request("/1", "Cf-Ray: 0"))
+            patch.setattr(kind, name, fail)
+            peer.send(request("/1"))
             assert await is_reset(peer)
         assert [type(error) for error in bench.faults] == [OurFaultError]
         other.send(request("/1"))
@@ -246,7 +257,7 @@ def test_fault_while_the_disk_is_read_aborts_the_answer(
         monkeypatch.setattr(source, "ready", lambda *_, **__: 0)
         monkeypatch.setattr(bench.handler, "prepare", fail if name == "prepare" else nothing)
         if name == "prepared":
-            monkeypatch.setattr(Transfer, "prepared", fail)
+            monkeypatch.setattr(Body, "prepared", fail)
         peer.send(request("/large"))
         assert len(await receive(peer, len(LARGE))) < len(LARGE)
         assert connection.state is State.CLOSED
@@ -261,7 +272,7 @@ def test_fault_at_a_deadline_ends_its_connection(source: FileSource, monkeypatch
 
     async def scenario(bench: Bench) -> None:
         peer, connection = bench.connect()
-        connection.deadline = bench.server.wheel.now
+        connection.deadline = bench.server.context.wheel.now
         with monkeypatch.context() as patch:
             patch.setattr(type(connection), "_is_idle", fail)
             connection.on_deadline()
@@ -271,9 +282,19 @@ def test_fault_at_a_deadline_ends_its_connection(source: FileSource, monkeypatch
     run(source, scenario)
 
 
-@pytest.mark.parametrize("part", ["_stop_reading", "_stop_writing", "_end_exchange"])
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        (PlainChannel, "stop_reading"),
+        (PlainChannel, "stop_writing"),
+        (Sender, "drop"),
+        (Reply, "end"),
+        (RequestMetrics, "end"),
+        (Body, "close"),
+    ],
+)
 def test_connection_gives_everything_back_whatever_of_it_fails(
-    source: FileSource, monkeypatch: Patch, part: str
+    source: FileSource, monkeypatch: Patch, kind: type, part: str
 ) -> None:
     """Its seat, its exchange, its transfer and its descriptor."""
 
@@ -281,11 +302,11 @@ def test_connection_gives_everything_back_whatever_of_it_fails(
         peer, connection = bench.connect()
         peer.send(request("/large"))
         await until(lambda: connection.state is State.SENDING)
-        whole = getattr(type(connection), part)
-        monkeypatch.setattr(type(connection), part, failing_once(whole))
+        sock = channel_of(connection)._sock
+        monkeypatch.setattr(kind, part, failing_once(getattr(kind, part)))
         connection.abort()
         assert is_all_given_back(bench, 0)
-        assert connection._sock.fileno() == -1
+        assert sock.fileno() == -1
         assert [type(error) for error in bench.faults] == [OurFaultError]
 
     run(source, scenario)
@@ -301,10 +322,8 @@ def test_drain_reaches_every_connection(source: FileSource, monkeypatch: Patch, 
             for peer, connection in pairs:
                 peer.send(request("/later"))
                 await until(lambda at=connection: at.state is State.WAITING)  # type: ignore[misc]
-        (_, connection), *_ = pairs
-        method = "drain" if name == "drain" else "_end_exchange"
-        whole = getattr(type(connection), method)
-        monkeypatch.setattr(type(connection), method, failing_once(whole))
+        kind, method = (Connection, "_is_idle") if name == "drain" else (Sender, "drop")
+        monkeypatch.setattr(kind, method, failing_once(getattr(kind, method)))
         await bench.server.drain(0)
         assert is_all_given_back(bench, 0)
         assert [type(error) for error in bench.faults] == [OurFaultError]

@@ -15,20 +15,20 @@ from tests.server import RunningServer
 from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.http.messages import Request
 from zerocopy.transport.http2.batch import REQUESTS_MAX, Batch, Proved, Receiver, Waiting
-from zerocopy.transport.request_metrics import Account
-from zerocopy.transport.scheduler import COLD_TURN_BYTES, SHORT_TURN_BYTES, Turns
+from zerocopy.transport.request_metrics import RequestMetrics
+from zerocopy.transport.scheduler import COLD_TURN_BYTES, SHORT_TURN_BYTES, SendScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ACCOUNT = Account(TLS, [0] * len(SLOTS))
+ACCOUNT = RequestMetrics(TLS, [0] * len(SLOTS))
 REQUESTS = [Waiting(0, b"block", 1)]
 REUSED = "zerocopy_plans_reused_total"
 
 
 def make_batch(loop: asyncio.AbstractEventLoop) -> Batch:
     """One that hurries turns which nobody takes."""
-    return Batch(loop, ACCOUNT, Turns(loop, 1))
+    return Batch(loop, ACCOUNT, SendScheduler(loop, 1))
 
 
 class Connection:
@@ -57,8 +57,8 @@ def test_all_that_a_batch_answers_hurry_the_turns() -> None:
 
     async def answer() -> None:
         loop = asyncio.get_running_loop()
-        turns = Turns(loop, SHORT_TURN_BYTES)
-        batch = Batch(loop, ACCOUNT, turns)
+        scheduler = SendScheduler(loop, SHORT_TURN_BYTES)
+        batch = Batch(loop, ACCOUNT, scheduler)
 
         class Answered(Connection):
             """Has its requests answered."""
@@ -71,7 +71,7 @@ def test_all_that_a_batch_answers_hurry_the_turns() -> None:
         for data in (b"abc", b"defg"):
             batch.add(Answered([]), data, REQUESTS)
         batch.answer()
-        price = turns.price(is_from_disk=True)
+        price = scheduler.price(is_from_disk=True)
         assert price == -(-SHORT_TURN_BYTES // (7 * COLD_TURN_BYTES))
 
     asyncio.run(answer())

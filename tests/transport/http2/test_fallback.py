@@ -16,7 +16,7 @@ from tests.naive import naive_symbols
 from tests.server import RunningServer
 from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
 from zerocopy.transport.http2 import server as http2_server
-from zerocopy.transport.http2.server import misfit
+from zerocopy.transport.http2.server import incompatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ SMALL = ticks_target(end_s=SMALL_END_S)
 
 
 def test_installed_versions_fit() -> None:
-    """The releases of constraints.txt are those that transport/http2/connection.py was written for."""
-    assert misfit() is None
+    """The releases of constraints.txt are those that http2/connection.py was written for."""
+    assert incompatibility() is None
 
 
 @pytest.mark.parametrize("package", ["hypercorn", "h2"])
@@ -37,7 +37,7 @@ def test_another_release_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
     """The reason has the package and the version that was found."""
     found = {"hypercorn": "0.18.0", "h2": "4.3.0", package: "9.9.9"}
     monkeypatch.setattr(http2_server, "version", found.__getitem__)
-    reason = misfit()
+    reason = incompatibility()
     assert reason is not None
     assert f"{package} 9.9.9 is installed" in reason
 
@@ -58,7 +58,7 @@ def test_missing_attribute_is_named(
 ) -> None:
     """What a patch release might rename is found before the first connection."""
     monkeypatch.delattr(owner, name)
-    reason = misfit()
+    reason = incompatibility()
     assert reason is not None
     assert reason.endswith(f"has no {name}")
 
@@ -73,7 +73,7 @@ def test_missing_attribute_of_h2_is_named(monkeypatch: pytest.MonkeyPatch, name:
         return connection
 
     monkeypatch.setattr(http2_server, "H2Connection", make)
-    assert misfit() == f"h2 has no {name}"
+    assert incompatibility() == f"h2 has no {name}"
 
 
 @pytest.fixture(scope="module")

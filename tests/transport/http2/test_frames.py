@@ -1,287 +1,219 @@
-"""HTTP/2 frames as clients may send them, and as they must not: RFC 9113, section by section."""
+"""Bodies cut into DATA frames: every byte once, within the bounds of a turn."""
 
 from __future__ import annotations
 
-import shutil
-import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from hyperframe.frame import DataFrame, Frame
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of, make_root
-from tests.h2client import (
-    CONTINUATION,
-    DATA,
-    HEADERS,
-    PING,
-    PRIORITY,
-    SETTINGS,
-    WINDOW_BYTES_MAX,
-    H2Client,
-)
-from tests.server import RunningServer
-from tests.transport.http2.frames import (
-    ACK,
-    ALIVE,
-    END_HEADERS,
-    END_STREAM,
-    PADDED,
-    PREFACE,
-    PROTOCOL_ERROR,
-    WHOLE,
-    WITH_PRIORITY,
-    assert_refused,
-    block_of,
-    frame,
-)
+from zerocopy.core.errors import DataChangedError
+from zerocopy.core.plan import Segment
+from zerocopy.core.window import WINDOW_SLICES_MAX
+from zerocopy.transport.body import SEGMENT_COST_BYTES, Bodies, Body
+from zerocopy.transport.http2.frames import take_frames
+from zerocopy.transport.readahead import WINDOW_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-PSEUDO = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/healthz"}
+    from collections.abc import Sequence
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 800 KB and 48 MB an answer."""
-    path = tmp_path_factory.mktemp("http2")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
+class FakeSource:
+    """Bytes in memory; `is_ready` is what it says of itself."""
+
+    def __init__(self, content: bytes, *, is_ready: bool = True) -> None:
+        self.content = content
+        self.is_ready = is_ready
+
+    def fileno(self) -> int:
+        """Never asked: frames are copied."""
+        raise AssertionError
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Never asked: slices are views."""
+        raise AssertionError((offset, count))
+
+    def ready(self, _offset: int, count: int, *, mapped: bool = False) -> int:  # noqa: ARG002
+        """As the test wants it."""
+        return count if self.is_ready else 0
+
+    def view(self, offset: int, count: int) -> memoryview:
+        """A slice; an empty source has changed."""
+        if not self.content:
+            raise DataChangedError("a day file changed")
+        assert offset + count <= len(self.content)
+        return memoryview(self.content)[offset : offset + count]
 
 
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[H2Client]:
-    """A connection; after the test the server must still answer another one."""
-    with H2Client(server) as connected:
-        connected.ping()
-        yield connected
-    with H2Client(server) as other:
-        assert other.ask("/healthz").content == ALIVE
-
-
-def test_requests_split_byte_by_byte_over_tls_records(client: H2Client) -> None:
-    """Each byte comes in a TLS record of its own."""
-    for target in ("/healthz", "/healthz", "/healthz?x=1"):
-        stream_id, raw = client.request_bytes(target)
-        for index in range(len(raw)):
-            client.send_bytes(raw[index : index + 1])
-        assert client.answer(stream_id).content == ALIVE
-
-
-def test_preface_split_byte_by_byte(server: RunningServer) -> None:
-    """Preface and SETTINGS too; the acknowledgement comes."""
-    with server.connect_tls(["h2"]) as sock:
-        for byte in PREFACE + frame(SETTINGS, 0, 0):
-            sock.sendall(bytes([byte]))
-        received = b""
-        while frame(SETTINGS, ACK, 0) not in received:
-            data = sock.recv(1_024)
-            assert data
-            received += data
-        assert received[3] == SETTINGS
-
-
-def test_several_requests_in_one_tls_record(client: H2Client, root: Path) -> None:
-    """Twenty requests and their preface of pings in one piece, each answered."""
-    requests = [client.request_bytes(SMALL) for _ in range(20)]
-    client.send_bytes(b"".join(raw for _, raw in requests))
-    for stream_id, _ in requests:
-        assert client.answer(stream_id).content == body_of(root, "SMALL")
-
-
-def test_headers_continued(client: H2Client, root: Path) -> None:
-    """A block in pieces of one byte and empty ones, in frames of their own."""
-    stream_id, block = block_of(client, SMALL)
-    pieces = [block[:1], b"", *(block[index : index + 1] for index in range(1, 9)), block[9:]]
-    raw = frame(HEADERS, END_STREAM, stream_id, pieces[0])
-    for piece in pieces[1:-1]:
-        raw += frame(CONTINUATION, 0, stream_id, piece)
-    client.send_bytes(raw + frame(CONTINUATION, END_HEADERS, stream_id, pieces[-1]))
-    assert client.answer(stream_id).content == body_of(root, "SMALL")
-
-
-@pytest.mark.parametrize("padding", [0, 1, 255])
-def test_headers_padded(client: H2Client, padding: int) -> None:
-    """Padding is dropped."""
-    stream_id, block = block_of(client, "/healthz")
-    payload = bytes([padding]) + block + bytes(padding)
-    client.send_bytes(frame(HEADERS, WHOLE | PADDED, stream_id, payload))
-    assert client.answer(stream_id).content == ALIVE
-
-
-@pytest.mark.parametrize("depends_on", [0, 1, 99, 0x8000_0000])
-def test_headers_with_priority(client: H2Client, depends_on: int) -> None:
-    """Flag and fields of RFC 7540 are read over, whatever they name."""
-    assert client.ask("/healthz").content == ALIVE
-    stream_id, block = block_of(client, "/healthz")
-    payload = struct.pack(">IB", depends_on, 200) + block
-    client.send_bytes(frame(HEADERS, WHOLE | WITH_PRIORITY, stream_id, payload))
-    assert client.answer(stream_id).content == ALIVE
-
-
-def test_priority_frames_on_streams_of_every_state(client: H2Client, root: Path) -> None:
-    """Idle, open and closed ones, with a circle of dependencies; every answer is exact."""
-    streams = [client.request(MEDIUM) for _ in range(3)]
-    for stream_id, depends_on in ((1, 3), (3, 5), (5, 1), (5, 0x8000_0001), (99, 1), (1, 99)):
-        client.send_bytes(frame(PRIORITY, 0, stream_id, struct.pack(">IB", depends_on, 7)))
-    for stream_id in streams:
-        assert client.answer(stream_id).content == body_of(root, "MEDIUM")
-    client.send_bytes(frame(PRIORITY, 0, streams[0], struct.pack(">IB", 0, 255)))
-    assert client.ask(SMALL).content == body_of(root, "SMALL")
-
-
-@pytest.mark.parametrize("kind", [HEADERS, PRIORITY])
-def test_stream_that_depends_on_itself(client: H2Client, kind: int) -> None:
-    """An error by RFC 7540, 5.3.1, and read over by RFC 9113: either way no harm."""
-    stream_id, block = block_of(client, "/healthz")
-    priority = struct.pack(">IB", stream_id, 1)
-    if kind == HEADERS:
-        flags = WHOLE | WITH_PRIORITY
-        client.send_bytes(frame(HEADERS, flags, stream_id, priority + block))
-    else:
-        client.send_bytes(frame(HEADERS, WHOLE, stream_id, block))
-        client.send_bytes(frame(PRIORITY, 0, stream_id, priority))
-    stream = client.streams[stream_id]
-    client.pump(lambda: stream.is_over or client.is_closed, "an answer or a refusal")
-    if stream.is_ended:
-        assert stream.answer().content == ALIVE
-    else:
-        assert stream.reset_code == PROTOCOL_ERROR or client.goaways[-1][0] == PROTOCOL_ERROR
-
-
-@pytest.mark.parametrize(("method", "status"), [("POST", 405), ("GET", 200), ("HEAD", 200)])
-def test_request_with_content_and_trailers(client: H2Client, method: str, status: int) -> None:
-    """DATA, padded and empty frames, trailers: read over, and the connection goes on."""
-    for length in (None, 1_003):
-        fields = [] if length is None else [("content-length", str(length))]
-        stream_id = client.request("/healthz", method, fields, end_stream=False)
-        client.send_bytes(
-            frame(DATA, 0, stream_id, bytes(1_000))
-            + frame(DATA, 0, stream_id)
-            + frame(DATA, PADDED, stream_id, b"\x05abc" + bytes(5))
-        )
-        trailer = b"\x10\x03x-y\x01z"  # literal, never indexed
-        client.send_bytes(frame(HEADERS, WHOLE, stream_id, trailer))
-        assert client.answer(stream_id).status == status
-    assert client.ask("/healthz").content == ALIVE
-
-
-def test_content_shorter_than_its_length_is_malformed(client: H2Client) -> None:
-    """RFC 9113, 8.1.1: a stream error of type PROTOCOL_ERROR, or a connection error."""
-    stream_id = client.request("/healthz", "GET", [("content-length", "9")], end_stream=False)
-    client.send_bytes(frame(DATA, END_STREAM, stream_id, b"abc"))
-    stream = client.streams[stream_id]
-    client.pump(lambda: stream.is_over or client.is_closed, "an answer or a refusal")
-    if stream.status != 200:  # 8.1: it may have been answered before its content came
-        assert_refused(client, stream_id, PROTOCOL_ERROR)
-
-
-def test_unknown_frames_settings_and_flags_are_ignored(client: H2Client, root: Path) -> None:
-    """RFC 9113, 4.1, 5.5 and 6.5.2."""
-    stream_id = client.request(MEDIUM)
-    client.send_bytes(
-        frame(0x42, 0xFF, 0, b"unknown")
-        + frame(0x42, 0xFF, stream_id, bytes(16_384))
-        + frame(0xFA, 0, 99)
-        + frame(SETTINGS, 0, 0, struct.pack(">HI", 0xFAFA, 7))
-        + frame(PING, 0xF0, 0, b"87654321")
+def body_of(
+    content: bytes,
+    parts: Sequence[bytes],
+    *,
+    is_ready: bool = True,
+    window_bytes_max: int = WINDOW_BYTES_MAX,
+) -> Body:
+    """A body whose segments lie behind a margin in their sources."""
+    segments = tuple(
+        Segment(FakeSource(b"margin" + part + b"tail", is_ready=is_ready), 6, len(part))
+        for part in parts
     )
-    assert client.answer(stream_id).content == body_of(root, "MEDIUM")
-    client.pump(lambda: b"87654321" in client.pongs, "the answer to a PING")
+    return opened(content, segments, window_bytes_max)
 
 
-def test_ping_amid_a_body_is_answered_at_once_with_its_bytes(
-    server: RunningServer, root: Path
+def opened(
+    content: bytes, segments: Sequence[Segment], window_bytes_max: int = WINDOW_BYTES_MAX
+) -> Body:
+    """The body of a listener that has no other."""
+    bodies = Bodies(window_bytes_max=window_bytes_max)
+    nbytes = sum(segment.count for segment in segments)
+    return bodies.open(content, segments, nbytes, mapped=True)
+
+
+def take(
+    body: Body,
+    frames: list[bytes | memoryview],
+    most: int = 1 << 20,
+    frame_bytes_max: int = 16_384,
+) -> int:
+    """Frames of stream 7."""
+    return take_frames(body, frames, 7, most=most, frame_bytes_max=frame_bytes_max)
+
+
+def parse(raw: bytes) -> list[tuple[bytes, bool]]:
+    """Payload and END_STREAM of each DATA frame of stream 7."""
+    frames, position = [], 0
+    while position < len(raw):
+        frame, length = Frame.parse_frame_header(memoryview(raw[position : position + 9]))
+        assert isinstance(frame, DataFrame)
+        assert frame.stream_id == 7
+        payload = raw[position + 9 : position + 9 + length]
+        assert len(payload) == length
+        frames.append((payload, "END_STREAM" in frame.flags))
+        position += 9 + length
+    return frames
+
+
+@settings(max_examples=200)
+@given(
+    content=st.binary(max_size=200),
+    parts=st.lists(st.binary(min_size=1, max_size=300), max_size=8),
+    budgets=st.lists(st.integers(0, 500), min_size=1, max_size=6).filter(any),
+    frame_bytes_max=st.integers(1, 200),
+)
+@pytest.mark.usefixtures("nothing_is_tiny")
+def test_frames_carry_the_body_exactly(
+    content: bytes, parts: list[bytes], budgets: list[int], frame_bytes_max: int
 ) -> None:
-    """The answer comes while most of 48 MB is still to come."""
-    with H2Client(
-        server, initial_window=WINDOW_BYTES_MAX, connection_window=WINDOW_BYTES_MAX
-    ) as client:
-        stream_id = client.request(LARGE)
-        client.pump(lambda: bool(client.lengths(stream_id)), "the first DATA")
-        client.send_bytes(frame(PING, 0, 0, b"\x00opaque\xff"))
-        client.pump(lambda: bool(client.pongs), "the answer to a PING")
-        assert client.pongs == [b"\x00opaque\xff"]
-        assert len(client.streams[stream_id].content) < LARGE_BYTES // 2
-        assert client.answer(stream_id).content == body_of(root, "LARGE", ["price"])
+    """Whatever the turns and the frames: every byte once, none above a bound, one END_STREAM."""
+    body = body_of(content, parts)
+    whole = content + b"".join(parts)
+    assert body.left_bytes == len(whole)
+    raw, turn = b"", 0
+    while body.left_bytes:
+        budget, left = budgets[turn % len(budgets)], body.left_bytes
+        frames: list[bytes | memoryview] = []
+        taken = take(body, frames, budget, frame_bytes_max)
+        assert taken <= budget
+        assert bool(taken) == bool(budget)
+        assert left - taken == body.left_bytes
+        assert sum(len(payload) for payload, _ in parse(b"".join(frames))) == taken
+        raw += b"".join(frames)
+        turn += 1
+    parsed = parse(raw)
+    assert b"".join(payload for payload, _ in parsed) == whole
+    assert all(0 < len(payload) <= frame_bytes_max for payload, _ in parsed)
+    ends = [is_end for _, is_end in parsed]
+    assert ends == [False] * (len(ends) - 1) + [True] * bool(ends)
+    assert body.next_window() is None
 
 
-def without(name: str) -> Mapping[str, str]:
-    """All pseudo-fields but one."""
-    return {key: value for key, value in PSEUDO.items() if key != name}
+@pytest.mark.usefixtures("nothing_is_tiny")
+def test_many_tiny_segments_end_a_turn() -> None:
+    """A segment costs its turn `SEGMENT_COST_BYTES` at the least; the next turn goes on there."""
+    body = body_of(b"", [b"x"] * 20)
+    frames: list[bytes | memoryview] = []
+    assert take(body, frames, 4 * SEGMENT_COST_BYTES) == 4
+    assert body.left_bytes == 16
+    assert body.segment_count == 20
 
 
-MALFORMED: dict[str, tuple[Mapping[str, str], Sequence[tuple[str, str]]]] = {
-    "upper-case name": (PSEUDO, [("X-Upper", "1")]),
-    "name with a space": (PSEUDO, [("x y", "1")]),
-    "name with a colon": (PSEUDO, [("x:y", "1")]),
-    "empty name": (PSEUDO, [("", "1")]),
-    "line feed": (PSEUDO, [("x", "a\nb: c")]),
-    "carriage return": (PSEUDO, [("x", "a\rb")]),
-    "nul": (PSEUDO, [("x", "a\0b")]),
-    "no :path": (without(":path"), []),
-    "no :method": (without(":method"), []),
-    "no :scheme": (without(":scheme"), []),
-    "empty :path": ({**PSEUDO, ":path": ""}, []),
-    "two :path": (PSEUDO, [(":path", "/healthz")]),
-    "late :path": (without(":path"), [("x", "1"), (":path", "/healthz")]),
-    "unknown pseudo-field": ({**PSEUDO, ":new": "1"}, []),
-    "pseudo-field of responses": ({**PSEUDO, ":status": "200"}, []),
-    "connection": (PSEUDO, [("connection", "close")]),
-    "keep-alive": (PSEUDO, [("keep-alive", "timeout=5")]),
-    "proxy-connection": (PSEUDO, [("proxy-connection", "close")]),
-    "transfer-encoding": (PSEUDO, [("transfer-encoding", "chunked")]),
-    "upgrade": (PSEUDO, [("upgrade", "websocket")]),
-    "te": (PSEUDO, [("te", "gzip")]),
-    "content-length twice": (PSEUDO, [("content-length", "0"), ("content-length", "1")]),
-    "content-length no number": (PSEUDO, [("content-length", "x")]),
-    "content-length without content": (PSEUDO, [("content-length", "5")]),
-}
+@pytest.mark.usefixtures("nothing_is_tiny")
+def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
+    """Content leaves without its segments; then what is not ready is told, a window at most."""
+    body = body_of(b"head", [b"x"] * (WINDOW_SLICES_MAX + 3), is_ready=False)
+    frames: list[bytes | memoryview] = []
+    assert body.next_window() is None  # the content needs nothing
+    assert take(body, frames, 65_536) == 4
+    assert body.is_waiting
+    window = body.next_window()
+    assert window is not None
+    assert window.slices == list(body._segments[:WINDOW_SLICES_MAX])
+    assert body.next_window() is None  # it is being read
 
 
-@pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_request_is_never_served(client: H2Client, name: str) -> None:
-    """RFC 9113, 8.1.1 to 8.3: PROTOCOL_ERROR of the stream or the connection, or 400."""
-    pseudo, fields = MALFORMED[name]
-    assert_refused(client, client.request("", fields=fields, pseudo=pseudo), PROTOCOL_ERROR)
+@pytest.mark.usefixtures("nothing_is_tiny")
+def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
+    """What was told and is still not ready is sent: a full cache must not hold it up."""
+    body = body_of(b"", [b"a"] * (WINDOW_SLICES_MAX + 1), is_ready=False)
+    frames: list[bytes | memoryview] = []
+    for sent, count in ((0, WINDOW_SLICES_MAX), (WINDOW_SLICES_MAX, 1)):
+        assert take(body, frames) == sent
+        window = body.next_window()
+        assert window is not None
+        assert len(window.slices) == count
+        body.prepared(window, None)
+    assert take(body, frames) == 1
+    assert parse(b"".join(frames)) == [(b"a", False)] * WINDOW_SLICES_MAX + [(b"a", True)]
 
 
-def test_te_trailers_is_allowed(client: H2Client) -> None:
-    """RFC 9113, 8.2.2: the one value that TE may have."""
-    assert client.ask("/healthz", fields=[("te", "trailers")]).content == ALIVE
+def test_gathered_segments_fill_frames_together() -> None:
+    """Tiny segments leave in full frames, across their ends, in turns of any size."""
+    parts = [bytes([number]) * 700 for number in range(200)]
+    body = body_of(b"head", parts, is_ready=False)
+    frames: list[bytes | memoryview] = []
+    while body.left_bytes:
+        take(body, frames, 50_000)
+        window = body.next_window()
+        if window is not None:
+            assert window.gathers
+            window.content = memoryview(b"".join(parts[window.start[0] : window.stop[0]]))
+            body.prepared(window, None)
+    parsed = parse(b"".join(frames))
+    assert b"".join(payload for payload, _ in parsed) == b"head" + b"".join(parts)
+    assert len(parsed) < 20, "many segments in a frame"
 
 
-def test_bad_preface_is_not_served(server: RunningServer) -> None:
-    """What is not HTTP/2 under ALPN h2 is closed, at once and without an answer to it."""
-    with server.connect_tls(["h2"]) as sock:
-        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + bytes(99))
-        received = b""
-        while data := sock.recv(1_024):
-            received += data
-        assert ALIVE not in received
+def test_bodies_of_a_connection_share_its_window() -> None:
+    """Each of four reads a quarter ahead."""
+    body = body_of(b"", [b"a" * 400], is_ready=False, window_bytes_max=400)
+    assert take(body, []) == 0
+    window = body.next_window(4)
+    assert window is not None
+    assert [piece.count for piece in window.slices] == [100]
 
 
-@pytest.mark.parametrize("target", [SMALL, LARGE, "/healthz"])
-def test_request_taken_back_in_the_same_bytes_costs_nobody_else(
-    server: RunningServer, target: str
-) -> None:
-    """HEADERS and RST_STREAM in one record beside a request that is meant: that is answered."""
-    with H2Client(server) as client:
-        for _ in range(3):  # unknown, then planned, then known
-            taken_back, raw = client.request_bytes(target)
-            client.h2.reset_stream(taken_back, 8)
-            client.streams[taken_back].is_given_up = True
-            raw += client.h2.data_to_send()
-            stream_id, wanted = client.request_bytes(SMALL)
-            client.send_bytes(raw + wanted)
-            assert client.answer(stream_id).status == 200
-        assert not client.goaways
+def test_window_that_failed_ends_the_body_behind_what_is_ready() -> None:
+    """The error of a thread is raised by the turn that comes to its bytes, not by one before."""
+    body = body_of(b"", [b"ok", b"cold"])
+    later = body._segments[1].source
+    assert isinstance(later, FakeSource)
+    later.is_ready = False
+    assert take(body, []) == 2
+    window = body.next_window()
+    assert window is not None
+    assert [piece.source for piece in window.slices] == [later]
+    body.prepared(window, DataChangedError("a day file changed"))
+    with pytest.raises(DataChangedError):
+        take(body, [])
+
+
+def test_changed_file_raises_before_its_frame() -> None:
+    """What the source raises reaches the caller, and no frame is left half-made."""
+    segments = (Segment(FakeSource(b"ok"), 0, 2), Segment(FakeSource(b""), 0, 5))
+    body = opened(b"", segments)
+    frames: list[bytes | memoryview] = []
+    with pytest.raises(DataChangedError):
+        take(body, frames)
+    assert parse(b"".join(frames)) == [(b"ok", False)]

@@ -16,10 +16,10 @@ from zerocopy.core.endpoints import DATA
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.transport.http2.head import literal
 from zerocopy.transport.http2.lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane
-from zerocopy.transport.request_metrics import Account
+from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
-    from zerocopy.transport.http2.server import Http2Server
+    from zerocopy.transport.http2.context import Http2Context
 
 HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "t"), (":path", "/api/data?x")]
 CONTENT = bytes(range(256)) * 16
@@ -50,10 +50,10 @@ class Wire:
     def __init__(self, initial_window: int = 65_535) -> None:
         self.handler = FakeHandler()
         self.counters = [0] * len(SLOTS)
-        server = SimpleNamespace(
+        context = SimpleNamespace(
             handler=self.handler,
             counters=self.counters,
-            account=Account(TLS, self.counters),
+            metrics=RequestMetrics(TLS, self.counters),
             streams_max=4,
             date_h2=DATE,
             batch=SimpleNamespace(known=lambda request: request),
@@ -66,7 +66,7 @@ class Wire:
         for _ in range(2):
             self.server.receive_data(self.client.data_to_send())
             self.client.receive_data(self.server.data_to_send())
-        self.lane = Lane(self.server, cast("Http2Server", server))
+        self.lane = Lane(self.server, cast("Http2Context", context))
 
     def ask(self, *more: tuple[str, str]) -> tuple[int, bytes]:
         """The stream and the block of a client's GET; END_HEADERS and one frame are checked."""

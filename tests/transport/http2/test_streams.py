@@ -16,7 +16,8 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
-from zerocopy.transport.http2.server import Http2Limits, Http2Server
+from zerocopy.transport.http2.context import Http2Limits
+from zerocopy.transport.http2.server import Http2Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
 

@@ -56,7 +56,7 @@ class LostWriter:
 
 def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsConnection:
     """A connection that was lost, and that its server has not forgotten yet."""
-    server = SimpleNamespace(
+    context = SimpleNamespace(
         wheel=Wheel(),
         stall_ticks=1,
         header_ticks=100,
@@ -71,7 +71,7 @@ def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsCon
         {},
         SimpleNamespace(exception=lambda: None),
         writer,
-        server=server,  # type: ignore[arg-type]
+        context=context,  # type: ignore[arg-type]
         is_refused=False,
     )
 
@@ -131,9 +131,9 @@ async def until_idle(bench: TlsBench) -> TlsConnection:
     """The one connection, once nothing can be due for it for a while."""
     [connection] = bench.server._connections
     end_s = time.monotonic() + PATIENCE_S
-    while connection.deadline <= bench.server.wheel.now + HORIZON_TICKS:
+    while connection.deadline <= bench.server.context.wheel.now + HORIZON_TICKS:
         assert time.monotonic() < end_s, "it is looked at though nothing can be due"
-        bench.server.wheel.advance()
+        bench.server.context.wheel.advance()
         await asyncio.sleep(0.01)  # until the client's kernel has acknowledged all
     return connection
 
@@ -147,7 +147,7 @@ def test_idle_connection_is_not_looked_at_until_something_is_due(
     look = TlsConnection.on_deadline
 
     def counted(self: TlsConnection) -> None:
-        looks.append(self._server.wheel.now)
+        looks.append(self._context.wheel.now)
         look(self)
 
     monkeypatch.setattr(TlsConnection, "on_deadline", counted)
@@ -155,7 +155,7 @@ def test_idle_connection_is_not_looked_at_until_something_is_due(
     async def scenario() -> None:
         bench = TlsBench(tmp_path, BenchHandler(), write_progress_s=NEVER_S)
         await bench.start()
-        wheel = bench.server.wheel
+        wheel = bench.server.context.wheel
         assert bench.server._ticking is not None
         bench.server._ticking.cancel()  # the test turns the wheel
         [sock] = await bench.in_threads([partial(ask, bench, protocol, SMALL[protocol])])
@@ -165,7 +165,7 @@ def test_idle_connection_is_not_looked_at_until_something_is_due(
             wheel.advance()
         assert looks == []
         due = connection.deadline
-        assert due - wheel.now <= bench.server.idle_ticks
+        assert due - wheel.now <= bench.server.context.idle_ticks
         while wheel.now < due:
             wheel.advance()
         assert looks == [due]
@@ -193,12 +193,13 @@ def test_connection_is_idle_from_the_end_of_its_answer_on(tmp_path: Path, protoc
         while not handler.answering:
             assert time.monotonic() < end_s, "it is not asked"
             await asyncio.sleep(0.01)
-        for _ in range(2 * bench.server.idle_ticks):
-            bench.server.wheel.advance()
+        shared = bench.server.context
+        for _ in range(2 * shared.idle_ticks):
+            shared.wheel.advance()
         handler.gate.set()
         [sock] = await asking
         connection = await until_idle(bench)
-        assert connection.deadline - bench.server.wheel.now > bench.server.idle_ticks // 2
+        assert connection.deadline - shared.wheel.now > shared.idle_ticks // 2
         sock.close()
         await bench.until_nothing_is_held()
         await bench.stop()

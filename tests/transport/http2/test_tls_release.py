@@ -17,7 +17,8 @@ from zerocopy.core.http.messages import Request, Response
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http2 import server as http2_server
-from zerocopy.transport.http2.server import Http2Limits, Http2Server
+from zerocopy.transport.http2.context import Http2Limits
+from zerocopy.transport.http2.server import Http2Server
 from zerocopy.transport.http2.tls_connection import TlsConnection
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PRYING = """
 import os
 from zerocopy.storage.residency import PageCache
-from zerocopy.transport.http2.connection.streams import DataStreams
+from zerocopy.transport.http2.streams import DataStreams
 
 real_read_in, real_send_turn = PageCache.read_in, DataStreams._send_turn
 log = open(os.environ["TURNS_LOG"], "a", buffering=1)
@@ -49,7 +49,7 @@ machine may drop pages whenever it likes."""
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Closed days."""
-    path = tmp_path_factory.mktemp("turns")
+    path = tmp_path_factory.mktemp("scheduler")
     write_series(path, "SMALL", 500)
     write_series(path, "MEDIUM", 100_000)
     seal(path, "MEDIUM")
@@ -63,7 +63,7 @@ def test_answer_from_the_disk_gives_way_to_small_answers_of_the_other_listener(
 ) -> None:
     """Some of its turns are cold ones, none of an answer from memory; either one is right."""
     (tmp_path / "sitecustomize.py").write_text(PRYING, encoding="utf-8")
-    log = tmp_path / "turns"
+    log = tmp_path / "scheduler"
     environ = {**BOTH_LISTENERS, "PYTHONPATH": str(tmp_path), "TURNS_LOG": str(log)}
     environ["IS_COLD"] = str(is_cold)
     with (

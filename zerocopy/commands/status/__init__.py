@@ -1,1 +1,1 @@
-"""`zerocopy status`: a running server's state, from its metrics page."""
+"""`zerocopy status`: the state of a running server, read from its metrics page."""

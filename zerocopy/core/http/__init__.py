@@ -1,1 +1,4 @@
-"""The meaning of HTTP, as values: requests, responses, conditions, ranges. Nothing here reads or writes."""
+"""The meaning of HTTP as values: requests and responses, preconditions, ranges, authorities.
+
+It knows no connection and no clock; every protocol uses it.
+"""

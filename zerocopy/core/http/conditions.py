@@ -1,7 +1,7 @@
 """The values of conditional fields: entity tags and dates, as RFC 9110 spells them.
 
 Owns their grammar (sections 8.8.3, 13.1 and 5.6.7), strictly: what is not spelled so is nothing,
-and its field is treated as the RFC says. What becomes of an answer is the affair of `semantics`.
+and its field is treated as the RFC says. What becomes of a response is the affair of `semantics`.
 """
 
 from __future__ import annotations

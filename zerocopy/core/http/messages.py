@@ -17,7 +17,7 @@ from zerocopy.core.plan import ends_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zerocopy.core.http.semantics import Validators
+    from zerocopy.core.http.validators import Validators
     from zerocopy.core.plan import Segment
     from zerocopy.core.window import Window
 
@@ -58,7 +58,7 @@ class Request:
     """One request whose framing the transport has already checked.
 
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
-    whether its fields may change a 200 into another answer (RFC 9110 sections 13 and 14), and
+    whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
     `endpoint` is what its path names.
     """
 
@@ -103,7 +103,7 @@ def origin_form(target: bytes, method: bytes = b"") -> bytes:
 class Response:
     """One response: status, fields and a body of `content` followed by `segments`.
 
-    `content` holds everything of a small answer and the header line of a large one. `ends` holds
+    `content` holds everything of a small response and the header line of a large one. `ends` holds
     for each segment where it ends, in bytes after the content; a part of another response has only
     its `nbytes`, and is not cut again. `validators` tell the state of the
     representation, where it has any.

@@ -1,7 +1,7 @@
-"""One request that is not answered at once: who asked, since when, and what was promised.
+"""One request that is not answered at once: its client, its beginning, and what was promised.
 
-Owns what metrics and logs have to know of it until its last byte. A request that is answered in the
-turn that read it has none: making one costs more than counting it does.
+Owns what metrics and logs need to know of it until its last byte. A request that is answered in the
+turn that read it has no such object: making one costs more than counting the request.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Request, Response
 
 
-class Exchange:
+class PendingRequest:
     """A request, the moment its head was read, and its response once that has begun.
 
-    `left_bytes` of the answer were given neither to the kernel nor to TLS when it ended, more than
-    none if it was cut off. `id` names it in the log, which makes one where the client gave none.
+    `left_bytes` of the response had gone neither to the kernel nor to TLS when it ended: more than
+    0 if it was cut off. `id` names it in the log, which makes one if the client gave none.
     """
 
     __slots__ = ("begun_ns", "id", "left_bytes", "request", "response")
@@ -30,5 +30,5 @@ class Exchange:
         self.id: str | None = None
 
 
-CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+CURRENT: ContextVar[PendingRequest | None] = ContextVar("pending", default=None)
 """What the present task answers: a line of the log may name it."""

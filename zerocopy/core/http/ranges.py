@@ -4,7 +4,7 @@ Owns the grammar of byte ranges, which of them a body can satisfy, and how a par
 content and segments. Nothing is read and nothing copied but the header line: a part of a segment is
 the same source at other offsets, so the kernel sends it as it sends the whole.
 
-Several ranges become multipart/byteranges. Overlapping ones are joined, so an answer never holds a
+Several ranges become multipart/byteranges. Overlapping ones are joined, so a response never holds a
 byte twice, and besides them only the heads of at most 16 parts; the work is linear in the field and
 in the parts, with one bisection for each end of a range.
 """
@@ -127,7 +127,7 @@ def content_range(part: ByteRange, nbytes: int) -> bytes:
     return b"bytes %d-%d/%d" % (part.first, part.stop - 1, nbytes)
 
 
-def cut(whole: Response, part: ByteRange) -> tuple[bytes, tuple[Segment, ...]]:
+def cut_part(whole: Response, part: ByteRange) -> tuple[bytes, tuple[Segment, ...]]:
     """The bytes of `part` as content and the segments after it."""
     assert 0 <= part.first < part.stop <= whole.nbytes, "a part of this body"
     content, ends = whole.content[part.first : part.stop], whole.ends
@@ -153,7 +153,7 @@ def _shorten(segment: Segment, before: int, behind: int) -> Segment:
 def cut_many(
     whole: Response, parts: Sequence[ByteRange], boundary: bytes, fields: Sequence[bytes]
 ) -> tuple[bytes, tuple[Segment, ...]]:
-    """The body of a multipart/byteranges answer, section 14.6: content and the segments after it.
+    """The body of a multipart/byteranges response, section 14.6: content and the segments after it.
 
     `fields` are the lines that each part carries besides Content-Range. What is in memory before
     the first segment is content, what is between and after segments are segments in memory.
@@ -163,7 +163,7 @@ def cut_many(
     pending = b""
     for part in parts:
         lines = (b"--" + boundary, *fields, b"Content-Range: " + content_range(part, whole.nbytes))
-        own_content, own_segments = cut(whole, part)
+        own_content, own_segments = cut_part(whole, part)
         pending += b"\r\n".join((*lines, b"", own_content))
         if own_segments:
             if content is None:

@@ -1,1 +1,1 @@
-"""The symbols below the root, and when each was last written: a walk, or a watched tree."""
+"""The symbols below the root, and when each was last written: a watched tree, or a walk."""

@@ -128,7 +128,7 @@ class Way:
     def to(self, directory: Directory) -> int | None:
         """A descriptor that is good until the next call, or None if something on the way is gone.
 
-        Of what is gone an event tells, or will by the next refresh.
+        An event reports what is gone, by the next refresh at the latest.
         """
         way = directory.way()
         shared = 0

@@ -1,8 +1,8 @@
-"""What /api/symbols answers: from the watched tree where there can be one, else from a walk.
+"""What /api/symbols responds with: from the watched tree if there can be one, else from a walk.
 
-Owns the life of the tree: made by the first request, brought up to date by each, made anew when it
-cannot be, dropped when nobody has asked for a while. It blocks on the disk and is used by one
-thread at a time.
+Owns the life of the tree: the first request makes it, each request brings it up to date, and it is
+dropped after a while without requests. If it cannot be brought up to date, it is made anew. It
+blocks on the disk and is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.symbols.directory import Directory
 
 DISUSED_S = 600.0
-"""Seconds without a request after which the tree is dropped: it costs who writes about 0.5 µs."""
+"""Seconds without a request after which the tree is dropped: it costs each write about 0.5 µs."""
 
 RETRY_S = 60.0
 """Seconds until a tree that could not be watched is tried again; a trial is a walk of its own."""
@@ -46,7 +46,7 @@ _LIMITS = {
 
 
 class SymbolIndex:
-    """The answers for one data root.
+    """The responses for one data root.
 
     `on_refused` gets one sentence for each cause in the life of the object.
     """
@@ -68,7 +68,7 @@ class SymbolIndex:
         """Directories of the tree; 0 where there is none."""
 
     def documents(self, exchanges: Iterable[str | None]) -> dict[str | None, bytes | ZerocopyError]:
-        """The answer or the error of each exchange, None for all of them, as of this call."""
+        """The response or the error of each exchange, None for all of them, as of this call."""
         self._asked_s = time.monotonic()
         try:
             with open_root(self._root) as root_fd:
@@ -81,10 +81,10 @@ class SymbolIndex:
         return {exchange: self._walk(exchange) for exchange in exchanges}
 
     def maintain(self) -> None:
-        """Called about once a second: keep the kernel's queue from running over, for who asks.
+        """Called about once a second: keep the kernel's queue from overflowing.
 
-        A queue of 16,384 events lasts a second of 16,000 writes. When it overflows nevertheless, or
-        nobody has asked for long, the tree goes, and with it what it costs the writers.
+        A queue of 16,384 events lasts a second of 16,000 writes. If it overflows nevertheless, or
+        no request came for long, the tree is dropped, and with it its cost for writers.
         """
         if self._tree is None:
             return
@@ -153,7 +153,7 @@ class SymbolIndex:
         return True
 
     def _write(self) -> None:
-        """Have the pages say what the tree has learned."""
+        """Bring the pages up to date with the tree."""
         tree = self._tree
         assert tree is not None, "there is one to write of"
         for exchange, symbols in tree.changed.items():

@@ -1,11 +1,11 @@
 """One inotify(7) instance: which names in which directories have changed.
 
 Owns the descriptor, its system calls and the form of an event. It must never know what a directory
-means. The kernel queues an event before the system call of the writer returns, so whoever empties
-the queue after a request has arrived knows of every change that was made before it.
+means. The kernel queues an event before the writer's system call returns. So reading the whole
+queue after a request arrived reveals every change that was made before it.
 
 By ctypes, as the standard library has none of these calls. A directory is watched by descriptor, as
-/proc/self/fd/N: what is watched is then what was opened, whatever its name leads to meanwhile.
+/proc/self/fd/N: what is watched is what was opened, wherever its name leads meanwhile.
 """
 
 from __future__ import annotations

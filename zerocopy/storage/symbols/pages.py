@@ -20,7 +20,7 @@ class _Listing:
     """One exchange: its symbols, newest first, ties by name."""
 
     def __init__(self) -> None:
-        # (-last_update, symbol, JSON): the order of tuples is that of the answer.
+        # (-last_update, symbol, JSON): the order of tuples is that of the response.
         self._entries: list[tuple[int, str, bytes]] = []
         self._by_symbol: dict[str, tuple[int, str, bytes]] = {}
         self.page = b"[]"
@@ -61,7 +61,7 @@ class _Listing:
 
 
 class SymbolPages:
-    """The answers for all exchanges and for each, from the times of their symbols."""
+    """The responses for all exchanges and for each, from the times of their symbols."""
 
     def __init__(self) -> None:
         self._listings: dict[str, _Listing] = {}
@@ -88,7 +88,7 @@ class SymbolPages:
             self.update(exchange, latest_s)
 
     def document(self, exchange: str | None) -> bytes:
-        """The answer for all exchanges, or for one, which need not exist."""
+        """The response for all exchanges, or for one, which need not exist."""
         if exchange is not None:
             listing = self._listings.get(exchange)
             symbols, page = (

@@ -1,8 +1,8 @@
-"""Which symbols exist and when each was last written: the answer of /api/symbols.
+"""Which symbols exist and when each was last written: the response of /api/symbols.
 
 Owns the walk over the whole root, through directory descriptors that follow no link, and the form
-of the answer. It blocks on the disk and so runs in threads. `symboltree` knows the same without a
-walk where the kernel tells of changes; this is what it is judged by.
+of the response. It blocks on the disk and so runs in threads. `watched.py` gets the same without a
+walk if the kernel reports changes; the walk is what its tests compare it with.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def symbol_document(entry: SymbolRecency) -> dict[str, object]:
 def date_text(time_s: int) -> str:
     """A unix second as a date with a year of four digits; beyond them the first or last one.
 
-    A file system may keep any number of 64 bits, and anybody who may write a file may set it.
+    A file system may keep any 64-bit number, and every writer of a file may set it.
     """
     year, month, day, hour, minute, second, *_ = time.gmtime(min(max(time_s, FIRST_S), LAST_S))
     return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"

@@ -1,15 +1,16 @@
 """The directories below the root in memory, each with the newest modification of its `.bin` files.
 
 Owns the watched copy of the tree and the rules by which events change it. It must never know who
-asks, nor how an answer is written. It blocks on the disk and is used by one thread at a time.
+asks, nor how a response is written. It blocks on the disk and is used by one thread at a time.
 
 A directory is watched before it is read, and the queue of events is read before anything is looked
 at. So whatever happens after a look is in the queue of the next refresh, and a look that a rename
-led astray is made again there. Of its files a directory keeps one name and one time: the newest.
-Only a file that was the newest and no longer is makes its directory be read again.
+led astray is repeated there. A directory keeps the name and time of its newest file only. It is
+read again only if that file is no longer the newest.
 
-What no event tells is asked for at each refresh: which directory the root is, what is mounted, and
-the times of files with several names, since a write is told only under the name it goes through.
+No event reports some things, so each refresh asks for them: which directory the root is, what is
+mounted, and the times of files with several names (a write is reported only under the name it goes
+through).
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class SymbolTree:
         """Give descriptors and memory back; once."""
         self._inotify.close()
         self._mounts.close()
-        # They refer to each other, and the collector comes late to the old.
+        # They refer to each other, and the garbage collector visits old objects late.
         for directory in (*self._watched.values(), *self._unwatched):
             directory.parent = None
             directory.children = {}
@@ -125,7 +126,7 @@ class SymbolTree:
                 raise StaleError
             if not name:
                 if watch == self.root.watch and mask & IN_ATTRIB:
-                    raise StaleError  # who may read the root has changed
+                    raise StaleError  # the permissions of the root have changed
                 continue  # the directory above has it by name
             names = self._pending.get(watch)
             if names is None:
@@ -246,7 +247,7 @@ class SymbolTree:
             return
         try:
             child = Directory(name, parent)
-            # Above its own: what went wrong halfway is found by whoever closes the tree.
+            # Above its own: what failed halfway is found when the tree is closed.
             parent.children[name] = child
             self._enter(child, fd)
         finally:

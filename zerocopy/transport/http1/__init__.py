@@ -1,1 +1,4 @@
-"""HTTP/1.1: bytes to requests and responses to bytes, on connections that own their socket."""
+"""HTTP/1.1 on a channel: bytes to requests, responses to bytes.
+
+`connection.py` owns the state, `sender.py` the turns, `reply.py` a request until its last byte.
+"""

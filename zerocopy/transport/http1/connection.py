@@ -1,76 +1,81 @@
-"""One HTTP/1.1 connection that owns its non-blocking socket.
+"""One HTTP/1.1 connection, on whatever channel carries its bytes.
 
-Owns the order of things on a connection: requests are answered one at a time in the order they
-came, a small answer leaves in one call, a large one as its head with MSG_MORE and then, turn
-by turn, by sendfile(2). It knows neither what is asked nor where the bytes lie.
-
-`http1_state` has the states and the legal moves between them.
-
-While a client does not read, its connection is a descriptor, this object and one registered
-writer: no bytes of a large answer are held, and no descriptor of a file.
+Owns the state of the connection (`http1/state.py` has the table) and the order of things on it:
+requests are answered one at a time in the order they came. A small response leaves in one call, a
+large one as its head and then, turn by turn, as its body (`http1/sender.py`). Nothing but the
+connection writes one of its fields. It knows neither what is asked nor where the bytes lie.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
-from zerocopy.core.http.messages import Request
 from zerocopy.core.http.pending import CURRENT
-from zerocopy.transport.http1.parser import Message, Persistence, RequestParser
-from zerocopy.transport.http1.ray import BEGINNING, RaylessMessage, cut
-from zerocopy.transport.http1.sending import Sending
+from zerocopy.transport.faults import contained
+from zerocopy.transport.http1.parser import Persistence, RequestParser
+from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import (
     LINGER_BYTES_MAX,
-    LINGER_S,
+    LINGER_TICKS,
     PIPELINE_MAX,
     RECV_BYTES,
+    RESPONSE_COST_BYTES,
     State,
 )
 from zerocopy.transport.timers import NEVER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zerocopy.core.http.messages import Response
-    from zerocopy.transport.http1.server import Http1Server
+    from zerocopy.transport.channel import Channel
+    from zerocopy.transport.http1.context import Http1Context
+    from zerocopy.transport.http1.parser import Message
+    from zerocopy.transport.http1.reply import Reply
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_REFUSED = Request(b"GET", b"", ())
-
 
 # Looked at for every request: a global costs a tenth of a member of an enumeration.
 _READY = State.READY
 _PENDING = State.PENDING
-_WAITS_FOR_US = frozenset({State.PENDING, State.WAITING, State.FETCHING})
+_SENDING = State.SENDING
+_OURS = frozenset({State.PENDING, State.WAITING, State.QUEUED, State.FETCHING})
+"""States in which the client waits for the server."""
 
 
-class Connection(Sending):
-    """One accepted socket, until it is closed. Made and used in the event loop's thread only."""
+class Connection:
+    """One accepted connection, until it is closed. Used in the event loop's thread only."""
 
-    __slots__ = ("_at_end_of_input", "_lingered_bytes", "_parser", "_ray", "_reading", "_recv")
+    __slots__ = (
+        "_at_end_of_input", "_channel", "_context", "_is_last", "_lingered_bytes", "_parser",
+        "_recv", "_sender", "deadline", "send", "state",
+    )  # fmt: skip
 
-    def __init__(self, server: Http1Server, sock: socket.socket) -> None:
-        super().__init__(server, sock)
-        self._recv = sock.recv
+    def __init__(self, context: Http1Context, channel: Channel) -> None:
+        self._context = context
+        self._channel = channel
+        self._recv = channel.recv
+        self.send = channel.send
+        self.state = _READY
+        self.deadline = context.wheel.now + context.idle_ticks
         self._parser: RequestParser | None = None
-        self._ray = b""  # of the head that waits in the batch, where it was cut out
-        self._lingered_bytes = 0
         self._at_end_of_input = False
-        self._reading = True
-        server.loop.add_reader(self._fd, self.on_readable)
+        self._lingered_bytes = 0
+        self._is_last = False  # the client was told that nothing follows this response
+        self._sender = Sender(context, channel, self)
+        channel.wait_readable(self.on_readable)
 
     # ---- what the event loop calls
 
     def on_readable(self) -> None:
         """Read once; the event loop calls again while there is more."""
-        server = self._server
+        context = self._context
         if self.state is _PENDING:  # more was readable than the loop takes in one look
-            server.batch.answer()
+            context.batch.answer()
         try:
             data = self._recv(RECV_BYTES)
         except BlockingIOError:
@@ -83,20 +88,18 @@ class Connection(Sending):
             if self.state is _READY and (
                 parser is None or (parser.at_boundary and not parser.messages)
             ):
-                # The same bytes between two messages are the same request: no need to parse twice.
-                message = server.heads.get(data)
-                if message is None and (at := data.find(BEGINNING)) >= 0:
-                    message = self._recognize(data, at)
+                # The same bytes between two messages are the same request: parsed only once.
+                message = context.heads.get(data)
                 if message is not None:
+                    assert _PENDING in _READY.follows, "the table allows it"
                     self.state = _PENDING
-                    server.batch.add(message, self)
+                    context.batch.add(message, self)
                     return
             self._on_input(data)
         except Exception as error:  # noqa: BLE001 - the client would wait for what was read
             self.fail(error)
 
     def _on_input(self, data: bytes) -> None:
-        """What is not answered with the batch."""
         if not data:
             self._on_end_of_input()
         elif self.state is State.LINGERING:
@@ -106,75 +109,62 @@ class Connection(Sending):
         else:
             self._on_data(data)
 
-    def _recognize(self, data: bytes, at: int) -> Message | None:
-        """The message of a head that was seen before with another CF-Ray than the one `at`."""
-        parts = cut(data, at)
-        if parts is None:
-            return None
-        rest, self._ray = parts
-        return self._server.rayless_heads.get(rest)
-
+    @contained
     def on_deadline(self) -> None:
         """The deadline of the present state passed."""
-        try:
-            self._act_on_deadline()
-        except Exception as error:  # noqa: BLE001 - it would be looked at for ever
-            self.fail(error)
-
-    def _act_on_deadline(self) -> None:
-        server = self._server
-        if self.state is State.READY and self._is_idle():
+        context = self._context
+        if self.state is _READY and self._is_idle():
             # A request may have come while the loop was busy, for deadlines are looked at first.
             self.on_readable()
-            if self.deadline > server.wheel.now:
+            if self.deadline > context.wheel.now:
                 return
-        if self.state in _WAITS_FOR_US or self._is_queued:
-            self.deadline = server.wheel.now + server.stall_ticks
-        elif self.state is State.READY and server.draining and self._is_idle():
+        if self.state in _OURS:
+            self.deadline = context.wheel.now + context.stall_ticks
+        elif self.state is _READY and context.draining and self._is_idle():
             self._linger()  # a request may be on its way, which close() would answer with a reset
-        elif self.state is not State.SENDING:
+        elif self.state is not _SENDING:
             self.close()
-        elif self._is_stalled():
+        elif self._sender.is_stalled():
             self.abort()
         else:
-            self.deadline = server.wheel.now + server.stall_ticks
+            self.deadline = context.wheel.now + context.stall_ticks
 
     # ---- reading
 
     def _on_data(self, data: bytes) -> None:
-        parser = self._parser
+        context, parser = self._context, self._parser
         if parser is None:
-            parser = self._parser = RequestParser(self._server.parser_limits)
+            parser = self._parser = RequestParser(context.request_limits)
         fresh = parser.at_boundary and not parser.messages
         parser.feed(data, monotonic_ns())
         if fresh and parser.at_boundary and len(parser.messages) == 1 and not parser.ended:
-            self._server.remember_head(data, parser.messages[0])
+            context.heads.remember(data, parser.messages[0])
         if parser.awaits_continue:
             self._on_continue_awaited(parser)
-        if self.state is State.READY:
+        if self.state is _READY:
             if fresh and not parser.at_boundary:
-                self.deadline = self._server.wheel.now + self._server.header_ticks
-            self._begin_turn()
+                self.deadline = context.wheel.now + context.header_ticks
+            self._sender.begin_turn()
             self._answer_queued()
-            if self.state is State.READY and not parser.at_boundary:
-                self._server.loop.call_soon(self._read_on)
+            if self.state is _READY and not parser.at_boundary:
+                context.loop.call_soon(self._read_on)
         elif len(parser.messages) > PIPELINE_MAX:
-            self._stop_reading()
+            self._channel.stop_reading()
 
     def _read_on(self) -> None:
         """Look once more after an unfinished request, for a reset right behind its bytes.
 
         On EPOLLERR uvloop calls the reader a last time and forgets it; that call got the bytes.
         """
-        if self.state is State.READY and self._reading:
+        if self.state is _READY and self._channel.is_reading:
             self.on_readable()
 
     def _on_continue_awaited(self, parser: RequestParser) -> None:
-        """100 (Continue) may only be sent when no earlier answer is still to come."""
+        """100 (Continue) may only be sent when no earlier response is still to come."""
         sent = 0
-        if self.state is State.READY and not parser.messages:
-            with contextlib.suppress(OSError):  # full of earlier answers, or the peer is gone
-                sent = self._sock.send(_CONTINUE)
+        if self.state is _READY and not parser.messages:
+            with contextlib.suppress(OSError):  # full of earlier responses, or the peer is gone
+                sent = self.send(_CONTINUE)
         if sent == len(_CONTINUE):
             parser.awaits_continue = False
         elif sent == 0:
@@ -188,116 +178,137 @@ class Connection(Sending):
             self.close()
         else:
             self._at_end_of_input = True
-            self._stop_reading()
-
-    def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._server.loop.remove_reader(self._fd)
+            self._channel.stop_reading()
 
     # ---- answering
 
     def _answer_queued(self) -> None:
         """Answer what is queued until one has to wait, then look at what comes next."""
         parser = self._parser
-        while self.state is State.READY and parser is not None and parser.messages:
-            if self._turn_bytes >= self._server.turn_bytes_max:
-                # Others first: SENDING with nothing to send comes back here next turn.
-                self.state = State.SENDING
-                self._wait_writable()
+        while self.state is _READY and parser is not None and parser.messages:
+            if self._sender.is_turn_spent:
+                self._sender.queue_turn()
                 return
-            self._answer(parser.messages.popleft())
-        if self.state is not State.READY:
+            self.answer(parser.messages.popleft())
+        if self.state is not _READY:
             return
         if self._at_end_of_input:
             self.close()
-        elif not self._reading:
-            self._reading = True
-            self._server.loop.add_reader(self._fd, self.on_readable)
+        else:
+            self._channel.wait_readable(self.on_readable)
 
-    def own(self, message: Message) -> Message:
-        """A message of the batch as this client sent it, with its CF-Ray."""
-        return message.with_ray(self._ray) if isinstance(message, RaylessMessage) else message
-
+    @contained
     def answer_alone(self, message: Message, response: Response | None, begun_ns: int) -> None:
         """The batch cannot answer this one: it is large, the last one, or needs a plan."""
         if self.state is _PENDING:
-            self.state = _READY
-            self._begin_turn()
-            self.begun_ns = begun_ns
+            self.move(_READY)
+            self._sender.begin_turn()
+            self._answer_with(message, response, begun_ns)
+
+    def sent_by_batch(self, deadline: int) -> None:
+        """The kernel has all of a response."""
+        assert _READY in self.state.follows, "PENDING, or the batch would not have sent it"
+        self.state = _READY
+        self.deadline = deadline
+
+    @contained
+    def begun_by_batch(
+        self, message: Message, response: Response, data: bytes, sent: int, begun_ns: int
+    ) -> None:
+        """The kernel has so many bytes of a response, which is `data` as a whole."""
+        self._is_last = False
+        self._sender.begin_turn(max(sent, RESPONSE_COST_BYTES))
+        self._sender.send_rest(message, response, memoryview(data)[sent:], begun_ns)
+
+    @contained
+    def answer(self, message: Message) -> None:
+        """Answer a request, or the error that stands for one."""
+        handler, response, begun_ns = self._context.handler, None, message.received_ns
+        error: Exception | None = message.error
+        if error is None:
             try:
-                self._answer_with(self.own(message), response)
-            except Exception as error:  # noqa: BLE001 - the others wait for their answers
-                self.fail(error)
-
-    def _answer(self, message: Message) -> None:
-        handler = self._server.handler
-        self.begun_ns = message.received_ns
-        if message.error is not None:
-            self._send(message, handler.refuse(message.error))
-            return
-        try:
-            response = handler.respond_now(message.request)
-        except Exception as error:  # noqa: BLE001 - nothing was sent: 500, and it is logged
+                response = handler.respond_now(message.request)
+            except Exception as fault:  # noqa: BLE001 - nothing was sent: 500, and it is logged
+                error = fault
+        if error is not None:
             response = handler.refuse(error)
-        self._answer_with(message, response)
+        self._answer_with(message, response, begun_ns)
 
-    def _answer_with(self, message: Message, response: Response | None) -> None:
-        if response is not None and not self._server.has_room_for(response):
-            response = self._server.handler.refuse(OverloadError("too many large answers at once"))
+    def _answer_with(self, message: Message, response: Response | None, begun_ns: int) -> None:
+        context = self._context
+        if response is not None and not context.bodies.has_room_for(response):
+            response = context.handler.refuse(OverloadError("too many large answers at once"))
         if response is None:
-            self.state = State.WAITING
-            self._exchange = self._server.account.begin(message.request, self.begun_ns)
-            self._server.spawn(self._answer_later(message))
-        else:
-            self._send(message, response)
-
-    async def _answer_later(self, message: Message) -> None:
-        CURRENT.set(self._exchange)
+            self.move(State.WAITING)
+            context.spawn(self._answer_later(self._sender.expect(message, begun_ns), begun_ns))
+            return
+        persistence = Persistence.CLOSE if context.draining else message.persistence
+        self._is_last = persistence is Persistence.CLOSE
         try:
-            response = await self._server.handler.respond(message.request)
-            CURRENT.set(None)  # or what is registered from here on would keep the exchange
-            if self.state is not State.WAITING:
-                return  # closed in between
-            self.state = State.READY
-            self._begin_turn()
-            self._answer_with(message, response)
-            if self.state is State.READY:
-                self._answer_queued()
+            is_sent = self._sender.send(
+                message, response, context.tails.lines[persistence], begun_ns
+            )
+        except OSError:
+            self.abort()
+            return
+        if is_sent:
+            self.on_sent()
+
+    async def _answer_later(self, reply: Reply, begun_ns: int) -> None:
+        CURRENT.set(reply.pending)
+        try:
+            response = await self._context.handler.respond(reply.message.request)
         except Exception as error:  # noqa: BLE001 - nobody waits for this task
             self.fail(error)
+            return
+        CURRENT.set(None)  # or what is registered from here on would keep the pending request
+        self._on_planned(reply.message, response, begun_ns)
 
-    def refuse(self, error: Exception) -> None:
-        """Answer a connection that cannot be served, before it asked for anything."""
-        message = Message(_REFUSED, Persistence.CLOSE)
-        self.begun_ns = monotonic_ns()
-        self._send(message, self._server.handler.refuse(error))
+    @contained
+    def _on_planned(self, message: Message, response: Response, begun_ns: int) -> None:
+        if self.state is State.WAITING:  # not closed in between
+            self.move(_READY)
+            self._sender.begin_turn()
+            self._answer_with(message, response, begun_ns)
+            if self.state is _READY:
+                self._answer_queued()
 
-    def _finish(self, message: Message) -> None:
+    # ---- what the sender tells
+
+    def move(self, state: State) -> None:
+        """Change the state; the only place, but for two that every small request passes."""
+        assert state in self.state.follows, f"{self.state} does not lead to {state}"
+        self.state = state
+        if state is _SENDING:
+            self.deadline = self._context.wheel.now + self._context.stall_ticks
+
+    def on_turn(self) -> None:
+        """A turn has come, and the sender has used it; answer what else is queued."""
+        self._answer_queued()
+
+    def on_sent(self) -> None:
         """The response is in the kernel; go on, or close for good."""
-        server = self._server
-        self._mark = None  # the client has made room for it
-        is_last = self._is_last or message.persistence is Persistence.CLOSE
-        if is_last or (server.draining and not server.idle_ticks):
+        context = self._context
+        if self._is_last or context.leaves_at_once:
             self._linger()
         else:
-            parser = self._parser
-            at_boundary = parser is None or parser.at_boundary
-            ticks = server.idle_ticks if at_boundary else server.header_ticks
-            self.deadline = server.wheel.now + ticks
+            ticks = context.idle_ticks if self._is_idle() else context.header_ticks
+            self.deadline = context.wheel.now + ticks
 
     # ---- ending
 
+    @contained
     def drain(self) -> None:
-        """The server is stopping: the next answer is the last, and it is not waited for long."""
-        if self.state is State.READY:
+        """The server is stopping: the next response is the last, and idle time is short."""
+        context = self._context
+        if self.state is _READY:
             self.on_readable()  # a request may have come already
-        if self.state is not State.READY or not self._is_idle():
+        if self.state is not _READY or not self._is_idle():
             return
-        if self._server.idle_ticks:
-            self.deadline = min(self.deadline, self._server.wheel.now + self._server.idle_ticks)
-        else:
+        if context.leaves_at_once:
             self.close()
+        else:
+            self.deadline = min(self.deadline, context.wheel.now + context.idle_ticks)
 
     def _is_idle(self) -> bool:
         return self._parser is None or self._parser.at_boundary
@@ -305,61 +316,44 @@ class Connection(Sending):
     def _linger(self) -> None:
         """Close our side, then wait until the client has closed its own.
 
-        Closing with input unread would send a reset, which can destroy the answer before the
+        Closing with input unread would send a reset, which can destroy the response before the
         client has read it (RFC 9112 section 9.6).
         """
+        try:
+            self._channel.shut_down()
+        except OSError:
+            self._at_end_of_input = True  # the peer is gone
         if self._at_end_of_input:
             self.close()
             return
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self.state = State.LINGERING
+        self.move(State.LINGERING)
         self._parser = None
-        self.deadline = self._server.wheel.now + self._server.wheel.ticks(LINGER_S)
-        if not self._reading:
-            self._reading = True
-            self._server.loop.add_reader(self._fd, self.on_readable)
+        self.deadline = self._context.wheel.now + LINGER_TICKS
+        self._channel.wait_readable(self.on_readable)
 
     def fail(self, error: Exception) -> None:
-        """A fault of ours: the end of this connection and of no other, and never silent."""
+        """A fault of the server: log it, and end this connection and no other."""
         try:
-            self._server.on_connection_failed(error)
+            self._context.on_connection_failed(error)
         finally:
             self.abort()
 
     def abort(self) -> None:
-        """Close with a reset: whoever reads sees an error, never a clean end of a short answer."""
-        if self.state is State.CLOSED:
-            return
-        if self.state in {State.SENDING, State.FETCHING}:
-            self._server.counters[slots.TRANSFERS_ABORTED] += 1
-        with contextlib.suppress(OSError):  # the peer's reset may have come first
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.close()
+        """Close with a reset, so that the client cannot take a part of a response for all of it."""
+        self._end(self._channel.reset)
 
     def close(self) -> None:
         """Give everything back; nothing is called on this connection afterwards."""
+        self._end(self._channel.close)
+
+    def _end(self, close: Callable[[], None]) -> None:
         if self.state is State.CLOSED:
             return
-        self.state = State.CLOSED
+        self.move(State.CLOSED)
         self.deadline = NEVER
         self._parser = None
-        self._message = None
-        for give_back in (
-            self._stop_reading,
-            self._stop_writing,
-            self._sock.close,
-            self._end_exchange,
-            self._drop_transfer,
-            self._leave,
-        ):
+        for give_back in (close, self._sender.drop, partial(self._context.forget, self)):
             try:
                 give_back()
             except Exception as error:  # noqa: BLE001 - whatever fails, the rest goes
-                self._server.on_connection_failed(error)
-
-    def _leave(self) -> None:
-        self._server.forget(self)
+                self._context.on_connection_failed(error)

@@ -1,10 +1,11 @@
-"""The head of an HTTP/1.1 response: what never changes in it, rendered once."""
+"""The head of an HTTP/1.1 response: what never changes in it, and the lines that end it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from zerocopy.core.http.messages import REASONS
+from zerocopy.core.http.validators import http_date
 
 if TYPE_CHECKING:
     from zerocopy.core.http.messages import Response
@@ -25,3 +26,24 @@ def render_head(response: Response) -> bytes:
         lines.append(b"Content-Length: %d" % response.nbytes)
     response.head_h1 = b"\r\n".join(lines) + b"\r\n"
     return response.head_h1
+
+
+class Tails:
+    """The end of a head, by `Persistence`: Date, which changes once a second, and Connection."""
+
+    __slots__ = ("_second", "lines")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self.lines: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+
+    def set_second(self, second: int) -> None:
+        """It is this unix second now."""
+        if second != self._second:
+            self._second = second
+            date = b"Date: " + http_date(second) + b"\r\n"
+            self.lines = (
+                date + b"\r\n",
+                date + b"Connection: keep-alive\r\n\r\n",
+                date + b"Connection: close\r\n\r\n",
+            )

@@ -1,11 +1,11 @@
 """HTTP/1.1 requests out of bytes: messages in the order in which they came.
 
 Owns what follows a head. Bytes go in as they come; `Message` objects come out. Content is counted
-and dropped. `http1_request` says what a head is: each is judged whole, by a new httptools parser,
-so nothing of one request is left for the next.
+and dropped. `http1/request.py` says what a head is: each is judged whole, by a new httptools
+parser, so nothing of one request is left for the next.
 
-The first fault ends the parser: it yields one last message that carries the error, and everything
-after it is ignored, because nobody can say where the next request would begin.
+The first fault ends the parser: it yields one last message that carries the error. Everything after
+it is ignored, because it is unknown where the next request would begin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING
 
-from zerocopy.core.errors import RequestError
+from zerocopy.core.errors import RequestError, ZerocopyError
 from zerocopy.core.http.messages import Request
 from zerocopy.transport.http1.request import CHUNKED, RequestReader
 
@@ -40,7 +40,7 @@ class Message:
         self,
         request: Request,
         persistence: Persistence,
-        error: RequestError | None = None,
+        error: ZerocopyError | None = None,
         received_ns: int = 0,
     ) -> None:
         self.request = request
@@ -131,7 +131,7 @@ class RequestParser:
         if length == 0:
             self._finish(message)
         elif length == CHUNKED or length > self._content_max:
-            # Chunked, or more than is worth reading: the answer does not depend on it.
+            # Chunked, or more than is worth reading: the response does not depend on it.
             self._end(message)
         else:
             self._pending = message

@@ -1,12 +1,12 @@
 """One HTTP/1.1 request head: where it ends in a stream of bytes, and what it says.
 
-Owns the grammar of RFC 9112, and of the fields that framing hangs on. httptools reads a head, and
-the checks here refuse what it leaves open, so that nobody in front of the server can have read it
-in another way. Both listeners judge by it: the plain one answers from it, the TLS one asks before
+Owns the grammar of RFC 9112 and of the fields that framing depends on. httptools reads a head. The
+checks here refuse what it leaves open, so that no proxy in front of the server can have read it in
+another way. Both listeners use it: the plain one makes requests of it, the TLS one asks it before
 h11 sees anything.
 
-A head is judged whole. What is wrong before its end is found in the order of the bytes, so that no
-verdict depends on how they were cut.
+A head is judged whole. Errors before its end are found in the order of the bytes, so that no
+verdict depends on how the bytes were cut.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RequestHead:
     """One head: its request, and how its content and its connection go on.
 
     `content_bytes` is the length of its content, or `CHUNKED`. `keeps_alive` says whether the
-    connection may go on after the answer, `is_1_1` in which minor version.
+    connection may go on after the response, `is_1_1` whether the minor version is at least 1.
     """
 
     __slots__ = (
@@ -183,7 +183,7 @@ class RequestReader:
         self.is_head = False
 
     def __len__(self) -> int:
-        """Bytes that nobody took yet."""
+        """Bytes that were not taken yet."""
         return len(self._buffer)
 
     @property
@@ -215,7 +215,7 @@ class RequestReader:
         """The next head, or None while it is not there in full.
 
         Raises:
-            RequestError: there is none; nobody can say where the next request would begin.
+            RequestError: there is none; it is unknown where the next request would begin.
         """
         buffer = self._buffer
         if buffer.startswith(b"\r"):

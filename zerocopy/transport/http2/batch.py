@@ -1,8 +1,8 @@
-"""HTTP/2 requests that were received in one turn of the event loop and are answered together.
+"""HTTP/2 requests that are received in one iteration of the event loop and answered together.
 
 Owns the short way of a request that its connection has made before: no task is woken for it, and
 its bytes go through no stream. `Receiver` asks the connection whether it can take what came;
-`Batch` answers at the end of the turn, so that one proof that an answer is still true does for
+`Batch` answers at the end of the iteration. One proof that a response is still true then serves
 every connection that asked for it: each of them asked before the proof was made.
 """
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zerocopy.core.http.messages import Request, Response
-    from zerocopy.transport.request_metrics import Account
-    from zerocopy.transport.scheduler import Turns
+    from zerocopy.transport.request_metrics import RequestMetrics
+    from zerocopy.transport.scheduler import SendScheduler
 
 REQUESTS_MAX = 1_024
 """Requests that are known as one, whatever connection they come from."""
@@ -81,12 +81,14 @@ class Receiver(asyncio.StreamReaderProtocol):
 class Batch:
     """The connections of one worker that wait for the end of the turn, in the order they came."""
 
-    __slots__ = ("_account", "_loop", "_requests", "_turns", "_waiting", "answered", "begun_ns")
+    __slots__ = ("_loop", "_metrics", "_requests", "_scheduler", "_waiting", "answered", "begun_ns")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, account: Account, turns: Turns) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, metrics: RequestMetrics, scheduler: SendScheduler
+    ) -> None:
         self._loop = loop
-        self._account = account
-        self._turns = turns
+        self._metrics = metrics
+        self._scheduler = scheduler
         self._requests: dict[Request, Request] = {}
         self._waiting: list[tuple[Answering, bytes, list[Waiting]]] = []
         self.begun_ns = 0  # when the first of them was read
@@ -106,7 +108,7 @@ class Batch:
         self._waiting.append((connection, data, requests))
 
     def answer(self) -> None:
-        """Answer all that wait; nothing happens if none does."""
+        """Answer all waiting requests, if there are any."""
         waiting, self._waiting = self._waiting, []
         proved: Proved = {}
         for connection, data, requests in waiting:
@@ -115,8 +117,8 @@ class Batch:
             except Exception as error:  # noqa: BLE001 - one connection must not stop the others
                 self._fail(connection, error)
         if self.answered:  # uvloop writes it all now, when the turn is over
-            self._account.time(endpoints.DATA, self.begun_ns, self.answered)
-            self._turns.hurry(self.answered)
+            self._metrics.time(endpoints.DATA, self.begun_ns, self.answered)
+            self._scheduler.hurry(self.answered)
             self.answered = 0
 
     def _fail(self, connection: Answering, error: Exception) -> None:

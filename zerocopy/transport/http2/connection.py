@@ -1,9 +1,9 @@
-"""HTTP/2 inside Hypercorn: the receiving half of a connection, and what it hands to whom.
+"""HTTP/2 inside Hypercorn: the receiving half of a connection.
 
-Owns what happens between TLS and h2. Bytes are cut into frames here and given to h2 one by one, but
-for the requests that the connection's lane can answer at once. Requests for data go to the sending
-half (http2_streams.py); everything else (other routes, requests with content, SETTINGS, errors)
-stays h2's and Hypercorn's.
+Owns what happens between TLS and h2. It cuts bytes into frames and gives them to h2 one by one,
+except for requests that the connection's lane can answer at once. Requests for data go to the
+sending half (`http2/streams.py`). Everything else (other routes, requests with content, SETTINGS,
+errors) stays h2's and Hypercorn's.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.http.messages import Response
     from zerocopy.transport.http2.batch import Proved
-    from zerocopy.transport.http2.server import Http2Server
-    from zerocopy.transport.http2.tls_connection import TlsConnection
+    from zerocopy.transport.http2.context import Http2Context, Wire
 
 EVENTS_PER_TURN = 32
 """Events of h2, and frames without any, before others get their turn: each takes some 30 µs."""
@@ -61,7 +60,7 @@ CONTENT_COST_BYTES = 64
 """What a DATA frame of a client costs its stream at least."""
 
 LANE_BYTES_MAX = 262_144
-"""Bytes of answers from the lane before they are written: the client may not read them."""
+"""Bytes of responses from the lane before they are written: the client may not read them."""
 
 WAITING_MAX = 32
 """Requests of one connection that are answered in one turn."""
@@ -75,20 +74,20 @@ _READS = frozenset({b"GET", b"HEAD"})
 
 
 class Http2Connection(DataStreams):
-    """One HTTP/2 connection; `server` has what all of them share."""
+    """One HTTP/2 connection; `context` has what all of them share."""
 
     connection: JudgedConnection
 
     def __init__(
-        self, *hypercorn: Any, server: Http2Server, wire: TlsConnection, is_refused: bool
+        self, *hypercorn: Any, context: Http2Context, wire: Wire, is_refused: bool
     ) -> None:
-        super().__init__(*hypercorn, server=server, wire=wire)
+        super().__init__(*hypercorn, context=context, wire=wire)
         connection = self.connection = JudgedConnection(self.connection.config)
-        connection.local_settings = server.local_settings()
-        connection.decoder.max_header_list_size = server.header_list_bytes_max
+        connection.local_settings = context.local_settings()
+        connection.decoder.max_header_list_size = context.header_list_bytes_max
         connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_MAX)  # noqa: SLF001
         self._is_refused = is_refused
-        self._lane = Lane(connection, server)
+        self._lane = Lane(connection, context)
         self._preface_left = _PREFACE_BYTES
         self._partial = b""
         self._content_left: dict[int, int] = {}
@@ -123,7 +122,7 @@ class Http2Connection(DataStreams):
                 return False
             waiting.append(Waiting(position, block, _stream_id_of(data[position:begin])))
             position = end
-        self._server.batch.add(self, data, waiting)
+        self._context.batch.add(self, data, waiting)
         return True
 
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
@@ -139,14 +138,14 @@ class Http2Connection(DataStreams):
                 rest = data[position:]
                 break
         self._wire.write(lane.leave())
-        answered = lane.take_answered(self._server.batch.begun_ns)
-        self._server.batch.answered += answered
+        answered = lane.take_answered(self._context.batch.begun_ns)
+        self._context.batch.answered += answered
         self.connection.updates_due += answered * UPDATES_PER_REQUEST
         self._wire.resume_reading(rest)
 
     def fail(self, error: Exception) -> None:
         """End the connection: what it asked for is lost."""
-        self._server.on_connection_failed(error)
+        self._context.on_connection_failed(error)
         self._wire.abort()
 
     async def handle(self, event: ConnectionEvent) -> None:
@@ -212,8 +211,8 @@ class Http2Connection(DataStreams):
         answered = self._lane.take_answered(begun_ns)
         if answered:
             self.connection.updates_due += answered * UPDATES_PER_REQUEST
-            self._server.account.time(endpoints.DATA, begun_ns, answered)
-            self._server.turns.hurry(answered)
+            self._context.metrics.time(endpoints.DATA, begun_ns, answered)
+            self._context.scheduler.hurry(answered)
 
     def _feed(self, frame: bytes) -> list[Event]:
         """Give one frame to h2; what it makes of it."""
@@ -240,16 +239,16 @@ class Http2Connection(DataStreams):
             if isinstance(event, RequestReceived):
                 request = _request_of(event)
                 if _asks_for_data(request) and not (
-                    request.values(b"content-length") or self._server.limits.check(request)
+                    request.values(b"content-length") or self._context.request_limits.check(request)
                 ):
                     self._lane.learn(payload, request)
         return events
 
     def _count_control_frame(self) -> None:
-        if self._control_second != self._server.second:
-            self._control_second, self._control_frames = self._server.second, 0
+        if self._control_second != self._context.second:
+            self._control_second, self._control_frames = self._context.second, 0
         self._control_frames += 1
-        if self._control_frames > self._server.control_frames_max:
+        if self._control_frames > self._context.control_frames_max:
             self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise DenialOfServiceError("too many frames that ask for nothing")
 
@@ -258,7 +257,7 @@ class Http2Connection(DataStreams):
             if isinstance(event, ConnectionTerminated):
                 self._is_leaving = True
             elif isinstance(event, PingAckReceived):
-                if event.ping_data == DRAIN_PING and self._server.draining:
+                if event.ping_data == DRAIN_PING and self._context.draining:
                     self._wire.leave()
             elif isinstance(event, RequestReceived) and self._is_leaving:
                 self._count_control_frame()
@@ -293,7 +292,7 @@ class Http2Connection(DataStreams):
         the whole connection. Tiny frames are charged for the events that they are.
         """
         stream_id = event.stream_id
-        left = self._content_left.get(stream_id, self._server.limits.content_bytes_max)
+        left = self._content_left.get(stream_id, self._context.request_limits.content_bytes_max)
         self._content_left[stream_id] = left - max(len(event.data), CONTENT_COST_BYTES)
         return left > 0
 
@@ -304,9 +303,9 @@ class Http2Connection(DataStreams):
 
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer a request of the data route, or one that may not reach an application."""
-        request, handler = _request_of(event), self._server.handler
+        request, handler = _request_of(event), self._context.handler
         response: Response | None = None
-        error: ZerocopyError | None = self._server.limits.check(request)
+        error: ZerocopyError | None = self._context.request_limits.check(request)
         if self._is_refused:
             error = OverloadError("too many connections; try again")
             self._wire.write(self.go_away())

@@ -1,9 +1,9 @@
-"""h2's connection with the errors of RFC 9113: which of them end a stream, and which all of it.
+"""h2's connection with the errors of RFC 9113: which end a stream, and which end the connection.
 
 Owns what h2 gets wrong about a client's errors. For h2 a malformed request ends the connection, and
-with it the downloads beside it; RFC 9113 section 8.1.1 makes it a stream error. `wasted` counts the
+with it all other downloads; RFC 9113 section 8.1.1 makes it a stream error. `wasted` counts the
 frames that served no request, so that the transport can tell a flood: resets that a client forces,
-and frames on streams that are over.
+and frames on closed streams.
 """
 
 from __future__ import annotations

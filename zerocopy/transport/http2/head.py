@@ -23,7 +23,7 @@ FRAME_HEADER_BYTES = 9
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
 """Frame types, RFC 9113 section 6."""
 FRAMES_THAT_WORK = frozenset({DATA, HEADERS, WINDOW_UPDATE, CONTINUATION})
-"""Frames that a request or its answer needs; too many of the others are a flood."""
+"""Frames that a request or its response needs; too many of the others are a flood."""
 GOAWAY_BYTES_MIN = 8
 END_STREAM, END_HEADERS = 0x1, 0x4
 

@@ -1,10 +1,11 @@
 """The fast lane of one HTTP/2 connection: requests it has made before, answered without h2.
 
 Owns the header blocks that this connection has sent. A block that left the decoder's dynamic table
-as it was means the same for as long as that table does not change: the same bytes give the same
-fields, which h2 has found valid. So a second decoding and a second validation would tell nothing.
-What h2 would have noted of such a stream, which opens and closes at once, is noted here: the
-highest stream, how it closed, the connection's window (RFC 9113 sections 5.1.1 and 6.9).
+unchanged means the same as long as that table does not change: the same bytes give the same fields,
+which h2 has found valid. Decoding and validating it again would tell nothing.
+
+Such a stream opens and closes at once. What h2 would have noted of it is noted here: the highest
+stream, how it closed, the connection's window (RFC 9113 sections 5.1.1 and 6.9).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.transport.http2.batch import Proved
-    from zerocopy.transport.http2.server import Http2Server
+    from zerocopy.transport.http2.context import Http2Context
 
 BLOCKS_MAX = 16
 BLOCK_BYTES_MAX = 512
@@ -42,18 +43,18 @@ _TableState = tuple[object, int, int]
 
 
 class Lane:
-    """Answers that are known by their header block; `frames` and `nbytes` are not yet written."""
+    """Responses that are found by a header block; `frames` and `nbytes` are not yet written."""
 
-    def __init__(self, connection: H2Connection, server: Http2Server) -> None:
+    def __init__(self, connection: H2Connection, context: Http2Context) -> None:
         self._connection = connection
-        self._server = server
+        self._context = context
         self._requests: dict[bytes, Request] = {}
         self._answers: dict[bytes, tuple[bytes, Response]] = {}  # proved since `leave`
         self._repeated = 0
-        self._slots = server.account.slots[endpoints.DATA]
+        self._slots = context.metrics.slots[endpoints.DATA]
         self._answered = 0  # since `take_answered`
         self._noted: list[tuple[Request, Response]] | None = None  # they, for the access log
-        if server.account.access is not None:
+        if context.metrics.access is not None:
             self._noted = []
         self._table: HeaderTable = connection.decoder.header_table
         self._table_state = _state_of(self._table)
@@ -67,7 +68,7 @@ class Lane:
             return
         if len(self._requests) >= BLOCKS_MAX:
             del self._requests[next(iter(self._requests))]
-        self._requests[block] = self._server.batch.known(request)
+        self._requests[block] = self._context.batch.known(request)
 
     def is_table_unchanged(self) -> bool:
         """Whether blocks still mean what they meant; if not, all are forgotten.
@@ -89,10 +90,10 @@ class Lane:
     def answer(self, block: bytes, stream_id: int, proved: Proved | None = None) -> bool:
         """Answer a whole request at once; False where h2 has to look at it.
 
-        `proved` has what other connections were answered since the request came.
+        h2 has to look at a block not seen before, a stream that may not be opened, a request that
+        needs a plan, or a response that does not fit the windows.
 
-        That is: a block not seen before, a stream that may not be opened, a plan that has to be
-        made, or an answer that does not fit the windows.
+        `proved` holds the responses that were proved for other connections since the request came.
         """
         request = self._requests.get(block)
         if request is None:
@@ -101,7 +102,7 @@ class Lane:
         if (
             stream_id <= connection.highest_inbound_stream_id
             or not stream_id & 1
-            or len(connection.streams) >= self._server.streams_max
+            or len(connection.streams) >= self._context.streams_max
             or connection.incoming_buffer._headers_buffer  # noqa: SLF001 - a block is unfinished
             or connection.encoder.table_size_changes  # the next block must tell of them
         ):
@@ -112,10 +113,10 @@ class Lane:
             answer = proved.get(id(request))
             is_repeated = answer is not None
         if answer is None:
-            response = self._server.handler.respond_now(request)
+            response = self._context.handler.respond_now(request)
             if response is None or response.segments:
                 return False
-            answer = (response.head_h2 or render_head(response)) + self._server.date_h2, response
+            answer = (response.head_h2 or render_head(response)) + self._context.date_h2, response
             if proved is not None:
                 proved[id(request)] = answer
         head, response = answer
@@ -128,7 +129,7 @@ class Lane:
         connection._closed_streams[stream_id] = _CLOSED  # noqa: SLF001 - as h2 would note it
         connection.outbound_flow_control_window -= nbytes
         self._append(head, response.content if nbytes else b"", stream_id)
-        counters = self._server.counters
+        counters = self._context.counters
         counters[self._slots[response.status]] += 1
         counters[slots.SENT_BYTES_COPY] += nbytes
         self._answered += 1
@@ -153,9 +154,9 @@ class Lane:
             frames.append(part)
 
     def leave(self) -> bytes:
-        """The frames to write; what was proved is not believed any longer."""
+        """The frames to write; what was proved must be proved again from now on."""
         if self._repeated:
-            self._server.handler.count_reused(self._repeated)
+            self._context.handler.count_reused(self._repeated)
             self._repeated = 0
         self._answers.clear()
         data = b"".join(self.frames)
@@ -168,7 +169,7 @@ class Lane:
         answered, self._answered = self._answered, 0
         if self._noted:
             for request, response in self._noted:
-                self._server.account.note((request,), response, begun_ns)
+                self._context.metrics.note((request,), response, begun_ns)
             self._noted.clear()
         return answered
 

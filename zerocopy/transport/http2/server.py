@@ -2,8 +2,8 @@
 
 Owns the check that the installed Hypercorn is the one they were written for, the handshakes under
 way, and what all TLS connections share: handler, limits, the wheel of deadlines, the Date field.
-Where the check fails, Hypercorn itself accepts and serves the same ASGI application in its own way,
-slower and without our bounds and deadlines.
+If the check fails, Hypercorn itself accepts and serves the same ASGI application: slower, and
+without our bounds and deadlines.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import hypercorn.asyncio.run as hypercorn_run
 from h2.connection import H2Connection
-from h2.settings import SettingCodes, Settings
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -25,17 +23,13 @@ from hypercorn.config import Config, Sockets
 from hypercorn.protocol.h2 import H2Protocol
 
 from zerocopy.core.counters import TLS
-from zerocopy.core.http.semantics import http_date
-from zerocopy.core.window import fair_slices
-from zerocopy.transport.http1.server import SEGMENTS_HELD_MAX
-from zerocopy.transport.http1.state import STALL_SAMPLES
-from zerocopy.transport.http2.batch import Batch, Receiver
-from zerocopy.transport.http2.head import literal
+from zerocopy.transport.http2.batch import Receiver
+from zerocopy.transport.http2.context import Http2Context
 from zerocopy.transport.http2.tls_connection import TlsConnection
 from zerocopy.transport.listener import Acceptor
-from zerocopy.transport.request_metrics import Account
-from zerocopy.transport.scheduler import Turns
-from zerocopy.transport.timers import TICK_S, Wheel
+from zerocopy.transport.request_metrics import RequestMetrics
+from zerocopy.transport.scheduler import SendScheduler
+from zerocopy.transport.timers import TICK_S
 
 if TYPE_CHECKING:
     import socket
@@ -43,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Handler, Response
-    from zerocopy.core.http.pending import Exchange
+    from zerocopy.core.http.messages import Handler
+    from zerocopy.core.http.pending import PendingRequest
     from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.asgi import AsgiApp
-    from zerocopy.transport.limits import RequestLimits
+    from zerocopy.transport.http2.context import Http2Limits
     from zerocopy.transport.request_metrics import Access
 
 HYPERCORN_VERSION = "0.18."
@@ -55,7 +49,7 @@ H2_VERSION = "4."
 """The releases that transport/http2/connection.py was written for."""
 
 SHORT_TURN_BYTES = 131_072
-"""Bytes of a turn while small answers are asked for: some 75 µs of encryption."""
+"""Bytes of a turn while small responses are asked for: some 75 µs of encryption."""
 
 ABORT_S = 2.0
 """Seconds that connections get to end after the drain deadline aborted them."""
@@ -78,24 +72,7 @@ _H2_NEEDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Http2Limits:
-    """Bounds of the TLS listener: counts, bytes and seconds, as in config.toml."""
-
-    streams_max: int
-    control_frames_max: int
-    turn_bytes_max: int
-    read_ahead_bytes_max: int
-    open_files_max: int
-    header_read_s: float
-    idle_s: float
-    write_progress_s: float
-    drain_deadline_s: float
-    drain_idle_s: float
-    request: RequestLimits
-
-
-def misfit() -> str | None:
+def incompatibility() -> str | None:
     """Why our connections cannot take the place of Hypercorn's, or None where they can."""
     for package, wanted in (("hypercorn", HYPERCORN_VERSION), ("h2", H2_VERSION)):
         found = version(package)
@@ -126,40 +103,27 @@ class Http2Server:
         limits: Http2Limits,
         admission: Admission,
         counters: Counters,
-        on_transfer_failed: Callable[[Exception, Exchange | None], None],
+        on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
     ) -> None:
-        self.loop = loop
-        self.handler = handler
-        self.counters = counters
-        self.account = Account(TLS, counters, access)
-        self.on_transfer_failed = on_transfer_failed
-        self.on_connection_failed = on_connection_failed
-        self.limits = limits.request
-        self.streams_max = limits.streams_max
-        self.control_frames_max = limits.control_frames_max
-        self.turn_bytes_max = limits.turn_bytes_max
-        self.window_bytes_max = limits.read_ahead_bytes_max
-        self.open_files_max = limits.open_files_max
-        self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
-        self.wheel = Wheel()
-        self.header_ticks = Wheel.ticks(limits.header_read_s)
-        self.idle_ticks = Wheel.ticks(limits.idle_s)
-        self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
-        self.turns = Turns(loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES)
-        self.batch = Batch(loop, self.account, self.turns)
-        app.listener = self
-        self.draining = False
-        self.segments_held = 0
-        self.transfers_held = 0
-        self.second = 0
-        self.date_h2 = b""
+        self._loop = loop
+        self.context = Http2Context(
+            loop=loop,
+            handler=handler,
+            counters=counters,
+            metrics=RequestMetrics(TLS, counters, access),
+            scheduler=SendScheduler(loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES),
+            limits=limits,
+            on_transfer_failed=on_transfer_failed,
+            on_connection_failed=on_connection_failed,
+        )
+        app.context = self.context
         self._app = ASGIWrapper(app)  # type: ignore[arg-type]
         self._bounds = limits
         self._admission = admission
         self._acceptor = Acceptor(loop, admission, self._open, TLS)
-        self._context: ssl.SSLContext | None = None
+        self._ssl_context: ssl.SSLContext | None = None
         self._config: Config = Config()
         self._shared = WorkerContext(None)
         self._connections: set[TlsConnection] = set()
@@ -182,7 +146,7 @@ class Http2Server:
 
         With `fits` False Hypercorn accepts, and its own connections serve.
         """
-        self._context = context
+        self._ssl_context = context
         self._config = _HypercornConfig(context, self._bounds)
         if fits:
             self._acceptor.start(listeners, is_shared=is_shared)
@@ -190,14 +154,14 @@ class Http2Server:
             await self._start_hypercorn(listeners)
 
     async def _start_hypercorn(self, listeners: Sequence[socket.socket]) -> None:
-        accepting = self.loop.create_future()
+        accepting = self._loop.create_future()
 
         async def until_stopped() -> None:
             if not accepting.done():
                 accepting.set_result(None)
             await self._stopping.wait()
 
-        serving = self.loop.create_task(
+        serving = self._loop.create_task(
             hypercorn_run.worker_serve(
                 self._app,
                 self._config,
@@ -211,10 +175,9 @@ class Http2Server:
         self._serving = serving
 
     async def drain(self) -> None:
-        """Stop accepting, tell clients to go, let answers finish, abort the late ones."""
-        self.draining = True
+        """Stop accepting, tell clients to go, let responses finish, abort the late ones."""
         deadline_s, idle_s = self._bounds.drain_deadline_s, self._bounds.drain_idle_s
-        self.idle_ticks = min(self.idle_ticks, Wheel.ticks(idle_s)) if idle_s else 0
+        self.context.drain(idle_s)
         self._acceptor.stop()
         for connection in list(self._connections):
             connection.retire()
@@ -222,8 +185,8 @@ class Http2Server:
         if not idle_s:
             await self._shared.terminated.set()
         grace_s = max(HANDSHAKE_GRACE_S, idle_s)
-        self.loop.call_later(min(grace_s, deadline_s), self._end_handshakes)
-        self.loop.call_later(deadline_s, self._abort_all)
+        self._loop.call_later(min(grace_s, deadline_s), self._end_handshakes)
+        self._loop.call_later(deadline_s, self._abort_all)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=deadline_s + ABORT_S)
         if self._serving is not None:
@@ -243,7 +206,7 @@ class Http2Server:
 
     def _open(self, sock: socket.socket, seat: Seat) -> None:
         """A connection came in; it has yet to speak TLS."""
-        task = self.loop.create_task(self._serve(sock, seat))
+        task = self._loop.create_task(self._serve(sock, seat))
         self._handshakes.add(task)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -262,7 +225,7 @@ class Http2Server:
                 self._handshakes.discard(task)
                 await self._serve_http(reader, writer, is_refused=seat.is_refused)
         except Exception as error:  # noqa: BLE001 - one connection must not stop the others
-            self.on_connection_failed(error)
+            self.context.on_connection_failed(error)
         finally:
             self._admission.leave(seat)
 
@@ -271,17 +234,17 @@ class Http2Server:
     ) -> None:
         connection = TlsConnection(
             self._app,
-            self.loop,
+            self._loop,
             self._config,
             self._shared,
             {},
             reader,
             writer,
-            server=self,
+            context=self.context,
             is_refused=is_refused,
         )
         self._connections.add(connection)
-        self.wheel.add(connection)
+        self.context.wheel.add(connection)
         try:
             await connection.run()
         finally:
@@ -295,13 +258,13 @@ class Http2Server:
         Raises:
             OSError: the client left, took too long, or speaks no TLS of ours.
         """
-        reader = asyncio.StreamReader(loop=self.loop)
-        protocol = Receiver(reader, loop=self.loop)
+        reader = asyncio.StreamReader(loop=self._loop)
+        protocol = Receiver(reader, loop=self._loop)
         try:
-            transport, _ = await self.loop.connect_accepted_socket(
+            transport, _ = await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 sock,
-                ssl=self._context,
+                ssl=self._ssl_context,
                 ssl_handshake_timeout=self._bounds.header_read_s,
             )
         except BaseException:
@@ -310,48 +273,23 @@ class Http2Server:
         if transport.get_extra_info("ssl_object") is None:
             # uvloop calls it done when the connection is lost without an error.
             raise ConnectionAbortedError("the client left amid the handshake")
-        return reader, asyncio.StreamWriter(transport, protocol, reader, self.loop)
-
-    # ---- what connections use
-
-    def local_settings(self) -> Settings:
-        """The SETTINGS of a connection's server side, RFC 9113 section 6.5.2."""
-        return Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: self.streams_max,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.limits.head_bytes_max,
-            },
-        )
-
-    def window_slices(self, segment_count: int) -> int:
-        """How many files an answer of so many segments may have open for one of its windows."""
-        return fair_slices(segment_count, self.segments_held, self.open_files_max)
-
-    def has_room_for(self, response: Response) -> bool:
-        """Whether its segments fit beside those that stalled clients keep in memory."""
-        return self.segments_held + len(response.segments) <= SEGMENTS_HELD_MAX or not (
-            self.segments_held and response.segments
-        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
 
     # ---- time
 
     def _tick(self) -> None:
-        self._ticking = self.loop.call_later(TICK_S, self._tick)
-        self.account.tick()
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        self.context.metrics.tick()
         self._acceptor.tick()
-        second = int(time.time())
-        if second != self.second:
-            self.second = second
-            self.date_h2 = literal(b"date", http_date(second))
-        self.wheel.advance()  # the last: it raises what failed
+        self.context.set_second(int(time.time()))
+        self.context.wheel.advance()  # the last: it raises what failed
 
 
 class _HypercornConfig(Config):
     """Hypercorn's configuration; every bound it has a default for is ours."""
 
     def __init__(self, context: ssl.SSLContext, limits: Http2Limits) -> None:
-        self._context = context
+        self._ssl_context = context
         self.errorlog = None
         self.accesslog = None
         self.include_server_header = False
@@ -369,4 +307,4 @@ class _HypercornConfig(Config):
 
     def create_ssl_context(self) -> Any:
         """The context of this worker."""
-        return self._context
+        return self._ssl_context

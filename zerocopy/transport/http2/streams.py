@@ -1,9 +1,9 @@
-"""The sending half of an HTTP/2 connection: answers of the data route, framed without h2's copies.
+"""The sending half of an HTTP/2 connection: responses of the data route, framed without h2.
 
 Owns the streams of the data route from their request to their end. Hypercorn's own sending task
-calls `_send_data` for the stream whose turn it is in its priority tree; what it finds here is sent
-as frames cut from the slices, joined into one write. h2's windows and stream states are moved on as
-h2 would have done, so that it stays the judge of everything the client does next.
+calls `_send_data` for the stream whose turn it is in its priority tree. What it finds here is sent
+as frames cut from the slices, joined into one write. h2's windows and stream states are updated as
+h2 would have done, so that h2 keeps judging everything the client does next.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from priority.priority import PriorityError
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
-from zerocopy.core.http.pending import CURRENT, Exchange
-from zerocopy.core.window import fair_gathered_bytes
-from zerocopy.transport.http2.body import Body
+from zerocopy.core.http.pending import CURRENT, PendingRequest
+from zerocopy.transport.http2.frames import take_frames
 from zerocopy.transport.http2.head import (
     END_HEADERS,
     END_STREAM,
@@ -42,12 +41,12 @@ if TYPE_CHECKING:
 
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.core.window import Window
-    from zerocopy.transport.http2.server import Http2Server
-    from zerocopy.transport.http2.tls_connection import TlsConnection
+    from zerocopy.transport.body import Body
+    from zerocopy.transport.http2.context import Http2Context, Wire
 
 TURN_BYTES_MIN = 65_536
-"""Bytes of frames joined into one write: the least a turn has, and all of it while several streams
-of a connection wait."""
+"""Bytes of frames joined into one write: the length of a turn at least, and exactly while several
+streams of a connection wait."""
 
 TURNS_TO_GROW = 8
 """Turns in a row that a client must take in full before its turns are twice as large, up to
@@ -64,21 +63,21 @@ SLOW_S = 0.02
 
 
 class DataStreams(H2Protocol):
-    """What a connection has to send; `server` has what all connections share."""
+    """What a connection has to send; `context` has what all connections share."""
 
-    def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
+    def __init__(self, *hypercorn: Any, context: Http2Context, wire: Wire) -> None:
         super().__init__(*hypercorn)
-        self._server = server
+        self._context = context
         self._wire = wire
-        self._bodies: dict[int, Body | None] = {}  # by stream; None while its answer is planned
-        self._exchanges: dict[int, Exchange] = {}  # by stream, as long as `_bodies` has it
-        self._plans: dict[int, asyncio.Task[None]] = {}  # by stream, while its answer is planned
+        self._bodies: dict[int, Body | None] = {}  # by stream; None while its response is planned
+        self._pending: dict[int, PendingRequest] = {}  # by stream, as long as `_bodies` has it
+        self._plans: dict[int, asyncio.Task[None]] = {}  # by stream, while its response is planned
         self._received_ns = monotonic_ns()  # when what is being handled was read
         self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
         self._is_leaving = False
         self._turn_bytes = TURN_BYTES_MIN
         self._turns_taken = 0
-        self._moved_at = server.wheel.now  # when bytes of any stream left last
+        self._moved_at = context.wheel.now  # when bytes of any stream left last
 
     @property
     def requests_open(self) -> int:
@@ -86,10 +85,10 @@ class DataStreams(H2Protocol):
         return len(self._bodies) + len(self.streams)
 
     async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
-        """Answer the request of a stream that h2 has opened; plan the answer if there is none."""
+        """Answer the request of a stream that h2 has opened; plan the response if there is none."""
         self._bodies[stream_id] = None
-        self._exchanges[stream_id] = self._server.account.begin(request, self._received_ns)
-        self._server.counters[slots.STREAMS] += 1
+        self._pending[stream_id] = self._context.metrics.begin(request, self._received_ns)
+        self._context.counters[slots.STREAMS] += 1
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
         if response is not None:
@@ -102,34 +101,34 @@ class DataStreams(H2Protocol):
         if stream_id not in self._bodies or task is None:
             return  # reset before it began
         self._plans[stream_id] = task
-        CURRENT.set(self._exchanges[stream_id])
+        CURRENT.set(self._pending[stream_id])
         try:
-            response = await self._server.handler.respond(request)
+            response = await self._context.handler.respond(request)
         finally:
             self._plans.pop(stream_id, None)  # from here on `_forget` must not cancel this task
-        CURRENT.set(None)  # or what is registered from here on would keep the exchange
+        CURRENT.set(None)  # or what is registered from here on would keep the pending request
         if stream_id in self._bodies:  # not reset in between
             await self._begin(stream_id, request, response)
 
     async def _begin(self, stream_id: int, request: Request, response: Response) -> None:
-        """Send the head, and of the body what the windows take."""
-        server, connection = self._server, self.connection
+        """Send the head, and as much of the body as the windows take."""
+        context, connection = self._context, self.connection
         stream = connection.streams.get(stream_id)
         if stream is None or stream.closed:
             self._forget(stream_id)  # its RST_STREAM came in the same bytes as its HEADERS
             return
-        if not server.has_room_for(response):
-            response = server.handler.refuse(OverloadError("too many large answers at once"))
+        if not context.bodies.has_room_for(response):
+            response = context.handler.refuse(OverloadError("too many large answers at once"))
         connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
         stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
-        block = (response.head_h2 or render_head(response)) + server.date_h2
+        block = (response.head_h2 or render_head(response)) + context.date_h2
         if connection.encoder.table_size_changes:
             # RFC 7541 section 4.2: the first block after a change begins with it.
             block = connection.encoder._encode_table_size_change() + block  # noqa: SLF001
             connection.encoder.header_table.resized = False
-        server.account.promise(self._exchanges[stream_id], response)
+        context.metrics.promise(self._pending[stream_id], response)
         if not response.segments:
-            server.turns.hurry(1)
+            context.scheduler.hurry(1)
         if request.is_head or not response.nbytes:
             flags = END_HEADERS | END_STREAM
             self._end(stream_id, stream)
@@ -137,19 +136,18 @@ class DataStreams(H2Protocol):
             await self._flush()
             await self._leave_if_idle()
         else:
-            body = self._bodies[stream_id] = Body(
-                response, server.wheel.now, server.window_bytes_max
-            )
-            server.transfers_held += 1
-            server.segments_held += body.segment_count
+            nbytes = response.nbytes - len(response.content)
+            body = context.bodies.open(response.content, response.segments, nbytes, mapped=True)
+            body.moved_at = context.wheel.now
+            self._bodies[stream_id] = body
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
         await self.has_data.set()
 
     async def _send_data(self, stream_id: int) -> None:
-        """One turn of one stream; Hypercorn's sending task calls it for whose turn it is."""
+        """One turn of a stream; Hypercorn's sending task calls it for the one whose turn it is."""
         if stream_id not in self._bodies:
-            self._app_moved_at[stream_id] = self._server.wheel.now
+            self._app_moved_at[stream_id] = self._context.wheel.now
             with contextlib.suppress(KeyError):  # its application ended amid a write
                 await super()._send_data(stream_id)
             return
@@ -158,22 +156,22 @@ class DataStreams(H2Protocol):
             self.priority.block(stream_id)
             return
         budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
-        turns = self._server.turns
-        if await turns.take(budget):
-            self._server.batch.answer()  # small answers go before large ones
+        scheduler = self._context.scheduler
+        if await scheduler.take(budget):
+            self._context.batch.answer()  # small responses go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
-        price = turns.price(is_from_disk=body.is_from_disk)
-        await self._send_turn(stream_id, body, min(budget, turns.turn_bytes // price))
+        price = scheduler.price(is_from_disk=body.is_from_disk)
+        await self._send_turn(stream_id, body, min(budget, scheduler.turn_bytes // price))
         await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
-        begun_s = self._server.loop.time()
+        begun_s = self._context.loop.time()
         await self._wire.drain()
-        if self._server.loop.time() - begun_s > SLOW_S:
+        if self._context.loop.time() - begun_s > SLOW_S:
             self._turn_bytes, self._turns_taken = TURN_BYTES_MIN, 0
             return
         self._turns_taken += price == 1
         if self._turns_taken >= TURNS_TO_GROW:
-            self._turn_bytes = min(2 * self._turn_bytes, self._server.turn_bytes_max)
+            self._turn_bytes = min(2 * self._turn_bytes, self._context.turn_bytes_max)
             self._turns_taken = 0
 
     async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
@@ -185,8 +183,12 @@ class DataStreams(H2Protocol):
             return
         window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
         try:
-            taken = body.take_frames(
-                frames, stream_id, min(window, budget), connection.max_outbound_frame_size
+            taken = take_frames(
+                body,
+                frames,
+                stream_id,
+                most=min(window, budget),
+                frame_bytes_max=connection.max_outbound_frame_size,
             )
         except ZerocopyError as error:
             self._wire.write(head)  # it may tell a new table size, which the client must see
@@ -194,11 +196,11 @@ class DataStreams(H2Protocol):
             return
         connection.outbound_flow_control_window -= taken
         stream.outbound_flow_control_window -= taken
-        self._server.counters[slots.SENT_BYTES_COPY] += taken
-        self._server.turns.sent(taken, is_from_disk=body.is_from_disk)
+        self._context.counters[slots.SENT_BYTES_COPY] += taken
+        self._context.scheduler.sent(taken, is_from_disk=body.is_from_disk)
         if taken:
-            self._moved_at = body.moved_at = self._server.wheel.now
-        if not body.left:
+            self._moved_at = body.moved_at = self._context.wheel.now
+        if not body.left_bytes:
             self._end(stream_id, stream)
         elif window <= taken:
             self.priority.block(stream_id)  # until a WINDOW_UPDATE
@@ -206,12 +208,9 @@ class DataStreams(H2Protocol):
             self.priority.block(stream_id)  # until it is prepared
         else:
             self.priority.unblock(stream_id)
-        if body.left and body.segment_count:
-            slices = self._server.window_slices(body.segment_count)
-            gathered = fair_gathered_bytes(self._server.transfers_held)
-            ahead = body.next_window(len(self._bodies), slices, gathered)
-            if ahead is not None:
-                self.task_group.spawn(self._prepare, stream_id, body, ahead)
+        ahead = body.next_window(len(self._bodies)) if body.left_bytes else None
+        if ahead is not None:
+            self.task_group.spawn(self._prepare, stream_id, body, ahead)
         if frames:
             self._wire.write(b"".join(frames))
         await self._flush()
@@ -221,7 +220,7 @@ class DataStreams(H2Protocol):
         """Have a thread read what comes next, and go on where the stream waits for it."""
         error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
-            await self._server.handler.prepare(window)
+            await self._context.handler.prepare(window)
             error = None
         except ZerocopyError as failure:
             error = failure
@@ -239,30 +238,28 @@ class DataStreams(H2Protocol):
             self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
     def _forget(self, stream_id: int) -> None:
-        body, exchange = self._bodies.pop(stream_id), self._exchanges.pop(stream_id)
+        body, pending = self._bodies.pop(stream_id), self._pending.pop(stream_id)
         plan = self._plans.pop(stream_id, None)
         if plan is not None:
-            plan.cancel()  # nobody waits for it: what is still queued for a thread is dropped
-        exchange.left_bytes = 0 if body is None else body.left
-        self._server.account.end(exchange)
-        self._server.counters[slots.STREAMS] -= 1
+            plan.cancel()  # no client waits for it: what is still queued for a thread is dropped
+        pending.left_bytes = 0 if body is None else body.left_bytes
+        self._context.metrics.end(pending)
+        self._context.counters[slots.STREAMS] -= 1
         self.priority.remove_stream(stream_id)
         if body is not None:
-            body.cancel()
-            self._server.transfers_held -= 1
-            self._server.segments_held -= body.segment_count
+            body.close()
 
     async def _abort(self, stream_id: int, error: Exception) -> None:
         """Reset a stream whose promise cannot be kept."""
         if stream_id in self._bodies:
-            self._server.on_transfer_failed(error, self._exchanges[stream_id])
+            self._context.on_transfer_failed(error, self._pending[stream_id])
             self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._flush()
             await self._leave_if_idle()
 
     def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         self._forget(stream_id)
-        self._server.counters[slots.TRANSFERS_ABORTED] += 1
+        self._context.counters[slots.TRANSFERS_ABORTED] += 1
         self._reset_stream(stream_id, code)
 
     def _reset_stream(self, stream_id: int, code: ErrorCodes) -> None:
@@ -273,7 +270,7 @@ class DataStreams(H2Protocol):
 
     def forget_all(self) -> None:
         """The connection is over; what was promised on it is cut off."""
-        self._server.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
+        self._context.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 
@@ -305,7 +302,7 @@ class DataStreams(H2Protocol):
     async def _close_stream(self, stream_id: int) -> None:
         if stream_id in self._bodies:
             self._forget(stream_id)
-            self._server.counters[slots.TRANSFERS_ABORTED] += 1
+            self._context.counters[slots.TRANSFERS_ABORTED] += 1
         else:
             self._app_moved_at.pop(stream_id, None)
             await super()._close_stream(stream_id)
@@ -353,12 +350,12 @@ class DataStreams(H2Protocol):
         for stream_id, body in list(self._bodies.items()):
             if body is None or body.is_waiting:
                 continue
-            if self._server.wheel.now - body.moved_at > READY_TICKS:
+            if self._context.wheel.now - body.moved_at > READY_TICKS:
                 body.expire()
             if body.moved_at <= oldest and is_shut(stream_id):
                 self._reset(stream_id, ErrorCodes.CANCEL)
         for stream_id, buffer in self.stream_buffers.items():
-            moved_at = self._app_moved_at.setdefault(stream_id, self._server.wheel.now)
+            moved_at = self._app_moved_at.setdefault(stream_id, self._context.wheel.now)
             if buffer.buffer and moved_at <= oldest and is_shut(stream_id):
                 self.task_group.spawn(self._abandon, stream_id, ErrorCodes.CANCEL)
         return connection.data_to_send()

@@ -1,8 +1,8 @@
 """One TLS connection: what Hypercorn's TCPServer does, with deadlines and bounds.
 
-Owns the reader and the writer of the connection, and its time. Hypercorn has an idle timeout that
-starts and cancels a task for every request, and neither a header nor a write timeout; here a wheel
-looks at each connection now and then, and a request costs nothing.
+Owns the reader and the writer of the connection, and its deadlines. Hypercorn has an idle time-out
+that starts and cancels a task for every request, and neither a header nor a write time-out. Here a
+wheel looks at each connection now and then, and a request costs nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from zerocopy.transport.asgi import REFUSED
-from zerocopy.transport.http1.h11_filter import GatedConnection, Http1OverTls
-from zerocopy.transport.http1.state import STALL_SAMPLES
 from zerocopy.transport.http2.batch import Receiver
 from zerocopy.transport.http2.connection import Http2Connection
+from zerocopy.transport.http2.h11_filter import FilteredH11Connection, Http1OverTls
 from zerocopy.transport.http2.head import drain_frames
 from zerocopy.transport.http2.tls_tasks import ConnectionTasks
-from zerocopy.transport.timers import HORIZON_TICKS, NEVER, Wheel
+from zerocopy.transport.timers import HORIZON_TICKS, NEVER, STALL_SAMPLES, Wheel
 
 if TYPE_CHECKING:
     from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.events import Event
 
-    from zerocopy.transport.http2.server import Http2Server
+    from zerocopy.transport.http2.context import Http2Context
 
 READ_BYTES = 65_536
 """Bytes read at once: what uvloop's TLS keeps for a reader before it pauses the socket."""
@@ -51,29 +50,29 @@ _GONE = (OSError, RuntimeError, ssl.SSLError)
 
 
 class TlsConnection(TCPServer):
-    """A connection of `server`, which constructs it as Hypercorn does its own class."""
+    """A connection of a server that constructs it as Hypercorn does its own class."""
 
-    def __init__(self, *hypercorn: Any, server: Http2Server, is_refused: bool) -> None:
+    def __init__(self, *hypercorn: Any, context: Http2Context, is_refused: bool) -> None:
         super().__init__(*hypercorn)
-        self._server = server
+        self._context = context
         self._is_refused = is_refused
-        self._begun = server.wheel.now
+        self._begun = context.wheel.now
         self._http2: Http2Connection | None = None
-        self._gate: GatedConnection | None = None  # of HTTP/1.1
+        self._h11: FilteredH11Connection | None = None  # of HTTP/1.1
         self._serving: asyncio.Task[None] | None = None
         self._is_over = False  # nothing can be sent any more
         self._is_reading = False  # the task waits for bytes
         self._is_taken = False  # some came meanwhile and are answered at the end of the turn
         self._is_answering = False  # a request of HTTP/1.1 is being answered
-        self._head_since: int | None = server.wheel.now  # a head is awaited in full since then
-        self._idle_since = server.wheel.now
+        self._head_since: int | None = context.wheel.now  # a head is awaited in full since then
+        self._idle_since = context.wheel.now
         self._mark: tuple[int, ...] = ()
         self._stalls = 0
-        self._sampled_at = server.wheel.now
+        self._sampled_at = context.wheel.now
         self._is_all_taken = True  # the client's kernel has all that was written, at the last look
         self._closing_since: int | None = None
         self._retired_at: int | None = None  # the first GOAWAY is out, the one that counts is not
-        self.deadline = server.wheel.now + 1
+        self.deadline = context.wheel.now + 1
 
     async def run(self) -> None:
         """Serve the connection to its end; nothing that happens on it goes any further."""
@@ -82,7 +81,7 @@ class TlsConnection(TCPServer):
         except* _GONE:
             pass
         except* Exception as errors:  # noqa: BLE001 - one connection must not stop the others
-            self._server.on_connection_failed(errors)
+            self._context.on_connection_failed(errors)
         finally:
             if self._http2 is not None:
                 self._http2.forget_all()
@@ -115,7 +114,7 @@ class TlsConnection(TCPServer):
         try:
             async with ConnectionTasks(self.loop) as tasks:
                 await self._begin(tasks, peer, receiver)
-                if self._server.draining:
+                if self._context.draining:
                     self.retire()
                 await self._read_data()
         except asyncio.CancelledError as error:
@@ -148,13 +147,13 @@ class TlsConnection(TCPServer):
         )
         if tls.selected_alpn_protocol() == "h2":
             self._http2 = Http2Connection(
-                *arguments, server=self._server, wire=self, is_refused=self._is_refused
+                *arguments, context=self._context, wire=self, is_refused=self._is_refused
             )
             self.protocol = self._http2  # type: ignore[assignment]
             receiver.take = self._take
         else:
-            http1 = Http1OverTls(*arguments, server=self._server, wire=self)
-            self.protocol, self._gate = http1, http1.connection  # type: ignore[assignment]
+            http1 = Http1OverTls(*arguments, context=self._context, wire=self)
+            self.protocol, self._h11 = http1, http1.connection  # type: ignore[assignment]
         await self.protocol.initiate()
 
     async def _read_data(self) -> None:
@@ -169,7 +168,7 @@ class TlsConnection(TCPServer):
                 self._is_reading = False
             begun = self._head_since
             if begun is None and not self._is_busy():
-                begun = self._server.wheel.now
+                begun = self._context.wheel.now
             if self._http2 is None:
                 self._head_since = begun
                 self._look_soon()
@@ -179,20 +178,20 @@ class TlsConnection(TCPServer):
             self._look_soon()
             await self.protocol.handle(RawData(data))
             if self._http2.is_mid_head:
-                self._head_since = begun if begun is not None else self._server.wheel.now
+                self._head_since = begun if begun is not None else self._context.wheel.now
             else:
-                self._idle_since = self._server.wheel.now
+                self._idle_since = self._context.wheel.now
             self._look_soon()
         await self.protocol.handle(Closed())
 
     def _take(self, data: bytes) -> bool:
-        """Whether `data` is answered without waking the task that reads; see http2_batch.
+        """Whether `data` is answered without waking the task that reads; see `http2/batch.py`.
 
         Only while that task waits for bytes, so that nothing overtakes what it has, and while the
         client takes what it is sent, because nobody waits here for it to do so.
         """
         if self._is_taken:
-            self._server.batch.answer()
+            self._context.batch.answer()
         if (
             data
             and self._is_reading
@@ -209,7 +208,7 @@ class TlsConnection(TCPServer):
     def resume_reading(self, data: bytes) -> None:
         """What was taken is answered, but for `data`, which the reading task gets first."""
         self._is_taken = False
-        now = self._idle_since = self._server.wheel.now
+        now = self._idle_since = self._context.wheel.now
         self.deadline = now + 1  # as _look_soon
         if data and self.reader is not None:
             self._is_reading = False
@@ -225,7 +224,7 @@ class TlsConnection(TCPServer):
         elif isinstance(event, Updated):
             # HTTP/2 counts its requests itself, and tells only of their beginning.
             self._is_answering = self._http2 is None and not event.idle
-            self._idle_since = self._server.wheel.now
+            self._idle_since = self._context.wheel.now
             # What came behind the request may be the beginning of a head.
             self._head_since = self._idle_since if self._is_mid_head() else None
             self._look_soon()
@@ -249,10 +248,10 @@ class TlsConnection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
-        """Close in whatever state; who does not answer close_notify gets `LINGER_TICKS`."""
+        """Close in whatever state; a client gets `LINGER_TICKS` to answer close_notify."""
         self._begin_closing()
         try:
-            # Shielded: whoever else waits for it must not be cancelled with this task.
+            # Shielded: other tasks that wait for it must not be cancelled with this one.
             await asyncio.shield(self.writer.wait_closed())
         except _GONE as error:
             # The stream keeps the exception, and a traceback would keep this connection.
@@ -262,39 +261,39 @@ class TlsConnection(TCPServer):
 
     def on_deadline(self) -> None:
         """Look whether the client gets on; called when something can be due, never while idle."""
-        now = self._server.wheel.now
+        now = self._context.wheel.now
         self._look_soon()
         try:
             self._check_progress(now)
             self.deadline = self._next_look(now)
         except Exception as error:  # noqa: BLE001 - the wheel turns for the other connections too
-            self._server.on_connection_failed(error)
+            self._context.on_connection_failed(error)
             self.abort()
 
     def _look_soon(self) -> None:
         """Something happened: see within `HORIZON_TICKS` what can be due next."""
-        self.deadline = self._server.wheel.now + 1
+        self.deadline = self._context.wheel.now + 1
 
     def _next_look(self, now: int) -> int:
         """When something can be due, if nothing happens until then."""
-        server = self._server
-        looks = [self._sampled_at + server.stall_ticks, now + HORIZON_TICKS]
+        context = self._context
+        looks = [self._sampled_at + context.stall_ticks, now + HORIZON_TICKS]
         if self._is_all_taken and not self._is_busy() and self._closing_since is None:
-            looks = [self._idle_since + server.idle_ticks + 1]
+            looks = [self._idle_since + context.idle_ticks + 1]
         if self._head_since is not None:
-            looks.append(self._head_since + server.header_ticks + 1)
+            looks.append(self._head_since + context.header_ticks + 1)
         if self._is_refused:
-            looks.append(self._begun + server.header_ticks + 1)
+            looks.append(self._begun + context.header_ticks + 1)
         if self._closing_since is not None:
             looks.append(self._closing_since + LINGER_TICKS + 1)
         return min((look for look in looks if look > now), default=now + 1)
 
     def _check_progress(self, now: int) -> None:
         is_late = (
-            self._head_since is not None and now - self._head_since > self._server.header_ticks
+            self._head_since is not None and now - self._head_since > self._context.header_ticks
         )
-        if self._is_refused and now - self._begun > self._server.header_ticks:
-            self.abort()  # told or not: it takes the place of others who are to be told
+        if self._is_refused and now - self._begun > self._context.header_ticks:
+            self.abort()  # told or not: it takes the place of others that are to be told
         elif self._is_stalled(now):
             self.reset()
         elif self._lingers(now) or is_late:
@@ -305,24 +304,24 @@ class TlsConnection(TCPServer):
             self._begin_closing()
 
     def _is_idle_too_long(self, now: int) -> bool:
-        """Whether it is; in a drain also who is busy has had time to see the first GOAWAY."""
+        """Whether it is; in a drain a busy client, too, has had time to see the first GOAWAY."""
         if self._is_mid_head():
             return False  # a head has a deadline of its own, in a drain as well
-        if self._is_busy() and not self._server.draining:
+        if self._is_busy() and not self._context.draining:
             self._idle_since = now  # it is idle once all is answered
         since = self._retired_at if self._is_busy() else self._idle_since
-        return since is not None and now - since > self._server.idle_ticks
+        return since is not None and now - since > self._context.idle_ticks
 
     def retire(self) -> None:
         """The server is stopping: answer what is on its way for a while, then leave."""
         self._look_soon()
-        if not self._server.idle_ticks:
+        if not self._context.idle_ticks:
             if not self._is_mid_head():
                 self.leave()
             return
-        self._idle_since = self._server.wheel.now
+        self._idle_since = self._context.wheel.now
         if self._http2 is not None:
-            self._retired_at = self._server.wheel.now
+            self._retired_at = self._context.wheel.now
             self.write(drain_frames())
 
     def leave(self) -> None:
@@ -335,7 +334,7 @@ class TlsConnection(TCPServer):
 
     def _begin_closing(self) -> None:
         if self._closing_since is None:
-            self._closing_since = self._server.wheel.now
+            self._closing_since = self._context.wheel.now
             self._look_soon()
         self.writer.close()
 
@@ -356,13 +355,13 @@ class TlsConnection(TCPServer):
 
     def _is_mid_head(self) -> bool:
         """Whether a head of HTTP/1.1 has begun; `_head_since` bounds how long it takes."""
-        return self._gate is not None and self._gate.is_mid_head
+        return self._h11 is not None and self._h11.is_mid_head
 
     def _is_stalled(self, now: int) -> bool:
         """Whether the client took no byte for the write-progress timeout, though some are there."""
-        server = self._server
+        context = self._context
         if self._http2 is not None and self._http2.requests_open:
-            self.write(self._http2.reset_stalled(now - STALL_SAMPLES * server.stall_ticks))
+            self.write(self._http2.reset_stalled(now - STALL_SAMPLES * context.stall_ticks))
         buffered = self.unsent_bytes
         peer = self.writer.get_extra_info("socket")  # None once the connection is lost
         queued = 0
@@ -370,7 +369,7 @@ class TlsConnection(TCPServer):
             queued = _QUEUED.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(_QUEUED.size)))[0]
         mark = (buffered, queued)
         self._is_all_taken = not any(mark)
-        if now - self._sampled_at < server.stall_ticks:
+        if now - self._sampled_at < context.stall_ticks:
             return False
         self._sampled_at = now
         self._stalls = self._stalls + 1 if mark == self._mark and any(mark) else 0

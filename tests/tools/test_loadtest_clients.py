@@ -18,7 +18,7 @@ from loadtest.dataroot import DataRoot
 from loadtest.http1_client import Http1Client
 from loadtest.http2_client import Http2Client
 from loadtest.mix import Market, Mix
-from loadtest.question import Exchange, Query, Question, WrongAnswerError
+from loadtest.question import PendingRequest, Query, Question, WrongAnswerError
 from loadtest.series import Series, find_series
 from loadtest.server_url import ServerUrl
 from loadtest.wholes import DataCheck, Sums
@@ -74,7 +74,7 @@ def whole(root: Path | None, sums: Sums | None = None, start: int = DAY_START_S)
     return Question("whole", query.target, check)
 
 
-def error_of(exchange: Exchange) -> str:
+def error_of(exchange: PendingRequest) -> str:
     """What was wrong with an answer."""
     assert exchange.error is not None
     return f"{type(exchange.error).__name__}: {exchange.error}"
@@ -118,7 +118,7 @@ def test_several_streams_of_one_connection_are_answered(
     client = over_tls(server, window_bytes)
     found = find_series(client, types=["MD"], columns=COLUMNS, seed=0)
     mix, pending, most = Mix(Market(found, DataRoot(str(root))), "seed"), list[Question](), 0
-    over: list[Exchange] = []
+    over: list[PendingRequest] = []
     while len(over) < QUESTIONS:
         while client.streams < 4 and client.takes_more:
             client.start(pending.pop() if pending else mix.next())
@@ -138,7 +138,7 @@ def test_streams_of_a_server_that_drains_are_finished(root: Path) -> None:
         client = over_tls(server, 65_535)
         for _ in range(4):
             client.start(whole(root))
-        over: list[Exchange] = []
+        over: list[PendingRequest] = []
         os.kill(server.pid, signal.SIGTERM)
         while client.streams:
             over += client.wait()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Never imported here: gevent would replace this process's sockets and threads.
 pytestmark = pytest.mark.skipif(find_spec("locust") is None, reason="needs the extra `load`")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDS = 5_000
 RUN_TIME_S = 2
 

@@ -18,7 +18,7 @@ import yaml  # type: ignore[import-untyped]
 
 from zerocopy.config.load import Config, load
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = REPOSITORY / "Dockerfile"
 HADOLINT = shutil.which("hadolint", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yml").read_text("utf-8"))

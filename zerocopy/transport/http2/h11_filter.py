@@ -1,9 +1,9 @@
-"""HTTP/1.1 over TLS: h11 behind the same reader of heads as the plain path, inside Hypercorn.
+"""HTTP/1.1 over TLS: h11 behind the same reader of heads as the plain listener, inside Hypercorn.
 
-Owns what h11 gets to see. A head is judged by `http1_request` first, and given to h11 only as far
-as h11 has to know it; its content follows by the byte, so no byte of a next request goes with it.
-What h11 would let pass (a list of lengths, folded lines, bare LF, a version without Host) never
-comes to it, and both listeners refuse the same with the same status.
+Owns what h11 gets to see. `http1/request.py` judges a head first; h11 gets only as much of it as it
+needs. Content follows by the byte, so no byte of a next request goes with it. What h11 would let
+pass (a list of lengths, folded lines, bare LF, a version without Host) never reaches it, and both
+listeners refuse the same requests with the same status.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
 
     from zerocopy.transport.http1.request import RequestHead
-    from zerocopy.transport.http2.server import Http2Server
-    from zerocopy.transport.http2.tls_connection import TlsConnection
+    from zerocopy.transport.http2.context import Http2Context, Wire
     from zerocopy.transport.limits import RequestLimits
 
 _NOT_FOR_H11 = frozenset({b"upgrade", b"proxy-connection"})
@@ -38,10 +37,10 @@ _UNREADABLE = Request(b"GET", b"", ())
 _OVER = frozenset({h11.MUST_CLOSE, h11.CLOSED, h11.ERROR})
 
 
-class GatedConnection(h11.Connection):
+class FilteredH11Connection(h11.Connection):
     """The server's end of a connection; `fault` is why it reads no further.
 
-    `closes_after` says that the connection ends with the present answer, whatever h11 finds, and
+    `closes_after` says that the connection ends with the present response, whatever h11 finds, and
     `is_head` that the request is, or seems to be, a HEAD.
     """
 
@@ -134,14 +133,14 @@ def _rendered(head: RequestHead, *, can_continue: bool) -> bytes:
 
 
 class Http1OverTls(H11Protocol):
-    """HTTP/1.1 by h11 behind a gate: what is no request gets the answer of the plain path."""
+    """HTTP/1.1 by h11 behind a gate: what is no request gets the response of the plain path."""
 
-    connection: GatedConnection
+    connection: FilteredH11Connection
 
-    def __init__(self, *hypercorn: Any, server: Http2Server, wire: TlsConnection) -> None:
+    def __init__(self, *hypercorn: Any, context: Http2Context, wire: Wire) -> None:
         super().__init__(*hypercorn)
-        self.connection = GatedConnection(server.limits)
-        self._server = server
+        self.connection = FilteredH11Connection(context.request_limits)
+        self._context = context
         self._wire = wire
 
     async def _maybe_recycle(self) -> None:
@@ -158,18 +157,18 @@ class Http1OverTls(H11Protocol):
         await super()._create_stream(request)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send what the application has made; the gate may know that it is the last answer."""
-        if isinstance(event, Response) and (self.connection.closes_after or self._server.draining):
+        """Send what the application has made; the gate may know that it is the last response."""
+        if isinstance(event, Response) and (self.connection.closes_after or self._context.draining):
             fields = [field for field in event.headers if field[0] != b"connection"]
             event = replace(event, headers=[*fields, (b"connection", b"close")])
         await super().stream_send(event)
 
     async def _send_error_response(self, status_code: int) -> None:
-        begun_ns, limits, connection = monotonic_ns(), self._server.limits, self.connection
+        begun_ns, limits, connection = monotonic_ns(), self._context.request_limits, self.connection
         error: RequestError = connection.fault or malformed()
         if connection.fault is None and status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             error = limits.fields_too_large()  # around the chunks of content
-        response = self._server.handler.refuse(error)
+        response = self._context.handler.refuse(error)
         fields = [
             *response.fields,
             (b"server", b"zerocopy"),
@@ -178,7 +177,7 @@ class Http1OverTls(H11Protocol):
             *self.config.response_headers("h11"),
         ]
         await self._send_h11_event(h11.Response(status_code=response.status, headers=fields))
-        self._server.account.answered(_UNREADABLE, response, begun_ns)
+        self._context.metrics.answered(_UNREADABLE, response, begun_ns)
         if not connection.is_head:
             await self._send_h11_event(h11.Data(data=response.content))
         elif connection.fault is not None:

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from tests.transport.http1.bench import PARSER_LIMITS
 from tests.transport.http1.strict_cases import OK, head, target
 from tests.transport.http1.strict_streams import mutated_streams
-from zerocopy.transport.http1.h11_filter import GatedConnection
 from zerocopy.transport.http1.parser import RequestParser
+from zerocopy.transport.http2.h11_filter import FilteredH11Connection
 
 
 class Driver:
     """Answers each request with 404 and no content."""
 
     def __init__(self) -> None:
-        self.gate = GatedConnection(PARSER_LIMITS)
+        self.gate = FilteredH11Connection(PARSER_LIMITS)
         self.requests: list[tuple[bytes, bytes]] = []
         self.contents: list[bytes] = []
         self.answers = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zerocopy.core.window import Window
-    from zerocopy.transport.scheduler import Turns
+    from zerocopy.transport.scheduler import SendScheduler
 
     Prepare = Callable[[Window], Coroutine[Any, Any, None]]
 
@@ -37,13 +37,13 @@ def test_client_is_not_blamed_for_the_time_its_answer_waits_for_its_turn(
 
     async def scenario(bench: Bench) -> None:
         peer, connection = bench.connect()
-        bench.server.turns.spend(1 << 40)
+        bench.server.context.scheduler.spend(1 << 40)
         peer.send(request("/large"))
         connection.on_readable()
-        assert connection.state is State.SENDING
+        assert connection.state is State.QUEUED
         for _ in range(10):
             connection.on_deadline()
-            assert connection.state is State.SENDING
+            assert connection.state is State.QUEUED
         assert (await answer(peer))[1] == CONTENT
 
     run(source, scenario)
@@ -54,7 +54,7 @@ def test_new_large_answers_wait_for_their_turn_too(source: FileSource) -> None:
 
     async def scenario(bench: Bench) -> None:
         (first, one), (second, other) = bench.connect(), bench.connect()
-        bench.server.turns.spend(1 << 40)
+        bench.server.context.scheduler.spend(1 << 40)
         for peer, connection in ((first, one), (second, other)):
             peer.send(request("/large"))
             connection.on_readable()
@@ -113,7 +113,7 @@ def test_answer_from_the_disk_sends_less_in_a_turn_while_small_ones_are_asked_fo
         received, sent = bytearray(), [0]
         while not received.endswith(LARGE[-100:]):
             before = bench.counters[SENT_BYTES_SENDFILE]
-            bench.server.turns.hurry(1)
+            bench.server.context.scheduler.hurry(1)
             await asyncio.sleep(0)
             sent.append(bench.counters[SENT_BYTES_SENDFILE] - before)
             if sent[-1]:
@@ -136,7 +136,7 @@ def test_turns_of_answers_from_the_disk_are_as_many_as_others(path: Path) -> Non
         sent = []
         for _ in range(30):
             before = bench.counters[SENT_BYTES_SENDFILE]
-            bench.server.turns.hurry(1)
+            bench.server.context.scheduler.hurry(1)
             await asyncio.sleep(0)
             sent.append(bench.counters[SENT_BYTES_SENDFILE] - before)
         assert max(sent) == TURNS_AT_ONCE * COLD_TURN_BYTES
@@ -177,8 +177,8 @@ class Charges:
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[int] = []
-        turns = bench.server.turns
-        spend, queue = turns.spend, turns.queue
+        scheduler = bench.server.context.scheduler
+        spend, queue = scheduler.spend, scheduler.queue
 
         def note(nbytes: int) -> None:
             self.told.append(nbytes)
@@ -191,22 +191,22 @@ class Charges:
 
             queue(take)
 
-        monkeypatch.setattr(bench.server, "turns", Noting(turns, note, note_turn))
+        monkeypatch.setattr(bench.server.context, "scheduler", Noting(scheduler, note, note_turn))
 
 
 class Noting:
-    """`Turns` with two methods replaced; it has slots."""
+    """`SendScheduler` with two methods replaced; it has slots."""
 
-    def __init__(self, turns: Turns, spend: object, queue: object) -> None:
-        self._turns = turns
+    def __init__(self, scheduler: SendScheduler, spend: object, queue: object) -> None:
+        self._scheduler = scheduler
         self.spend = spend
         self.queue = queue
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._scheduler)
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self._turns, name)
+        return getattr(self._scheduler, name)
 
 
 def medium(source: FileSource, target: bytes) -> Response:
@@ -229,14 +229,16 @@ def test_each_byte_of_pipelined_answers_is_charged_once(
         charges = Charges(bench, monkeypatch)
         peer, connection = bench.connect()
         if is_queued:
-            bench.server.turns.spend(1 << 40)
+            bench.server.context.scheduler.spend(1 << 40)
             charges.told.clear()
         targets = ["/medium", "/small", "/medium", "/medium"]
         peer.send(b"".join(map(request, targets)))
         connection.on_readable()
         for _ in targets:
             await answer(peer)
-        await until(lambda: connection.state is State.READY and not len(bench.server.turns))
+        await until(
+            lambda: connection.state is State.READY and not len(bench.server.context.scheduler)
+        )
         assert sum(charges.told) == 4 * RESPONSE_COST_BYTES + 3 * MEDIUM_BYTES
 
     run(source, scenario, turn_bytes_max=1 << 20)
@@ -251,8 +253,8 @@ def test_turn_that_is_spent_begins_no_large_answer(
         monkeypatch.setattr(
             bench.handler, "respond_now", lambda asked, *_: medium(source, asked.target)
         )
-        bench.server.turns.hurry(1)
-        bench.server.turns.turn_bytes = RESPONSE_COST_BYTES + MEDIUM_BYTES
+        bench.server.context.scheduler.hurry(1)
+        bench.server.context.scheduler.turn_bytes = RESPONSE_COST_BYTES + MEDIUM_BYTES
         peer, connection = bench.connect()
         peer.send(request("/medium") * 2)
         connection.on_readable()
@@ -280,8 +282,10 @@ def test_answer_of_the_batch_is_not_charged_for_a_turn_before(
         assert connection.state is State.PENDING
         whole = connection.send
         monkeypatch.setattr(connection, "send", lambda data: whole(data[:10]))
-        bench.server.batch.answer()
-        assert (await answer(peer))[1] == b"now"
-        assert sum(charges.told) == RESPONSE_COST_BYTES
+        bench.server.context.batch.answer()
+        head, content = await answer(peer)
+        assert content == b"now"
+        rest_bytes = len(head) + len(content) - 10
+        assert sum(charges.told) == RESPONSE_COST_BYTES + rest_bytes
 
     run(source, scenario)

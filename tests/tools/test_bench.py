@@ -33,7 +33,7 @@ from bench.workload import pick_range
 if TYPE_CHECKING:
     from pathlib import Path
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOLS_MISSING = [tool for tool in ("nginx", "wrk", "h2load") if shutil.which(tool) is None]
 PEERS = ["nginx", "stock Hypercorn", "uvicorn"]
 MACHINE = Machine(

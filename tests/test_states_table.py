@@ -1,0 +1,27 @@
+"""docs/states.py: the table of states in ARCHITECTURE.md is the one that the code asserts."""
+
+from __future__ import annotations
+
+import pytest
+
+from docs.states import BEGIN, END, main, replaced
+from zerocopy.transport.http1.state import MOVES, State
+
+
+def test_table_in_the_document_is_that_of_the_code() -> None:
+    """`python docs/states.py` was run after the last move that changed."""
+    assert main(["--check"]) == 0
+
+
+def test_table_has_every_move() -> None:
+    """Each with its two states and its reason, and those to CLOSED in one line."""
+    page = replaced(f"{BEGIN}\n{END}\n")
+    for (before, after), when in MOVES.items():
+        assert f"| {before.name} | {after.name} | {when} |" in page
+    assert f"| any | {State.CLOSED.name} |" in page
+
+
+def test_page_without_marks_is_refused() -> None:
+    """Nothing is written into a page that has no place for it."""
+    with pytest.raises(ValueError, match="lacks"):
+        replaced("# Architecture\n")

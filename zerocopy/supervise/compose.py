@@ -1,0 +1,195 @@
+"""From a configuration to the objects that serve it: the one place that knows them all.
+
+Owns no state. Below it each class gets exactly the values that it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import TYPE_CHECKING
+
+from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
+from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
+from zerocopy.observe.access_log import AccessLog, naming
+from zerocopy.observe.log import get_logger
+from zerocopy.service.service import Service
+from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.mapping import MappedFiles
+from zerocopy.storage.memlock import MemoryLocks
+from zerocopy.storage.planner import Planner
+from zerocopy.storage.symbols.index import SymbolIndex
+from zerocopy.transport.asgi import AsgiApp
+from zerocopy.transport.context import ConnectionLimits
+from zerocopy.transport.http1.server import Http1Server
+from zerocopy.transport.http2.context import Http2Limits
+from zerocopy.transport.http2.server import Http2Server
+from zerocopy.transport.limits import RequestLimits
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from zerocopy.config.load import Config
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.http.pending import PendingRequest
+    from zerocopy.transport.admission import Admission
+    from zerocopy.transport.request_metrics import Access
+
+
+_log = get_logger(__name__)
+
+
+def build_service(
+    config: Config,
+    counters: Counters,
+    executor: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor | None = None,
+) -> Service:
+    """The service that `config` describes; `readers` are threads of their own, or the same."""
+    limits = config.limits
+    mapped = None
+    if config.listeners().tls_port is not None:
+        locks = MemoryLocks(
+            config.memory.locked_bytes_max,
+            lambda sentence: _log.warning("memory_not_locked", detail=sentence),
+        )
+        mapped = MappedFiles(config.memory.mapped_files_max, locks)
+    files = OpenFiles(config.data.path, config.memory.open_files_max, mapped)
+    planner = Planner(
+        root=config.data.path,
+        files=files,
+        dtypes=Dtypes(config.columns),
+        settling=Settling(config.data.settle_s, config.data.gap_days),
+        days_max=limits.days_max,
+        segments_max=limits.segments_max,
+        small_answer_bytes_max=limits.small_answer_bytes_max,
+    )
+    return Service(
+        root=config.data.path,
+        planner=planner,
+        files=files,
+        symbols=SymbolIndex(
+            config.data.path,
+            config.memory.watched_directories_max,
+            lambda sentence: _log.warning("symbols_not_watched", detail=sentence),
+        ),
+        executor=executor,
+        readers=readers or executor,
+        readers_max=limits.reader_threads,
+        counters=counters,
+        requests_in_flight_max=limits.requests_in_flight_max,
+        plan_cache_bytes_max=config.memory.plan_cache_bytes_max,
+        columns_max=limits.columns_max,
+        closed_max_age_s=config.cache.closed_max_age_s,
+    )
+
+
+def raise_descriptor_limit(config: Config) -> int:
+    """Take all descriptors the system allows; how many of them connections may have.
+
+    The rest is kept for day files and plans, or idle connections could leave none for a response.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    kept = descriptors_kept(config) + OWN_DESCRIPTORS
+    connections_max = config.limits.connections_max
+    if hard != resource.RLIM_INFINITY and connections_max > hard - kept:
+        connections_max = max(1, hard - kept)
+        _log.warning("connections_capped", connections_max=connections_max, nofile=hard)
+    return connections_max
+
+
+def request_limits(config: Config) -> RequestLimits:
+    """The bounds on one request that `config` describes."""
+    limits = config.limits
+    return RequestLimits(
+        target_bytes_max=limits.target_bytes_max,
+        field_bytes_max=limits.field_bytes_max,
+        head_bytes_max=limits.head_bytes_max,
+        fields_max=limits.fields_max,
+        content_bytes_max=limits.content_bytes_max,
+    )
+
+
+def access_log(config: Config) -> Access | None:
+    """The access log; None costs nothing."""
+    sample = config.log.access_sample
+    return AccessLog(sample) if sample else None
+
+
+def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
+    """`service` as an ASGI application."""
+    return AsgiApp(
+        handler=service,
+        limits=request_limits(config),
+        content_read_s=config.timeouts.header_read_s,
+        read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
+        counters=counters,
+        on_transfer_failed=_on_transfer_failed,
+        access=access_log(config),
+    )
+
+
+def build_plain(
+    service: Service, config: Config, counters: Counters, admission: Admission
+) -> Http1Server:
+    """The plain listener that `config` describes, for the running loop."""
+    timeouts = config.timeouts
+    return Http1Server(
+        loop=asyncio.get_running_loop(),
+        handler=service,
+        limits=ConnectionLimits(
+            turn_bytes_max=config.limits.turn_bytes_max,
+            read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
+            open_files_max=config.memory.open_files_max,
+            header_read_s=timeouts.header_read_s,
+            idle_s=timeouts.idle_s,
+            write_progress_s=timeouts.write_progress_s,
+            request=request_limits(config),
+        ),
+        admission=admission,
+        counters=counters,
+        on_transfer_failed=_on_transfer_failed,
+        on_connection_failed=_on_connection_failed,
+        access=access_log(config),
+    )
+
+
+def build_tls(
+    service: Service, config: Config, counters: Counters, admission: Admission
+) -> Http2Server:
+    """The TLS listener that `config` describes, for the running loop."""
+    limits, timeouts = config.limits, config.timeouts
+    return Http2Server(
+        loop=asyncio.get_running_loop(),
+        handler=service,
+        app=build_app(service, config, counters),
+        limits=Http2Limits(
+            streams_max=limits.streams_max,
+            control_frames_max=limits.control_frames_max,
+            turn_bytes_max=limits.turn_bytes_max,
+            read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
+            open_files_max=min(config.memory.open_files_max, config.memory.mapped_files_max),
+            header_read_s=timeouts.header_read_s,
+            idle_s=timeouts.idle_s,
+            write_progress_s=timeouts.write_progress_s,
+            drain_deadline_s=config.server.drain_deadline_s,
+            drain_idle_s=config.server.drain_idle_s,
+            request=request_limits(config),
+        ),
+        admission=admission,
+        counters=counters,
+        on_transfer_failed=_on_transfer_failed,
+        access=access_log(config),
+        on_connection_failed=_on_connection_failed,
+    )
+
+
+def _on_transfer_failed(error: Exception, exchange: PendingRequest | None) -> None:
+    cause, reason = str(error), repr(error.__cause__)
+    _log.error("transfer_aborted", cause=cause, reason=reason, **naming(exchange))
+
+
+def _on_connection_failed(error: BaseException) -> None:
+    _log.error("connection_failed", exc_info=error)

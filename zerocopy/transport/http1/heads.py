@@ -1,0 +1,38 @@
+"""Request heads that were seen before: the same bytes are the same request.
+
+Owns a bounded number of heads and what the parser made of them, so that a head which comes again
+between two messages need not be parsed again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zerocopy.transport.http1.parser import Message
+
+HEADS_MAX = 1_024
+HEAD_BYTES_MAX = 2_048
+HEAD_FIELDS_MAX = 32
+"""Heads remembered, and how long one may be: about 8 MiB at the very most."""
+
+
+class KnownHeads(dict[bytes, "Message"]):
+    """By their bytes: what was read at once, from one message boundary to the next."""
+
+    def remember(self, head: bytes, message: Message) -> None:
+        """Keep what these bytes mean; at the bound the oldest head is forgotten.
+
+        A range is asked for once, as a rule, and a head with a CF-Ray, which Cloudflare makes anew
+        for each request, does not come again: they would drive out what is asked for again.
+        """
+        request = message.request
+        if len(head) > HEAD_BYTES_MAX or len(request.fields) > HEAD_FIELDS_MAX:
+            return
+        if request.is_conditional and request.values(b"range"):
+            return
+        if request.values(b"cf-ray"):
+            return
+        if len(self) >= HEADS_MAX and head not in self:
+            del self[next(iter(self))]
+        self[head] = message
