@@ -35,7 +35,7 @@ from tests.transport.http2.frames import (
     assert_connection_error,
     frame,
 )
-from zerocopy.transport.http2_errors import JudgedConnection
+from zerocopy.transport.http2.errors import JudgedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
