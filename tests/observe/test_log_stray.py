@@ -29,6 +29,7 @@ warnings.warn("warned")
 logging.getLogger("asyncio").warning("SSL connection is closed")
 logging.getLogger("library").warning("odd %s", "one")
 logging.getLogger("library").error("bad")
+logging.getLogger("library").warning("%d", "no number")
 logging.getLogger("library").info("nothing")
 logging.warning("root")
 thread = threading.Thread(target=fail, name="mine")
@@ -69,6 +70,7 @@ def test_everything_on_standard_error_is_an_event(worker: int | None) -> None:
     assert ("library_warning", "odd one") in told
     assert ("library_warning", "root") in told
     assert ("library_error", "bad") in told
+    assert any("no number" in str(detail) for _, detail in told), "a library's own mistake"
     assert ("unraisable", "ValueError('finalizer')") in told
     assert ("stray_line", "ValueError: printed") in told
     by_event = {line["event"]: line for line in found}

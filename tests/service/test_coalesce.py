@@ -13,6 +13,10 @@ from zerocopy.core.errors import OverloadError
 from zerocopy.service.coalesce import Coalescer
 
 
+class EndedError(BaseException):
+    """No Exception: as KeyboardInterrupt."""
+
+
 def test_who_comes_while_a_round_runs_gets_the_next_one() -> None:
     """Ten that come during the first share the second; a cancelled one takes it from nobody."""
     rounds_begun: list[list[int]] = []
@@ -125,5 +129,24 @@ def test_round_that_nobody_waits_for_any_more_never_begins(*, is_running: bool) 
             await asyncio.sleep(0)
             leaves.cancel()
             assert await asyncio.wait_for(stays, 10) == 7
+
+    asyncio.run(scenario())
+
+
+def test_work_that_ends_its_thread_stops_no_later_round() -> None:
+    """Whatever it raises reaches the one who asked, and the next round begins."""
+
+    def work(keys: list[int]) -> dict[int, int | Exception]:
+        if 9 in keys:
+            raise EndedError
+        return dict.fromkeys(keys, 1)
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            rounds = Coalescer[int, int](executor, work)
+            asked = asyncio.ensure_future(rounds.ask(9))
+            await asyncio.wait([asked])
+            assert isinstance(asked.exception(), EndedError)
+            assert await asyncio.wait_for(rounds.ask(1), 10) == 1
 
     asyncio.run(scenario())

@@ -60,7 +60,11 @@ class _Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell one; errors of asyncio reach the handler of the loop, and are no records."""
-        detail, fault = record.getMessage(), record.exc_info or None
+        fault = record.exc_info or None
+        try:
+            detail = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - the library's mistake is no reason to raise in it
+            detail = f"{record.msg!r} % {record.args!r}: {error!r}"
         if record.levelno >= logging.ERROR:
             _log.error("library_error", logger=record.name, detail=detail, exc_info=fault)
         elif record.levelno >= logging.WARNING and record.name != "asyncio":

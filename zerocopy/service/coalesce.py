@@ -103,6 +103,8 @@ class Coalescer(Generic[K, V]):
             current.done.cancel()
         elif isinstance(error, Exception):
             current.done.set_result(dict.fromkeys(current.keys, error))
+        elif error is not None:
+            current.done.set_exception(error)
         else:
             current.done.set_result(job.result())
         self._go_on()

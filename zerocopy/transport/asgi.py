@@ -53,6 +53,10 @@ METHOD = "zerocopy.method"
 _WITHOUT_CONTENT = frozenset({204, 304})
 
 
+class _ClientLeftError(Exception):
+    """The client left before its request had ended."""
+
+
 class TransferAbortedError(Exception):
     """Ends a response after its status line: an ASGI server then aborts the stream."""
 
@@ -159,11 +163,16 @@ class AsgiApp:
     async def _serve(
         self, pending: PendingRequest, scope: Event, receive: Receive, send: Send
     ) -> None:
-        content_is_read = await self._read_content(scope, pending.request, receive)
+        try:
+            content_is_read = await self._read_content(scope, pending.request, receive)
+        except _ClientLeftError:
+            return
         is_last = not content_is_read or bool(scope.get("state", {}).get(REFUSED))
         # Planning ends with the client as well, and not only sending.
         answering = self._reply(pending, scope, send, is_last=is_last)
-        await _while_connected(answering, receive if content_is_read else None)
+        # Over HTTP/2 the connection drops content that nobody wants: receiving costs nothing.
+        is_watched = content_is_read or scope["http_version"] == "2"
+        await _while_connected(answering, receive if is_watched else None)
 
     async def _reply(
         self, pending: PendingRequest, scope: Event, send: Send, *, is_last: bool
@@ -202,7 +211,11 @@ class AsgiApp:
         return self._handler.respond_now(request) or await self._handler.respond(request)
 
     async def _read_content(self, scope: Event, request: Request, receive: Receive) -> bool:
-        """Read and drop the request's content; False where it is too long or too slow."""
+        """Read and drop the request's content; False where it is too long or too slow.
+
+        Raises:
+            _ClientLeftError: nobody waits for a response.
+        """
         nbytes = 0
         if scope["http_version"] in ("1.0", "1.1"):
             announced = [value for name, value in request.fields if name == b"content-length"]
@@ -214,6 +227,8 @@ class AsgiApp:
             async with asyncio.timeout(self._content_read_s):
                 while nbytes <= self._limits.content_bytes_max:
                     event = await receive()
+                    if event["type"] == "http.disconnect":
+                        raise _ClientLeftError
                     nbytes += len(event.get("body", b""))
                     if not event.get("more_body", False):
                         return True

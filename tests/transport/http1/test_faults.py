@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,6 +216,38 @@ def test_fault_while_an_answer_is_planned_ends_its_connection(
         peer.send(request("/later"))
         assert await is_reset(peer)
         assert [type(error) for error in bench.faults] == [OurFaultError]
+        assert is_all_given_back(bench, 0)
+
+    run(source, scenario)
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_plan_ends_with_the_client_that_asked_for_it(
+    source: FileSource, monkeypatch: Patch, *, is_begun: bool
+) -> None:
+    """A client that resets leaves no work behind it for the threads that plan."""
+    ended: list[str] = []
+
+    async def respond(_request: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+        raise AssertionError("nobody sets it")
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        monkeypatch.setattr(bench.handler, "respond", respond)
+        peer.send(request("/later"))
+        connection.on_readable()
+        assert connection.state is State.WAITING
+        if is_begun:
+            await asyncio.sleep(0)
+        connection.abort()
+        tasks = bench.server._tasks
+        while tasks:
+            await asyncio.wait(tasks, timeout=10)
+        assert ended == ["cancelled"] * is_begun
         assert is_all_given_back(bench, 0)
 
     run(source, scenario)

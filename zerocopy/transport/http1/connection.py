@@ -240,7 +240,8 @@ class Connection:
             response = context.handler.refuse(OverloadError("too many large answers at once"))
         if response is None:
             self.move(State.WAITING)
-            context.spawn(self._answer_later(self._sender.expect(message, begun_ns), begun_ns))
+            reply = self._sender.expect(message, begun_ns)
+            reply.planning = context.spawn(self._answer_later(reply, begun_ns))
             return
         persistence = Persistence.CLOSE if context.draining else message.persistence
         self._is_last = persistence is Persistence.CLOSE
@@ -261,6 +262,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - nobody waits for this task
             self.fail(error)
             return
+        finally:
+            reply.planning = None  # from here on the end of the reply must not cancel this task
         CURRENT.set(None)  # or what is registered from here on would keep the pending request
         self._on_planned(reply.message, response, begun_ns)
 

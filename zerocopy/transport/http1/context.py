@@ -13,6 +13,7 @@ from zerocopy.transport.http1.head import Tails
 from zerocopy.transport.http1.heads import KnownHeads
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
 
@@ -22,7 +23,7 @@ class Http1Context(Context):
     def __init__(
         self,
         *,
-        spawn: Callable[[Coroutine[object, object, None]], None],
+        spawn: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
         forget: Callable[[Any], None],
         **shared: Any,
     ) -> None:

@@ -16,6 +16,7 @@ from zerocopy.transport.http1.transfer import Stop, send_turn
 from zerocopy.transport.timers import STALL_SAMPLES
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from zerocopy.core.http.messages import Response
@@ -56,13 +57,14 @@ def send_first(
 class Reply:
     """What becomes of `message`; `body` is None until the response has begun."""
 
-    __slots__ = ("_context", "_mark", "_stalls", "body", "message", "pending")
+    __slots__ = ("_context", "_mark", "_stalls", "body", "message", "pending", "planning")
 
     def __init__(self, context: Http1Context, message: Message, begun_ns: int) -> None:
         self._context = context
         self.message = message
         self.pending = context.metrics.begin(message.request, begun_ns)
         self.body: Body | None = None
+        self.planning: asyncio.Task[None] | None = None  # while the response is planned
         self._mark: object = None  # how far the client had come at the last look
         self._stalls = 0  # looks in a row that found the same
 
@@ -131,7 +133,9 @@ class Reply:
                 on_prepared(self)
 
     def end(self) -> None:
-        """The response has left, or is cut off."""
+        """The response has left, or is cut off, or nobody waits for its plan any longer."""
+        if self.planning is not None:
+            self.planning.cancel()
         self.pending.left_bytes = 0 if self.body is None else self.body.left_bytes
         try:
             self._context.metrics.end(self.pending)

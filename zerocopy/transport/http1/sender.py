@@ -168,6 +168,7 @@ class Sender:
             self._owner.move(State.READY)
             self._owner.on_sent()
 
+    @contained
     def _on_writable(self) -> None:
         """The socket has room again: one more turn when those before have had theirs."""
         self._channel.stop_writing()
@@ -177,7 +178,10 @@ class Sender:
         try:
             await reply.prepare(window, self._on_prepared)
         except Exception as error:  # noqa: BLE001 - nobody waits for this task
-            self.fail(error)
+            if self._reply is reply:
+                self.fail(error)
+            else:
+                self._context.on_connection_failed(error)  # the connection has gone on
 
     @contained
     def _on_prepared(self, reply: Reply) -> None:

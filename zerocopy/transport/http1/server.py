@@ -99,11 +99,12 @@ class Http1Server:
         if self._ticking is not None:
             self._ticking.cancel()
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Run `work` to its end, even if its connection is gone: it may own descriptors."""
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run `work`; the loop itself would forget a task that nobody keeps."""
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _forget(self, connection: Connection) -> None:
         """A connection closed itself."""

@@ -43,7 +43,7 @@ from zerocopy.transport.http2.head import (
     SETTINGS,
 )
 from zerocopy.transport.http2.lane import Lane
-from zerocopy.transport.http2.streams import DataStreams
+from zerocopy.transport.http2.streams import AppBuffer, DataStreams
 
 if TYPE_CHECKING:
     from h2.events import Event
@@ -317,6 +317,8 @@ class Http2Connection(DataStreams):
             response = handler.respond_now(request)
         elif request.method.isascii() and request.method.isupper():
             await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1
+            if event.stream_id in self.stream_buffers:
+                self.stream_buffers[event.stream_id] = AppBuffer(self.context.event_class)
             return
         await self._open(event.stream_id, request, response)
 

@@ -18,7 +18,7 @@ from h2.errors import ErrorCodes
 from h2.stream import StreamInputs
 from hypercorn.events import Closed
 from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
 from priority.priority import PriorityError
 
 from zerocopy.core import counters as slots
@@ -60,6 +60,24 @@ READY_TICKS = 4
 
 SLOW_S = 0.02
 """A client that takes longer for what is left of a turn gets small ones again."""
+
+
+class AppBuffer(StreamBuffer):
+    """What an application has sent and the client's window has not let through.
+
+    Hypercorn's own lets the application go on whenever a small piece is taken, however much is
+    left: for a client that opens its window by the byte, or not at all, all of a response.
+    """
+
+    async def pop(self, max_length: int) -> bytes:
+        """At most so many bytes; the application goes on once little is left."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
 
 
 class DataStreams(H2Protocol):
@@ -147,9 +165,11 @@ class DataStreams(H2Protocol):
     async def _send_data(self, stream_id: int) -> None:
         """One turn of a stream; Hypercorn's sending task calls it for the one whose turn it is."""
         if stream_id not in self._bodies:
-            self._app_moved_at[stream_id] = self._context.wheel.now
+            before = self.connection.outbound_flow_control_window
             with contextlib.suppress(KeyError):  # its application ended amid a write
                 await super()._send_data(stream_id)
+            if self.connection.outbound_flow_control_window != before:
+                self._app_moved_at[stream_id] = self._context.wheel.now
             return
         body = self._bodies[stream_id]
         if body is None or body.is_waiting:
