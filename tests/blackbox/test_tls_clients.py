@@ -363,5 +363,5 @@ def test_upload_that_curl_gives_up_leaves_the_download_beside_it_whole(
         check=False,
     ).stdout.decode()
     assert "download 200 0 1" in told
-    assert re.search("upload 405 [0-9]+ 0", told), "it has no connection of its own"
+    assert re.search("upload (405|000) [0-9]+ 0", told), "it has no connection of its own"
     assert target.read_bytes() == bodies(root)["large"]

@@ -57,6 +57,8 @@ class Door(NamedTuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if receive_buffer_bytes:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+            # Or its port could not be bound on all addresses by another test meanwhile.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((self.address, 0))
             port = self.tls_port if is_tls else self.plain_port
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
