@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 
-from zerocopy.commands.generate import GenerateSpec, generate
+from zerocopy.commands.development.sample_data import GenerateSpec, generate
 
 SEED = 20_250_131
 DAY = date(2025, 1, 31)

@@ -21,7 +21,7 @@ from tests.storage.trees import (
     start_of,
     u32,
 )
-from zerocopy.commands.generate import SYMBOLS_ODD
+from zerocopy.commands.development.sample_data import SYMBOLS_ODD
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:

@@ -1,4 +1,6 @@
-"""The commands: one module for each, one folder for `doctor` and one for `status`.
+"""The commands: one file for each, with its options, its help text and its body.
 
-The server imports none of them.
+A command that needs more files has a folder: `doctor/`, `status/`. The server imports no command.
+The command line loads all of them each time, so a command imports what is slow to load in its
+functions.
 """

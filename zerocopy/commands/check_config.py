@@ -4,25 +4,21 @@ Owns one table of options, for a person, and the same for programs. It starts no
 nothing.
 """
 
-# ruff: noqa: PLC0415 - the command line imports this file for each of its commands
-# ruff: noqa: FBT002 - typer turns boolean parameters into pairs of flags
-
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from zerocopy.commands.shared import ServeConfigOption, read_config
 
 if TYPE_CHECKING:
     from zerocopy.config.load import Config
 
 
 def check_config(
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
-    ] = None,
+    config: ServeConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Read the configuration and the certificate as `serve` would, and print what they come to.
@@ -30,9 +26,7 @@ def check_config(
     Exit code 1 where an option or the certificate would stop `serve`; ports are not tried. A data
     root that cannot be read is told of only: `serve` waits for it.
     """
-    from zerocopy.config.load import load
-
-    loaded = load(config, environ=os.environ)
+    loaded = read_config(config)
     rows = _rows(loaded)
     if as_json:
         import orjson

@@ -1,4 +1,4 @@
-"""The demo: sample data, a certificate, a running server, and lines to copy.
+"""`zerocopy demo`: sample data, a certificate, a running server, and lines to copy.
 
 Owns what a newcomer sees first. Makes nothing that the other commands could not.
 """
@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+import typer
 
-from zerocopy.commands.certs import ensure_certificates
-from zerocopy.commands.generate import GenerateSpec, generate
-from zerocopy.config.load import load
+from zerocopy.commands.generate import generate_with_progress
+from zerocopy.commands.shared import read_config, terminal
 from zerocopy.core.errors import ConfigError
-from zerocopy.core.layout import DAY_S, parse_file_name
-from zerocopy.observe.log import configure_logging
-from zerocopy.supervise.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,28 +29,38 @@ DEMO_RECORDS = 500_000
 _MINUTE_S = 60
 
 
-def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
-    """Generate `spec` under a progress bar, then say what came of it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("records"),
-        TimeRemainingColumn(),
+def demo(
+    root: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the sample data goes; kept for next time.")
+    ] = "var/demo",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of plain HTTP/1.1; 0: any free one.")
+    ] = 8080,
+    tls_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of HTTP/2 over TLS; 0: any free one.")
+    ] = 8443,
+    certs: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the development certificate is, or goes.")
+    ] = "certs",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sample data.")] = 7,
+) -> None:
+    """Make sample data and a certificate if there are none, serve both paths, print URLs."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    code = _run_demo(
+        root=root, plain_port=port, tls_port=tls_port, certs=certs, seed=seed, console=terminal()
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("generating", total=spec.total.records)
-        summary = generate(spec, lambda records: progress.advance(task, records))
-    console.print(
-        f"{summary.records:,} records in {summary.files:,} files, "
-        f"{summary.nbytes:,} bytes, below {spec.root}"
-    )
+    raise typer.Exit(code)
 
 
-def run_demo(
+def _run_demo(
     *, root: str, plain_port: int, tls_port: int, certs: str, seed: int, console: Console
 ) -> int:
     """Serve sample data on 127.0.0.1, plain and over TLS, until stopped; the exit code."""
+    from zerocopy.commands.development.certificates import ensure_certificates
+    from zerocopy.observe.log import configure_logging
+    from zerocopy.supervise.supervisor import Supervisor
+
     if not os.path.isdir(root):
         _make_data(root, seed, console)
     midday_s = _newest_midday_s(root)
@@ -77,7 +78,7 @@ def run_demo(
         "metrics.port": 0,
         "log.level": "warning",
     }
-    config = load(environ=os.environ, flags=flags)
+    config = read_config(None, flags)
     configure_logging(config.log)
     try:
         supervisor = Supervisor(config)
@@ -85,7 +86,7 @@ def run_demo(
         if plain_port == tls_port == 0:
             raise
         console.print(f"Port {plain_port} or {tls_port} is taken; using free ones.")
-        config = load(environ=os.environ, flags={**flags, "server.port": 0, "plain.port": 0})
+        config = read_config(None, {**flags, "server.port": 0, "plain.port": 0})
         supervisor = Supervisor(config)
     ports = {name: port for name, (_, port) in supervisor.addresses.items()}
     origins = (f"http://127.0.0.1:{ports['plain']}", f"https://127.0.0.1:{ports['tls']}")
@@ -98,6 +99,8 @@ def run_demo(
 
 
 def _make_data(root: str, seed: int, console: Console) -> None:
+    from zerocopy.commands.development.sample_data import GenerateSpec
+
     partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
     today = dt.datetime.now(dt.UTC).date()
     generate_with_progress(
@@ -168,6 +171,8 @@ def _data_query(start_s: int, end_s: int, columns: str) -> str:
 
 def _newest_midday_s(root: str) -> int:
     """Noon of the newest day there is, in unix seconds."""
+    from zerocopy.core.layout import DAY_S, parse_file_name
+
     try:
         names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
     except OSError as error:

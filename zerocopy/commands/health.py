@@ -5,17 +5,14 @@ Owns one request to the main listener and the exit code that follows. It finds t
 by --url instead.
 """
 
-# ruff: noqa: PLC0415 - the command line imports this file for each of its commands
-# ruff: noqa: FBT002 - typer turns boolean parameters into pairs of flags
-
 from __future__ import annotations
 
-import os
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from zerocopy.commands.shared import ServeConfigOption, read_config
 from zerocopy.core.errors import ConfigError
 
 DEADLINE_S = 3.0
@@ -26,9 +23,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared wi
 
 
 def health(
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
-    ] = None,
+    config: ServeConfigOption = None,
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="http(s)://host:port; else the main listener."),
@@ -52,9 +47,7 @@ def health(
 
 def _listener(config: str | None) -> tuple[str, str, int]:
     """Where `serve` with this configuration has its main listener, seen from this machine."""
-    from zerocopy.config.load import load
-
-    loaded = load(config, environ=os.environ)
+    loaded = read_config(config)
     listeners = loaded.listeners()
     port = listeners.tls_port if loaded.server.use_tls else listeners.plain_port
     if not port:

@@ -1,34 +1,80 @@
-"""A query without a server: its plan as a table, or the body of its response in a file.
+"""`zerocopy query`: a query without a server.
 
-Owns what `zerocopy query` prints and writes.
+Owns what is printed and written: the plan as a table, or the body of the response in a file.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
-from rich.table import Table
+import typer
 
+from zerocopy.commands.shared import (
+    ConfigOption,
+    DataOption,
+    print_table,
+    read_config,
+    terminal,
+)
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.core.layout import Dtypes
-from zerocopy.core.settling import Settling
-from zerocopy.formats import columns
-from zerocopy.storage.dayfile import OpenFiles
-from zerocopy.storage.planner import Planner
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from zerocopy.config.load import Config
     from zerocopy.core.query import Query
+    from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planned
 
 COPY_BYTES = 1_048_576
-"""Bytes that `write_body` reads and writes at a time."""
+"""Bytes that `_write_body` reads and writes at a time."""
 
 
-def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
+def query(
+    symbol: Annotated[str, typer.Argument(help="As on disk, BTC-USD.")],
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="As on disk, MD or TRADES.")],
+    start: Annotated[str, typer.Argument(help="First unix second, inclusive.")],
+    end: Annotated[str, typer.Argument(help="Last unix second, inclusive.")],
+    columns: Annotated[str, typer.Argument(help="Comma separated, time,price.")],
+    exchange: Annotated[
+        str, typer.Option("--exchange", "-e", metavar="NAME", help="As on disk.")
+    ] = "coinbase",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the body of /api/data here; - is stdout."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+) -> None:
+    """Plan a query without a server: print the plan, or write the response's body."""
+    from zerocopy.core.query import parse_query
+
+    loaded = read_config(config, {"data.path": data_path})
+    parameters = {"symbol": symbol, "type": type_, "start": start, "end": end}
+    parameters |= {"columns": columns, "exchange": exchange}
+    asked = parse_query(
+        urlencode(parameters, errors="surrogateescape").encode("ascii"),
+        columns_max=loaded.limits.columns_max,
+    )
+    planned, files = _plan_query(loaded, asked)
+    if output is None:
+        _print_plan(asked, planned, terminal())
+    else:
+        _write_body(planned, output)
+    files.close()
+
+
+def _plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
     """The plan of a query, and the files it reads from, for the caller to close."""
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.core.settling import Settling
+    from zerocopy.formats import columns
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.planner import Planner
+
     files = OpenFiles(config.data.path, config.memory.open_files_max)
     planner = Planner(
         root=config.data.path,
@@ -45,20 +91,20 @@ def plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
     return planned, files
 
 
-def print_plan(asked: Query, planned: Planned, console: Console) -> None:
+def _print_plan(asked: Query, planned: Planned, console: Console) -> None:
     """The columns of a plan, the header line of its response and its size."""
     found = planned.representation
-    table = Table("column", "segments", "bytes")
     per_column = len(found.segments) // len(asked.columns)
+    rows = []
     for position, column in enumerate(asked.columns):
         segments = found.segments[position * per_column : (position + 1) * per_column]
-        table.add_row(column, f"{per_column:,}", f"{sum(s.count for s in segments):,}")
-    console.print(table)
+        rows.append((column, f"{per_column:,}", f"{sum(s.count for s in segments):,}"))
+    print_table(console, ("column", "segments", "bytes"), rows)
     console.print(f"header {found.content.decode().rstrip()}", highlight=False)
     console.print(f"body   {found.nbytes:,} bytes, {len(planned.skipped)} days skipped")
 
 
-def write_body(planned: Planned, output: str) -> None:
+def _write_body(planned: Planned, output: str) -> None:
     """The body of /api/data into a file; `-` is standard output.
 
     Raises:

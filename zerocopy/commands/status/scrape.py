@@ -122,7 +122,7 @@ def _get(host: str, port: int, target: str) -> str:
 def _samples(text: str) -> dict[str, dict[Labels, float]]:
     """The samples of our metrics and of the process; every other line is passed over."""
     # Every command is imported with this one, and `zerocopy health` runs every few seconds.
-    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+    from prometheus_client.parser import text_string_to_metric_families
 
     samples: dict[str, dict[Labels, float]] = {}
     # Line by line: what one of them holds cannot hide the others, nor take long.

@@ -5,19 +5,16 @@ the server only by /metrics, so with --url it works from anywhere that may scrap
 configuration tells where the page is.
 """
 
-# ruff: noqa: PLC0415 - what only this command needs is imported when it runs
-# ruff: noqa: FBT002 - typer turns boolean parameters into pairs of flags
-
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zerocopy.commands.health import seen_from_here
+from zerocopy.commands.shared import ServeConfigOption, read_config, terminal
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,9 +42,7 @@ _ALARMING = {
 
 
 def status(
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
-    ] = None,
+    config: ServeConfigOption = None,
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="The page of metrics; else of metrics.host and port."),
@@ -68,11 +63,9 @@ def status(
     them of all the time since the start. Ctrl-C ends --watch. Exit code 1 when no server of ours
     answers there.
     """
-    from rich.console import Console
-
     from zerocopy.commands.status.scrape import fetch
 
-    console = Console(soft_wrap=True)
+    console = terminal()
     url = _page_of(config) if url is None else url
     try:
         before = fetch(url)
@@ -93,9 +86,7 @@ def status(
 
 def _page_of(config: str | None) -> str:
     """Where `serve` with this configuration has its metrics, seen from this machine."""
-    from zerocopy.config.load import load
-
-    metrics = load(config, environ=os.environ).metrics
+    metrics = read_config(config).metrics
     if not metrics.port:
         raise ConfigError("the port is any free one (0): name the page of metrics with --url")
     host = seen_from_here(metrics.host)

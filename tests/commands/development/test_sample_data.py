@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from zerocopy.commands import generate as module
-from zerocopy.commands.generate import COLUMNS, SYMBOLS_ODD, GenerateSpec, GenerateSummary, generate
+from zerocopy.commands.development import sample_data
+from zerocopy.commands.development.sample_data import (
+    COLUMNS,
+    SYMBOLS_ODD,
+    GenerateSpec,
+    GenerateSummary,
+    generate,
+)
 from zerocopy.core.errors import ConfigError, ZerocopyError
 
 if TYPE_CHECKING:
@@ -327,14 +333,14 @@ def test_generate_memory_stays_flat_however_long_the_day(
 ) -> None:
     """No chunk is larger than the bound: 50 million records need no more than 50,000."""
     lengths: list[int] = []
-    chunk = module._chunk
+    chunk = sample_data._chunk
 
     def watch(*args: Any) -> dict[str, NDArray[Any]]:
         columns = chunk(*args)
         lengths.append(max(map(len, columns.values())))
         return columns
 
-    monkeypatch.setattr(module, "_chunk", watch)
+    monkeypatch.setattr(sample_data, "_chunk", watch)
     generate(make_spec(tmp_path, records_per_day=100_000, types=("MD",)))
-    assert max(lengths) == module._CHUNK_RECORDS
+    assert max(lengths) == sample_data._CHUNK_RECORDS
     assert sum(lengths) == 100_000

@@ -1,0 +1,55 @@
+"""The list of commands is complete and quick to load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import zerocopy.commands
+from zerocopy.cli import COMMANDS, app
+
+FOLDER = Path(zerocopy.commands.__path__[0])
+NO_COMMANDS = {"__init__", "shared"}
+
+LIGHT = {"typer", "rich"}
+"""Dependencies that write the help."""
+
+HELP = """
+import sys
+from importlib.metadata import packages_distributions, requires
+from re import match
+from zerocopy.cli import app
+app(["--help"], standalone_mode=False)
+ours = {match(r"[\\w-]+", line)[0].lower() for line in requires("zerocopy")}
+by_root = packages_distributions()
+for root in {name.partition(".")[0] for name in sys.modules}:
+    if ours & set(by_root.get(root, ())):
+        print(root, file=sys.stderr)
+print(*(name for name in sys.modules if name.startswith("zerocopy.")), sep="\\n", file=sys.stderr)
+"""
+"""Prints what the help has loaded: dependencies of pyproject.toml, and modules of ours."""
+
+
+def test_every_file_and_folder_of_commands_is_in_the_list() -> None:
+    """A folder counts if it holds a module of its own name."""
+    files = {path.stem for path in FOLDER.glob("*.py")} - NO_COMMANDS
+    folders = {
+        f"{path.stem}.{path.stem}"
+        for path in FOLDER.glob("*/*.py")
+        if path.parent.name == path.stem
+    }
+    assert files | folders == set(COMMANDS)
+    assert len(app.registered_commands) == len(COMMANDS)
+
+
+def test_help_loads_nothing_that_only_a_command_needs() -> None:
+    """Only the files of the commands, and the libraries that write the help."""
+    command = [sys.executable, "-P", "-c", HELP]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    loaded = set(done.stderr.split())
+    commands = {f"zerocopy.commands.{name}" for name in (*COMMANDS, "shared")}
+    folders = {name.rpartition(".")[0] for name in commands}
+    core = {"zerocopy.cli", "zerocopy.streams", "zerocopy.core", "zerocopy.core.errors"}
+    assert "zerocopy.cli" in loaded
+    assert loaded - LIGHT - commands - folders - core == set()

@@ -1,0 +1,74 @@
+"""What commands share: options, the reading of the configuration, and tables.
+
+Owns each option that several commands have. It must never know a command.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import Console
+
+    from zerocopy.config.load import Config
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="config.toml to read; else $ZEROCOPY_CONFIG, ./config.toml, "
+        "/etc/zerocopy/config.toml, else defaults.",
+    ),
+]
+ServeConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")
+]
+"""The same option for commands that read what `serve` reads: the help text is shorter."""
+
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data-path", "-d", metavar="DIR", help="Root of the day files: data.path."),
+]
+TlsOption = Annotated[
+    bool | None,
+    typer.Option("--tls/--plain", help="HTTP/2 over TLS, or plain HTTP/1.1: server.use_tls."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Worker processes; 0: one a core; server.workers."),
+]
+
+
+def read_config(path: str | None, flags: Mapping[str, object] | None = None) -> Config:
+    """The configuration of the file, the environment and `flags`, which have dotted keys.
+
+    Raises:
+        ConfigError: one line that names the place, the key and what would be right.
+    """
+    from zerocopy.config.load import load
+
+    return load(path, environ=os.environ, flags=flags)
+
+
+def terminal() -> Console:
+    """Standard output, for text that a person reads; long lines are not wrapped."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def print_table(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows below the names of their columns."""
+    from rich.table import Table
+
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
