@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 
 import pytest
+
+from tests.terminal import open_terminal
 
 EVIL = 'a\nb\r\n\u2028\u2029\x1b[31m{"event": "forged"}\x00\x7f\x85"\\'
 
@@ -76,7 +77,7 @@ def test_console_form_escapes_what_could_forge_a_line() -> None:
 
 def test_terminal_gets_words_in_colors_where_nothing_else_is_said() -> None:
     """`auto` looks at standard error itself: JOURNAL_STREAM may be inherited from a session."""
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     environment = {**os.environ, "JOURNAL_STREAM": "8:1"}
     subprocess.run(program("auto", None), stderr=theirs, check=True, env=environment)
     os.close(theirs)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.terminal import open_terminal
 from tests.tls import CA, LEAF, OTHER, V12, VERSIONS, Pair, handshake, make_pair, trusting
 from zerocopy.core.errors import ConfigError
 from zerocopy.supervise.certificate import PemCopies, make_context, validity_of, validity_warning
@@ -223,7 +224,7 @@ def test_encrypted_key_is_refused_and_never_asked_about(pair: Pair, form: Privat
         "try: make_context(*sys.argv[1:])\n"
         "except ConfigError: print('refused')\n"
     )
-    ours, theirs = os.openpty()
+    ours, theirs = open_terminal()
     done = subprocess.run(
         [sys.executable, "-c", program, str(pair.cert), str(pair.key)],
         check=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from tests.faults.client import SMALL, write_series
 from tests.server import RunningServer
+from tests.terminal import open_terminal
 from zerocopy.cli import main
 from zerocopy.commands.status import scrape
 from zerocopy.commands.status.status import lasting, printable, quantity
@@ -178,7 +178,7 @@ def test_interrupt_ends_a_watch(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_terminal_gets_a_table() -> None:
     """Where a person looks on, figures stand in columns below their headings."""
-    reader, writer = pty.openpty()
+    reader, writer = open_terminal()
     with answering(BUSY) as url, os.fdopen(reader, "rb", closefd=True) as screen:
         command = [sys.executable, "-m", "zerocopy", "status", "--url", url]
         process = subprocess.Popen(command, stdout=writer, env={**os.environ, "COLUMNS": "100"})
