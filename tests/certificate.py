@@ -42,7 +42,7 @@ def certificate_files() -> tuple[str, str]:
 
 def client_context(alpn: Sequence[str]) -> ssl.SSLContext:
     """A context that verifies certificate and name, and offers the protocols `alpn`."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # and none of the system's authorities
     authority().configure_trust(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(alpn))

@@ -83,7 +83,9 @@ class RunningServer:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError("the server did not start: " + self.log_text())
+                told = self.log_text()
+                self.log.close()
+                raise AssertionError("the server did not start: " + told)
             time.sleep(0.01)
         self.port = port_of(ready["address"])
         self.plain_port = port_of(ready.get("plain", "" if self.is_tls else ready["address"]))

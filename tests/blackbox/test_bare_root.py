@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.certificate import certificate_files
-from tests.commands import ZEROCOPY, environment, make_root
+from tests.command_line import ZEROCOPY, environment, make_root
 from tests.server import RunningServer
 
 if TYPE_CHECKING:

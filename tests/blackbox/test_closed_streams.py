@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands import COMMANDS, ZEROCOPY, Place, end, environment, make_root, run
+from tests.command_line import COMMANDS, ZEROCOPY, Place, end, environment, make_root, run
 from tests.faults.client import poll
 from tests.server import RunningServer
 

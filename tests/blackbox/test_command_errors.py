@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands import COMMANDS, Place, make_root, run
+from tests.command_line import COMMANDS, Place, make_root, run
 from tests.server import RunningServer
 
 if TYPE_CHECKING:

@@ -152,12 +152,12 @@ def test_hangup_with_what_cannot_be_served_keeps_the_old_workers(
 
 def test_reload_that_cannot_read_its_files_is_given_up(root: Path, tmp_path: Path) -> None:
     """A certificate in a pipe that nobody fills: it is refused, the next one works."""
-    configured = Configured(root, tmp_path, "[server]\nstart_deadline_s = 2\n")
+    configured = Configured(root, tmp_path, "[server]\nstart_deadline_s = 4\n")
     os.mkfifo(tmp_path / "pipe")
     with configured.server as server:
         text = f"[tls]\nport = 0\ncert_path = '{tmp_path / 'pipe'}'\n"
         event = configured.reload(text, "reload_refused")
-        assert "could not be read within 2 s" in event["reason"]
+        assert "could not be read within 4 s" in event["reason"]
         assert server.get(SMALL).status == 200
         assert int(configured.reload("")["generation"]) == 2
         with open(tmp_path / "pipe", "wb"):

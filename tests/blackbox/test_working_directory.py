@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zerocopy
-from tests.commands import COMMANDS, ZEROCOPY, Place, end, environment, make_root, run
+from tests.command_line import COMMANDS, ZEROCOPY, Place, end, environment, make_root, run
 from tests.server import RunningServer
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.config.written import refusal, write
 from zerocopy.config import load as config_module
 from zerocopy.config.load import OPTIONS, VARIABLES, Config, Layer, ListenerPorts, load
 from zerocopy.core.errors import ConfigError
@@ -26,22 +27,6 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(config_module, "SEARCH_PATHS", ("config.toml", "etc.toml"))
     return tmp_path
-
-
-def write(text: str, name: str = "config.toml") -> str:
-    """Write a configuration file into the working directory."""
-    with open(name, "w", encoding="utf-8") as file:
-        file.write(text)
-    return name
-
-
-def refusal(text: str = "", **places: Mapping[str, Any]) -> str:
-    """Give the one line with which a file, an environment or flags are refused."""
-    write(text)
-    with pytest.raises(ConfigError) as caught:
-        load(environ=places.get("environ", {}), flags=places.get("flags"))
-    assert "\n" not in caught.value.detail
-    return caught.value.detail
 
 
 def value(config: Config, key: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.config.written import refusal, write
 from zerocopy.config.load import Config, ListenerPorts, load
 from zerocopy.config.options import PlainTable
-from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,22 +19,6 @@ if TYPE_CHECKING:
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty directory."""
     monkeypatch.chdir(tmp_path)
-
-
-def write(text: str, name: str = "config.toml") -> str:
-    """Write a configuration file into the working directory."""
-    with open(name, "w", encoding="utf-8") as file:
-        file.write(text)
-    return name
-
-
-def refusal(text: str = "", **places: Mapping[str, Any]) -> str:
-    """Give the one line with which a file, an environment or flags are refused."""
-    write(text)
-    with pytest.raises(ConfigError) as caught:
-        load(environ=places.get("environ", {}), flags=places.get("flags"))
-    assert "\n" not in caught.value.detail
-    return caught.value.detail
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One server for the whole suite and each transport; every test has a series of its own."""
+"""One server for all tests and transports; every test has a series of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.site import Site, serve
+from tests.contract.site import Site, serve_all
 from tests.contract.transports import TRANSPORTS, Transport
 from tests.storage.trees import DAY, DAY_START_S, marks, put, u32
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.server import RunningServer
+
+    Shared = tuple[str, RunningServer]
 
 _numbers = itertools.count()
 
@@ -25,12 +29,18 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 
 
 @pytest.fixture(scope="session")
-def site(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """The server that most tests share; its root holds one series to begin with."""
     root = str(tmp_path_factory.mktemp("root"))
     put(root, {"time": u32(DAY_START_S), "price": marks(1)}, DAY, Series("coinbase", "A", "MD"))
-    with serve(transport, root) as running:
-        yield running
+    with serve_all(root) as server:
+        yield root, server
+
+
+@pytest.fixture(scope="session")
+def site(transport: Transport, shared: Shared) -> Site:
+    """The shared server by one transport."""
+    return Site(*shared, transport)
 
 
 @pytest.fixture

@@ -103,7 +103,14 @@ class Site:
 
 
 @contextmanager
+def serve_all(root: str, **environ: str) -> Iterator[RunningServer]:
+    """Run the command over `root`, to be reached by every transport, as long as the block runs."""
+    with RunningServer(root, **{"ZEROCOPY_TLS_PORT": "0", **COLUMNS_ENVIRON, **environ}) as server:
+        yield server
+
+
+@contextmanager
 def serve(transport: Transport, root: str, **environ: str) -> Iterator[Site]:
-    """Run the command over `root` for as long as the block runs."""
+    """Run the command over `root` for one transport alone, as long as the block runs."""
     with RunningServer(root, **{**transport.environ, **COLUMNS_ENVIRON, **environ}) as server:
         yield Site(root, server, transport)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.site import Site, data_target, serve
+from tests.contract.site import Site, data_target, serve, serve_all
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
-    SERIES,
     U32_MAX,
     age,
     append,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.contract.transports import Transport
-    from tests.server import Answer
+    from tests.server import Answer, RunningServer
     from zerocopy.storage.tree import Series
 
 CLOSED = "public, max-age=3600, no-transform"
@@ -47,11 +46,26 @@ EXPOSED = {"ETag", "Content-Range", "Content-Length", "Retry-After"}
 
 
 @pytest.fixture(scope="module")
-def patient(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
     """A server with the default of ten minutes until a past day is closed."""
     root = str(tmp_path_factory.mktemp("patient"))
-    with serve(transport, root, ZEROCOPY_DATA_SETTLE_S="600") as running:
-        yield running
+    with serve_all(root, ZEROCOPY_DATA_SETTLE_S="600") as server:
+        yield root, server
+
+
+@pytest.fixture
+def patient(transport: Transport, waiting: tuple[str, RunningServer]) -> Site:
+    """It by one transport."""
+    return Site(*waiting, transport)
+
+
+@pytest.fixture(scope="module")
+def settling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
+    """A server that lets a past day settle for half a second."""
+    root = str(tmp_path_factory.mktemp("settling"))
+    environ = {"ZEROCOPY_DATA_SETTLE_S": "0.5", "ZEROCOPY_CACHE_CLOSED_MAX_AGE_S": "77"}
+    with serve_all(root, **environ) as server:
+        yield root, server
 
 
 @pytest.fixture
@@ -243,16 +257,16 @@ def test_cache_control_of_a_day_that_is_being_copied_in_is_open(
 
 
 def test_cache_control_becomes_closed_when_the_day_settles(
-    transport: Transport, tmp_path: Path
+    transport: Transport, settling: tuple[str, RunningServer], series: Series
 ) -> None:
     """The same request is open, then closed, without a change on disk; seconds from config."""
-    paths = put(str(tmp_path), {"time": u32(DAY_START_S), "price": marks(1)})
-    environ = {"ZEROCOPY_DATA_SETTLE_S": "0.5", "ZEROCOPY_CACHE_CLOSED_MAX_AGE_S": "77"}
-    with serve(transport, str(tmp_path), **environ) as site, site.session() as session:
+    root, _ = settling
+    paths = put(root, {"time": u32(DAY_START_S), "price": marks(1)}, series=series)
+    with Site(*settling, transport).session() as session:
         age(*paths.values())
         os.utime(paths["price"])
         settled_s = os.stat(paths["price"]).st_ctime + 0.5
-        target = data_target(SERIES, DAY_START_S, DAY_END_S)
+        target = data_target(series, DAY_START_S, DAY_END_S)
         seen: list[str] = []
         while not seen or seen[-1] != "public, max-age=77, no-transform":
             begun_s = time.time()

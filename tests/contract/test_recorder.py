@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from zerocopy.storage.tree import Series
 
-RECORDS = 250_000
+RECORDS = 120_000
 TAIL_SECONDS = 20
 
 

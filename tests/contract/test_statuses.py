@@ -6,20 +6,22 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
-from tests.contract.site import Site, data_target, serve
+from tests.contract.site import Site, data_target, serve_all
+from tests.faults.client import poll
 from tests.storage.trees import DAY_START_S, U32_MAX, marks, put, u32
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.contract.transports import Transport
-    from tests.server import Answer
+    from tests.server import Answer, RunningServer
 
 ENDPOINTS = ("/api/data", "/api/symbols", "/healthz", "/readyz", "/openapi.json")
 GOOD = {"symbol": "A", "type": "MD", "start": "0", "end": "9", "columns": "time"}
@@ -243,42 +245,59 @@ def test_431_fields_too_long_or_too_many(site: Site) -> None:
     assert_problem(site, site.ask("/healthz", fields=[("X", "x")] * 101), 431)
 
 
-def test_500_data_directory_removed_and_back(transport: Transport, tmp_path: Path) -> None:
-    """Without its root the server fails every data request, is not ready, and stays alive."""
-    root = str(tmp_path / "root")
-    series = Series("coinbase", "A", "MD")
-    put(root, {"time": u32(DAY_START_S), "price": marks(1)}, series=series)
-    with serve(transport, root) as site:
-        whole = site.data(series)
-        assert (whole.status, site.ask("/readyz").status) == (200, 200)
-        for gone in ("moved", "file"):
-            os.rename(root, root + ".moved")
-            if gone == "file":
-                (tmp_path / "root").write_bytes(b"")
-            assert_problem(site, site.data(series), 500)
-            assert_problem(site, site.ask("/api/symbols"), 500)
-            assert_problem(site, site.ask("/api/symbols?exchange=coinbase"), 500)
-            assert_problem(site, site.ask("/readyz"), 503)
-            assert site.ask("/healthz").status == 200
-            if gone == "file":
-                os.unlink(root)
-            os.rename(root + ".moved", root)
-            assert site.data(series).content == whole.content
-            assert site.ask("/readyz").status == 200
+@pytest.fixture(scope="module")
+def gone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
+    """A server whose root may be taken away, and is at the end."""
+    root = str(tmp_path_factory.mktemp("gone") / "root")
+    put(root, {"time": u32(DAY_START_S), "price": marks(1)}, series=Series("coinbase", "A", "MD"))
+    with serve_all(root) as server:
+        yield root, server
         shutil.rmtree(root)
 
 
-def test_503_too_many_connections(transport: Transport, tmp_path: Path) -> None:
+def test_500_data_directory_removed_and_back(
+    transport: Transport, gone: tuple[str, RunningServer]
+) -> None:
+    """Without its root the server fails every data request, is not ready, and stays alive."""
+    site, root, series = Site(*gone, transport), gone[0], Series("coinbase", "A", "MD")
+    whole = site.data(series)
+    assert (whole.status, site.ask("/readyz").status) == (200, 200)
+    for becomes_file in (False, True):
+        os.rename(root, root + ".moved")
+        if becomes_file:
+            Path(root).write_bytes(b"")
+        assert_problem(site, site.data(series), 500)
+        assert_problem(site, site.ask("/api/symbols"), 500)
+        assert_problem(site, site.ask("/api/symbols?exchange=coinbase"), 500)
+        assert_problem(site, site.ask("/readyz"), 503)
+        assert site.ask("/healthz").status == 200
+        if becomes_file:
+            os.unlink(root)
+        os.rename(root + ".moved", root)
+        assert site.data(series).content == whole.content
+        assert site.ask("/readyz").status == 200
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
+    """A server of two connections."""
+    root = str(tmp_path_factory.mktemp("narrow"))
+    with serve_all(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="2") as server:
+        yield root, server
+
+
+def test_503_too_many_connections(transport: Transport, narrow: tuple[str, RunningServer]) -> None:
     """Beyond the bound a connection is told when to come again, and is let in when one is free."""
-    with serve(transport, str(tmp_path), ZEROCOPY_LIMITS_CONNECTIONS_MAX="2") as site:
-        with site.session() as first, site.session() as second:
-            assert first.request("/healthz").status == 200
-            assert second.request("/healthz").status == 200
-            answer = site.ask("/healthz")
-            assert_problem(site, answer, 503)
-            assert int(answer.fields["retry-after"]) >= 1
-            assert first.request("/healthz").status == 200
-        assert answer_when_free(site).status == 200
+    site = Site(*narrow, transport)
+    poll(lambda: site.server.metric("zerocopy_connections") == 0, "the other transports' clients")
+    with site.session() as first, site.session() as second:
+        assert first.request("/healthz").status == 200
+        assert second.request("/healthz").status == 200
+        answer = site.ask("/healthz")
+        assert_problem(site, answer, 503)
+        assert int(answer.fields["retry-after"]) >= 1
+        assert first.request("/healthz").status == 200
+    assert answer_when_free(site).status == 200
 
 
 def answer_when_free(site: Site) -> Answer:
@@ -288,29 +307,38 @@ def answer_when_free(site: Site) -> Answer:
     return answer
 
 
-def test_503_too_many_requests_in_flight(transport: Transport, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
+    """A server of one request at a time."""
+    root = str(tmp_path_factory.mktemp("single"))
+    with serve_all(root, ZEROCOPY_LIMITS_REQUESTS_IN_FLIGHT_MAX="1") as server:
+        yield root, server
+
+
+def test_503_too_many_requests_in_flight(
+    transport: Transport, single: tuple[str, RunningServer]
+) -> None:
     """Of many requests that arrive at the same moment, all are answered: 200, or 503 to come again.
 
     The worker stands still while they arrive, so it finds them all at once.
     """
-    environ = {"ZEROCOPY_LIMITS_REQUESTS_IN_FLIGHT_MAX": "1"}
-    with serve(transport, str(tmp_path), **environ) as site:
-        sessions = [transport.connect(site.server) for _ in range(8)]
-        for session in sessions:
-            assert session.request("/api/symbols").status == 200
-        (worker,) = site.server.worker_pids()
-        os.kill(worker, signal.SIGSTOP)
-        for session in sessions:
-            session.send("/api/symbols")
-        os.kill(worker, signal.SIGCONT)
-        answers = [session.receive() for session in sessions]
-        for session in sessions:
-            session.close()
-        assert {answer.status for answer in answers} == {200, 503}
-        for answer in answers:
-            if answer.status == 503:
-                assert_problem(site, answer, 503)
-                assert int(answer.fields["retry-after"]) >= 1
+    site = Site(*single, transport)
+    sessions = [transport.connect(site.server) for _ in range(8)]
+    for session in sessions:
+        assert session.request("/api/symbols").status == 200
+    (worker,) = site.server.worker_pids()
+    os.kill(worker, signal.SIGSTOP)
+    for session in sessions:
+        session.send("/api/symbols")
+    os.kill(worker, signal.SIGCONT)
+    answers = [session.receive() for session in sessions]
+    for session in sessions:
+        session.close()
+    assert {answer.status for answer in answers} == {200, 503}
+    for answer in answers:
+        if answer.status == 503:
+            assert_problem(site, answer, 503)
+            assert int(answer.fields["retry-after"]) >= 1
 
 
 def test_statuses_of_one_connection_do_not_depend_on_each_other(site: Site) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.site import Site, serve
+from tests.contract.site import Site, serve, serve_all
 from tests.storage.trees import append, marks, path_of, put, u32
 from zerocopy.storage.tree import Series
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.contract.transports import Transport
+    from tests.server import RunningServer
 
 BTC = Series("coinbase", "BTC-USD", "MD")
 MODIFIED_S = 1_738_326_923
 
 
 @pytest.fixture(scope="module")
-def market(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def traded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
     """Two exchanges with three symbols, and much that is none."""
     root = str(tmp_path_factory.mktemp("market"))
     for number, names in enumerate(
@@ -48,8 +49,22 @@ def market(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> It
     for plain in ("notes.bin", "coinbase/notes.bin", "coinbase/BTC-USD/MD/notes.txt"):
         with open(os.path.join(root, plain), "wb"):
             pass
-    with serve(transport, root) as running:
-        yield running
+    with serve_all(root) as server:
+        yield root, server
+
+
+@pytest.fixture
+def market(transport: Transport, traded: tuple[str, RunningServer]) -> Site:
+    """The server over it, by one transport."""
+    return Site(*traded, transport)
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, RunningServer]]:
+    """A root without exchanges, and its server."""
+    root = str(tmp_path_factory.mktemp("nothing"))
+    with serve_all(root) as server:
+        yield root, server
 
 
 def test_symbols_is_the_document_of_the_contract(market: Site) -> None:
@@ -122,10 +137,12 @@ def test_symbols_follow_every_change_at_once(site: Site, series: Series) -> None
         assert symbol not in recency()
 
 
-def test_symbols_of_an_empty_root_are_empty(transport: Transport, tmp_path: Path) -> None:
+def test_symbols_of_an_empty_root_are_empty(
+    transport: Transport, nothing: tuple[str, RunningServer]
+) -> None:
     """A root without exchanges is no error."""
-    with serve(transport, str(tmp_path)) as empty:
-        assert empty.ask("/api/symbols").content == b'{"symbols":[],"exchanges":{}}'
+    empty = Site(*nothing, transport)
+    assert empty.ask("/api/symbols").content == b'{"symbols":[],"exchanges":{}}'
 
 
 def test_symbols_are_walked_once(transport: Transport, tmp_path: Path) -> None:

@@ -223,6 +223,13 @@ class TlsBench:
         self.threads.shutdown()
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition of this event loop; TimeoutError after `PATIENCE_S`."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - conditions of the code under test, without events
+            await asyncio.sleep(0.005)
+
+
 def connect_tcp(address: tuple[str, int]) -> socket.socket:
     """A TCP connection with small buffers and a timeout."""
     sock = socket.socket()

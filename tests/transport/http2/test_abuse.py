@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import shutil
 import ssl
 import struct
 import threading
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.faults.client import LARGE, SMALL, body_of, make_root, poll
+from tests.faults.client import LARGE, SMALL, body_of, poll
 from tests.h2client import (
     CONTINUATION,
     DATA,
@@ -31,7 +30,6 @@ from tests.h2client import (
 from tests.server import RunningServer, open_descriptors, resident_bytes
 from tests.transport.http2.frames import (
     ACK,
-    ALIVE,
     COMPRESSION_ERROR,
     END_HEADERS,
     END_STREAM,
@@ -49,45 +47,12 @@ from tests.transport.http2.frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 FLOOD_BYTES_MAX = 4 << 20
 GROWTH_BYTES_MAX = 64 << 20
 PATIENCE_S = 5.0
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 800 KB and 48 MB an answer."""
-    path = tmp_path_factory.mktemp("http2")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def strict(root: Path) -> Iterator[RunningServer]:
-    """One worker with a low bound of frames a second, which it reads on a busy machine as well."""
-    with RunningServer(root, USE_TLS="true", ZEROCOPY_LIMITS_CONTROL_FRAMES_MAX="100") as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[H2Client]:
-    """A connection; after the test the server must still answer another one."""
-    with H2Client(server) as connected:
-        connected.ping()
-        yield connected
-    with H2Client(server) as other:
-        assert other.ask("/healthz").content == ALIVE
 
 
 BLOCK = b"\x82\x87\x84\x41\x01a"  # GET https / and :authority a, added to the table

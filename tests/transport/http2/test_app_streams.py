@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from hypercorn.asyncio.worker_context import EventWrapper
 
-from tests.faults.client import LARGE, make_root, poll
+from tests.faults.client import LARGE, poll
 from tests.h2client import H2Client
 from tests.server import RunningServer
 from zerocopy.transport.http2.streams import AppBuffer
@@ -22,15 +21,6 @@ BUFFERED_BYTES_MAX = 4_000_000
 """Of a response that the client has no window for: some pieces of 256 KiB, and its head."""
 
 CANCEL = 8
-
-
-@pytest.fixture(name="root", scope="module")
-def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A response of 48 MB."""
-    path = tmp_path_factory.mktemp("app_streams")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture(name="server", scope="module")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.faults.client import MEDIUM, SMALL, body_of, column_path, make_root
+from tests.faults.client import (
+    MEDIUM,
+    SMALL,
+    SMALL_RECORDS,
+    body_of,
+    column_path,
+    target_of,
+    write_series,
+)
 from tests.h2client import H2Client
-from tests.server import RunningServer
 from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.http.messages import Request
 from zerocopy.transport.http2.batch import REQUESTS_MAX, Batch, Proved, Receiver, Waiting
@@ -19,7 +23,7 @@ from zerocopy.transport.request_metrics import RequestMetrics
 from zerocopy.transport.scheduler import COLD_TURN_BYTES, SHORT_TURN_BYTES, SendScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.server import RunningServer
 
 ACCOUNT = RequestMetrics(TLS, [0] * len(SLOTS))
 REQUESTS = [Waiting(0, b"block", 1)]
@@ -178,26 +182,10 @@ def test_receiver_offers_bytes_first_and_tells_of_the_end() -> None:
     asyncio.run(receive())
 
 
-@pytest.fixture(name="root", scope="module")
-def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Answers of 4 KB and 800 KB."""
-    path = tmp_path_factory.mktemp("batch")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(name="server", scope="module")
-def fixture_server(root: Path) -> Iterator[RunningServer]:
-    """One worker on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
-        yield running
-
-
-def warm(client: H2Client) -> None:
+def warm(client: H2Client, target: str = SMALL) -> None:
     """Ask until the connection knows the header block, and the answer is reused."""
     for _ in range(3):
-        client.ask(SMALL)
+        client.ask(target)
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(
@@ -241,18 +229,20 @@ def test_request_cut_anywhere_is_answered_once(server: RunningServer, root: Path
 
 def test_replaced_file_is_seen_by_the_next_request(server: RunningServer, root: Path) -> None:
     """What was proved in one turn is not believed in the next."""
+    write_series(root, "REPLACED", SMALL_RECORDS)
+    target = target_of("REPLACED")
     reused = server.metric(REUSED)
     with H2Client(server) as client, H2Client(server) as other:
         for one in (client, other):
-            warm(one)
-        path = Path(column_path(root, "SMALL", "price"))
+            warm(one, target)
+        path = Path(column_path(root, "REPLACED", "price"))
         content = path.read_bytes()
         changed = bytes(len(content))
         path.with_suffix(".new").write_bytes(changed)
         path.with_suffix(".new").rename(path)
         for one in (client, other):
-            assert changed in one.ask(SMALL).content
+            assert changed in one.ask(target).content
         path.write_bytes(content)
         for one in (client, other):
-            assert one.ask(SMALL).content == body_of(root, "SMALL")
+            assert one.ask(target).content == body_of(root, "REPLACED")
     assert server.metric(REUSED) > reused

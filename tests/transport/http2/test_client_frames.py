@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of, make_root
+from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of
 from tests.h2client import (
     CONTINUATION,
     DATA,
@@ -19,7 +18,6 @@ from tests.h2client import (
     WINDOW_BYTES_MAX,
     H2Client,
 )
-from tests.server import RunningServer
 from tests.transport.http2.frames import (
     ACK,
     ALIVE,
@@ -36,36 +34,12 @@ from tests.transport.http2.frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from tests.server import RunningServer
+
 PSEUDO = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/healthz"}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 800 KB and 48 MB an answer."""
-    path = tmp_path_factory.mktemp("http2")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[H2Client]:
-    """A connection; after the test the server must still answer another one."""
-    with H2Client(server) as connected:
-        connected.ping()
-        yield connected
-    with H2Client(server) as other:
-        assert other.ask("/healthz").content == ALIVE
 
 
 def test_requests_split_byte_by_byte_over_tls_records(client: H2Client) -> None:

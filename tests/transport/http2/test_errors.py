@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from tests.faults.client import MEDIUM, SMALL, body_of, make_root
+from tests.faults.client import MEDIUM, SMALL, body_of
 from tests.h2client import (
     CONTINUATION,
     DATA,
@@ -46,15 +45,6 @@ CONNECT = {":method": "CONNECT", ":authority": "localhost:443"}
 WEBSOCKET = {**PSEUDO, ":method": "CONNECT", ":protocol": "websocket"}
 CONTROL_FRAMES_MAX = 20
 REFUSED_STREAM = 7
-
-
-@pytest.fixture(name="root", scope="module")
-def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Answers of 4 KB, 800 KB and 48 MB."""
-    path = tmp_path_factory.mktemp("errors")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture(name="server", scope="module")
@@ -222,10 +212,11 @@ def test_faulty_content_ends_its_stream_alone(beside: Beside, target: str, name:
 def test_faulty_content_gives_the_window_of_the_connection_back(server: RunningServer) -> None:
     """Malformed uploads and what comes behind them do not use up what the others may send."""
     with H2Client(server, auto_window=False) as client:
-        for _ in range(8):  # 64 KB each, which the window of the connection holds once
+        for _ in range(8):  # 65,535 bytes each, which the window of the connection holds once
             fields = [("content-length", "49152")]
             faulty = client.request("/healthz", "POST", fields, end_stream=False)
-            client.send_bytes(frame(DATA, 0, faulty, bytes(16_384)) * 4)
+            client.send_bytes(frame(DATA, 0, faulty, bytes(16_384)) * 3)
+            client.send_bytes(frame(DATA, 0, faulty, bytes(16_383)))
             client.pump(lambda: client.streams[faulty].is_over, "the end of it")  # noqa: B023
             client.ping()
         assert client.ask("/healthz").content == ALIVE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import shutil
 import ssl
 import struct
 import threading
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import LARGE, SMALL, make_root, poll
+from tests.faults.client import LARGE, SMALL, poll
 from tests.h2client import (
     CONTINUATION,
     DATA,
@@ -40,9 +39,7 @@ from tests.transport.http2.frames import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-CONTROL_FRAMES_MAX = 100
 FRAMES_AT_ONCE = 500
 FRAMES_MAX = 400_000
 FRAMES_BACK_MAX = 6_000
@@ -119,17 +116,6 @@ STATES = {
 CALM_OR_ERROR = {ENHANCE_YOUR_CALM, PROTOCOL_ERROR, STREAM_CLOSED}
 
 
-@pytest.fixture(name="server", scope="module")
-def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One worker on TLS to which a hundred useless frames in a second are a flood."""
-    root: Path = tmp_path_factory.mktemp("floods")
-    make_root(root)
-    options = {"ZEROCOPY_LIMITS_CONTROL_FRAMES_MAX": f"{CONTROL_FRAMES_MAX}"}
-    with RunningServer(root, USE_TLS="true", **options) as running:
-        yield running
-    shutil.rmtree(root)
-
-
 class Neighbour(threading.Thread):
     """Asks for little on a connection of its own, again and again, until told to stop."""
 
@@ -152,9 +138,9 @@ class Neighbour(threading.Thread):
 
 
 @pytest.fixture(name="neighbour", scope="module")
-def fixture_neighbour(server: RunningServer) -> Iterator[Neighbour]:
+def fixture_neighbour(strict: RunningServer) -> Iterator[Neighbour]:
     """Somebody else who is served all the while."""
-    neighbour = Neighbour(server)
+    neighbour = Neighbour(strict)
     neighbour.start()
     yield neighbour
     neighbour.stopped.set()
@@ -186,10 +172,10 @@ def pour(client: H2Client, make: Callable[[int], bytes]) -> bytes | None:
 
 
 def assert_calm(
-    client: H2Client, server: RunningServer, neighbour: Neighbour, make: Callable[[int], bytes]
+    client: H2Client, strict: RunningServer, neighbour: Neighbour, make: Callable[[int], bytes]
 ) -> set[int]:
     """The flood ends, little was made of it, and the neighbour was served; the codes told."""
-    (worker,) = server.worker_pids()
+    (worker,) = strict.worker_pids()
     resident, answered = resident_bytes(worker), neighbour.answered
     received = pour(client, make)
     assert received is not None, "a flood is ended"
@@ -209,13 +195,13 @@ def assert_calm(
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("state", STATES)
 def test_flood_on_a_stream_of_any_state_ends(
-    server: RunningServer, neighbour: Neighbour, state: str, kind: str
+    strict: RunningServer, neighbour: Neighbour, state: str, kind: str
 ) -> None:
     """ENHANCE_YOUR_CALM, or the connection error that RFC 9113 has for such a frame."""
-    with H2Client(server, auto_window=False) as client:
+    with H2Client(strict, auto_window=False) as client:
         client.ping()
         stream_id = STATES[state](client)
-        codes = assert_calm(client, server, neighbour, lambda _: MAKE[kind](stream_id))
+        codes = assert_calm(client, strict, neighbour, lambda _: MAKE[kind](stream_id))
     assert codes <= CALM_OR_ERROR, "an end may lose its GOAWAY, never its code"
 
 
@@ -242,10 +228,10 @@ FORCED: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", FORCED)
 def test_resets_that_a_client_forces_are_a_flood(
-    server: RunningServer, neighbour: Neighbour, name: str
+    strict: RunningServer, neighbour: Neighbour, name: str
 ) -> None:
     """One stream after the other, by any error that ends a stream (CVE-2025-8671)."""
-    with H2Client(server, auto_window=False) as client:
+    with H2Client(strict, auto_window=False) as client:
         client.ping()
-        codes = assert_calm(client, server, neighbour, lambda at: FORCED[name](2 * at + 1))
+        codes = assert_calm(client, strict, neighbour, lambda at: FORCED[name](2 * at + 1))
     assert codes <= {ENHANCE_YOUR_CALM, STREAM_CLOSED}, "an end may lose its GOAWAY"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,11 +15,8 @@ from tests.faults.client import (
     LARGE,
     SMALL,
     body_of,
-    make_root,
     poll,
-    seal,
     target_of,
-    write_series,
 )
 from tests.h2client import HEADERS, WINDOW_BYTES_MAX, H2Client
 from tests.server import RunningServer
@@ -35,17 +31,6 @@ if TYPE_CHECKING:
 ALIVE = "/healthz"
 METHOD_AND_SCHEME = b"\x82\x87"  # GET, https: indexed fields of the static table
 NEWEST_ENTRY = b"\xbe"  # the first entry of the dynamic table
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 40 KB, 800 KB and 48 MB an answer."""
-    path = tmp_path_factory.mktemp("http2")
-    make_root(path)
-    write_series(path, "HALF", 5_000)
-    seal(path, "HALF")
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="module")

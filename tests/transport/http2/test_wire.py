@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from h2.settings import SettingCodes
 
-from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of, make_root, target_of
+from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of, target_of
 from tests.h2client import (
     DATA,
     FRAME_BYTES,
@@ -22,33 +21,17 @@ from tests.h2client import (
     H2Client,
 )
 from tests.naive import naive_answer
-from tests.server import RunningServer
 from tests.storage.trees import append, marks, put, start_of, u32
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.server import RunningServer
 
 WIDE = 1 << 20
 GOAWAY_FRAME = b"\0\0\x08\x07\0" + bytes(12)
 """NO_ERROR, no stream of the server processed."""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root with 4 KB, 800 KB and 48 MB an answer."""
-    path = tmp_path_factory.mktemp("http2")
-    make_root(path)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RunningServer]:
-    """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
-        yield running
 
 
 def pump_to(client: H2Client, stream_id: int, count: int) -> None:
