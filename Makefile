@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UNITS := tests/core tests/config tests/formats tests/storage tests/service tests/observe
+# Three at a time: many wait. worksteal keeps a file's tests together, and with them its servers.
+TESTS := $(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
+# Else each of the three rewrites the assertions of all tests in each run, 7 s of a processor.
+unexport PYTHONDONTWRITEBYTECODE
 # Debian keeps venv's installer in a package of its own; root or sudo may fetch it.
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 
@@ -29,13 +33,13 @@ demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
 	$(BIN)/zerocopy demo
 
 test: install ## every test of the server but the slow ones
-	$(BIN)/python -m pytest -n 3 -m 'not slow' --ignore tests/tools
+	$(TESTS) --ignore tests/tools
 
 test-tools: install ## the tests of bench, load test and container
-	$(BIN)/python -m pytest -n 3 -m 'not slow' tests/tools
+	$(TESTS) tests/tools
 
 test-units: install ## the tests of single modules: what another Python has to pass
-	$(BIN)/python -m pytest -n 3 -m 'not slow' $(UNITS)
+	$(TESTS) $(UNITS)
 
 slow: install ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow
