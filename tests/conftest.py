@@ -1,0 +1,15 @@
+"""What all tests of a process have in common."""
+
+from __future__ import annotations
+
+import gc
+
+
+def pytest_collection_finish() -> None:
+    """Take what collecting made, some million objects that stay, out of the collector's sight.
+
+    Many tests collect, to see that nothing was left in circles: 0.3 s each with all that, 0.02 s
+    without.
+    """
+    gc.collect()
+    gc.freeze()
