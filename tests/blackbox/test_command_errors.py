@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ LATEST_S = 253_402_300_799
 
 WILD_S = 1 << 62
 NS = 1_000_000_000
+WILD = {
+    "LATE": (LATEST_S + 1, "9999-12-31 23:59:59"),
+    "NEVER": (WILD_S, "9999-12-31 23:59:59"),
+    "EARLY": (-1, "1969-12-31 23:59:59"),
+    "BEFORE": (-WILD_S, "0001-01-01 00:00:00"),
+}
+"""Modification times by symbol, and the dates that are told."""
 
 
 @pytest.fixture(scope="module")
@@ -153,35 +161,27 @@ def test_config_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert b"limits.days_max\t77\t" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("modified_s", "date"),
-    [
-        (LATEST_S + 1, "9999-12-31 23:59:59"),
-        (WILD_S, "9999-12-31 23:59:59"),
-        (-1, "1969-12-31 23:59:59"),
-        (-WILD_S, "0001-01-01 00:00:00"),
-    ],
-)
-def test_time_of_a_file_that_no_calendar_has_ends_nothing(
-    memory: Path, modified_s: int, date: str
-) -> None:
-    """One file with a wild time takes the list of symbols from nobody; dates end with year 9999."""
+def test_times_of_files_that_no_calendar_has_end_nothing(memory: Path) -> None:
+    """A file with a wild time takes the list of symbols from nobody; dates end with year 9999."""
     make_root(memory)
-    names = [f"{memory}/coinbase/BTC-USD/MD/{name}.01.01.70.bin" for name in ("time", "price")]
-    for name in names:
-        os.utime(name, ns=(0, modified_s * NS))
-    assert os.stat(names[0]).st_mtime_ns == modified_s * NS
+    for symbol, (modified_s, _) in WILD.items():
+        folder = f"{memory}/coinbase/{symbol}/MD"
+        shutil.copytree(f"{memory}/coinbase/BTC-USD/MD", folder)
+        for name in os.listdir(folder):
+            os.utime(f"{folder}/{name}", ns=(0, modified_s * NS))
+            assert os.stat(f"{folder}/{name}").st_mtime_ns == modified_s * NS
     for command in (["symbols"], ["symbols", "--json"]):
         done = run([*command, "-d", str(memory)])
         assert (done.returncode, done.stderr) == (0, b"")
-        assert date.encode() in done.stdout
+        for _, date in WILD.values():
+            assert date.encode() in done.stdout
     with RunningServer(memory) as server:
-        answer = server.get("/api/symbols")
-        assert (
-            f'"last_update":{modified_s},"last_update_date":"{date} UTC"' in answer.content.decode()
-        )
-        target = "/api/data?symbol=BTC-USD&type=MD&start=0&end=86399&columns=time,price"
-        assert server.get(target).status == 200
+        answer = server.get("/api/symbols").content.decode()
+        for symbol, (modified_s, date) in WILD.items():
+            last = f'"last_update":{modified_s},"last_update_date":"{date} UTC"'
+            assert f'{{"symbol":"{symbol}",{last}}}' in answer
+            target = f"/api/data?symbol={symbol}&type=MD&start=0&end=86399&columns=time,price"
+            assert server.get(target).status == 200
 
 
 def test_arguments_that_are_no_text_are_an_error_of_one_line(place: Place) -> None:

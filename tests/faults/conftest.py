@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, but for a drain that does not wait for a failed test."""
     with RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:

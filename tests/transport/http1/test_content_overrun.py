@@ -24,7 +24,7 @@ FRAMES = 100
 PATIENCE_S = 5.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One worker that reads little content, and stops within a second once nothing is open."""
     root = tmp_path_factory.mktemp("overrun")
