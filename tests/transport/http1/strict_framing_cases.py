@@ -32,6 +32,7 @@ FRAMING: dict[str, dict[str, Case]] = {
         "chunked with a request inside": closed(
             head(CHUNKED) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(OK), OK)
         ),
+        "chunked with an extension": closed(head(CHUNKED) + b"3;a=b\r\nabc\r\n0\r\n\r\n"),
         "chunked with trailers": closed(head(CHUNKED) + b"0\r\nHost: evil\r\n\r\n"),
         "chunked without its end": closed(head(CHUNKED)),
         "chunk of a bad size": closed(head(CHUNKED) + b"-1\r\na\r\n0\r\n\r\n"),
@@ -120,6 +121,7 @@ FRAMING: dict[str, dict[str, Case]] = {
                 b" %d" % (2**64 + 3),
                 b" " + b"9" * 5_000,
                 b" " + b"0" * 4_999 + b"3",
+                b" " + b"0" * 5_000,
                 b" \xd9\xa3",
                 b" \xb3",
             )
@@ -227,6 +229,7 @@ FRAMING: dict[str, dict[str, Case]] = {
         "fault of a version": closed(OK + head(line=b"GET / HTTP/2.0") + OK, 200, 505),
         "fault of a coding": closed(OK + head(b"Transfer-Encoding: x, chunked") + OK, 200, 501),
         "fault of an expectation": closed(OK + head(b"Expect: x") + OK, 200, 417),
+        "fault of a long field": closed(OK + field(b"A: " + b"x" * 9_000) + OK, 200, 431),
         "fault of a long target": closed(OK + target(b"/" + b"x" * 9_000) + OK, 200, 414),
         "fault of HEAD": closed(OK + target(b"/a#", b"HEAD") + OK, 200, 400),
         "close amid": closed(OK + head(b"Connection: close") + OK, 200, 200),

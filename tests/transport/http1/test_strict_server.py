@@ -11,7 +11,16 @@ import pytest
 from tests.faults.tls_client import connect_raw, read_to_end
 from tests.h2client import H2Client
 from tests.server import RunningServer, connect_to
-from tests.transport.http1.strict_cases import OK, Case, Verdict, head
+from tests.transport.http1.strict_cases import (
+    FIELD_MAX,
+    OK,
+    TARGET_MAX,
+    Case,
+    Verdict,
+    field,
+    head,
+    target,
+)
 from tests.transport.http1.strict_framing_cases import SECTIONS
 
 if TYPE_CHECKING:
@@ -141,19 +150,27 @@ def test_continue_is_sent_once_and_only_for_content_that_is_read(
 @TRANSPORTS
 def test_fault_is_told_in_a_problem_document(server: RunningServer, transport: str) -> None:
     """The same fields on both transports, Connection: close among them; to HEAD no content."""
-    for line, has_content in ((b"GET /# HTTP/1.1", True), (b"HEAD /# HTTP/1.1", False)):
+    for faulty, status, has_content in (
+        (target(b"/#"), 400, True),
+        (target(b"/#", b"HEAD"), 400, False),
+        (target(b"/" + b"x" * TARGET_MAX), 414, True),
+        (field(b"Expect: x"), 417, True),
+        (field(b"A: " + b"x" * FIELD_MAX), 431, True),
+        (field(b"Transfer-Encoding: gzip, chunked"), 501, True),
+        (head(line=b"GET / HTTP/3.0"), 505, True),
+    ):
         with closing(connected(server, transport)) as sock:
-            sock.sendall(head(line=line) + OK)
+            sock.sendall(faulty + OK)
             received, is_aborted = read_to_end(sock)
         assert not is_aborted
         fields, _, content = received.partition(b"\r\n\r\n")
-        lines = {field.lower() for field in fields.split(b"\r\n")}
+        lines = {line.lower() for line in fields.split(b"\r\n")}
         assert {
             b"connection: close",
             b"content-type: application/problem+json",
             b"server: zerocopy",
         } <= lines
-        assert (b'"status":400' in content) == has_content
+        assert (b'"status":%d' % status in content) == has_content
 
 
 @TRANSPORTS
