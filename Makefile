@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools test-units slow lint bench load clean
+.PHONY: help install demo test test-tools test-ktls test-units slow lint bench load clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -33,10 +33,13 @@ demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
 	$(BIN)/zerocopy demo
 
 test: install ## every test of the server but the slow ones
-	$(TESTS) --ignore tests/tools
+	$(TESTS) --ignore tests/tools --ignore tests/ktls
 
 test-tools: install ## the tests of bench, load test and container
 	$(TESTS) tests/tools
+
+test-ktls: install ## kernel TLS in a virtual machine; skipped, with the reason, where that cannot run
+	$(BIN)/python -m pytest tests/ktls
 
 test-units: install ## the tests of single modules: what another Python has to pass
 	$(TESTS) $(UNITS)

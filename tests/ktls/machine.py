@@ -108,7 +108,9 @@ class Machine:
                     shutil.copyfileobj(base, out)
                 _add_run(Archive(out), program, data or {})
             log = self._boot(image, result, timeout_s)
-            output, found, status = result.read_text("utf-8", "replace").rpartition("\nexit status ")
+            output, found, status = result.read_text("utf-8", "replace").rpartition(
+                "\nexit status "
+            )
             if not found:
                 raise AssertionError(f"the virtual machine ended without a status:\n{log}")
             return Finished(int(status), output, log)
@@ -260,7 +262,9 @@ def _base(python: str, modules: Sequence[Path], packages: Path) -> Path:
     """The archive of what seldom changes."""
     init = (GUEST / "init.py").read_bytes()
     cpio = Path(__file__).with_name("cpio.py").read_bytes()
-    key = _digest(python, packages.name, *map(str, modules), init, cpio, Path(__file__).read_bytes())
+    key = _digest(
+        python, packages.name, *map(str, modules), init, cpio, Path(__file__).read_bytes()
+    )
     image = CACHE / f"base-{key}.cpio"
     if not image.exists():
         partial = image.with_suffix(f".{os.getpid()}")
@@ -319,7 +323,10 @@ def _kvm_is_quicker(prepared: Machine) -> bool:
     verdict = CACHE / f"kvm-{_digest(prepared.base.name, os.uname().release)}"
     if not verdict.exists():
         try:
-            is_quick = replace(prepared, processor=KVM).run(["-c", "pass"], timeout_s=KVM_TRIAL_S).status == 0
+            is_quick = (
+                replace(prepared, processor=KVM).run(["-c", "pass"], timeout_s=KVM_TRIAL_S).status
+                == 0
+            )
         except (TimeoutError, AssertionError, OSError):
             is_quick = False
         verdict.write_text("yes" if is_quick else "no")

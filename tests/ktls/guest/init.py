@@ -73,7 +73,7 @@ def main() -> int:
         arguments = json.load(file)
     environ = {**os.environ, "PATH": "/bin", "HOME": "/tmp", "PYTHONPATH": f"{WORK}:/packages"}
     with open("/dev/ttyS1", "wb", buffering=0) as result:
-        tty.setraw(result)
+        tty.setraw(result.fileno())
         status = subprocess.call(
             [sys.executable, *arguments],
             cwd=WORK,

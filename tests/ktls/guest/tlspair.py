@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
+import os
 import select
 import socket
 import ssl
 import struct
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from tests.certificate import certificate_files, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -28,7 +31,14 @@ TCP_ULP = 31
 SOL_TLS = 282
 TLS_TX, TLS_RX = 1, 2
 TLS_TX_ZEROCOPY_RO = 3
-WAIT_S = 20.0
+WAIT_S = 60.0
+"""An emulated processor, on a machine that has other work."""
+
+APPLICATION_DATA = 23
+"""The content type of a record, RFC 8446 section 5.1."""
+
+FILE_BYTES = 6_000_007
+"""Odd, and more than loopback's buffers take at once."""
 
 BIO_CTRL_GET_KTLS_SEND, BIO_CTRL_GET_KTLS_RECV = 73, 76
 HEAD_BYTES = object.__basicsize__
@@ -102,7 +112,8 @@ class Client:
         """Exactly so many bytes."""
         found = bytearray()
         while len(found) < count:
-            part = self._until_done(lambda: self.tls.read(count - len(found)))
+            rest = count - len(found)
+            part = self._until_done(partial(self.tls.read, rest))
             assert part, f"close_notify after {len(found)} of {count} bytes"
             found += part
         return bytes(found)
@@ -117,13 +128,16 @@ class Client:
         self.flush()
         return bytes(found)
 
-    def sees_nothing(self, seconds: float = 0.2) -> bool:
-        """Whether no byte arrives."""
-        return not select.select([self.sock], [], [], seconds)[0]
+    def is_waiting(self, seconds: float) -> bool:
+        """Whether a byte arrives within this time."""
+        return bool(select.select([self.sock], [], [], seconds)[0])
+
+    def sizes(self) -> list[int]:
+        """The lengths of the encrypted records that arrived."""
+        return [length for kind, length in self.records if kind == APPLICATION_DATA]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A protocol version, a cipher, and whether the server asks for kernel TLS."""
 
     version: str = "TLSv1.3"
@@ -141,6 +155,29 @@ class Kind:
         # SSLContext.set_ciphersuites is Python 3.15's. SSL_CTX* follows the object's head.
         handle = ctypes.c_void_p.from_address(id(client) + HEAD_BYTES)
         assert libssl.SSL_CTX_set_ciphersuites(handle, self.cipher.encode()) == 1
+
+
+KINDS = (
+    Kind("TLSv1.3", "TLS_AES_128_GCM_SHA256"),
+    Kind("TLSv1.3", "TLS_AES_256_GCM_SHA384"),
+    Kind("TLSv1.3", "TLS_CHACHA20_POLY1305_SHA256"),
+    Kind("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    Kind("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    Kind("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+)
+"""What the server may agree on with a client."""
+
+
+def _sample_file() -> tuple[int, bytes]:
+    """A descriptor of a file that repeats nowhere soon, and its bytes."""
+    seed = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(4096))
+    content = (seed * (FILE_BYTES // len(seed) + 1))[:FILE_BYTES]
+    fd = os.memfd_create("sample")
+    os.write(fd, content)
+    return fd, content
+
+
+FD, CONTENT = _sample_file()
 
 
 class Pair:
@@ -165,8 +202,6 @@ class Pair:
         )
         self.until_done(self.server.do_handshake)
         shaking.result(WAIT_S)
-        self.blocked = 0
-        """How often a call of the server would have blocked."""
 
     def __enter__(self) -> Self:
         return self
@@ -182,25 +217,74 @@ class Pair:
 
     def until_done(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call until the non-blocking socket is ready."""
-        self.blocked = 0
         while True:
             try:
                 return call(*arguments)
             except ssl.SSLWantReadError:
-                waiting = select.select([self.server], [], [], WAIT_S)
+                assert select.select([self.server], [], [], WAIT_S)[0], "nothing to read in time"
             except (ssl.SSLWantWriteError, BlockingIOError):
-                waiting = select.select([], [self.server], [], WAIT_S)
-            self.blocked += 1
-            assert any(waiting), "the socket was not ready in time"
+                self._wait_writable()
 
-    def write_all(self, data: bytes | memoryview) -> list[int]:
+    def _wait_writable(self) -> None:
+        assert select.select([], [self.server], [], WAIT_S)[1], "no room in time"
+
+    def is_writable(self) -> bool:
+        """Whether the kernel says so now."""
+        return bool(select.select([], [self.server], [], 0)[1])
+
+    def write_all(self, data: bytes) -> list[int]:
         """Write by OpenSSL; how many bytes each call took."""
-        taken = []
-        rest = memoryview(data)
-        while rest:
-            taken.append(self.until_done(self.server.write, rest))
-            rest = rest[taken[-1] :]
+        taken: list[int] = []
+        while sum(taken) < len(data):
+            taken.append(self.until_done(self.server.write, data[sum(taken) :]))
         return taken
+
+    def send_file(self, offset: int, count: int) -> list[int]:
+        """sendfile(2) until all is sent; how many bytes each call took, 0 for EAGAIN."""
+        taken: list[int] = []
+        while (sent := sum(taken)) < count:
+            try:
+                taken.append(os.sendfile(self.server.fileno(), FD, offset + sent, count - sent))
+            except BlockingIOError:
+                taken.append(0)
+                self._wait_writable()
+        return taken
+
+    def fill_by_file(self, offset: int = 0) -> list[int]:
+        """sendfile(2) until the socket takes no more; how many bytes each call took."""
+        taken: list[int] = []
+        while True:
+            sent = sum(taken)
+            try:
+                taken.append(
+                    os.sendfile(self.server.fileno(), FD, offset + sent, FILE_BYTES - offset - sent)
+                )
+            except BlockingIOError:
+                return taken
+
+    def fill_by_write(self, data: bytes) -> tuple[list[int], str]:
+        """SSLSocket.write of all of `data` again and again; what it took, and the error's name."""
+        taken: list[int] = []
+        while True:
+            try:
+                taken.append(self.server.write(data))
+            except OSError as error:
+                return taken, type(error).__name__
+            assert taken[-1] == len(data), "a part was taken"
+
+    def end(self) -> str:
+        """Send close_notify, and wait for the client's."""
+        said = attempt(self.until_done, self.server.unwrap)
+        return said if isinstance(said, str) else "both close_notify"
+
+
+def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns, of bytes their number; or the error's name and text."""
+    try:
+        done = call(*arguments)
+        return len(done) if isinstance(done, bytes) else done
+    except Exception as error:  # noqa: BLE001  # the error is the fact
+        return f"{type(error).__name__}: {error}"
 
 
 def server_context(kind: Kind) -> ssl.SSLContext:

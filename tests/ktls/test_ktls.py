@@ -1,0 +1,145 @@
+"""Kernel TLS: what Python, OpenSSL and Linux do together, and the server over it.
+
+Two runs of a virtual machine: the facts the server relies on, and the server itself. Where the
+machine cannot run, each test says what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.ktls.machine import Unavailable, machine
+
+pytestmark = pytest.mark.timeout(600)
+
+KERNEL_NUMBERS = {
+    "TLSv1.2": 0x0303,
+    "TLSv1.3": 0x0304,
+    "AES_128_GCM": 51,
+    "AES128-GCM": 51,
+    "AES_256_GCM": 52,
+    "AES256-GCM": 52,
+    "CHACHA20": 54,
+}
+"""Of linux/tls.h: versions and ciphers."""
+
+
+def run(*program: str) -> dict[str, Any]:
+    """The JSON objects that a program prints in the virtual machine, joined."""
+    try:
+        ended = machine().run(program)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    assert ended.status == 0, ended.log
+    joined: dict[str, Any] = {}
+    for line in filter(None, ended.output.splitlines()):
+        joined |= json.loads(line)
+    return joined
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, Any]:
+    """What the virtual machine found out."""
+    found = run("-m", "tests.ktls.guest.facts")
+    if not any(state["BIO_get_ktls_send"] for state in found["detection"].values()):
+        pytest.skip(f"{found['versions']['openssl']} is not built for kernel TLS")
+    return found
+
+
+@pytest.fixture(scope="module")
+def served() -> dict[str, Any]:
+    """What the server sent in the virtual machine."""
+    return run("-m", "tests.ktls.guest.serve")
+
+
+def test_the_kernel_says_which_connections_it_encrypts(facts: dict[str, Any]) -> None:
+    """getsockopt(2) tells version and cipher, and OpenSSL agrees; without the option, neither."""
+    for name, state in facts["detection"].items():
+        is_asked = not name.endswith("without OP_ENABLE_KTLS")
+        assert state["BIO_get_ktls_send"] == is_asked
+        if is_asked:
+            version, cipher = (number for part, number in KERNEL_NUMBERS.items() if part in name)
+            assert state["TLS_TX"] == f"version {version:#06x} cipher {cipher}"
+            assert "tls" in state["TCP_ULP"]
+        else:
+            assert "Errno" in state["TLS_TX"]
+            assert "tls" not in state["TCP_ULP"]
+
+
+def test_sendfile_sends_the_file(facts: dict[str, Any]) -> None:
+    """A client that decrypts in user space reads the same bytes, for each version and cipher."""
+    assert len(facts["whole_file"]) == 6
+    for found in facts["whole_file"].values():
+        assert found["equal"]
+        assert found["end"] == "both close_notify"
+
+
+def test_a_full_socket_takes_the_rest_later(facts: dict[str, Any]) -> None:
+    """EAGAIN loses and doubles nothing; what was counted as sent needs no other call to arrive."""
+    found = facts["partial_sends"]
+    assert found["equal"]
+    assert not found["writable when full"]
+    assert found["afterwards"]["EAGAIN"] > 0
+    assert facts["stopped_half_way"]["equal"]
+
+
+def test_writes_and_files_keep_their_order(facts: dict[str, Any]) -> None:
+    """SSLSocket.write and sendfile(2) by turns, full sockets in between; requests both ways."""
+    for found in facts["mixed"].values():
+        assert found == {"equal": True, "end": "both close_notify"}
+    for found in facts["requests"].values():
+        assert found == {"equal": True, "end": "both close_notify", "rest": 0}
+    assert facts["tickets"]["equal"]
+    assert facts["tickets"]["rest"]
+
+
+def test_a_write_that_waits_is_repeated_first(facts: dict[str, Any]) -> None:
+    """OpenSSL has sent a part of it: a file in between lands inside, other bytes are refused."""
+    assert facts["big_write"]["ktls"] == facts["big_write"]["user space"]
+    assert facts["big_write"]["ktls"]["equal"]
+    assert "BAD_LENGTH" in facts["shorter_retry"]["ktls"]["write"]
+    assert 0 < facts["want_write_then_sendfile"]["file after"] < 1 << 20
+
+
+def test_more_to_come_joins_head_and_file(facts: dict[str, Any]) -> None:
+    """send(2) with MSG_MORE saves a record, and nothing stays behind at the end."""
+    found = facts["raw_send"]
+    assert all(each["equal"] for each in found.values())
+    written = len(found["SSLSocket.write"]["records"])
+    for name in ("send MSG_MORE", "sendmsg MSG_MORE"):
+        assert len(found[name]["records"]) == written - 1
+    assert facts["held_back"] == {"within a second": False, "with the next write": True}
+
+
+def test_new_keys_never_give_wrong_bytes(facts: dict[str, Any]) -> None:
+    """A KeyUpdate (RFC 8446 section 4.6.3) works, or the client refuses what follows."""
+    for steps in facts["key_update"].values():
+        assert steps["client reads"] is True or "SSLError" in steps["client reads"]
+    assert facts["key_update"]["ktls, client's alone"]["client reads"] is True
+
+
+def test_an_end_is_told_from_a_cut(facts: dict[str, Any]) -> None:
+    """close_notify ends; a close without, and a reset, are errors to the client."""
+    found = facts["endings"]
+    assert "SSLEOFError" in found["close"]
+    assert "ConnectionResetError" in found["reset"]
+    assert found["close_notify"] == 30_000
+    full = facts["end_of_a_full_socket"]
+    assert "SSLWantWriteError" in full["first"]
+    assert full["later"] == "both close_notify"
+    assert full["equal"]
+    assert facts["truncated"] == {"first": 1000, "second": 0, "arrived": True}
+
+
+def test_every_response_is_the_plain_one(served: dict[str, Any]) -> None:
+    """Status, fields and body of each request are those of the plain listener."""
+    kernel = served.pop("kernel")
+    sent = served.pop("sent")
+    assert len(served) == 7
+    assert {name: differences for name, (_, _, differences) in served.items() if differences} == {}
+    assert sent["sendfile"] > 0
+    assert kernel["TlsTxSw"] >= 0
+    assert kernel["TlsDecryptError"] == 0
