@@ -38,6 +38,9 @@ MODULES = ("tls", "aesni-intel", "ghash-clmulni-intel", "gcm", "ctr", "ccm", "ch
            "poly1305-x86_64", "chacha20poly1305")  # fmt: skip
 """TLS itself, and the ciphers that its `crypto_alloc_aead` asks for, quick ones first."""
 
+PACKAGES = ("zerocopy", "tests")
+"""What each run brings of this repository."""
+
 GUEST_PACKAGES = ("trustme", "pytest", "pytest-timeout")
 """What the guest's programs need beyond the server's dependencies."""
 
@@ -106,7 +109,7 @@ class Machine:
             with image.open("wb") as out:
                 with self.base.open("rb") as base:
                     shutil.copyfileobj(base, out)
-                _add_run(Archive(out), program, data or {})
+                _add_run(Archive(out), self.python, program, data or {})
             log = self._boot(image, result, timeout_s)
             output, found, status = result.read_text("utf-8", "replace").rpartition(
                 "\nexit status "
@@ -298,11 +301,14 @@ def _add_python(archive: Archive, python: str, packages: Path) -> None:
         archive.copy(path)
 
 
-def _add_run(archive: Archive, program: Sequence[str], data: Mapping[str, str]) -> None:
+def _add_run(
+    archive: Archive, python: str, program: Sequence[str], data: Mapping[str, str]
+) -> None:
     """What this run brings."""
-    for name in ("zerocopy", "tests"):
-        folder = str(REPOSITORY / name)
-        archive.tree(folder, f"/work/{name}", lambda path: path.endswith("/__pycache__"))
+    # Compiled here: an emulated processor takes longer than a worker may take to start.
+    _output(python, "-m", "compileall", "-q", *(str(REPOSITORY / name) for name in PACKAGES))
+    for name in PACKAGES:
+        archive.tree(str(REPOSITORY / name), f"/work/{name}", lambda _: False)
     for name in ("config.toml", "pyproject.toml"):
         archive.copy(str(REPOSITORY / name), f"/work/{name}")
     for inside, path in data.items():

@@ -6,12 +6,18 @@ machine cannot run, each test says what is missing.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ktls.guest.serve import RECORDS_PER_DAY
 from tests.ktls.machine import Unavailable, machine
+from tests.ticks import make_ticks, ticks_body
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -27,10 +33,13 @@ KERNEL_NUMBERS = {
 """Of linux/tls.h: versions and ciphers."""
 
 
-def run(*program: str) -> dict[str, Any]:
+def run(module: str, **data: str) -> dict[str, Any]:
     """The JSON objects that a program prints in the virtual machine, joined."""
     try:
-        ended = machine().run(program)
+        ended = machine().run(
+            ["-m", f"tests.ktls.guest.{module}"],
+            data={f"/{name}": path for name, path in data.items()},
+        )
     except Unavailable as error:
         pytest.skip(str(error))
     assert ended.status == 0, ended.log
@@ -43,16 +52,10 @@ def run(*program: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def facts() -> dict[str, Any]:
     """What the virtual machine found out."""
-    found = run("-m", "tests.ktls.guest.facts")
+    found = run("facts")
     if not any(state["BIO_get_ktls_send"] for state in found["detection"].values()):
         pytest.skip(f"{found['versions']['openssl']} is not built for kernel TLS")
     return found
-
-
-@pytest.fixture(scope="module")
-def served() -> dict[str, Any]:
-    """What the server sent in the virtual machine."""
-    return run("-m", "tests.ktls.guest.serve")
 
 
 def test_the_kernel_says_which_connections_it_encrypts(facts: dict[str, Any]) -> None:
@@ -134,12 +137,14 @@ def test_an_end_is_told_from_a_cut(facts: dict[str, Any]) -> None:
     assert facts["truncated"] == {"first": 1000, "second": 0, "arrived": True}
 
 
-def test_every_response_is_the_plain_one(served: dict[str, Any]) -> None:
-    """Status, fields and body of each request are those of the plain listener."""
-    kernel = served.pop("kernel")
-    sent = served.pop("sent")
+def test_every_response_is_the_plain_one(tmp_path: Path) -> None:
+    """Status, fields and body of each request are those of the plain listener, and of the files."""
+    root = str(tmp_path)
+    make_ticks(root, RECORDS_PER_DAY)
+    served = run("serve", data=root)
+    kernel, sent = served.pop("kernel"), served.pop("sent")
     assert len(served) == 7
-    assert {name: differences for name, (_, _, differences) in served.items() if differences} == {}
+    assert {name: told for name, told in served.items() if told["differences"]} == {}
+    assert served["whole"]["sha256"] == hashlib.sha256(ticks_body(root)).hexdigest()
     assert sent["sendfile"] > 0
-    assert kernel["TlsTxSw"] >= 0
     assert kernel["TlsDecryptError"] == 0

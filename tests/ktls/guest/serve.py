@@ -1,12 +1,13 @@
 """The server in the virtual machine: every response over TLS is that of the plain listener.
 
-`python -m tests.ktls -m tests.ktls.guest.serve` prints one line of JSON a request, then what the
-kernel and the server counted. Arguments NAME=VALUE are options of the server, as environment
-variables.
+`python -m tests.ktls -m tests.ktls.guest.serve` prints one line of JSON a request: status, length and
+hash of the body, and what differs. Then what the server and the kernel counted. Arguments
+NAME=VALUE are options of the server, as environment variables. It serves DATA, or a few ticks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING
 import tests.server
 from tests.certificate import client_context
 from tests.server import RunningServer
-from tests.ticks import END_S, make_ticks, small_end_s, ticks_body, ticks_target
+from tests.ticks import END_S, make_ticks, small_end_s, ticks_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DATA = "/data"
+"""Days of `tests.ticks` that the host made, RECORDS_PER_DAY each."""
+
 RECORDS_PER_DAY = 200_000
+FEW_PER_DAY = 20_000
 TIMEOUT_S = 120.0
 """An emulated processor, on a machine that has other work."""
 
@@ -30,7 +35,7 @@ REQUESTS: dict[str, tuple[str, dict[str, str]]] = {
     "small": (ticks_target(end_s=small_end_s(RECORDS_PER_DAY)), {}),
     "whole": (ticks_target(), {}),
     "one column": (ticks_target(columns="price"), {}),
-    "range": (ticks_target(), {"Range": "bytes=100001-3100000"}),
+    "range": (ticks_target(), {"Range": "bytes=100001-400000"}),
     "beyond": (ticks_target(start_s=END_S + 1), {}),
     "symbols": ("/api/symbols", {}),
     "error": ("/api/data?symbol=", {}),
@@ -65,9 +70,16 @@ def kernel_counters() -> dict[str, int]:
 def main(options: Mapping[str, str]) -> None:
     """Print what was compared and counted."""
     tests.server.START_TIMEOUT_S = tests.server.STOP_TIMEOUT_S = TIMEOUT_S
-    root = tempfile.mkdtemp()
-    make_ticks(root, RECORDS_PER_DAY)
-    environ = {"ZEROCOPY_TLS_PORT": "0", "PYTHONPATH": os.environ["PYTHONPATH"], **options}
+    root = DATA
+    if not os.path.isdir(DATA):
+        root = tempfile.mkdtemp()
+        make_ticks(root, FEW_PER_DAY)
+    environ = {
+        "ZEROCOPY_TLS_PORT": "0",
+        "ZEROCOPY_SERVER_START_DEADLINE_S": str(TIMEOUT_S),
+        "PYTHONPATH": os.environ["PYTHONPATH"],
+        **options,
+    }
     with RunningServer(root, **environ) as server:
         plain = fetch_all(http.client.HTTPConnection("127.0.0.1", server.plain_port, TIMEOUT_S))
         encrypted = fetch_all(
@@ -86,10 +98,15 @@ def main(options: Mapping[str, str]) -> None:
                 )
                 if one != other
             ]
-            print(json.dumps({name: [status, len(body), differences]}), flush=True)
+            told = {
+                "status": status,
+                "bytes": len(body),
+                "sha256": hashlib.sha256(body).hexdigest(),
+                "differences": differences,
+            }
+            print(json.dumps({name: told}), flush=True)
             if differences:
                 print(name, fields, encrypted[name][:2], file=sys.stderr)
-        assert plain["whole"][2] == ticks_body(root)
         sent = {
             path: server.metric(f'zerocopy_sent_bytes_total{{path="{path}"}}')
             for path in ("sendfile", "copy")
