@@ -1,7 +1,7 @@
 """The server in the virtual machine: every response over TLS is that of the plain listener.
 
-`python -m tests.ktls -m tests.ktls.guest.serve` prints one line of JSON a request: status, length and
-hash of the body, and what differs. Then what the server and the kernel counted. Arguments
+`python -m tests.ktls -m tests.ktls.guest.serve` prints one line of JSON a request: status, length
+and hash of the body, and what differs. Then what the server and the kernel counted. Arguments
 NAME=VALUE are options of the server, as environment variables. It serves DATA, or a few ticks.
 """
 
