@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
@@ -61,6 +62,9 @@ PREPARE_TIMEOUT_S = 240.0
 RUN_TIMEOUT_S = 240.0
 KVM_TRIAL_S = 10.0
 """TCG starts a program within 6 s. Nested virtualization may take minutes, or never end."""
+
+KEPT_S = 86_400.0
+"""How long an archive stays in the cache that the next one replaces; each has 150 MB."""
 
 VERSION = "1"
 """Of what is kept in the cache; counted up when its making changes."""
@@ -164,24 +168,22 @@ def machine() -> Machine:
 
 
 def find_python() -> str:
-    """Return the real path of a Python that knows kernel TLS, the newest of those found.
+    """Return the real path of the Python that KTLS_PYTHON names, or of the newest that will do.
 
     Raises:
         Unavailable: there is none.
     """
-    found = {}
-    for path in _interpreters():
-        question = (
-            "import os, ssl, sys, sysconfig; import pip; assert hasattr(ssl, 'OP_ENABLE_KTLS');"
-            "print(sys.version_info[:3], os.path.realpath(sys.executable))"
-        )
-        said = _output(path, "-Ic", question)
-        if said is not None:
-            version, _, executable = said.rpartition(") ")
-            found[tuple(int(part) for part in version.strip("( ").split(","))] = executable.strip()
+    needs = "True" if "KTLS_PYTHON" in os.environ else "hasattr(ssl, 'OP_ENABLE_KTLS')"
+    question = (
+        f"import json, os, pip, ssl, sys; assert {needs};"
+        "print(json.dumps([sys.version_info[:3], os.path.realpath(sys.executable)]))"
+    )
+    answers = (_output(path, "-Ic", question) for path in _interpreters())
+    found = [json.loads(answer) for answer in answers if answer is not None]
     if not found:
         raise Unavailable("there is no Python 3.12 or newer with ssl and pip (PATH, pyenv, uv)")
-    return found[max(found)]
+    newest: str = max(found)[1]
+    return newest
 
 
 def _interpreters() -> Iterator[str]:
@@ -194,7 +196,8 @@ def _interpreters() -> Iterator[str]:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
     yield from map(str, pyenv.glob("3.*/bin/python3"))
     if shutil.which("uv"):
-        yield from filter(None, (_output("uv", "python", "find", name[6:]) for name in names))
+        found = (_output("uv", "python", "find", name.removeprefix("python")) for name in names)
+        yield from (path.strip() for path in found if path)
 
 
 def _kernel() -> tuple[Path, list[Path]]:
@@ -264,10 +267,7 @@ def _packages(python: str) -> Path:
 def _base(python: str, modules: Sequence[Path], packages: Path) -> Path:
     """The archive of what seldom changes."""
     init = (GUEST / "init.py").read_bytes()
-    cpio = Path(__file__).with_name("cpio.py").read_bytes()
-    key = _digest(
-        python, packages.name, *map(str, modules), init, cpio, Path(__file__).read_bytes()
-    )
+    key = _digest(python, packages.name, *map(str, modules), init)
     image = CACHE / f"base-{key}.cpio"
     if not image.exists():
         partial = image.with_suffix(f".{os.getpid()}")
@@ -281,6 +281,9 @@ def _base(python: str, modules: Sequence[Path], packages: Path) -> Path:
             _add_python(archive, python, packages)
             archive.finish()
         partial.rename(image)
+        for other in CACHE.glob("base-*.cpio"):
+            if time.time() - other.stat().st_mtime > KEPT_S:
+                other.unlink(missing_ok=True)
     return image
 
 
@@ -326,7 +329,7 @@ def _is_left_out(path: str) -> bool:
 
 def _kvm_is_quicker(prepared: Machine) -> bool:
     """Whether the hardware's virtualization starts a program in time; asked once."""
-    verdict = CACHE / f"kvm-{_digest(prepared.base.name, os.uname().release)}"
+    verdict = CACHE / f"kvm-{_digest(prepared.kernel.name, os.uname().release)}"
     if not verdict.exists():
         try:
             is_quick = (

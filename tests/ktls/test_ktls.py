@@ -114,6 +114,7 @@ def test_more_to_come_joins_head_and_file(facts: dict[str, Any]) -> None:
     written = len(found["SSLSocket.write"]["records"])
     for name in ("send MSG_MORE", "sendmsg MSG_MORE"):
         assert len(found[name]["records"]) == written - 1
+    assert facts["raw_send_full"]["equal"]
     assert facts["held_back"] == {"within a second": False, "with the next write": True}
 
 

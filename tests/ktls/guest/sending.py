@@ -180,6 +180,26 @@ def raw_send() -> Any:
     return found
 
 
+def raw_send_full() -> Any:
+    """How does send(2) meet a full socket: a part, EAGAIN, and nothing that must be repeated?"""
+    with Pair(Kind(send_buffer=SMALL_BUFFER)) as pair:
+        taken: list[int] = []
+        try:
+            while True:
+                sent = sum(taken)
+                taken.append(socket.socket.send(pair.server, CONTENT[sent : sent + 100_001]))
+        except BlockingIOError:
+            full_at = sum(taken)
+        reading = pair.start(pair.client.read_to_end)
+        pair.send_file(full_at, 300_000)  # another call than the refused one
+        rest = CONTENT[full_at + 300_000 : 2_000_000]
+        while rest:
+            rest = rest[pair.until_done(socket.socket.send, pair.server, rest) :]
+        end = pair.end()
+        equal = reading.result(WAIT_S) == CONTENT[:2_000_000]
+        return {"taken": taken, "equal": equal, "end": end}
+
+
 def held_back() -> Any:
     """Do bytes sent with MSG_MORE alone arrive within a second, or with the next write?"""
     with Pair(Kind()) as pair:
@@ -227,5 +247,5 @@ def _name(*, ktls: bool) -> str:
 
 FACTS: list[Callable[[], Any]] = [
     whole_file, partial_sends, stopped_half_way, mixed, big_write, shorter_retry,
-    want_write_then_sendfile, raw_send, held_back, truncated, unacknowledged,
+    want_write_then_sendfile, raw_send, raw_send_full, held_back, truncated, unacknowledged,
 ]  # fmt: skip

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OP_ENABLE_KTLS: int = getattr(ssl, "OP_ENABLE_KTLS", 0)  # Python 3.12
+OP_ENABLE_KTLS = 1 << 3  # ssl.OP_ENABLE_KTLS of Python 3.12; OpenSSL 3.0 takes it from any Python
 TCP_ULP = 31
 SOL_TLS = 282
 TLS_TX, TLS_RX = 1, 2
