@@ -31,7 +31,13 @@ SHARE_MIN = 0.9
 SECONDS_MAX = 8.0
 """After which a server that has answered nothing is given up."""
 
-PATHS = {"plain": "HTTP/1.1", "tls": "HTTP/2 over TLS"}
+PATHS = {
+    ("plain", "wrk"): "HTTP/1.1",
+    ("plain", "discard"): "HTTP/1.1",
+    ("tls", "h2load"): "HTTP/2 over TLS",
+    ("tls", "wrk"): "HTTP/1.1 over TLS",
+}
+"""What is spoken, by listener and client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,10 @@ LOADS = {
         Load("h2load", "64k", "requests", 16),
         Load("h2load", "1m", "GB", 4),
         Load("h2load", "48m", "GB", 1, in_smoke=True),
+        Load("wrk", "4k", "requests", 16, in_smoke=True),
+        Load("wrk", "64k", "requests", 16),
+        Load("wrk", "1m", "GB", 4),
+        Load("wrk", "48m", "GB", 2),
     ),
 }
 """In the order of the report. One of each kind is part of a smoke run."""
@@ -85,7 +95,7 @@ def measure_rates(options: Options, servers: Servers, path: str, size: str) -> I
 def _measure_load(options: Options, servers: Servers, path: str, load: Load) -> Section:
     skipped = None if load.client == "discard" else missing(load.client)
     section = Section(
-        path=PATHS[path],
+        path=PATHS[path, load.client],
         label=f"{load.size} answers",
         unit=load.unit,
         client=CLIENTS[load.client],

@@ -77,7 +77,7 @@ def _measure_path(
         for load in loads:
             unit = "requests" if load.unit == "requests" else "GB"
             table = Table(
-                title=f"{PATHS[path]}, {load.size} answers, one worker and two",
+                title=f"{PATHS[path, load.client]}, {load.size} answers, one worker and two",
                 client=(
                     f"{load.client} with {load.connections} connections for each worker, on the "
                     "core of that worker"

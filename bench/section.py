@@ -45,7 +45,7 @@ class Round:
 class Section:
     """One question put to every server; `rounds` by server, interleaved as they were taken."""
 
-    path: str  # "HTTP/1.1" or "HTTP/2 over TLS"
+    path: str  # "HTTP/1.1", "HTTP/2 over TLS" or "HTTP/1.1 over TLS"
     label: str  # "4 KB answers, 16 connections"
     unit: str  # "requests" or "GB"
     client: str

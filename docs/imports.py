@@ -28,7 +28,7 @@ BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 LAYERS = (
     "commands",
     "supervise",
-    "service | ingest | client | transport/http2 > transport/http1 > transport",
+    "service | ingest | client | transport/tls > transport/http2 > transport/http1 > transport",
     "formats | storage/symbols > storage | observe",
     "config",
     "core/http > core",

@@ -1,8 +1,14 @@
-"""What all tests of a process have in common."""
+"""What holds for every test, and what all tests of a process have in common."""
 
 from __future__ import annotations
 
 import gc
+
+from hypothesis import settings
+
+# None depends on how busy the machine is; pytest-timeout bounds them.
+settings.register_profile("zerocopy", deadline=None)
+settings.load_profile("zerocopy")
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""The plain listener as real clients and raw sockets use it: HTTP/1.1, RFC 9112."""
+"""The plain listener as real clients use it: curl, wrk and CPython's http.client."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.client import (
-    LARGE,
     MEDIUM,
     SMALL,
-    Client,
     body_of,
     get_many,
     make_root,
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
 HEALTH = request_of("/healthz")
 ALIVE = b'{"status":"alive"}'
+TOO_LONG = "x" * 8_192
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -135,152 +134,3 @@ def test_http_client_sends_chunked_content(server: RunningServer) -> None:
         connection.request("GET", "/healthz", body=iter([b"one", b"two"]), encode_chunked=True)
         assert connection.getresponse().read() == ALIVE
     connection.close()
-
-
-def test_pipelined_requests_are_answered_in_order(server: RunningServer, root: Path) -> None:
-    """Small, large, wrong and HEAD requests in one packet are answered in that order."""
-    small, medium = body_of(root, "SMALL"), body_of(root, "MEDIUM")
-    with Client(server) as client:
-        client.send(
-            request_of(MEDIUM),
-            request_of(SMALL),
-            request_of(MEDIUM, method="HEAD"),
-            request_of("/nowhere"),
-            request_of(MEDIUM),
-            HEALTH,
-        )
-        assert client.answer().content == medium
-        assert client.answer().content == small
-        assert client.answer(is_head=True).fields["content-length"] == str(len(medium))
-        assert client.answer().status == 404
-        assert client.answer().content == medium
-        assert client.answer().content == ALIVE
-
-
-def test_pipelined_requests_beyond_every_queue_are_all_answered(server: RunningServer) -> None:
-    """Thousands at once outlast the pipeline's bound, a turn and one recv; none is lost."""
-    targets = [SMALL, "/healthz", "/nowhere"] * 700
-    with Client(server) as client:
-        client.send(*map(request_of, targets))
-        statuses = [client.answer().status for _ in targets]
-    assert statuses == [200, 200, 404] * 700
-
-
-def test_request_split_anywhere_is_the_same_request(server: RunningServer, root: Path) -> None:
-    """Two requests cut in two packets at every byte boundary are answered alike."""
-    requests = request_of(SMALL, "Accept: */*") + request_of("/healthz")
-    small = body_of(root, "SMALL")
-    with Client(server) as client:
-        for cut in range(1, len(requests)):
-            client.send(requests[:cut])
-            client.send(requests[cut:])
-            assert client.answer().content == small, cut
-            assert client.answer().content == ALIVE, cut
-
-
-def test_request_byte_by_byte_gets_its_large_answer(server: RunningServer) -> None:
-    """A head that comes byte for byte is answered from files like one that came whole."""
-    request = request_of(MEDIUM)
-    with Client(server) as client:
-        client.send(request)
-        expected = client.answer().content
-        client.send(request[:10])
-        for position in range(10, len(request) - 10):
-            client.send(request[position : position + 1])
-        client.send(request[-10:])
-        assert client.answer().content == expected
-
-
-def test_fault_after_an_answer_from_files_is_answered_last(server: RunningServer) -> None:
-    """What was asked properly before is answered, then the fault, and what follows is not read."""
-    with Client(server) as client:
-        client.send(request_of(MEDIUM), HEALTH, request_of("/healthz", "Bad Name: x"), HEALTH)
-        assert client.answer().status == 200
-        assert client.answer().content == ALIVE
-        fault = client.answer()
-        assert (fault.status, fault.fields["connection"]) == (400, "close")
-        assert client.is_closed()
-
-
-@pytest.mark.parametrize("target", [SMALL, MEDIUM, "/nowhere"])
-@pytest.mark.parametrize(
-    ("version", "fields", "connection"),
-    [
-        ("1.1", (), None),
-        ("1.1", ("Connection: keep-alive",), None),
-        ("1.1", ("Connection: close",), "close"),
-        ("1.1", ("Connection: Foo , CLOSE",), "close"),
-        ("1.0", (), "close"),
-        ("1.0", ("Connection: keep-alive",), "keep-alive"),
-        ("1.0", ("Connection: Keep-Alive, Foo",), "keep-alive"),
-        ("1.1", ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A"), None),
-    ],
-)
-def test_connection_persists_as_agreed(
-    server: RunningServer, target: str, version: str, fields: tuple[str, ...], connection: str
-) -> None:
-    """The answer says what becomes of the connection (RFC 9112 section 9.3), and it does."""
-    with Client(server) as client:
-        client.send(request_of(target, *fields, version=version))
-        assert client.answer().fields.get("connection") == connection
-        if connection == "close":
-            assert client.is_closed()
-        else:
-            client.send(HEALTH)
-            assert client.answer().content == ALIVE
-
-
-def test_client_that_half_closes_is_still_answered(server: RunningServer, root: Path) -> None:
-    """Requests before the client's FIN are answered, a large one too; then the server closes."""
-    with Client(server) as client:
-        client.send(request_of(LARGE), HEALTH)
-        client.sock.shutdown(1)
-        assert client.answer().content == body_of(root, "LARGE", ["price"])
-        assert client.answer().content == ALIVE
-        assert client.is_closed()
-
-
-@pytest.mark.parametrize(
-    ("fields", "content"),
-    [
-        (("Content-Length: 1000000",), b"x" * 1_000_000),
-        (("Transfer-Encoding: chunked",), (b"8000\r\n" + b"x" * 32_768 + b"\r\n") * 3),
-    ],
-)
-def test_content_far_beyond_the_bound_closes_the_connection(
-    server: RunningServer, fields: tuple[str, ...], content: bytes
-) -> None:
-    """The request is answered, and nothing after it is taken for another one."""
-    with Client(server) as client:
-        client.send(request_of("/healthz", *fields), content)
-        answer = client.answer()
-        assert (answer.content, answer.fields["connection"]) == (ALIVE, "close")
-        assert client.is_closed()
-
-
-def test_continue_is_sent_only_when_it_is_awaited(server: RunningServer) -> None:
-    """100 comes before content is sent, and not to HTTP/1.0, without content, or when it came."""
-    expecting = ("Expect: 100-Continue", "Content-Length: 5")
-    with Client(server) as client:
-        client.send(request_of("/healthz", *expecting))
-        assert client.head() == (100, {})
-        client.send(b"hello")
-        assert client.answer().content == ALIVE
-        client.send(request_of("/healthz", *expecting) + b"hello")
-        assert client.answer().content == ALIVE
-        client.send(request_of("/healthz", "Expect: 100-continue"))
-        assert client.answer().content == ALIVE
-        client.send(request_of("/healthz", *expecting, "Connection: keep-alive", version="1.0"))
-        client.send(b"hello")
-        assert client.answer().content == ALIVE
-        client.send(request_of(MEDIUM) + request_of("/healthz", *expecting))
-        assert client.answer().status == 200
-        assert client.answer().fields["connection"] == "close"
-
-
-@pytest.mark.parametrize("origin", ["http://t", "HTTP://other:80", "https://t:8443"])
-def test_absolute_form_is_its_origin_form(server: RunningServer, root: Path, origin: str) -> None:
-    """A server must accept the form that proxies get (RFC 9112 section 3.2.2)."""
-    with Client(server) as client:
-        client.send(request_of(origin + SMALL))
-        assert client.answer().content == body_of(root, "SMALL")

@@ -149,8 +149,8 @@ AMID = {
     ("http1", "CLOSED", "newfstatat", "error=EIO:when=4+"): EIO,
     ("http1-tls", "OPEN", "pread64", "error=EIO:when=3+"): EIO,
     ("http1-tls", "CLOSED", "newfstatat", "error=EIO:when=9+"): EIO,
-    ("http2", "OPEN", "pread64", "error=EIO:when=3+"): EIO,
-    ("http2", "OPEN", "pread64", "retval=0:when=3+"): "shorter",
+    ("http2", "OPEN", "preadv,preadv2", "error=EIO:when=3+"): EIO,
+    ("http2", "OPEN", "preadv,preadv2", "retval=0:when=3+"): "shorter",
     ("http2", "CLOSED", "newfstatat", "error=EIO:when=9+"): EIO,
     ("http2", "CLOSED", "newfstatat", "error=ESTALE:when=9+"): ESTALE,
 }
@@ -203,7 +203,7 @@ def evict(scene: Scene) -> None:
         ("http1", "CLOSED", "sendfile", "error=EINTR:when=2+3"),
         ("http2", "CLOSED", "mmap", "error=ENOMEM"),
         ("http2", "CLOSED", "mmap", "error=ENODEV"),
-        ("http2", "OPEN", "pread64", "error=EINTR:when=2+3"),
+        ("http2", "OPEN", "preadv,preadv2", "error=EINTR:when=2+3"),
         ("http1-tls", "CLOSED", "mmap", "error=EPERM"),
     ],
 )

@@ -100,9 +100,7 @@ KINDS = {
     ),
     "half a second frame": Kind("h2", HELLO + REQUEST + REQUEST[:9]),
     "content that never comes (h2)": Kind("h2", HELLO + CONTENT, goaway=True, clean=True),
-    "content that never comes (HTTP/1.1)": Kind(
-        "http/1.1", request_of(ALIVE, "Content-Length: 9"), clean=True
-    ),
+    "content that never comes (HTTP/1.1)": Kind("http/1.1", request_of(ALIVE, "Content-Length: 9")),
     "half a head": Kind("http/1.1", H1_HEAD[:20]),
     "a head by drops": Kind("http/1.1", H1_HEAD[:1], H1_HEAD[1:]),
     "half a second head": Kind("http/1.1", request_of(ALIVE) + H1_HEAD[:20]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sources import Scatters
 from zerocopy.core.layout import Dtype
 from zerocopy.core.plan import Column, DayRecords, Plan
 from zerocopy.core.timeindex import RecordRange
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 U4, F4, U8, S16 = Dtype("<u4", 4), Dtype("<f4", 4), Dtype("<u8", 8), Dtype("|S16", 16)
 
 
-class NamedSource:
+class NamedSource(Scatters):
     """A source that is recognised by its name; its bytes are its name over and over."""
 
     def __init__(self, name: str) -> None:

@@ -18,7 +18,8 @@ from tests.simulation.disk import ERRORS, Disk, installed
 from tests.simulation.http2_build import Built, constants
 from tests.simulation.http2_judge import INTERNAL_ERROR, Ask, judge
 from tests.simulation.http2_loop import SimLoop
-from tests.simulation.http2_run import LONG_DELAY_S, PATIENCE_S, STEP_DELAYS_S, Nature
+from tests.simulation.http2_nature import Nature
+from tests.simulation.http2_run import LONG_DELAY_S, PATIENCE_S, STEP_DELAYS_S
 from tests.simulation.http2_tree import Tree, unix_now
 from tests.transport.asgi_driver import scope_of
 from zerocopy.transport.asgi import TransferAbortedError

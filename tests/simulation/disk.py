@@ -18,18 +18,19 @@ from hypercorn import config as hypercorn_config
 from hypercorn.protocol import http_stream
 
 from zerocopy.service import service
-from zerocopy.storage import catalog, dayfile, mapping, planner, tree
+from zerocopy.storage import catalog, dayfile, mapping, planner, pread, tree
 from zerocopy.storage.symbols import walk as symbols
-from zerocopy.transport.http2 import server as http2_server
+from zerocopy.transport.tls import server as tls_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ERRORS: dict[str, tuple[int, ...]] = {
     "open": (
         errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ENOENT
     ),
     "pread": (errno.EIO, errno.ENOMEM),
+    "preadv": (errno.EIO, errno.ENOMEM),
     "lstat": (errno.EIO, errno.EACCES, errno.ENOENT, errno.ENOMEM),
     "stat": (errno.EIO, errno.EACCES, errno.ENOENT, errno.ENOMEM),
     "scandir": (errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOENT),
@@ -44,8 +45,8 @@ FIRST_FD = 100_000
 TICK_NS = 4_000_000
 """A tick of the kernel's clock (HZ=250): two changes within one have the same time."""
 
-_OS_USERS = (tree, dayfile, catalog, planner, mapping, symbols)
-_TIME_USERS = (planner, catalog, service, http2_server)
+_OS_USERS = (tree, dayfile, pread, catalog, planner, mapping, symbols)
+_TIME_USERS = (planner, catalog, service, tls_server)
 _TIME_CALLERS = (hypercorn_config, http_stream)
 
 
@@ -146,6 +147,11 @@ class Disk:
         """Bytes of an open file."""
         self._call("pread")
         return os.pread(self._real(fd), count, offset)
+
+    def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        """Bytes of an open file, scattered."""
+        self._call("preadv")
+        return os.preadv(self._real(fd), buffers, offset)
 
     def scandir(self, fd: int) -> nullcontext[list[os.DirEntry[str]]]:
         """getdents(2), to the end."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.simulation.http2_wire import TappedWire
 from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
 from zerocopy.core import window as window_module
@@ -31,9 +32,9 @@ from zerocopy.transport.http2 import frames as http2_frames
 from zerocopy.transport.http2 import lane as http2_lane
 from zerocopy.transport.http2 import streams as http2_streams
 from zerocopy.transport.http2.context import Http2Limits
-from zerocopy.transport.http2.server import Http2Server, _HypercornConfig
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.scheduler import SendScheduler
+from zerocopy.transport.tls.server import TlsServer
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 
     from tests.simulation.disk import Disk
     from tests.simulation.http2_loop import SimLoop
-    from tests.simulation.http2_wire import Wire
-    from zerocopy.transport.http2.tls_connection import TlsConnection
+    from tests.simulation.http2_wire import Tap
+    from tests.simulation.tls import TlsSocket
+    from zerocopy.transport.admission import Seat
 
 LIMITS = RequestLimits(
     target_bytes_max=1_024,
@@ -57,8 +59,8 @@ BOUNDARY = b"0123456789abcdef" * 2
 """Equal seeds write equal bytes."""
 
 _CONSTANTS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
-    (http2_streams, "TURN_BYTES_MIN", (100, 3_000, 65_536)),
-    (http2_streams, "TURNS_TO_GROW", (1, 3)),
+    (http2_streams, "SHARED_TURN_BYTES", (100, 3_000, 65_536)),
+    (http2_frames, "BUFFER_BYTES", (1_000, 20_000, 131_072)),
     (readahead, "WINDOW_SLICES_MAX", (1, 2, 64)),
     (http2_frames, "SEGMENT_COST_BYTES", (1, 8_192)),
     (window_module, "TINY_BYTES", (0, 0, 40, 16_384)),
@@ -100,6 +102,13 @@ class CrowdedTurns(SendScheduler):
     def has_room(self) -> bool:
         """Now and then somebody else waits."""
         return super().has_room and self._rng.random() >= self._crowded
+
+
+class _Handshake:
+    """One that is over."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
 
 
 class Built:
@@ -164,7 +173,7 @@ class Built:
             drain_idle_s=0.0,
             request=LIMITS,
         )
-        self.server = Http2Server(
+        self.server = TlsServer(
             loop=cast("Any", loop),
             handler=self.service,
             app=self.app,
@@ -200,21 +209,15 @@ class Built:
         if self.files.mapped is not None:
             self.most_mapped = max(self.most_mapped, len(self.files.mapped))
 
-    def connect(self, wire: Wire) -> tuple[asyncio.Task[None], TlsConnection]:
-        """A connection over `wire`, past its handshake, and the task that serves it."""
-        server, ends = self.server, wire.open()
-
-        async def handshake(_sock: object) -> Any:
-            return ends
-
-        server._config = _HypercornConfig(cast("Any", None), self._limits)
-        server._handshake = handshake  # type: ignore[assignment,method-assign]
+    def connect(self, sock: TlsSocket, tap: Tap) -> TappedWire:
+        """A connection over `sock`, past its handshake."""
         seat = self.admission.enter("192.0.2.1")
         assert seat is not None
-        serving = self.loop.create_task(server._serve(cast("Any", None), seat))
-        assert self.loop.run_until(lambda: bool(server._connections), 1.0)
-        [connection] = server._connections
-        return serving, connection
+        self.server._on_secured(cast("Any", _Handshake(seat)), cast("Any", sock))
+        [connection] = self.server._http2
+        assert isinstance(connection, TappedWire)
+        connection.tap = tap
+        return connection
 
     def stop(self) -> None:
         """No further ticks; close every file; the event loop has never waited for a page."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.h2client import Stream
     from tests.simulation.http2_build import Built
     from tests.simulation.http2_kinds import Kind, Right
-    from tests.simulation.http2_run import Nature
+    from tests.simulation.http2_nature import Nature
     from tests.simulation.http2_tree import Tree
 
 CONDITIONAL_ERRORS = frozenset({412, 416})

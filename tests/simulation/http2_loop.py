@@ -1,8 +1,9 @@
 """An event loop whose time is a number and whose threads are a seed's.
 
-Owns the order of everything: callbacks run first come, first served, as in asyncio; jobs for
-threads start and end after delays that a random generator draws; time jumps to the next timer once
-nothing is left to do. Nothing waits, and a seed gives the same order every time.
+Owns the order of everything: callbacks run first come, first served, as in asyncio; sockets are
+looked at in each iteration, and one with an error is told of once and forgotten, as by uvloop; jobs
+for threads start and end after delays that a random generator draws; time jumps to the next timer
+once nothing is left to do. Nothing waits, and a seed gives the same order every time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,6 +24,20 @@ STEPS_MAX = 1_500_000
 """Callbacks of one run: more is a loop that spins."""
 
 
+class Pollable(Protocol):
+    """What epoll(7) tells of a socket."""
+
+    error: int | None
+
+    @property
+    def readable(self) -> bool:
+        """EPOLLIN."""
+
+    @property
+    def writable(self) -> bool:
+        """EPOLLOUT."""
+
+
 class SimLoop:
     """As much of an event loop as asyncio's tasks, locks and streams need."""
 
@@ -32,6 +47,9 @@ class SimLoop:
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._filed = 0
+        self.sockets: dict[int, Pollable] = {}
+        self._readers: dict[int, asyncio.Handle] = {}
+        self._writers: dict[int, asyncio.Handle] = {}
         self.steps = 0
         self.jobs_open = 0
         self.job = ""
@@ -104,6 +122,29 @@ class SimLoop:
         self.call_later(self._rng.choice(JOB_DELAYS_S), self._run_job, future, func, args)
         return future
 
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call whenever a socket is readable."""
+        assert fd in self.sockets, f"descriptor {fd} is not open"
+        self._readers[fd] = asyncio.Handle(callback, (), cast("Any", self), None)
+
+    def remove_reader(self, fd: int) -> bool:
+        """No longer."""
+        return self._readers.pop(fd, None) is not None
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call whenever a socket is writable."""
+        assert fd in self.sockets, f"descriptor {fd} is not open"
+        self._writers[fd] = asyncio.Handle(callback, (), cast("Any", self), None)
+
+    def remove_writer(self, fd: int) -> bool:
+        """No longer."""
+        return self._writers.pop(fd, None) is not None
+
+    def forget(self, fd: int) -> None:
+        """A descriptor is closed."""
+        assert fd not in self._readers | self._writers, "closed while it is watched"
+        del self.sockets[fd]
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Nothing may fail outside of a task that somebody awaits."""
         self.failures.append(context)
@@ -127,6 +168,24 @@ class SimLoop:
         if not future.cancelled():
             tell(value)
 
+    def _has_events(self) -> bool:
+        return any(self.sockets[fd].readable for fd in self._readers) or any(
+            self.sockets[fd].writable for fd in self._writers
+        )
+
+    def _poll(self) -> None:
+        """Call what waits for a socket, before what is ready already."""
+        for fd, end in list(self.sockets.items()):
+            failed, readable, writable = end.error is not None, end.readable, end.writable
+            for watched, is_due in ((self._readers, readable), (self._writers, writable)):
+                handle = watched.get(fd)
+                if handle is None or not is_due:
+                    continue
+                self.steps += 1
+                handle._run()
+                if failed and watched.get(fd) is handle:
+                    del watched[fd]
+
     @property
     def is_idle(self) -> bool:
         """Whether no job is open, and nothing is left of those that ended."""
@@ -136,13 +195,14 @@ class SimLoop:
         """Run what is ready; where nothing is, move to the next timer first."""
         while self._timers and self._timers[0][2].cancelled():
             heapq.heappop(self._timers)
-        if not self._ready:
+        if not self._ready and not self._has_events():
             assert self._timers, "nothing can happen any more"
             self._now_s = max(self._now_s, self._timers[0][0])
         while self._timers and self._timers[0][0] <= self._now_s:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled():
                 self._ready.append(timer)
+        self._poll()
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if not handle.cancelled():

@@ -81,7 +81,7 @@ class NthRun(Run):
 
     def _go_wild(self) -> None:
         self.built.in_flight_max = self.built.service._requests_in_flight_max = 100
-        self.wire.before_write = self._before_write
+        self.tap.before_write = self._before_write
         self.is_wild = False
         for _ in range(self.shape.warm):
             self._answer()
@@ -101,8 +101,8 @@ class NthRun(Run):
         while not self._is_settled():
             if pipe.sent:
                 self._deliver_all()
-            if wire.unsent:
-                self.peer.receive(wire.take(len(wire.unsent)))
+            if wire.outbox:
+                self.peer.receive(wire.take(len(wire.outbox)))
             for stream_id in (0, *self._open_streams()):
                 self._widen(stream_id, 1 << 20, below=1 << 19)
             assert self.loop.time() < PATIENCE_S, "no end"

@@ -9,80 +9,29 @@ from __future__ import annotations
 import gc
 import os
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
 
 from h2.settings import SettingCodes
 
-from tests.simulation import http2_kinds
 from tests.simulation.disk import ERRORS, Disk, installed
 from tests.simulation.http2_build import Built, constants
 from tests.simulation.http2_judge import Ask, judge
 from tests.simulation.http2_loop import SimLoop
+from tests.simulation.http2_nature import Nature
 from tests.simulation.http2_tree import Tree, unix_now
-from tests.simulation.http2_wire import Peer, Wire
+from tests.simulation.http2_wire import Peer, Tap, Wire, attached
+from tests.simulation.tls import PIECE_BYTES, TlsSocket
 from zerocopy.core import counters as slots
 from zerocopy.transport.http2.head import goaway_frame
-
-if TYPE_CHECKING:
-    from tests.simulation.http2_kinds import Kind
 
 STEP_DELAYS_S = (0.0, 0.0, 0.0, 0.0005, 0.002, 0.01)
 LONG_DELAY_S = 0.2
 STREAMS_OPEN_MAX = 20
-_PARTS = frozenset({"range", "ranges apart", "if range"})
 PATIENCE_S = 150.0
 """Windows of 50 bytes, shared by many streams, take hundreds of reads of the disk for an answer."""
+STALL_S = 300.0
+"""More than write_progress_s of the server; see http2_build.py."""
 WINDOW_MOST = 1 << 30
-
-
-class Nature(NamedTuple):
-    """What a seed makes of its run."""
-
-    steps: int
-    changes: float
-    amid: float
-    faults: float
-    windows: tuple[int, ...]
-    kinds: tuple[Kind, ...]
-    small_bytes_max: int
-    waits: float
-    is_brisk: bool = False
-
-    @classmethod
-    def of(cls, rng: Random) -> Nature:
-        """Some runs are of everything; some repeat a request, for the lane; some send slowly.
-
-        In a brisk run bytes come and go in whole writes, so that they can be answered in a batch.
-        """
-        nature = cls(
-            steps=rng.choice((15, 30, 60, 100)),
-            changes=rng.choice((0.0, 0.02, 0.1, 0.3)),
-            amid=rng.choice((0.0, 0.0, 0.0, 0.02)),
-            faults=rng.choice((0.0, 0.0, 0.01, 0.1)),
-            windows=rng.choice(((65_535, 3_000), (0, 1, 100, 65_535), (0, 1, 20))),
-            kinds=http2_kinds.KINDS,
-            small_bytes_max=rng.choice((0, 300, 1_500, 65_536)),
-            waits=0.04,
-        )
-        fate = rng.random()
-        data = [kind for kind in http2_kinds.KINDS if kind.asked is not None]
-        if fate < 0.25:
-            plain = [kind for kind in data if kind.content is None and kind.status == 200]
-            few = tuple(rng.choices(plain, [kind.weight for kind in plain], k=2))
-            return nature._replace(
-                steps=100,
-                changes=min(nature.changes, 0.05),
-                kinds=few,
-                windows=(65_535, 60_000, 5_000),
-                small_bytes_max=65_536,
-                faults=0.0,
-                waits=0.1,
-                is_brisk=rng.random() < 0.7,
-            )
-        if fate < 0.5:
-            wide = tuple(kind for kind in data if kind.weight > 5 or kind.condition in _PARTS)
-            return nature._replace(kinds=wide, small_bytes_max=0, windows=(20, 100, 1_000))
-        return nature
+INBOX_MOST = 16_384
 
 
 class Run:
@@ -110,13 +59,19 @@ class Run:
         self.steps = 0
         self.delivered = 0
         self.constants_rng = Random(f"{seed} constants")
+        self.wire_rng = Random(f"{seed} wire")
+        self.wire = Wire(self.loop, self.wire_rng)
+        self.tls = TlsSocket(self.wire, self.wire_rng)
+        self.tap = Tap(self.loop, self._on_head)
+        self.is_half_closed = False
 
     # ---- the frame
 
     def execute(self) -> str:
         """Do it all; the digest of what was written when."""
         try:
-            with installed(self.disk), constants(self.constants_rng), self.loop:
+            pieces = attached(self.wire, self.wire_rng.choice(PIECE_BYTES))
+            with installed(self.disk), constants(self.constants_rng), pieces, self.loop:
                 self._prepare()
                 self._go_wild()
                 self.was_lost = self.is_lost
@@ -126,13 +81,12 @@ class Run:
         finally:
             self.disk.close_all()
         judge(self)
-        return self.wire.digest.hexdigest()
+        return self.tap.digest.hexdigest()
 
     def _prepare(self) -> None:
         rng = self.constants_rng
         self.built = Built(self.loop, self.disk, self.tree.root, rng, self.nature.small_bytes_max)
-        self.wire = Wire(self.loop, rng, self._on_head)
-        self.running, self.connection = self.built.connect(self.wire)
+        self.connection = self.built.connect(self.tls, self.tap)
         self.peer = Peer(
             initial_window=rng.choice(self.nature.windows),
             connection_window=rng.choice((65_535, 65_535, 1 << 24)),
@@ -224,13 +178,19 @@ class Run:
     def deliver(self) -> None:
         """Let the server have some bytes, cut anywhere."""
         sent = self.peer.pipe.sent
-        if not sent or not self.wire.has_room:
+        if not sent or len(self.wire.inbox) > INBOX_MOST:
             return
         count = self.rng.choice((1, 9, len(sent), len(sent), self.rng.randint(1, len(sent))))
         if self.nature.is_brisk:
             count = len(sent)
+        self._deliver(count)
+
+    def _deliver(self, count: int) -> None:
+        sent = self.peer.pipe.sent
         data = bytes(sent[:count])
         del sent[:count]
+        if self.is_half_closed:
+            return
         self.delivered += len(data)
         for ask in self.asks.values():
             if ask.arrived_in is None and ask.offset <= self.delivered:
@@ -240,7 +200,7 @@ class Run:
 
     def take(self) -> None:
         """Let the client have some bytes, cut anywhere."""
-        most = len(self.wire.unsent)
+        most = len(self.wire.outbox)
         if most:
             count = self.rng.choice((1, 20, most, most, self.rng.randint(1, most)))
             if self.nature.is_brisk:
@@ -269,7 +229,7 @@ class Run:
                 )
             )
             # hpack tells of each change since the last block, and RFC 7541 section 4.2 of two.
-            if code != SettingCodes.HEADER_TABLE_SIZE or self.wire.is_table_told:
+            if code != SettingCodes.HEADER_TABLE_SIZE or self.tap.is_table_told:
                 self.peer.change_settings({code: rng.choice(values)})
 
     def prioritize(self) -> None:
@@ -296,19 +256,31 @@ class Run:
         if self.rng.random() < 0.1:
             self.is_leaving = True
             if self.rng.random() < 0.5:
-                for connection in self.built.server._connections:  # none once it is over
+                for connection in self.built.server._http2:  # none once it is over
                     connection.leave()
             else:
                 self.peer.send_bytes(goaway_frame(0, 0))
 
+    def half_close(self) -> None:
+        """The client says that it sends nothing more; what it has asked for is answered."""
+        if self.rng.random() < 0.15 and not self.is_leaving:
+            while self.unfinished:
+                self.finish_content()
+            self._widen(0, 1 << 24)
+            for stream_id in self._open_streams():
+                self._widen(stream_id, 1 << 20)
+            self._deliver(len(self.peer.pipe.sent))
+            self.wire.end_of_client()
+            self.is_half_closed = self.is_leaving = True
+
     def lose(self) -> None:
-        """The connection breaks, or the client leaves."""
+        """The connection breaks, the client leaves, or the server has enough of it."""
         if self.rng.random() < 0.2:
             self.is_lost = True
-            if self.rng.random() < 0.5:
-                self.wire.lose()
-            else:
-                self.wire.end_of_client()
+            ends = [self.wire.lose, self.wire.end_of_client]
+            for connection in self.built.server._http2:
+                ends += [connection.reset, connection.end]
+            self.rng.choice(ends)()
 
     def _open_streams(self) -> list[int]:
         streams = self.peer.streams.items()
@@ -328,6 +300,10 @@ class Run:
         is_settled = self.loop.run_until(self._is_settled, PATIENCE_S)
         waiting = {i: self.asks[i].kind.name for i in self._open_streams()}
         assert is_settled or self.wire.is_over, f"no end of {waiting}"
+        if self.is_half_closed:
+            assert self.loop.run_until(lambda: self.wire.has_closed, PATIENCE_S), "it stays"
+            assert not self._open_streams(), f"no end of {waiting} behind the last request"
+            return
         # What is on its way, such as the last WINDOW_UPDATE, is handled now.
         self.loop.run_until(lambda: False, 0.05)
         if self.wire.is_over:
@@ -350,9 +326,9 @@ class Run:
             self._widen(stream_id, 1 << 20, below=1 << 19)
         if self.peer.pipe.sent:
             self.rng.choice((self.deliver, self.deliver, self.take))()
-        is_moving = bool(self.wire.unsent or self.peer.pipe.sent)
-        if self.wire.unsent:
-            self.peer.receive(self.wire.take(len(self.wire.unsent)))
+        is_moving = bool(self.wire.outbox or self.peer.pipe.sent)
+        if self.wire.outbox:
+            self.peer.receive(self.wire.take(len(self.wire.outbox)))
         if not self.is_lost:
             self.loop.call_later(0.001 if is_moving else 0.01, self._drain_client)
 
@@ -363,7 +339,8 @@ class Run:
         return not (
             self._open_streams()
             or self.peer.pipe.sent
-            or self.wire.unsent
+            or self.wire.outbox
+            or self.connection.unsent_bytes
             or self.loop.jobs_open
             or http2 is None
             or http2.requests_open
@@ -372,17 +349,20 @@ class Run:
     def _end(self) -> None:
         """The client goes; nothing may be left of it."""
         self.is_lost = True
-        self.wire.end_of_client()
-        self.wire.unsent.clear()
-        self.wire.close()
-        done = lambda: self.running.done() and self.loop.is_idle  # noqa: E731
-        assert self.loop.run_until(done, PATIENCE_S), f"still running: {self.loop.tasks}"
+        # After its end of input the server reads no more: a stall tells that the client is gone.
+        patience_s = STALL_S if self.wire.has_ended else PATIENCE_S
+        if self.rng.random() < 0.3 and not self.wire.input_ended:  # bytes, and the reset behind
+            self._widen(0, 10)
+            self._deliver(len(self.peer.pipe.sent))
+        self.wire.lose()
+        done = lambda: not self.built.server._http2 and self.loop.is_idle  # noqa: E731
+        assert self.loop.run_until(done, patience_s), f"still running: {self.loop.tasks}"
         self.loop.run_until(lambda: not self.loop.tasks, 1.0)
-        if not self.running.cancelled():  # its wait for the end may be: see asyncio's wait_closed
-            self.running.result()
         assert not self.loop.tasks, f"left: {self.loop.tasks}"
         assert not self.loop.failures, self.loop.failures
         assert not self.built.connections_failed, self.built.connections_failed
+        assert self.wire.has_closed, "the socket is left open"
+        assert self.connection._serving.cancelled() or not self.connection._serving.exception()
         assert not self.built.server.context.bodies.segments_held
         assert self.built.counters[slots.CONNECTIONS_ACCEPTED] == 1
         assert self.built.counters[slots.CONNECTIONS] == 0
@@ -396,5 +376,6 @@ class Run:
 _ACTIONS = (
     Run.ask, Run.ask_again, Run.deliver, Run.take, Run.give_window, Run.reset, Run.set,
     Run.prioritize, Run.ping, Run.sweep, Run.leave, Run.lose, Run.finish_content,
+    Run.half_close,
 )  # fmt: skip
-_WEIGHTS = (14, 4, 24, 20, 8, 3, 3, 2, 1, 1, 1, 1, 3)
+_WEIGHTS = (14, 4, 24, 20, 8, 3, 3, 2, 1, 1, 1, 1, 3, 1)

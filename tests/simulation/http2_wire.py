@@ -1,111 +1,53 @@
-"""A TLS connection without TLS: a transport in memory, and a strict client at its other end.
+"""An HTTP/2 connection without a network: the server's socket, and a strict client at its end.
 
-Owns the bytes on their way. The server's half is a real asyncio reader and writer over `Wire`; the
-client's half is the client of tests/h2client.py over a pipe. Every write of the server is looked at
-as it is made: it must be whole frames, and the heads in it tell when a request was answered.
+Owns the bytes on their way. The server's half is `Http2Wire` on a `TlsChannel`, both real, over the
+SSL socket of tls.py and `Wire`, which is the kernel's socket. The client's half is the client of
+tests/h2client.py over a pipe. Every write of the protocol is looked at as it is made: it must be
+whole frames, and the heads in it tell when a request was answered.
 """
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import hashlib
+import os
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.h2client import FRAME_HEAD_BYTES, HEADERS, SETTINGS, H2Client
-from zerocopy.transport.http2.batch import Receiver
+from tests.simulation import tls
+from zerocopy.transport import channel
+from zerocopy.transport.http2.wire import Http2Wire
+from zerocopy.transport.tls import server as tls_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from random import Random
 
     from tests.simulation.http2_loop import SimLoop
+    from zerocopy.transport.channel import Buffer
 
-HIGH_WATER_BYTES = (512, 16_384, 65_536)
+ROOM_BYTES = (512, 16_384, 65_536)
 UNSENT_BYTES_MAX = 8 << 20
+WIRE_FD = 50_000
 
 
-class _Socket:
-    """What TlsConnection asks of a socket."""
+class Tap:
+    """What the protocol writes, as it is written."""
 
-    family = 2
-
-    def getpeername(self) -> tuple[str, int]:
-        """Of nobody."""
-        return "127.0.0.1", 1
-
-    getsockname = getpeername
-
-    def fileno(self) -> int:
-        """None: the kernel's queue is not looked at."""
-        return -1
-
-    def selected_alpn_protocol(self) -> str:
-        """HTTP/2, always."""
-        return "h2"
-
-
-class Wire(asyncio.Transport):
-    """The server's transport: what it writes waits in `unsent` until the client takes it."""
-
-    def __init__(self, loop: SimLoop, rng: Random, on_head: Callable[[int], None]) -> None:
-        super().__init__()
+    def __init__(self, loop: SimLoop, on_head: Callable[[int], None]) -> None:
         self._loop = loop
-        self._high = rng.choice(HIGH_WATER_BYTES)
-        self._protocol: asyncio.StreamReaderProtocol
         self._on_head = on_head
-        self._socket = _Socket()
-        self._is_paused = False
-        self.has_room = True
         self.is_table_told = False  # a header block has left since the last SETTINGS
-        self.unsent = bytearray()
-        self.most_unsent = 0
         self.writes = 0
+        self.most_unsent = 0
         self.before_write: Callable[[], None] = lambda: None
         self.digest = hashlib.blake2b(digest_size=16)
-        self.has_closed = False
-        self.is_over = False
 
-    def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The server's reader and writer."""
-        loop = cast("asyncio.AbstractEventLoop", self._loop)
-        reader = asyncio.StreamReader(loop=loop)
-        self._protocol = Receiver(reader, loop=loop)
-        self._protocol.connection_made(self)
-        return reader, asyncio.StreamWriter(self, self._protocol, reader, loop)
-
-    # ---- the server's side
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """What bytes are given to."""
-        return self._protocol
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """A socket and a TLS object that are none."""
-        return self._socket if name in {"socket", "ssl_object"} else default
-
-    def get_write_buffer_size(self) -> int:
-        """What the client has not taken."""
-        return len(self.unsent)
-
-    def is_closing(self) -> bool:
-        """Whether the server closed it."""
-        return self.has_closed
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep whole frames for the client."""
-        self.writes += 1
-        self.before_write()
-        if self.has_closed:
-            return
-        self._tap(bytes(data))
-        self.unsent += data
-        self.most_unsent = max(self.most_unsent, len(self.unsent))
-        assert len(self.unsent) < UNSENT_BYTES_MAX, "the server buffers without a bound"
-        if len(self.unsent) > self._high and not self._is_paused:
-            self._is_paused = True
-            self._protocol.pause_writing()
-
-    def _tap(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
+        """Whole frames were written."""
         self.digest.update(b"%f %d " % (self._loop.time(), len(data)) + data)
         position = 0
         while position < len(data):
@@ -119,59 +61,173 @@ class Wire(asyncio.Transport):
             position += FRAME_HEAD_BYTES + nbytes
         assert position == len(data), "half a frame was written"
 
-    def pause_reading(self) -> None:
-        """The server's reader is full."""
-        self.has_room = False
+    def look(self, unsent_bytes: int) -> None:
+        """So much waits in the server after a write."""
+        self.most_unsent = max(self.most_unsent, unsent_bytes)
+        assert unsent_bytes < UNSENT_BYTES_MAX, "the server buffers without a bound"
 
-    def resume_reading(self) -> None:
-        """It has room."""
-        self.has_room = True
+
+class TappedWire(Http2Wire):
+    """The real one, listened to."""
+
+    tap: Tap
+
+    def write(self, data: Buffer) -> None:
+        """Look at what is written, unless nothing is any more."""
+        tap = self.tap
+        tap.writes += bool(data)
+        tap.before_write()
+        if data and not self._is_over and self._closing_since is None:
+            tap.take(bytes(data))
+        super().write(data)
+        tap.look(self.unsent_bytes)
+
+
+class Wire:
+    """The server's socket: what it sends waits in `outbox` until the client takes it."""
+
+    def __init__(self, loop: SimLoop, rng: Random) -> None:
+        self._loop = loop
+        self._room = rng.choice(ROOM_BYTES)
+        self.inbox = bytearray()
+        self.outbox = bytearray()
+        self.error: int | None = None
+        self.input_ended = False
+        self.output_ended = False
+        self.has_closed = False
+        self.is_reset = False
+        loop.sockets[WIRE_FD] = self
+
+    # ---- the server's side
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return -1 if self.has_closed else WIRE_FD
+
+    @property
+    def readable(self) -> bool:
+        """EPOLLIN."""
+        return bool(self.inbox) or self.input_ended or self.error is not None
+
+    @property
+    def writable(self) -> bool:
+        """EPOLLOUT: a third of the buffer is free, or a call would fail at once."""
+        free = self._room - len(self.outbox)
+        return free * 3 >= self._room or self.error is not None
+
+    def recv(self, count: int) -> bytes:
+        """The system call."""
+        assert not self.has_closed, "received of a closed socket"
+        if self.inbox:
+            data = bytes(self.inbox[:count])
+            del self.inbox[:count]
+            return data
+        self._raise_error()
+        if self.input_ended:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes) -> int:
+        """The system call."""
+        assert not self.has_closed, "sent on a closed socket"
+        assert not self.output_ended, "sent after shutdown"
+        self._raise_error()
+        count = min(len(data), self._room - len(self.outbox))
+        if self.is_reset:
+            raise BrokenPipeError
+        if count <= 0:
+            raise BlockingIOError
+        self.outbox += data[:count]
+        return count
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            code, self.error = self.error, None
+            raise OSError(code, os.strerror(code))
+
+    def setsockopt(self, _level: int, option: int, value: bytes) -> None:
+        """SO_LINGER of zero seconds, which makes of closing a reset."""
+        assert option == socket.SO_LINGER
+        assert value == struct.pack("ii", 1, 0)
+        self.is_reset = True
+
+    def shutdown(self, how: int) -> None:
+        """The system call, of our side."""
+        assert how == socket.SHUT_WR
+        if self.is_reset:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self.output_ended = True
 
     def close(self) -> None:
-        """Let what was written leave, then end."""
-        self.has_closed = True
-        self._end_if_empty()
-
-    def abort(self) -> None:
-        """End at once."""
-        self.unsent.clear()
-        self.close()
+        """The system call: a reset if something was not received."""
+        if self.has_closed:
+            return
+        self._loop.forget(WIRE_FD)
+        self.has_closed = self.output_ended = True
+        if self.inbox or self.is_reset:
+            self.is_reset = True
+            self.outbox.clear()
 
     # ---- the client's side
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client sends nothing more, and is still there."""
+        return self.input_ended and not self.is_reset
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of the server."""
+        return self.output_ended and not self.outbox
+
     def deliver(self, data: bytes) -> None:
-        """Bytes of the client's come."""
-        if not self.has_closed:
-            self._protocol.data_received(data)
+        """Bytes of the client's arrive."""
+        if self.has_closed:
+            self.is_reset = True
+            self.outbox.clear()
+        elif self.error is None and not self.is_reset:
+            self.inbox += data
 
     def take(self, count: int) -> bytes:
         """Bytes leave for the client."""
-        data = bytes(self.unsent[:count])
-        del self.unsent[:count]
-        if self._is_paused and len(self.unsent) <= self._high // 4:
-            self._is_paused = False
-            self._protocol.resume_writing()
-        if self.has_closed:
-            self._end_if_empty()
+        data = bytes(self.outbox[:count])
+        del self.outbox[:count]
         return data
 
     def end_of_client(self) -> None:
         """The client sends nothing more."""
-        if not self.has_closed:
-            self._protocol.eof_received()
+        self.input_ended = True
 
     def lose(self) -> None:
-        """The connection breaks."""
-        self.unsent.clear()
-        self.has_closed = True
-        if not self.is_over:
-            self.is_over = True
-            self._protocol.connection_lost(ConnectionResetError())
+        """A reset of the client's arrives: what it has not read is gone."""
+        self.outbox.clear()
+        self.output_ended = self.output_ended or self.has_closed
+        if not self.has_closed and not self.is_reset:
+            self.error = errno.ECONNRESET
+            self.is_reset = self.input_ended = True
 
-    def _end_if_empty(self) -> None:
-        if not self.unsent and not self.is_over:
-            self.is_over = True
-            self._loop.call_soon(self._protocol.connection_lost, None)
+
+class _Fcntl:
+    """The module `fcntl` for the package: ioctl(2) of SIOCOUTQ."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def ioctl(self, fd: int, _request: int, _argument: bytes) -> bytes:
+        """How many bytes the client has not taken yet."""
+        assert fd == self._wire.fileno(), "asked of a closed socket"
+        return struct.pack("i", len(self._wire.outbox))
+
+
+def attached(wire: Wire, piece_bytes: int) -> AbstractContextManager[None]:
+    """The package takes `wire` for a socket, and encrypts at most so many bytes in one call."""
+    return tls.changed(
+        [
+            *tls.changes(piece_bytes),
+            (channel, "fcntl", _Fcntl(wire)),
+            (tls_server, "Http2Wire", TappedWire),
+        ]
+    )
 
 
 class _Pipe:

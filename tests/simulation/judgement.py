@@ -113,7 +113,7 @@ def leaks(world: World) -> list[str]:
         f"{opened} files open, {tracked} tracked": opened == tracked,
         f"{tracked} files kept, more than the bound": tracked <= world.shape.open_files_max,
         f"{connections} connections counted, none open": connections == 0,
-        f"connections kept: {server._connections}": not server._connections,
+        f"connections kept: {server.connections._open}": not server.connections._open,
         f"{bodies.segments_held} segments held": bodies.segments_held == 0,
         f"{bodies.count} bodies held": bodies.count == 0,
         f"the event loop waited for pages {world.cache.waited_for}": not world.cache.waited_for,
@@ -123,7 +123,7 @@ def leaks(world: World) -> list[str]:
         f"descriptors that were not open: {kernel.misused}": not kernel.misused,
         f"escaped into the loop: {loop.errors}": not loop.errors,
         f"faults of ours: {world.connection_errors}": not world.connection_errors,
-        f"tasks left: {server._tasks}": not server._tasks,
+        f"tasks left: {server.connections._tasks}": not server.connections._tasks,
         f"{moved} bytes by sendfile, {counted} counted": moved == counted,
     }
     return [broken for broken, holds in rules.items() if not holds]

@@ -13,6 +13,7 @@ from tests.simulation.client import Manners
 from tests.simulation.faults import NoFaults, RandomFaults
 from tests.simulation.judgement import complaints, verdict
 from tests.simulation.kinds import KINDS, any_ask
+from tests.simulation.tls import PIECE_BYTES
 from tests.simulation.world import Shape, World, faked
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SEED_VARIABLE = "SIMULATION_SEED"
 RUNS = 600
 """Runs that every change of the server has to pass; each takes some milliseconds."""
+TLS_EVERY = 3
+"""Of so many seeds one is a world whose clients speak TLS."""
 PROBES = ("small", "large", "symbols", "range", "not modified")
 
 
@@ -40,7 +43,7 @@ class Outcome(NamedTuple):
         )
 
 
-def shape_of(rng: random.Random) -> Shape:
+def shape_of(rng: random.Random, *, encrypts: bool) -> Shape:
     """The bounds and the restlessness of one world; a third is calm."""
     return Shape(
         small_answer_bytes_max=rng.choice([0, 300, 500, 65_536]),
@@ -59,13 +62,14 @@ def shape_of(rng: random.Random) -> Shape:
         changes=rng.choice([0, 3, 10]),
         bustle=rng.choice([0.0, 0.1, 0.4]),
         short_counts=rng.choice([0.0, 0.2]),
+        tls_piece_bytes=rng.choice(PIECE_BYTES) if encrypts else 0,
     )
 
 
 def run(seed: int, *, log: bool = False) -> Outcome:
     """Play the world of `seed` to its end."""
     rng = random.Random(f"shape {seed}")
-    shape = shape_of(rng)
+    shape = shape_of(rng, encrypts=seed % TLS_EVERY == TLS_EVERY - 1)
     world = World(seed, shape)
     if log:
         world.kernel.log = []

@@ -42,6 +42,11 @@ FROM_DISK = replace(BY_SENDFILE, cold=1.0, read_ahead_bytes_max=200, open_files_
 GATHERED = replace(BY_SENDFILE, tiny_bytes=1_000)
 GATHERED_FROM_DISK = replace(FROM_DISK, tiny_bytes=1_000)
 NARROW = Shape(bustle=0.0, short_counts=0.0, small_answer_bytes_max=65_536, room=400)
+OVER_TLS = Shape(
+    bustle=0.0, short_counts=0.0, small_answer_bytes_max=0, turn_bytes_max=300,
+    tls_piece_bytes=200, room=400,
+)  # fmt: skip
+SMALL_OVER_TLS = replace(OVER_TLS, small_answer_bytes_max=65_536)
 
 CASES = {
     "small, cold": Case(("quick",)),
@@ -56,6 +61,10 @@ CASES = {
     "large, gathered from the disk": Case(("quick",), shape=GATHERED_FROM_DISK),
     "ranges, gathered": Case(("ranges apart",), shape=GATHERED),
     "large, closing": Case(("close",), shape=BY_SENDFILE),
+    "small, over TLS": Case(("quick",), shape=SMALL_OVER_TLS),
+    "small, over TLS, reused": Case(("quick",), warm=True, shape=SMALL_OVER_TLS),
+    "large, over TLS": Case(("quick",), warm=True, shape=OVER_TLS),
+    "expect, over TLS": Case(("expect",), shape=OVER_TLS),
     "symbols": Case(("symbols",)),
     "health": Case(("health",)),
     "ready": Case(("ready",)),

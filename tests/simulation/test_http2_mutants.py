@@ -12,27 +12,33 @@ import re
 import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.simulation.http2_batch import failures_of, http2
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.storage.planner import Proof
-from zerocopy.transport.body import Body
 from zerocopy.transport.http2 import frames as http2_frames
 from zerocopy.transport.http2 import streams as http2_streams
 from zerocopy.transport.http2.connection import Http2Connection
-from zerocopy.transport.http2.frames import take_frames
-from zerocopy.transport.http2.head import DATA, frame_header, render_head
+from zerocopy.transport.http2.frames import FrameBuffer
+from zerocopy.transport.http2.head import render_head
 from zerocopy.transport.http2.lane import Lane
+from zerocopy.transport.http2.outbox import Outbox
 from zerocopy.transport.http2.streams import DataStreams
+from zerocopy.transport.http2.wire import Http2Wire
+from zerocopy.transport.tls.channel import TlsChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    import pytest
-
-    from zerocopy.core.http.messages import Response
+    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.transport.channel import Buffer
+    from zerocopy.transport.http2.head import Answer
+    from zerocopy.transport.http2.lane import Proved, Waiting
 
 SEEDS_MAX = 400
 AT_ONCE = 40
+WHOLE_BYTES = 100
 
 
 def found(first: int = 0) -> str:
@@ -43,18 +49,19 @@ def found(first: int = 0) -> str:
     return ""
 
 
-def plant(patch: pytest.MonkeyPatch, owner: object, name: str, bug: Callable[..., Any]) -> None:
-    """Put a bug in the place of a function."""
+def plant(patch: pytest.MonkeyPatch, owner: object, name: str, bug: object) -> None:
+    """Put a bug in the place of a function or a number."""
     patch.setattr(owner, name, bug)
 
 
 def test_finds_a_window_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """DATA beyond the stream's window: the client's flow control tells."""
+    honest = FrameBuffer.fill
 
-    def take(*arguments: Any, most: int, frame_bytes_max: int) -> int:
-        return take_frames(*arguments, most=most + 1, frame_bytes_max=frame_bytes_max)
+    def fill(self: FrameBuffer, *arguments: Any, most: int, frame_bytes_max: int) -> Any:
+        return honest(self, *arguments, most=most + 1, frame_bytes_max=frame_bytes_max)
 
-    plant(monkeypatch, http2_streams, "take_frames", take)
+    plant(monkeypatch, FrameBuffer, "fill", fill)
     assert "FlowControl" in found()
 
 
@@ -62,11 +69,11 @@ def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -
     """The lane does not take what it sent from the connection's window."""
     honest = Lane.answer
 
-    def answer(self: Lane, block: bytes, stream_id: int) -> bool:
+    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
         before = self._connection.outbound_flow_control_window
-        is_answered = honest(self, block, stream_id)
+        answered = honest(self, requests, proved)
         self._connection.outbound_flow_control_window = before
-        return is_answered
+        return answered
 
     plant(monkeypatch, Lane, "answer", answer)
     assert found()
@@ -80,45 +87,33 @@ def test_finds_files_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last DATA frame of a body does not end its stream."""
-
-    def without(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
-        return frame_header(nbytes, kind, 0 if kind == DATA else flags, stream_id)
-
-    plant(monkeypatch, http2_frames, "frame_header", without)
+    plant(monkeypatch, http2_frames, "END_STREAM", 0)
     assert "no end of" in found()
 
 
 def test_finds_answers_kept_from_read_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the lane has proved once is believed for ever: a changed file does not show."""
+    believed: dict[int, Answer] = {}
+    honest = Lane._prove
 
-    class Believing(dict[Any, Any]):
-        def clear(self) -> None:
-            """Nothing is forgotten."""
+    def prove(self: Lane, block: bytes, request: Request, proved: Proved) -> Answer | None:
+        answer = believed.get(id(request)) or honest(self, block, request, proved)
+        if answer is not None:
+            proved[id(request)] = believed[id(request)] = answer
+        return answer
 
-    honest = Lane.__init__
-
-    def init(self: Lane, *arguments: Any) -> None:
-        honest(self, *arguments)
-        self._answers = Believing()
-
-    plant(monkeypatch, Lane, "__init__", init)
+    plant(monkeypatch, Lane, "_prove", prove)
     assert "is none of" in found(60)
 
 
 def test_finds_a_position_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second slice of a segment begins a byte late."""
-    honest = Body.take
+    honest = DayFile.scatter
 
-    def wrong(self: Body, most: int) -> Any:
-        position = self._position
-        if position and position < self._segments[self._index].count - most:
-            self._position += 1
-            piece = honest(self, most)
-            self._position -= 1
-            return piece
-        return honest(self, most)
+    def wrong(self: DayFile, offset: int, targets: Sequence[memoryview]) -> None:
+        honest(self, offset + (offset > 0 and sum(map(len, targets)) < WHOLE_BYTES), targets)
 
-    plant(monkeypatch, Body, "take", wrong)
+    plant(monkeypatch, DayFile, "scatter", wrong)
     assert found()
 
 
@@ -181,16 +176,60 @@ def test_finds_a_table_size_that_is_not_told(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_finds_an_answer_that_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that fails is replaced by zeros, to keep Content-Length."""
-    honest = DayFile.view
+    honest = DayFile.scatter
 
-    def view(self: DayFile, offset: int, count: int) -> memoryview | bytes:
+    def scatter(self: DayFile, offset: int, targets: Sequence[memoryview]) -> None:
         try:
-            return honest(self, offset, count)
+            honest(self, offset, targets)
         except Exception:  # noqa: BLE001 - the bug
-            return bytes(count)
+            for target in targets:
+                target[:] = bytes(len(target))
 
-    plant(monkeypatch, DayFile, "view", view)
+    plant(monkeypatch, DayFile, "scatter", scatter)
     assert found()
+
+
+def test_finds_an_unsent_rest_that_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the channel did not take is forgotten: the next bytes are no retry of them."""
+    honest = Outbox._send
+
+    def send(self: Outbox, data: Buffer) -> Buffer:
+        honest(self, data)
+        return b""
+
+    plant(monkeypatch, Outbox, "_send", send)
+    assert found()
+
+
+def test_finds_a_retry_with_other_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a piece was begun, it comes again without its first byte."""
+    honest = Outbox._send
+
+    def send(self: Outbox, data: Buffer) -> Buffer:
+        return honest(self, data[1:] if self._channel.retry_bytes and len(data) > 1 else data)
+
+    plant(monkeypatch, Outbox, "_send", send)
+    assert "bad write retry" in found()
+
+
+def test_finds_records_that_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decrypted and not received is left until the socket is readable again."""
+    plant(monkeypatch, TlsChannel, "_look_again", lambda _self: None)
+    assert found()
+
+
+def test_finds_a_reset_behind_bytes_that_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last call of the reader, which got bytes, nobody receives any more."""
+    honest = Http2Wire.on_deadline
+
+    def on_deadline(self: Http2Wire) -> None:
+        patch.setattr(self, "_on_readable", lambda: None)
+        honest(self)
+        patch.undo()
+
+    with pytest.MonkeyPatch.context() as patch:
+        plant(monkeypatch, Http2Wire, "on_deadline", on_deadline)
+        assert "still running" in found()
 
 
 def test_finds_a_bound_that_counts_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The HTTP/2 path under seeds: thousands of orders of events, each of which must end right.
 
-What is real: connection, lane, bodies, service, storage, core, Hypercorn, h2, asyncio's streams,
-the files and their mappings. What is not: TLS, sockets, threads, the clock.
+What is real: wire, channel, connection, lane, bodies, service, storage, core, Hypercorn, h2, the
+files and their mappings. What is not: OpenSSL, sockets, threads, the clock.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.simulation.http2_batch import failures_of, folder, http2
 from tests.simulation.http2_run import Run
+from zerocopy.transport.http2.connection import Http2Connection
 from zerocopy.transport.http2.lane import Lane
 
 if TYPE_CHECKING:
-    from zerocopy.transport.http2.batch import Proved
+    from collections.abc import Sequence
+
+    from zerocopy.transport.http2.lane import Proved, Waiting
 
 SEEDS = 60
 BATCH = 50
@@ -46,15 +49,21 @@ def test_seed_gives_the_same_run_again() -> None:
 def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among the seeds are the lane, resets, errors, mappings and changes amid jobs."""
     seen: set[str] = set()
-    honest = Lane.answer
+    honest, honest_meet = Lane.answer, Http2Connection._meet
+    read_alone: list[Proved] = []  # of the bytes that a connection reads by itself
 
-    def answer(self: Lane, block: bytes, stream_id: int, proved: Proved | None = None) -> bool:
-        is_answered = honest(self, block, stream_id, proved)
-        way = "lane" if proved is None else "batch"
-        seen.add(way if is_answered else f"not by {way}")
-        return is_answered
+    def meet(self: Http2Connection, frame: bytes, proved: Proved) -> Any:
+        read_alone[:] = [proved]
+        return honest_meet(self, frame, proved)
+
+    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
+        answered, frames = honest(self, requests, proved)
+        way = "lane" if any(proved is one for one in read_alone) else "batch"
+        seen.add(way if answered else f"not by {way}")
+        return answered, frames
 
     monkeypatch.setattr(Lane, "answer", answer)
+    monkeypatch.setattr(Http2Connection, "_meet", meet)
     for seed in range(80):
         root = folder()
         try:
@@ -67,13 +76,16 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         seen |= {f"reset {stream.reset_code}" for stream in streams}
         seen |= {"changed amid" for version in run.tree.versions if version.is_amid}
         seen |= {f"failed {call}" for call in run.faults}
+        seen |= {"piece that came again"} if run.tls.retries else set()
+        seen |= {"half close"} if run.is_half_closed and not run.was_lost else set()
+        seen |= {"unsent rest"} if run.tap.most_unsent else set()
         seen |= {"mapped"} if run.built.most_mapped else set()
     assert seen >= {
         "status 200", "status 400", "status 404", "status 405", "status 417", "status 500",
         "status 206", "status 304", "status 412", "status 416", "status 503", "reset 2",
         "reset 0", "changed amid", "failed open", "failed pread",
         "failed lstat", "failed scandir", "mapped", "lane",
-        "batch", "not by batch",
+        "batch", "not by batch", "piece that came again", "half close", "unsent rest",
     }  # fmt: skip
 
 

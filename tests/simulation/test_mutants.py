@@ -13,15 +13,18 @@ import pytest
 from tests.simulation.runs import RUNS, run
 from zerocopy.core import timeindex
 from zerocopy.core.http import ranges, semantics, validators
-from zerocopy.storage import catalog, dayfile, planner
+from zerocopy.storage import catalog, dayfile, planner, pread
 from zerocopy.transport import channel
 from zerocopy.transport import listener as acceptor
+from zerocopy.transport.body import Body
 from zerocopy.transport.http1 import batch as http1_batch
 from zerocopy.transport.http1 import connection as http1
+from zerocopy.transport.http1 import reply
 from zerocopy.transport.http1.reply import Reply
 from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import State
 from zerocopy.transport.sendfile import Outcome, send_range
+from zerocopy.transport.tls.channel import TlsChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -206,7 +209,7 @@ def pads_short_reads(patch: Patch) -> None:
     """A file that is shorter than planned is filled up with zeros."""
 
     def padded(fd: int, offset: int, count: int) -> bytes:
-        return bytes(vars(dayfile)["os"].pread(fd, count, offset)).ljust(count, b"\0")
+        return bytes(vars(pread)["os"].pread(fd, count, offset)).ljust(count, b"\0")
 
     patch.setattr(planner, "read_exactly", padded)
 
@@ -264,7 +267,25 @@ def tells_states_by_their_length(patch: Patch) -> None:
     patch.setattr(planner, "validators_of", etag)
 
 
+def holds_nothing_for_a_retry(patch: Patch) -> None:
+    """What was begun over TLS is read again, from a file that may be another by then."""
+    patch.setattr(Body, "hold", lambda _self, _piece: None)
+
+
+def forgets_100_continue_amid_a_piece(patch: Patch) -> None:
+    """The answer is sent in the place of the 100 (Continue) that was begun."""
+    patch.setattr(reply, "CONTINUE", b"")
+
+
+def forgets_opened_records(patch: Patch) -> None:
+    """What was decrypted and not received is left until the socket is readable again."""
+    patch.setattr(TlsChannel, "_look_again", lambda _self: None)
+
+
 MUTANTS = [
+    holds_nothing_for_a_retry,
+    forgets_100_continue_amid_a_piece,
+    forgets_opened_records,
     begins_a_part_early,
     counts_the_part_only,
     joins_nothing,

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from structlog.testing import capture_logs
 
-from tests.simulation import oracle
+from tests.simulation import oracle, tls
 from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
 from tests.simulation.faults import NoFaults
@@ -33,7 +34,7 @@ from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
-from zerocopy.storage import catalog, dayfile, planner, tree
+from zerocopy.storage import catalog, dayfile, planner, pread, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols import walk as symbols
@@ -45,14 +46,17 @@ from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1 import server as http1_server
 from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.tls.channel import TlsChannel
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
 
     from tests.simulation.filesystem import Node
     from tests.simulation.requests import Ask
+    from tests.simulation.sockets import Socket
 
 NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
 """Noon of the last day of the tree."""
@@ -89,6 +93,7 @@ class Shape:
     connections_max: int = 100
     connections_per_address_max: int = 0
     requests_in_flight_max: int = 100
+    tls_piece_bytes: int = 0  # at most in one call of OpenSSL; 0: a plain socket
     changes: int = 0
     bustle: float = 0.1  # how often others act between two calls
     short_counts: float = 0.2
@@ -103,6 +108,11 @@ class Shape:
         )
 
 
+def _secured(rng: random.Random, loop: asyncio.AbstractEventLoop, sock: Socket) -> TlsChannel:
+    """The channel of an accepted socket whose client spoke TLS."""
+    return TlsChannel(loop, cast("ssl.SSLSocket", tls.TlsSocket(sock, rng)))
+
+
 @contextlib.contextmanager
 def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
     """The package's modules call `kernel` in place of the operating system, and have its sizes."""
@@ -110,7 +120,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         *(
             (module, "os", fake_os)
-            for module in (tree, catalog, dayfile, planner, symbols, sendfile)
+            for module in (tree, catalog, dayfile, pread, planner, symbols, sendfile)
         ),
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
         (channel, "fcntl", FakeFcntl(kernel)),
@@ -119,6 +129,9 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
         (window, "TINY_RUN", shape.tiny_run),
         (window, "GATHERED_BYTES_MAX", shape.gathered_bytes_max),
     ]
+    if shape.tls_piece_bytes:
+        changes += tls.changes(shape.tls_piece_bytes)
+        changes.append((http1_server, "PlainChannel", partial(_secured, kernel.rng)))
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     running = asyncio._get_running_loop()
     for module, name, value in changes:

@@ -22,7 +22,8 @@ from tests.storage.trees import (
 )
 from zerocopy.core.errors import DataChangedError, DataError, OverloadError
 from zerocopy.core.timeindex import lower_bound, upper_bound
-from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
+from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
+from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import open_file, open_series
 
 if TYPE_CHECKING:

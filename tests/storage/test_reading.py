@@ -189,6 +189,9 @@ def test_disk_that_fails_is_an_error_of_the_data(files: OpenFiles) -> None:
         def view(self, offset: int, count: int) -> memoryview:
             raise AssertionError((offset, count))
 
+        def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+            raise AssertionError((offset, targets))
+
     pieces = [*slices_of([planned(files, "c0")]), Segment(Broken(), 0, 9)]
     with pytest.raises(DataError):
         gather(files, window_of(pieces))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.sources import Scatters
 from zerocopy.core.errors import DataChangedError
 from zerocopy.service.problems import problem_response
 from zerocopy.transport.body import Bodies
@@ -125,7 +126,7 @@ def ask(app: AsgiApp, scope: Event, *events: Event) -> Driver:
 
 
 @dataclass
-class FakeSource:
+class FakeSource(Scatters):
     """Bytes that count how far they were read; `fails_at` is the first offset that raises."""
 
     content: bytes

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sources import Scatters
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.http.messages import Response
 from zerocopy.core.plan import Segment, in_memory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 FILE = bytes(range(256)) * 1_000
 
 
-class FakeSource:
+class FakeSource(Scatters):
     """FILE, of which those bytes below `there` are in memory."""
 
     def __init__(self, there: int = len(FILE)) -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.sources import Scatters
 from zerocopy.core import window as window_module
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment
@@ -20,7 +21,7 @@ from zerocopy.core.window import (
 from zerocopy.transport.readahead import ReadAhead
 
 
-class FakeSource:
+class FakeSource(Scatters):
     """Bytes of which those below `there` are ready."""
 
     def __init__(self, there: int = 0) -> None:

@@ -16,17 +16,17 @@ from tests.tls import make_pair, trusting
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.core.http.messages import Request, Response
-from zerocopy.core.plan import Segment
+from zerocopy.core.plan import Segment, spread
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.http2.context import Http2Limits
-from zerocopy.transport.http2.server import Http2Server
 from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.loop import new_event_loop
+from zerocopy.transport.tls.server import TlsServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from zerocopy.core.window import Window
@@ -71,6 +71,10 @@ class MemorySource:
     def view(self, offset: int, count: int) -> memoryview:
         """A slice."""
         return self._content[offset : offset + count]
+
+    def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+        """The same, copied."""
+        spread(self._content[offset:], targets)
 
 
 class BenchHandler:
@@ -151,7 +155,7 @@ class TlsBench:
             "drain_idle_s": 0.0,
             "request": LIMITS,
         }
-        self.server = Http2Server(
+        self.server = TlsServer(
             loop=self.loop,
             handler=handler,
             app=self.app,
@@ -171,7 +175,7 @@ class TlsBench:
 
     async def start(self) -> None:
         """Accept."""
-        await self.server.start([self._listener], self._serving)
+        self.server.start([self._listener], self._serving)
 
     async def in_threads(self, calls: list[Callable[[], Any]]) -> list[Any]:
         """What blocking clients give, all at once."""
@@ -194,7 +198,7 @@ class TlsBench:
         found = {
             "connections": self.counters[slots.CONNECTIONS + slots.TLS],
             "seats": server._admission._served + server._admission._refused,
-            "known": len(server._connections) + len(server._handshakes) + len(server._tasks),
+            "known": len(server._http2) + len(server.http1) + len(server._handshakes),
             "streams": self.counters[slots.STREAMS],
             "in flight": self.counters[slots.REQUESTS_IN_FLIGHT],
             "segments": server.context.bodies.segments_held,
@@ -214,6 +218,13 @@ class TlsBench:
             assert time.monotonic() < end_s, f"still held: {found}"
             if is_hurried:
                 self.server.context.wheel.advance()
+            await asyncio.sleep(0.01)
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait for a condition; AssertionError if it never holds."""
+        end_s = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < end_s, "it never came to be"
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:

@@ -103,6 +103,9 @@ CONNECTIONS = _slot("gauge", "zerocopy_connections", _CONNECTIONS_HELP, (("trans
 _CONNECTIONS_TLS = _slot(
     "gauge", "zerocopy_connections", _CONNECTIONS_HELP, (("transport", "tls"),)
 )
+KERNEL_TLS = _slot(
+    "counter", "zerocopy_kernel_tls_connections", "TLS connections that the kernel encrypts."
+)
 TRANSFERS_ABORTED = _slot(
     "counter", "zerocopy_transfers_aborted", "Responses cut off after their status line."
 )

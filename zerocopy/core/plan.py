@@ -63,6 +63,30 @@ class Source(Protocol):
             DataError: the file fails.
         """
 
+    def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+        """As `view`, but copy the bytes from `offset` into `targets`, one behind the other.
+
+        Raises:
+            DataChangedError: the file is no longer the one that was planned.
+            DataError: the file fails.
+        """
+
+
+def spread(view: bytes | memoryview, targets: Sequence[memoryview]) -> None:
+    """Copy `view`, which has as many bytes as all `targets` together.
+
+    Example:
+        >>> first, second = bytearray(2), bytearray(1)
+        >>> spread(b"abc", [memoryview(first), memoryview(second)])
+        >>> first, second
+        (bytearray(b'ab'), bytearray(b'c'))
+    """
+    begin = 0
+    for target in targets:
+        end = begin + len(target)
+        target[:] = view[begin:end]
+        begin = end
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -96,6 +120,10 @@ class _Memory:
     def view(self, offset: int, count: int) -> memoryview:
         """Exactly `count` bytes from `offset`; see `Source`."""
         return memoryview(self._data)[offset : offset + count]
+
+    def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+        """Copy from `offset` on; see `Source`."""
+        spread(memoryview(self._data)[offset:], targets)
 
 
 def in_memory(data: bytes) -> Segment:

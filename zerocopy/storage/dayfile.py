@@ -19,11 +19,15 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
+from zerocopy.core.plan import spread
 from zerocopy.storage.catalog import stamp_of
+from zerocopy.storage.pread import read_exactly, read_into
 from zerocopy.storage.residency import PageCache
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.mapping import MappedFiles, Mapping
     from zerocopy.storage.residency import Residency
@@ -98,6 +102,15 @@ class DayFile:
         if mapping is None:
             return read_exactly(fd, offset, count)
         return mapping.view(offset, count)
+
+    def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+        """Copy from the mapping, or by preadv(2) where there is none; see `Source`."""
+        fd = self._files.descriptor(self)
+        mapping = self._files.mapping(self)
+        if mapping is None:
+            read_into(fd, offset, targets)
+        else:
+            spread(mapping.view(offset, sum(map(len, targets))), targets)
 
     def check_now(self, fd: int) -> None:
         """Assure that a descriptor of it still shows what was planned; see `check_kept`.
@@ -352,23 +365,6 @@ class OpenFiles:
             close_file(fd)
             raise
         return fd
-
-
-def read_exactly(fd: int, offset: int, count: int) -> bytes:
-    """`count` bytes of a descriptor from `offset`, by pread(2).
-
-    Raises:
-        DataChangedError: the file ends before that.
-        DataError: the read fails.
-    """
-    try:
-        data = os.pread(fd, count, offset)
-    except OSError as error:
-        raise data_error(error) from error
-    # A regular file gives less than asked only at its end (pread(2)).
-    if len(data) != count:
-        raise DataChangedError("a day file is shorter than it was when it was planned")
-    return data
 
 
 class TimeFile:

@@ -30,7 +30,8 @@ from zerocopy.core.layout import (
 from zerocopy.core.plan import HELD_FILES_MAX, Column, DayRecords, Plan
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
-from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile, read_exactly
+from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
+from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:

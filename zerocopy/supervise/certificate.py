@@ -158,6 +158,9 @@ def _bare_context() -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     # RFC 9113 section 9.2.1: neither compression nor renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Many clients say FIN without close_notify once they have asked, and are still answered.
+    # HTTP tells where a request ends, so none that was cut off can pass for a whole one.
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     # Every cipher left is a good one, so the client's order decides: it knows whether its processor
     # has AES instructions.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE

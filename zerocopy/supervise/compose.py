@@ -24,8 +24,8 @@ from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.http2.context import Http2Limits
-from zerocopy.transport.http2.server import Http2Server
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.tls.server import TlsServer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -158,10 +158,10 @@ def build_plain(
 
 def build_tls(
     service: Service, config: Config, counters: Counters, admission: Admission
-) -> Http2Server:
+) -> TlsServer:
     """The TLS listener that `config` describes, for the running loop."""
     limits, timeouts = config.limits, config.timeouts
-    return Http2Server(
+    return TlsServer(
         loop=asyncio.get_running_loop(),
         handler=service,
         app=build_app(service, config, counters),

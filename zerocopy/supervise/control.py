@@ -67,10 +67,12 @@ def _environ() -> dict[str, str]:
     """The environment of a worker: ours, by which it finds the package that runs here.
 
     Where only the entry that -P leaves out leads to this very package, as in a checkout that is not
-    installed, its directory is handed over.
+    installed, its directory is handed over. OpenSSL reads the groups of the key exchange from a
+    file of ours, unless the operator has named one.
     """
     environ = dict(os.environ)
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    environ.setdefault("OPENSSL_CONF", os.path.join(package, "transport", "tls", "openssl.cnf"))
     found = PathFinder.find_spec("zerocopy", sys.path[not sys.flags.safe_path :])
     if found is None or found.origin != os.path.join(package, "__init__.py"):
         entries = (os.path.dirname(package), environ.get("PYTHONPATH"))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.log import Log, configure_logging, get_logger
 from zerocopy.observe.metrics import open_row, reset_gauges
@@ -42,13 +43,16 @@ from zerocopy.supervise.control import (
 )
 from zerocopy.supervise.shared_counters import open_heartbeat
 from zerocopy.transport.admission import Admission
-from zerocopy.transport.http2.server import Http2Server, incompatibility
+from zerocopy.transport.http2.compatibility import incompatibility
 from zerocopy.transport.loop import new_event_loop
+from zerocopy.transport.tls import kernel
+from zerocopy.transport.tls.handshake import PROTOCOLS
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.service.service import Service
     from zerocopy.transport.http1.server import Http1Server
+    from zerocopy.transport.tls.server import TlsServer
 
 SWEEP_S = 20.0
 """Seconds between two sweeps over the open day files."""
@@ -65,6 +69,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD_BYTES = 16_777_216
 TRIM_THRESHOLD_BYTES = 33_554_432
 """Freed memory that a worker keeps at most at the top of its heap."""
+
+CROWD_MIN = 64
+"""Connections that are worth a look at the memory they leave: a call of 1 to 10 ms in a thread."""
 
 _log = get_logger(__name__)
 
@@ -83,7 +90,7 @@ class _Worker:
             counters=counters,
         )
         self._plain: Http1Server | None = None
-        self._tls: Http2Server | None = None
+        self._tls: TlsServer | None = None
         self._context: ssl.SSLContext | None = None
         if "plain" in spec.listener_fds:
             self._plain = build_plain(service, config, counters, admission)
@@ -96,18 +103,23 @@ class _Worker:
         if self._plain is not None and self._tls is not None:
             self._plain.context.scheduler.join(self._tls.context.scheduler)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept on every listener."""
         if self._plain is not None:
             self._plain.start(self._listeners("plain"), is_shared="plain" in self._spec.shared)
         if self._tls is not None and self._context is not None:
             reason = incompatibility()
             if reason is not None:
-                _log.warning("http2_misfit", reason=reason, served_by="stock Hypercorn")
-            await self._tls.start(
+                _log.warning("http2_misfit", reason=reason, served_by="HTTP/1.1")
+            without = kernel.missing()
+            if without is None:
+                self._context.options |= kernel.ENABLE_KTLS
+            if not self._spec.worker:  # the others have the same kernel
+                _log.info("kernel_tls", available=without is None, reason=without)
+            self._tls.start(
                 self._listeners("tls"),
                 self._context,
-                fits=reason is None,
+                protocols=PROTOCOLS if reason is None else ("http/1.1",),
                 is_shared="tls" in self._spec.shared,
             )
 
@@ -144,6 +156,8 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         service = build_service(config, counters, executor, readers)
         worker = _Worker(spec, counters, service)
 
+        crowd = Crowd(counters)
+
         def sweep() -> None:
             loop.call_later(SWEEP_S, sweep)
             service.sweep()
@@ -152,6 +166,8 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
             loop.call_later(TEND_S, tend)
             heartbeat[0] = time.monotonic_ns()
             service.tend()
+            if crowd.has_left():
+                executor.submit(give_back_freed_memory)
             log.tell_losses(counters)
 
         sweep()
@@ -192,7 +208,7 @@ async def _obey(spec: WorkerSpec, worker: _Worker) -> None:
     await accept.wait()
     if stop.is_set():
         return  # no connection was accepted
-    await worker.start()
+    worker.start()
     report(ACCEPTING)
     os.close(spec.report_fd)
     await stop.wait()
@@ -223,6 +239,33 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
+
+
+def give_back_freed_memory() -> None:
+    """Have malloc(3) return what lies free between what is used: malloc_trim(3); for a thread."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+class Crowd:
+    """Whether most of many connections have left since that was last seen.
+
+    Each of them had buffers of OpenSSL and of its own, which glibc keeps for the next.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._most = 0
+
+    def has_left(self) -> bool:
+        """Whether less than half of the most are left; the most are counted anew then."""
+        here = sum(self._counters[slots.CONNECTIONS + kind] for kind in (slots.PLAIN, slots.TLS))
+        self._most = max(self._most, here)
+        if self._most < CROWD_MIN or 2 * here >= self._most:
+            return False
+        self._most = here
+        return True
 
 
 def main() -> None:

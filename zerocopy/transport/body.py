@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Response
     from zerocopy.core.plan import Segment, Source
     from zerocopy.core.window import Window
+    from zerocopy.transport.channel import Buffer
 
 SEGMENTS_HELD_MAX = 400_000
 """Segments of all bodies of a listener, about 500 bytes each; a response beyond them gets 503."""
@@ -183,6 +184,16 @@ class Body:
         self._index, self._position = place_after(
             self._segments, (self._index, self._position), count
         )
+
+    def hold(self, piece: Buffer) -> None:
+        """Keep a copy of the next bytes: a channel must be given the same ones again.
+
+        The file may change until then, and what was gathered may be dropped.
+        """
+        if not self._content:
+            left_bytes = self.left_bytes
+            self.advance(len(piece))
+            self._content, self.left_bytes = memoryview(bytes(piece)), left_bytes
 
     def take(self, most: int) -> bytes | memoryview | None:
         """At most `most` bytes that lie together, which then have left; None: `is_waiting`.

@@ -33,9 +33,14 @@ class Channel(Protocol):
     """One connection's bytes, in both directions. Used in the event loop's thread only.
 
     `can_send_file` is whether `send_file` works; where it does not, send views of the file.
+    `retry_bytes` is how many bytes the next `send` must begin with, the same as before: a channel
+    that encrypts has begun with them. 0 nearly always, and always on a plain socket. A `send` of
+    more than `piece_bytes_max` bytes takes only so many of them.
     """
 
     can_send_file: bool
+    retry_bytes: int
+    piece_bytes_max: int
 
     @property
     def is_reading(self) -> bool:
@@ -78,8 +83,8 @@ class Channel(Protocol):
     def untaken_bytes(self) -> int:
         """How many sent bytes the peer has not acknowledged."""
 
-    def shut_down(self) -> None:
-        """Say that nothing follows; the peer may still send.
+    def shut_down(self) -> bool:
+        """Say that nothing follows; the peer may still send. False: it will be said, soon.
 
         Raises:
             OSError: the peer is gone.
@@ -92,13 +97,10 @@ class Channel(Protocol):
         """Close with a reset (RST), so that the peer cannot take what it has for all there is."""
 
 
-class PlainChannel:
-    """A TCP socket as it is. `recv`, `send` and `send_all` are the socket's own methods."""
+class SocketChannel:
+    """What all channels have in common: a TCP socket, and what the event loop watches of it."""
 
-    __slots__ = (
-        "_fd", "_is_reading", "_is_writing", "_loop", "_sock", "can_send_file", "recv", "send",
-        "sendmsg",
-    )  # fmt: skip
+    __slots__ = ("_fd", "_is_reading", "_is_writing", "_loop", "_sock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         assert sock.gettimeout() == 0, "a blocking socket would hold the event loop"
@@ -107,19 +109,6 @@ class PlainChannel:
         self._fd = sock.fileno()
         self._is_reading = False
         self._is_writing = False
-        self.can_send_file = True
-        # Bound once: looking them up for each request would cost a tenth of a microsecond.
-        self.recv = sock.recv
-        self.send = sock.send
-        self.sendmsg = sock.sendmsg
-
-    def send_all(self, parts: tuple[Buffer, ...], flags: int = 0) -> int:
-        """Several buffers in one sendmsg(2)."""
-        return self.sendmsg(parts, (), flags)
-
-    def send_file(self, fd: int, offset: int, count: int, most: int) -> tuple[int, Outcome]:
-        """One turn of sendfile(2)."""
-        return send_range(self._fd, fd, offset, count, most)
 
     def wait_readable(self, on_readable: Callable[[], None]) -> None:
         """Watch for EPOLLIN."""
@@ -154,9 +143,10 @@ class PlainChannel:
         """The kernel's queue (SIOCOUTQ, tcp(7)): what the peer has not acknowledged."""
         return int(_QUEUED.unpack(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0])
 
-    def shut_down(self) -> None:
+    def shut_down(self) -> bool:
         """shutdown(2) of our direction."""
         self._sock.shutdown(socket.SHUT_WR)
+        return True
 
     def close(self) -> None:
         """End in an orderly way: what is queued is still sent."""
@@ -170,3 +160,28 @@ class PlainChannel:
         with contextlib.suppress(OSError):  # the peer's reset may have come first
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.close()
+
+
+class PlainChannel(SocketChannel):
+    """A TCP socket as it is. `recv`, `send` and `sendmsg` are the socket's own methods."""
+
+    __slots__ = ("recv", "send", "sendmsg")
+
+    can_send_file = True
+    retry_bytes = 0
+    piece_bytes_max = 0x7FFF_F000  # of sendfile(2) and send(2)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        super().__init__(loop, sock)
+        # Bound once: looking them up for each request would cost a tenth of a microsecond.
+        self.recv = sock.recv
+        self.send = sock.send
+        self.sendmsg = sock.sendmsg
+
+    def send_all(self, parts: tuple[Buffer, ...], flags: int = 0) -> int:
+        """Several buffers in one sendmsg(2)."""
+        return self.sendmsg(parts, (), flags)
+
+    def send_file(self, fd: int, offset: int, count: int, most: int) -> tuple[int, Outcome]:
+        """One turn of sendfile(2)."""
+        return send_range(self._fd, fd, offset, count, most)

@@ -38,7 +38,10 @@ class ConnectionLimits:
 
 
 class Context:
-    """What connections use; `draining` and `idle_ticks` change when the server stops."""
+    """What connections use; `draining` and `idle_ticks` change when the server stops.
+
+    Two protocols of one listener share `wheel` and `bodies`, and with them the listener's bounds.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class Context:
         limits: ConnectionLimits,
         on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         on_connection_failed: Callable[[BaseException], None],
+        wheel: Wheel | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self.loop = loop
         self.handler = handler
@@ -61,10 +66,10 @@ class Context:
         self.on_connection_failed = on_connection_failed
         self.request_limits = limits.request
         self.turn_bytes_max = limits.turn_bytes_max
-        self.bodies = Bodies(
+        self.bodies = bodies or Bodies(
             window_bytes_max=limits.read_ahead_bytes_max, open_files_max=limits.open_files_max
         )
-        self.wheel = Wheel()
+        self.wheel = wheel or Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)

@@ -68,3 +68,26 @@ class Wheel:
                 self.add(member)
         if failures:
             raise ExceptionGroup("deadlines could not be met", failures)
+
+
+class Progress:
+    """Whether a client takes anything: marks of how far it is, looked at now and then."""
+
+    __slots__ = ("_mark", "_stalls")
+
+    def __init__(self) -> None:
+        self._mark: object = None
+        self._stalls = 0
+
+    def has_moved(self, mark: object) -> bool:
+        """Whether it is further than at the last look."""
+        if mark != self._mark:
+            self._mark, self._stalls = mark, 0
+            return True
+        self._stalls += 1
+        return False
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it was where it was in the last `STALL_SAMPLES` looks."""
+        return self._stalls >= STALL_SAMPLES

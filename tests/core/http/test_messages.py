@@ -6,13 +6,14 @@ import dataclasses
 
 import pytest
 
+from tests.sources import Scatters
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import Segment
 
 FIELDS = ((b"host", b"a"), (b"accept", b"x"), (b"accept", b"y"), (b"x-accept", b"z"))
 
 
-class NoSource:
+class NoSource(Scatters):
     """A source that nobody reads."""
 
     def fileno(self) -> int:

@@ -7,6 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from tests.sources import Scatters
 from zerocopy.core.counters import PLAIN, SLOTS, requests_slot
 from zerocopy.core.endpoints import OTHER
 from zerocopy.core.http.messages import Request, Response
@@ -44,7 +45,7 @@ def request(target: str, *fields: str, method: str = "GET") -> bytes:
     return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: t", *fields, "", ""]).encode()
 
 
-class FileSource:
+class FileSource(Scatters):
     """The bytes of one open file, unless the test breaks it."""
 
     def __init__(self, path: Path) -> None:
@@ -166,11 +167,11 @@ class Bench:
         sock.setblocking(False)
         peer = Peer(end)
         self.peers.append(peer)
-        known = set(self.server._connections)
+        known = set(self.server.connections._open)
         seat = self.admission.enter("127.0.0.1")
         assert seat is not None
         self.server._open(sock, seat)
-        (connection,) = set(self.server._connections) - known
+        (connection,) = set(self.server.connections._open) - known
         return peer, connection
 
     async def close(self) -> None:

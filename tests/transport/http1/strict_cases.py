@@ -1,8 +1,8 @@
 """What may be answered and kept alive, and what may not: bytes and verdicts by section of RFC 9112.
 
 Owns what a verdict is, and the table of sections 2 to 5; `strict_framing_cases` has the others. A
-verdict is the statuses that come, in order, and whether the connection goes on. Where HTTP/1.1 over
-TLS decides otherwise, and as safely, `tls` has its verdict and the reason.
+verdict is the statuses that come, in order, and whether the connection goes on. HTTP/1.1 over TLS
+decides the same.
 """
 
 from __future__ import annotations
@@ -25,25 +25,11 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Otherwise:
-    """What HTTP/1.1 over TLS decides, and why that is right too."""
-
-    verdict: Verdict
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
     """Bytes and their verdict."""
 
     data: bytes
     verdict: Verdict
-    tls: Otherwise | None = None
-
-    @property
-    def verdict_tls(self) -> Verdict:
-        """The verdict of HTTP/1.1 over TLS."""
-        return self.verdict if self.tls is None else self.tls.verdict
 
 
 def head(*fields: bytes, line: bytes = b"GET /healthz HTTP/1.1", host: bytes = b"Host: t") -> bytes:
@@ -56,9 +42,9 @@ def kept(data: bytes, *statuses: int) -> Case:
     return Case(data, Verdict(statuses or (200,), is_kept=True))
 
 
-def closed(data: bytes, *statuses: int, tls: Otherwise | None = None) -> Case:
+def closed(data: bytes, *statuses: int) -> Case:
     """Answered, and nothing behind it is."""
-    return Case(data, Verdict(statuses or (200,), is_kept=False), tls)
+    return Case(data, Verdict(statuses or (200,), is_kept=False))
 
 
 def bad(data: bytes, status: int = 400) -> Case:

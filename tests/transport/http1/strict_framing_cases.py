@@ -7,7 +7,6 @@ from tests.transport.http1.strict_cases import (
     MESSAGES,
     OK,
     Case,
-    Otherwise,
     Verdict,
     bad,
     closed,
@@ -19,10 +18,6 @@ from tests.transport.http1.strict_cases import (
 
 CONTINUES = b"Expect: 100-continue"
 CHUNKED = b"Transfer-Encoding: chunked"
-_ONE_0 = Otherwise(
-    Verdict((200,), is_kept=False),
-    "h11 does not keep connections of HTTP/1.0: RFC 9112 section 9.3, it MAY be kept",
-)
 
 FRAMING: dict[str, dict[str, Case]] = {
     "6.1 Transfer-Encoding": {
@@ -175,7 +170,6 @@ FRAMING: dict[str, dict[str, Case]] = {
         "1.0 kept": Case(
             head(b"Connection: keep-alive", line=b"GET /healthz HTTP/1.0"),
             Verdict((200,), is_kept=True),
-            _ONE_0,
         ),
         "1.0 kept, close wins": closed(
             head(b"Connection: close, keep-alive", line=b"GET /healthz HTTP/1.0") + OK

@@ -24,6 +24,7 @@ from tests.transport.http1.bench import (
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError, DataError, OverloadError
 from zerocopy.transport import body
+from zerocopy.transport.channel import PlainChannel
 from zerocopy.transport.http1.heads import HEAD_BYTES_MAX, HEADS_MAX
 from zerocopy.transport.http1.state import PIPELINE_MAX, State
 
@@ -302,5 +303,33 @@ def test_idle_connection_without_a_request_is_closed_at_its_deadline(source: Fil
         connection.on_deadline()
         assert connection.state is State.CLOSED
         assert await peer.recv() == b""
+
+    run(source, scenario)
+
+
+@pytest.mark.parametrize("begun", [0, 25])
+def test_continue_that_was_begun_is_never_followed_by_something_else(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch, begun: int
+) -> None:
+    """A channel that encrypts must get the same bytes again, and there is no room for them.
+
+    Where it has not begun with them, the request is answered without 100 (Continue).
+    """
+
+    async def scenario(bench: Bench) -> None:
+        peer, connection = bench.connect()
+        whole = connection.send
+
+        def full(_data: bytes, _flags: int = 0, /) -> int:
+            monkeypatch.setattr(connection, "send", whole)
+            monkeypatch.setattr(PlainChannel, "retry_bytes", begun)
+            raise BlockingIOError
+
+        monkeypatch.setattr(connection, "send", full)
+        peer.send(request("/1", "Expect: 100-continue", "Content-Length: 3"))
+        if begun:
+            await until(lambda: connection.state is State.CLOSED)
+        else:
+            assert (await answer(peer))[1] == b"now"
 
     run(source, scenario)

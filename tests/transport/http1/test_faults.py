@@ -61,7 +61,7 @@ def is_all_given_back(bench: Bench, connections: int) -> bool:
     """Whether so many connections are left, and nothing of those that failed."""
     counters, server = bench.counters, bench.server
     return (
-        counters[slots.CONNECTIONS] == len(server._connections) == connections
+        counters[slots.CONNECTIONS] == len(server.connections._open) == connections
         and counters[slots.REQUESTS_IN_FLIGHT] == 0
         and server.context.bodies.count == 0
     )
@@ -244,7 +244,7 @@ def test_plan_ends_with_the_client_that_asked_for_it(
         if is_begun:
             await asyncio.sleep(0)
         connection.abort()
-        tasks = bench.server._tasks
+        tasks = bench.server.connections._tasks
         while tasks:
             await asyncio.wait(tasks, timeout=10)
         assert ended == ["cancelled"] * is_begun

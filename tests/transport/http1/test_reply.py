@@ -261,7 +261,7 @@ def test_client_that_leaves_before_its_answer_is_named_by_its_own_ray(source: Fi
         ids = note_ids(bench)
         bench.handler.gate.clear()
         peers = ask(bench, from_tunnel(1, "/later"), from_tunnel(2, "/later"))
-        connections = list(bench.server._connections)[-2:]
+        connections = list(bench.server.connections._open)[-2:]
         await until(lambda: all(each.state is State.WAITING for each in connections))
         connections[0].abort()
         assert ids == [ray_of(1)]

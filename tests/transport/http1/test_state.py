@@ -74,7 +74,7 @@ class Watched(Connection):
 def fixture_seen(monkeypatch: pytest.MonkeyPatch) -> set[tuple[State, State]]:
     """The moves of all connections from now on."""
     seen = set[tuple[State, State]]()
-    monkeypatch.setattr("zerocopy.transport.http1.server.Connection", Watched)
+    monkeypatch.setattr("zerocopy.transport.http1.connections.Connection", Watched)
     monkeypatch.setattr(Watched, "seen", seen, raising=False)
     return seen
 
@@ -169,7 +169,8 @@ def test_connection_can_be_closed_in_every_state(
         assert bench.counters[slots.CONNECTIONS] == bench.counters[slots.REQUESTS_IN_FLIGHT] == 0
         assert bench.server.context.bodies.count == 0
         bench.handler.gate.set()
-        await until(lambda: not bench.server._tasks and not len(bench.server.context.scheduler))
+        await until(lambda: not bench.server.connections._tasks)
+        await until(lambda: not len(bench.server.context.scheduler))
         assert connection.state is State.CLOSED
         assert not bench.faults
         assert not bench.failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from tests.transport.http1.strict_cases import (
     OK,
     TARGET_MAX,
     Case,
-    Verdict,
     field,
     head,
     target,
@@ -24,7 +24,6 @@ from tests.transport.http1.strict_cases import (
 from tests.transport.http1.strict_framing_cases import SECTIONS
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
 PROBE = b"GET /probe HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
@@ -79,10 +78,9 @@ def ask(server: RunningServer, transport: str, *pieces: bytes) -> list[int]:
     return statuses_of(received, b"".join(pieces))
 
 
-def wanted(case: Case, transport: str) -> list[int]:
+def wanted(case: Case) -> list[int]:
     """The statuses of a case that is followed by `PROBE`."""
-    verdict: Verdict = case.verdict_tls if transport == "tls" else case.verdict
-    return [*verdict.statuses, *([404] if verdict.is_kept else [])]
+    return [*case.verdict.statuses, *([404] if case.verdict.is_kept else [])]
 
 
 @TRANSPORTS
@@ -94,8 +92,8 @@ def test_server_decides_as_the_table_says(
     wrong = {}
     for name, case in SECTIONS[section].items():
         got = ask(server, transport, case.data + PROBE)
-        if got != wanted(case, transport):
-            wrong[name] = (got, wanted(case, transport))
+        if got != wanted(case):
+            wrong[name] = (got, wanted(case))
     assert wrong == {}
 
 
@@ -116,7 +114,7 @@ def test_server_decides_the_same_in_two_packets(
                 received, is_aborted = read_to_end(sock)
             except OSError:
                 received, is_aborted = b"", True
-        expected = wanted(case, transport)
+        expected = wanted(case)
         # Refused and closed before the rest was there: a reset may take the answer with it.
         is_cut_off = is_aborted and expected[-1:] != [404]
         got = None if is_cut_off else statuses_of(received, data)
@@ -178,9 +176,9 @@ def test_client_that_leaves_amid_a_head_is_not_answered(
     server: RunningServer, transport: str
 ) -> None:
     """What was asked before is answered; a part of a request is none."""
-    with closing(connect_to(server.plain_port)) as sock:
+    with closing(connected(server, transport)) as sock:
         sock.sendall(OK + OK[:-4])
-        sock.shutdown(1)
+        socket.socket.shutdown(sock, socket.SHUT_WR)
         received, _ = read_to_end(sock)
     assert statuses_of(received, OK) == [200]
     assert ask(server, transport, OK + PROBE) == [200, 404]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from tests.sources import Scatters
 from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import DataChangedError
@@ -25,7 +26,7 @@ CONTENT = os.urandom(300_000)
 HEAD = os.urandom(5_000)
 
 
-class FileSource:
+class FileSource(Scatters):
     """One open file; counts how often it was asked for its descriptor."""
 
     def __init__(self, path: Path) -> None:
@@ -50,6 +51,12 @@ class FileSource:
         """The bytes, for a channel that cannot send files."""
         assert self.is_viewed, "the channel can send files"
         return CONTENT[offset : offset + count]
+
+
+class CopyingChannel(PlainChannel):
+    """One that sends no files, as those that encrypt."""
+
+    can_send_file = False
 
 
 @pytest.fixture
@@ -249,8 +256,7 @@ def test_channel_that_cannot_send_files_gets_their_bytes(
     """As views, without a descriptor; they are counted as copied."""
     out, peer = pair
     source.is_viewed = True
-    channel, counters = on(out), make_counters()
-    channel.can_send_file = False
+    channel, counters = CopyingChannel(cast("Any", None), out), make_counters()
     body, received = body_of(HEAD, (Segment(source, 7, 9_000), Segment(source, 0, 3))), b""
     while send_turn(body, channel, counters, turn_bytes)[0] is not Stop.DONE:
         received += drain(peer, 700)

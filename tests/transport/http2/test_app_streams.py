@@ -11,7 +11,7 @@ from hypercorn.asyncio.worker_context import EventWrapper
 from tests.faults.client import LARGE, poll
 from tests.h2client import H2Client
 from tests.server import RunningServer
-from zerocopy.transport.http2.streams import AppBuffer
+from zerocopy.transport.http2.app_buffer import AppBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

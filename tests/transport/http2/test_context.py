@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from h2.settings import SettingCodes
@@ -53,6 +53,7 @@ def context() -> Iterator[Http2Context]:
             metrics=RequestMetrics(TLS, counters),
             scheduler=SendScheduler(loop, BOUNDS.turn_bytes_max),
             limits=BOUNDS,
+            app=cast("Any", SimpleNamespace()),
             on_transfer_failed=never,
             on_connection_failed=never,
         )

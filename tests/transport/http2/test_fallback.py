@@ -1,22 +1,19 @@
-"""Without the Hypercorn it was written for, the TLS listener serves the same in Hypercorn's way."""
+"""Without the Hypercorn and the h2 it was written for, the TLS listener speaks HTTP/1.1 alone."""
 
 from __future__ import annotations
 
-import json
+import ssl
 from typing import TYPE_CHECKING
 
-import hypercorn.asyncio.run as hypercorn_run
 import pytest
 from h2.connection import H2Connection
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.protocol.h2 import H2Protocol
 
-from tests.h2client import H2Client
-from tests.naive import naive_symbols
 from tests.server import RunningServer
 from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
-from zerocopy.transport.http2 import server as http2_server
-from zerocopy.transport.http2.server import incompatibility
+from zerocopy.transport.http2 import compatibility
+from zerocopy.transport.http2.compatibility import incompatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +33,7 @@ def test_installed_versions_fit() -> None:
 def test_another_release_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """The reason has the package and the version that was found."""
     found = {"hypercorn": "0.18.0", "h2": "4.3.0", package: "9.9.9"}
-    monkeypatch.setattr(http2_server, "version", found.__getitem__)
+    monkeypatch.setattr(compatibility, "version", found.__getitem__)
     reason = incompatibility()
     assert reason is not None
     assert f"{package} 9.9.9 is installed" in reason
@@ -45,11 +42,9 @@ def test_another_release_is_named(monkeypatch: pytest.MonkeyPatch, package: str)
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (hypercorn_run, "worker_serve"),
         (H2Protocol, "_send_data"),
         (H2Protocol, "_window_updated"),
-        (TCPServer, "_read_data"),
-        (TCPServer, "protocol_send"),
+        (TaskGroup, "spawn_app"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -72,7 +67,7 @@ def test_missing_attribute_of_h2_is_named(monkeypatch: pytest.MonkeyPatch, name:
         delattr(connection, name)
         return connection
 
-    monkeypatch.setattr(http2_server, "H2Connection", make)
+    monkeypatch.setattr(compatibility, "H2Connection", make)
     assert incompatibility() == f"h2 has no {name}"
 
 
@@ -97,47 +92,40 @@ def server(root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
 
 
 def test_misfit_is_logged(server: RunningServer) -> None:
-    """One warning says what was found and who serves instead."""
+    """One warning says what was found and what is spoken."""
     event, *_ = server.logged("http2_misfit")
     assert event["level"] == "warning"
     assert event["reason"] == "hypercorn 0.19.0 is installed, 0.18.x is known"
+    assert event["served_by"] == "HTTP/1.1"
 
 
-def test_misfit_serves_the_same_over_http2(server: RunningServer, root: str) -> None:
-    """Small and large answers one after the other and at once, HEAD, symbols and a problem."""
-    large, small = ticks_body(root), ticks_body(root, end_s=SMALL_END_S)
-    with H2Client(server) as client:
-        assert client.ask(SMALL).content == small
-        assert client.ask(ticks_target()).content == large
-        streams = [client.request(target) for target in (ticks_target(), SMALL) * 4]
-        for stream_id, expected in zip(streams, [large, small] * 4, strict=True):
-            assert client.answer(stream_id).content == expected
-        head = client.ask(ticks_target(), "HEAD")
-        assert int(head.fields["content-length"]) == len(large)
-        assert json.loads(client.ask("/api/symbols").content) == naive_symbols(root)
-        assert client.ask("/nowhere").status == 404
-        assert client.ask(ticks_target(), "OPTIONS").status == 204
-        assert client.ask(ticks_target(), "POST").status == 405
+@pytest.mark.parametrize(
+    ("alpn", "agreed"), [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)]
+)
+def test_client_gets_the_protocol_that_is_spoken(
+    server: RunningServer, alpn: list[str], agreed: str | None
+) -> None:
+    """RFC 7301 section 3.2: one that the client offers; h2 is no longer among the server's."""
+    with server.connect_tls(alpn) as sock:
+        assert sock.selected_alpn_protocol() == agreed
+
+
+def test_client_that_speaks_http2_alone_is_told(server: RunningServer) -> None:
+    """RFC 7301 section 3.2: no_application_protocol, and no answer in another protocol."""
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        server.connect_tls(["h2"])
 
 
 def test_misfit_serves_the_same_over_http1(server: RunningServer, root: str) -> None:
-    """HTTP/1.1 over TLS, too."""
+    """Small and large answers, HEAD and a problem, with the fields of the server that fits."""
     assert server.get(SMALL).content == ticks_body(root, end_s=SMALL_END_S)
     assert server.get(ticks_target()).content == ticks_body(root)
     head = server.get(ticks_target(), method="HEAD")
     assert int(head.fields["content-length"]) == len(ticks_body(root))
     assert server.get("/nowhere").status == 404
-
-
-def test_fields_are_those_of_the_hooked_server(server: RunningServer, root: str) -> None:
-    """A client cannot tell the two by the fields of an answer, but for Date."""
-    with RunningServer(root, USE_TLS="true") as hooked:
-        assert hooked.event("http2_misfit") is None
+    with RunningServer(root, USE_TLS="true") as fitting:
+        assert fitting.event("http2_misfit") is None
         for target in (SMALL, ticks_target(), "/healthz", "/nowhere"):
-            fields = []
-            for running in (server, hooked):
-                with H2Client(running) as client:
-                    answer = client.ask(target).fields
-                assert answer.pop("date")
-                fields.append(answer)
+            fields = [running.get(target).fields for running in (server, fitting)]
+            assert all(answer.pop("date") for answer in fields)
             assert fields[0] == fields[1]

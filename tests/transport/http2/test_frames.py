@@ -10,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.plan import Segment
+from zerocopy.core.plan import Segment, spread
 from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport.body import SEGMENT_COST_BYTES, Bodies, Body
-from zerocopy.transport.http2.frames import take_frames
+from zerocopy.transport.http2.frames import BUFFER_BYTES, FrameBuffer
 from zerocopy.transport.readahead import WINDOW_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+BUFFER = FrameBuffer()
 
 
 class FakeSource:
@@ -40,11 +43,15 @@ class FakeSource:
         return count if self.is_ready else 0
 
     def view(self, offset: int, count: int) -> memoryview:
-        """A slice; an empty source has changed."""
+        """Never asked: frames are filled where they stand."""
+        raise AssertionError((offset, count))
+
+    def scatter(self, offset: int, targets: Sequence[memoryview]) -> None:
+        """A copy of a slice; an empty source has changed."""
         if not self.content:
             raise DataChangedError("a day file changed")
-        assert offset + count <= len(self.content)
-        return memoryview(self.content)[offset : offset + count]
+        assert offset + sum(map(len, targets)) <= len(self.content)
+        spread(memoryview(self.content)[offset:], targets)
 
 
 def body_of(
@@ -73,12 +80,23 @@ def opened(
 
 def take(
     body: Body,
-    frames: list[bytes | memoryview],
+    frames: list[bytes],
     most: int = 1 << 20,
     frame_bytes_max: int = 16_384,
+    head: bytes = b"",
 ) -> int:
-    """Frames of stream 7."""
-    return take_frames(body, frames, 7, most=most, frame_bytes_max=frame_bytes_max)
+    """Frames of stream 7 behind `head`, appended to `frames`; how many bytes they carry."""
+    view, taken = BUFFER.fill(body, 7, head, most=most, frame_bytes_max=frame_bytes_max)
+    frames.append(bytes(view))
+    return taken
+
+
+def take_all(body: Body, frames: list[bytes]) -> int:
+    """Turn by turn, until the body ends or waits."""
+    total = 0
+    while body.left_bytes and (taken := take(body, frames)):
+        total += taken
+    return total
 
 
 def parse(raw: bytes) -> list[tuple[bytes, bool]]:
@@ -100,7 +118,7 @@ def parse(raw: bytes) -> list[tuple[bytes, bool]]:
     content=st.binary(max_size=200),
     parts=st.lists(st.binary(min_size=1, max_size=300), max_size=8),
     budgets=st.lists(st.integers(0, 500), min_size=1, max_size=6).filter(any),
-    frame_bytes_max=st.integers(1, 200),
+    frame_bytes_max=st.integers(100, 300),
 )
 @pytest.mark.usefixtures("nothing_is_tiny")
 def test_frames_carry_the_body_exactly(
@@ -113,7 +131,7 @@ def test_frames_carry_the_body_exactly(
     raw, turn = b"", 0
     while body.left_bytes:
         budget, left = budgets[turn % len(budgets)], body.left_bytes
-        frames: list[bytes | memoryview] = []
+        frames: list[bytes] = []
         taken = take(body, frames, budget, frame_bytes_max)
         assert taken <= budget
         assert bool(taken) == bool(budget)
@@ -133,7 +151,7 @@ def test_frames_carry_the_body_exactly(
 def test_many_tiny_segments_end_a_turn() -> None:
     """A segment costs its turn `SEGMENT_COST_BYTES` at the least; the next turn goes on there."""
     body = body_of(b"", [b"x"] * 20)
-    frames: list[bytes | memoryview] = []
+    frames: list[bytes] = []
     assert take(body, frames, 4 * SEGMENT_COST_BYTES) == 4
     assert body.left_bytes == 16
     assert body.segment_count == 20
@@ -143,7 +161,7 @@ def test_many_tiny_segments_end_a_turn() -> None:
 def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
     """Content leaves without its segments; then what is not ready is told, a window at most."""
     body = body_of(b"head", [b"x"] * (WINDOW_SLICES_MAX + 3), is_ready=False)
-    frames: list[bytes | memoryview] = []
+    frames: list[bytes] = []
     assert body.next_window() is None  # the content needs nothing
     assert take(body, frames, 65_536) == 4
     assert body.is_waiting
@@ -157,14 +175,14 @@ def test_cold_segment_stops_the_turn_behind_what_is_ready() -> None:
 def test_window_that_was_prepared_in_vain_does_not_stop_it_twice() -> None:
     """What was told and is still not ready is sent: a full cache must not hold it up."""
     body = body_of(b"", [b"a"] * (WINDOW_SLICES_MAX + 1), is_ready=False)
-    frames: list[bytes | memoryview] = []
+    frames: list[bytes] = []
     for sent, count in ((0, WINDOW_SLICES_MAX), (WINDOW_SLICES_MAX, 1)):
-        assert take(body, frames) == sent
+        assert take_all(body, frames) == sent
         window = body.next_window()
         assert window is not None
         assert len(window.slices) == count
         body.prepared(window, None)
-    assert take(body, frames) == 1
+    assert take_all(body, frames) == 1
     assert parse(b"".join(frames)) == [(b"a", False)] * WINDOW_SLICES_MAX + [(b"a", True)]
 
 
@@ -172,7 +190,7 @@ def test_gathered_segments_fill_frames_together() -> None:
     """Tiny segments leave in full frames, across their ends, in turns of any size."""
     parts = [bytes([number]) * 700 for number in range(200)]
     body = body_of(b"head", parts, is_ready=False)
-    frames: list[bytes | memoryview] = []
+    frames: list[bytes] = []
     while body.left_bytes:
         take(body, frames, 50_000)
         window = body.next_window()
@@ -210,10 +228,31 @@ def test_window_that_failed_ends_the_body_behind_what_is_ready() -> None:
 
 
 def test_changed_file_raises_before_its_frame() -> None:
-    """What the source raises reaches the caller, and no frame is left half-made."""
+    """What the source raises reaches the caller, who sends nothing of the turn."""
     segments = (Segment(FakeSource(b"ok"), 0, 2), Segment(FakeSource(b""), 0, 5))
     body = opened(b"", segments)
-    frames: list[bytes | memoryview] = []
+    frames: list[bytes] = []
     with pytest.raises(DataChangedError):
         take(body, frames)
-    assert parse(b"".join(frames)) == [(b"ok", False)]
+    assert frames == []
+
+
+@pytest.mark.parametrize("head", [b"", b"h" * 99])
+@pytest.mark.parametrize("frame_bytes_max", [16_384, 16_777_215])
+@pytest.mark.parametrize("spare", [-1, 0, 1])
+def test_turn_holds_as_much_as_the_buffer(head: bytes, frame_bytes_max: int, spare: int) -> None:
+    """A head, frame headers and content fill it to the byte; the next turn has the rest."""
+    nbytes_a_turn = BUFFER_BYTES - len(head) - 9 * -(-BUFFER_BYTES // (frame_bytes_max + 9))
+    content = bytes(range(256)) * (BUFFER_BYTES // 256 + 1)
+    whole = content[: nbytes_a_turn + spare]
+    body = body_of(b"", [whole])
+    frames: list[bytes] = []
+    assert take(body, frames, 1 << 20, frame_bytes_max, head) == min(len(whole), nbytes_a_turn)
+    assert len(frames[0]) <= BUFFER_BYTES
+    assert frames[0].startswith(head)
+    frames[0] = frames[0].removeprefix(head)
+    while body.left_bytes:
+        take(body, frames, 1 << 20, frame_bytes_max)
+    parsed = parse(b"".join(frames))
+    assert b"".join(payload for payload, _ in parsed) == whole
+    assert [is_end for _, is_end in parsed] == [False] * (len(parsed) - 1) + [True]

@@ -14,8 +14,9 @@ from h2.settings import SettingCodes
 from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
 from zerocopy.core.endpoints import DATA
 from zerocopy.core.http.messages import Request, Response
+from zerocopy.transport.http2.errors import JudgedConnection
 from zerocopy.transport.http2.head import literal
-from zerocopy.transport.http2.lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane
+from zerocopy.transport.http2.lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane, Proved
 from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
@@ -50,23 +51,27 @@ class Wire:
     def __init__(self, initial_window: int = 65_535) -> None:
         self.handler = FakeHandler()
         self.counters = [0] * len(SLOTS)
-        context = SimpleNamespace(
+        shared = SimpleNamespace(
             handler=self.handler,
             counters=self.counters,
             metrics=RequestMetrics(TLS, self.counters),
             streams_max=4,
             date_h2=DATE,
-            batch=SimpleNamespace(known=lambda request: request),
+            batch=SimpleNamespace(known=lambda request: request, rendered={}),
+            scheduler=SimpleNamespace(hurry=lambda _: None),
         )
+        self.context = cast("Http2Context", shared)
+        self.proved = Proved()
+        self.frames = b""
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
-        self.server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+        self.server = JudgedConnection(H2Configuration(client_side=False, header_encoding=None))
         self.client.initiate_connection()
         self.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: initial_window})
         self.server.initiate_connection()
         for _ in range(2):
             self.server.receive_data(self.client.data_to_send())
             self.client.receive_data(self.server.data_to_send())
-        self.lane = Lane(self.server, cast("Http2Context", context))
+        self.lane = Lane(self.server, self.context)
 
     def ask(self, *more: tuple[str, str]) -> tuple[int, bytes]:
         """The stream and the block of a client's GET; END_HEADERS and one frame are checked."""
@@ -94,9 +99,21 @@ class Wire:
         for _ in range(2):
             self.give_to_h2(*self.ask())
 
+    def is_answered(self, block: bytes, stream_id: int) -> bool:
+        """Whether the lane answers it; what it has written waits in `frames`."""
+        answered, frames = self.lane.answer([(0, block, stream_id)], self.proved)
+        self.frames += frames
+        return bool(answered)
+
+    def written(self) -> bytes:
+        """The frames so far; what was proved must be proved again from now on."""
+        self.proved.settle(self.context, 0)
+        frames, self.frames = self.frames, b""
+        return frames
+
     def answer(self) -> list[Any]:
         """What the client's h2 makes of the frames of the lane."""
-        return list(self.client.receive_data(self.lane.leave()))
+        return list(self.client.receive_data(self.written()))
 
 
 @pytest.fixture
@@ -113,21 +130,21 @@ def test_block_is_remembered_only_when_it_added_nothing() -> None:
     first, block = wire.ask()
     wire.give_to_h2(first, block)
     assert wire.server.decoder.header_table.dynamic_entries
-    assert not wire.lane.answer(block, first + 2)
+    assert not wire.is_answered(block, first + 2)
     second, repeated = wire.ask()
     assert repeated != block
-    assert not wire.lane.answer(repeated, second)
+    assert not wire.is_answered(repeated, second)
     wire.give_to_h2(second, repeated)
     third, same = wire.ask()
     assert same == repeated
-    assert wire.lane.answer(same, third)
+    assert wire.is_answered(same, third)
 
 
 def test_answer_is_whole_and_h2_knows_of_it(wire: Wire) -> None:
     """A client's h2 finds head and content exact; ours has moved window, stream and counters."""
     window = wire.server.outbound_flow_control_window
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id)
+    assert wire.is_answered(block, stream_id)
     response, *rest = wire.answer()
     assert isinstance(response, ResponseReceived)
     fields = {bytes(name): bytes(value) for name, value in response.headers}
@@ -151,7 +168,7 @@ def test_equal_requests_are_proved_once_and_all_counted(wire: Wire) -> None:
         asked = wire.handler.asked
         for _ in range(3):
             stream_id, block = wire.ask()
-            assert wire.lane.answer(block, stream_id)
+            assert wire.is_answered(block, stream_id)
         assert sum(isinstance(event, StreamEnded) for event in wire.answer()) == 3
         assert wire.handler.asked == asked + 1
     assert wire.handler.asked + wire.handler.reused == 6
@@ -161,25 +178,25 @@ def test_entry_added_makes_all_blocks_forgotten(wire: Wire) -> None:
     """After another field came into the table the same bytes may mean something else."""
     _, block = wire.ask()
     stream_id, adding = wire.ask(("x-new", "1"))
-    assert not wire.lane.answer(adding, stream_id)
+    assert not wire.is_answered(adding, stream_id)
     wire.give_to_h2(stream_id, adding)
-    assert not wire.lane.answer(block, stream_id + 2)
+    assert not wire.is_answered(block, stream_id + 2)
     wire.warm()
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id)
+    assert wire.is_answered(block, stream_id)
 
 
 def test_table_size_changed_by_the_client_makes_all_forgotten(wire: Wire) -> None:
     """A block that begins with a size update evicts entries; old blocks are not answered."""
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id)
+    assert wire.is_answered(block, stream_id)
     wire.answer()
     wire.client.encoder.header_table_size = 0
     wire.client.encoder.header_table_size = 4_096
     stream_id, updating = wire.ask()
-    assert not wire.lane.answer(updating, stream_id)
+    assert not wire.is_answered(updating, stream_id)
     wire.give_to_h2(stream_id, updating)
-    assert not wire.lane.answer(block, stream_id + 2)
+    assert not wire.is_answered(block, stream_id + 2)
 
 
 def test_table_size_wanted_by_the_client_is_told_first(wire: Wire) -> None:
@@ -188,26 +205,26 @@ def test_table_size_wanted_by_the_client_is_told_first(wire: Wire) -> None:
     wire.server.receive_data(wire.client.data_to_send())
     wire.client.receive_data(wire.server.data_to_send())
     stream_id, block = wire.ask()
-    assert not wire.lane.answer(block, stream_id)
+    assert not wire.is_answered(block, stream_id)
     wire.give_to_h2(stream_id, block)
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id)
+    assert wire.is_answered(block, stream_id)
 
 
 @pytest.mark.parametrize("stream_id", [0, 1, 3, 6, 100])
 def test_stream_that_may_not_be_opened_is_left_to_h2(wire: Wire, stream_id: int) -> None:
     """Zero, used and even ones are errors that h2 knows how to tell."""
     _, block = wire.ask()
-    assert not wire.lane.answer(block, stream_id)
-    assert not wire.lane.frames
+    assert not wire.is_answered(block, stream_id)
+    assert not wire.frames
 
 
 def test_stream_answered_cannot_be_opened_again(wire: Wire) -> None:
     """The lane's own answers count as used streams, and so do lower ones that were skipped."""
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id + 4)
+    assert wire.is_answered(block, stream_id + 4)
     for used in (stream_id, stream_id + 2, stream_id + 4):
-        assert not wire.lane.answer(block, used)
+        assert not wire.is_answered(block, used)
 
 
 def test_too_many_streams_are_left_to_h2(wire: Wire) -> None:
@@ -217,7 +234,7 @@ def test_too_many_streams_are_left_to_h2(wire: Wire) -> None:
         wire.client.send_headers(stream_id, HEAD, end_stream=True)
         wire.server.receive_data(wire.client.data_to_send())
     stream_id, block = wire.ask()
-    assert not wire.lane.answer(block, stream_id)
+    assert not wire.is_answered(block, stream_id)
 
 
 def test_block_amid_an_unfinished_one_is_left_to_h2(wire: Wire) -> None:
@@ -225,7 +242,7 @@ def test_block_amid_an_unfinished_one_is_left_to_h2(wire: Wire) -> None:
     stream_id, block = wire.ask()
     raw = b"\0\0\1\x01\x01" + stream_id.to_bytes(4, "big") + block[:1]
     wire.server.receive_data(raw)
-    assert not wire.lane.answer(block, stream_id + 2)
+    assert not wire.is_answered(block, stream_id + 2)
 
 
 @pytest.mark.parametrize("which", ["connection", "stream"])
@@ -239,9 +256,9 @@ def test_answer_must_fit_the_windows(wire: Wire, which: str, missing: int) -> No
         wire.lane.initial_window = room
     before = wire.server.outbound_flow_control_window
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id) == (not missing)
+    assert wire.is_answered(block, stream_id) == (not missing)
     if missing:
-        assert not wire.lane.frames
+        assert not wire.frames
         assert wire.server.outbound_flow_control_window == before
         assert wire.server.highest_inbound_stream_id < stream_id
 
@@ -251,21 +268,21 @@ def test_window_of_the_clients_settings_is_known() -> None:
     wire = Wire(initial_window=10)
     wire.warm()
     stream_id, block = wire.ask()
-    assert not wire.lane.answer(block, stream_id)
+    assert not wire.is_answered(block, stream_id)
 
 
 def test_plans_to_be_made_are_left_to_the_streams(wire: Wire) -> None:
     """No answer at once, no answer from the lane."""
     wire.handler.response = None
     stream_id, block = wire.ask()
-    assert not wire.lane.answer(block, stream_id)
+    assert not wire.is_answered(block, stream_id)
 
 
 def test_long_answers_are_cut_into_frames(wire: Wire) -> None:
     """Content above the frame size goes in several frames, the last of which ends the stream."""
     wire.handler.response = Response(200, (), CONTENT * 12)
     stream_id, block = wire.ask()
-    assert wire.lane.answer(block, stream_id)
+    assert wire.is_answered(block, stream_id)
     events = wire.answer()
     pieces = [bytes(e.data or b"") for e in events if isinstance(e, DataReceived)]
     assert [len(piece) for piece in pieces] == [16_384] * 3
@@ -279,6 +296,6 @@ def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
     for index in range(BLOCKS_MAX + 1):
         wire.lane.learn(b"block %d" % index, request)
     wire.lane.learn(bytes(BLOCK_BYTES_MAX + 1), request)
-    assert not wire.lane.answer(b"block 0", 99)
-    assert not wire.lane.answer(bytes(BLOCK_BYTES_MAX + 1), 99)
-    assert wire.lane.answer(b"block %d" % BLOCKS_MAX, 99)
+    assert not wire.is_answered(b"block 0", 99)
+    assert not wire.is_answered(bytes(BLOCK_BYTES_MAX + 1), 99)
+    assert wire.is_answered(b"block %d" % BLOCKS_MAX, 99)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, ZerocopyError
-from zerocopy.transport.http1.head import render_head
+from zerocopy.transport.http1.head import CONTINUE, render_head
 from zerocopy.transport.http1.transfer import Stop, send_turn
-from zerocopy.transport.timers import STALL_SAMPLES
+from zerocopy.transport.timers import Progress
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,6 +40,8 @@ def send_first(
         OSError: the peer is gone.
     """
     head = response.head_h1 or render_head(response)
+    if channel.retry_bytes:  # 100 (Continue) met a full socket; nothing else is sent that early
+        head = CONTINUE + head
     content = b"" if is_head else response.content
     has_segments = bool(response.segments) and not is_head
     nbytes = len(head) + len(tail) + len(content)
@@ -57,7 +59,7 @@ def send_first(
 class Reply:
     """What becomes of `message`; `body` is None until the response has begun."""
 
-    __slots__ = ("_context", "_mark", "_stalls", "body", "message", "pending", "planning")
+    __slots__ = ("_context", "_progress", "body", "message", "pending", "planning")
 
     def __init__(self, context: Http1Context, message: Message, begun_ns: int) -> None:
         self._context = context
@@ -65,8 +67,7 @@ class Reply:
         self.pending = context.metrics.begin(message.request, begun_ns)
         self.body: Body | None = None
         self.planning: asyncio.Task[None] | None = None  # while the response is planned
-        self._mark: object = None  # how far the client had come at the last look
-        self._stalls = 0  # looks in a row that found the same
+        self._progress = Progress()
 
     def begin(self, response: Response, unsent: bytes | memoryview, channel: Channel) -> None:
         """The status line is on its way; `unsent`, and the segments, are still to be sent."""
@@ -109,13 +110,10 @@ class Reply:
         client drains a large socket buffer for minutes before there is room again.
         """
         assert self.body is not None, "the response has begun"
-        mark = channel.untaken_bytes(), self.body.left_bytes
-        if mark != self._mark:
-            self._mark, self._stalls = mark, 0
+        if self._progress.has_moved((channel.untaken_bytes(), self.body.left_bytes)):
             return False
-        self._stalls += 1
         self.body.expire()
-        return self._stalls >= STALL_SAMPLES
+        return self._progress.is_stalled
 
     async def prepare(self, window: Window, on_prepared: Callable[[Reply], None]) -> None:
         """Have a thread read what comes next; call `on_prepared` if the body has waited for it."""

@@ -44,10 +44,11 @@ def send_turn(body: Body, channel: Channel, counters: Counters, budget: int) -> 
     while body.left_bytes:
         if spent >= budget:
             return Stop.SPENT, spent
-        view: memoryview | bytes | None = body.in_memory(budget - spent)
+        most = max(min(budget - spent, channel.piece_bytes_max), channel.retry_bytes)
+        view: memoryview | bytes | None = body.in_memory(most)
         cost = 0
         if view is None:
-            count = body.allowed(budget - spent)
+            count = body.allowed(most)
             if not count:
                 return Stop.FETCHING, spent
             cost = SEGMENT_COST_BYTES
@@ -64,6 +65,8 @@ def send_turn(body: Body, channel: Channel, counters: Counters, budget: int) -> 
         try:
             sent = channel.send(view, socket.MSG_MORE if body.joins_next else 0)
         except BlockingIOError:
+            if channel.retry_bytes:
+                body.hold(view)
             return Stop.BLOCKED, spent
         counters[slots.SENT_BYTES_COPY] += sent
         body.advance(sent)

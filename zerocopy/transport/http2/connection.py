@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -21,14 +21,14 @@ from h2.events import (
     StreamEnded,
 )
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
-from h2.utilities import SizeLimitDict
 from hypercorn.events import Closed, RawData
 from hypercorn.protocol.events import EndBody
 
 from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.http.messages import Request
-from zerocopy.transport.http2.batch import Waiting
+from zerocopy.transport.http2.app_buffer import AppBuffer
+from zerocopy.transport.http2.context import compact
 from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
 from zerocopy.transport.http2.head import (
     DATA,
@@ -41,17 +41,22 @@ from zerocopy.transport.http2.head import (
     GOAWAY_BYTES_MIN,
     HEADERS,
     SETTINGS,
+    STREAM_ID_MAX,
+    unpack_frame_header,
 )
-from zerocopy.transport.http2.lane import Lane
-from zerocopy.transport.http2.streams import AppBuffer, DataStreams
+from zerocopy.transport.http2.lane import LANE_BYTES_MAX, Lane, Proved
+from zerocopy.transport.http2.streams import DataStreams
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from h2.events import Event
+    from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.events import Event as ConnectionEvent
 
     from zerocopy.core.http.messages import Response
-    from zerocopy.transport.http2.batch import Proved
     from zerocopy.transport.http2.context import Http2Context, Wire
+    from zerocopy.transport.http2.lane import Waiting
 
 EVENTS_PER_TURN = 32
 """Events of h2, and frames without any, before others get their turn: each takes some 30 µs."""
@@ -59,18 +64,20 @@ EVENTS_PER_TURN = 32
 CONTENT_COST_BYTES = 64
 """What a DATA frame of a client costs its stream at least."""
 
-LANE_BYTES_MAX = 262_144
-"""Bytes of responses from the lane before they are written: the client may not read them."""
-
 WAITING_MAX = 32
 """Requests of one connection that are answered in one turn."""
 
-CLOSED_STREAMS_MAX = 256
-"""Closed streams h2 remembers, to excuse frames that were on their way when they closed."""
-
 _PREFACE_BYTES = 24
-_WHOLE_REQUEST = bytes((HEADERS, END_HEADERS | END_STREAM))
+_WHOLE_REQUEST = HEADERS << 8 | END_HEADERS | END_STREAM
+_WHOLE_REQUEST_BYTES = _WHOLE_REQUEST.to_bytes(2, "big")
 _READS = frozenset({b"GET", b"HEAD"})
+
+
+class KnownRequest(NamedTuple):
+    """An event that stands for h2's `RequestReceived`, of a block that was seen before."""
+
+    stream_id: int
+    request: Request
 
 
 class Http2Connection(DataStreams):
@@ -79,13 +86,13 @@ class Http2Connection(DataStreams):
     connection: JudgedConnection
 
     def __init__(
-        self, *hypercorn: Any, context: Http2Context, wire: Wire, is_refused: bool
+        self, tasks: TaskGroup, *, context: Http2Context, wire: Wire, is_refused: bool
     ) -> None:
-        super().__init__(*hypercorn, context=context, wire=wire)
+        super().__init__(tasks, context=context, wire=wire, is_refused=is_refused)
         connection = self.connection = JudgedConnection(self.connection.config)
         connection.local_settings = context.local_settings()
+        compact(connection.remote_settings)
         connection.decoder.max_header_list_size = context.header_list_bytes_max
-        connection._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_MAX)  # noqa: SLF001
         self._is_refused = is_refused
         self._lane = Lane(connection, context)
         self._preface_left = _PREFACE_BYTES
@@ -107,46 +114,42 @@ class Http2Connection(DataStreams):
         """Keep whole requests made before for the end of this turn; False for anything else."""
         if self._partial or self._preface_left or self._is_leaving or self._is_refused:
             return False
+        requests = self._lane.requests
         waiting: list[Waiting] = []
-        position, size = 0, len(data)
-        while position < size:
-            begin = position + FRAME_HEADER_BYTES
-            end = begin + int.from_bytes(data[position : position + 3], "big")
+        begin, size = FRAME_HEADER_BYTES, len(data)
+        while begin <= size:
+            high, low, kind, stream_id = unpack_frame_header(data, begin - FRAME_HEADER_BYTES)
+            end = begin + (high << 16 | low)
             block = data[begin:end]
             if (
-                end > size
-                or data[position + 3 : position + 5] != _WHOLE_REQUEST
-                or not self._lane.knows(block)
+                kind != _WHOLE_REQUEST
+                or end > size
+                or block not in requests
                 or len(waiting) >= WAITING_MAX
             ):
                 return False
-            waiting.append(Waiting(position, block, _stream_id_of(data[position:begin])))
-            position = end
+            waiting.append((begin - FRAME_HEADER_BYTES, block, stream_id & STREAM_ID_MAX))
+            begin = end + FRAME_HEADER_BYTES
+        if begin != size + FRAME_HEADER_BYTES:
+            return False  # the beginning of a frame header
         self._context.batch.add(self, data, waiting)
         return True
 
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
         """Answer what `take` has kept; what the lane refuses, and all after it, is read as ever."""
-        lane = self._lane
-        rest = b""
-        for position, block, stream_id in requests:
-            if (
-                self._is_leaving
-                or lane.nbytes >= LANE_BYTES_MAX
-                or not lane.answer(block, stream_id, proved)
-            ):
-                rest = data[position:]
-                break
-        self._wire.write(lane.leave())
-        answered = lane.take_answered(self._context.batch.begun_ns)
-        self._context.batch.answered += answered
-        self.connection.updates_due += answered * UPDATES_PER_REQUEST
-        self._wire.resume_reading(rest)
+        answered, frames = 0, b""
+        if not self._is_leaving:
+            answered, frames = self._lane.answer(requests, proved)
+            self.connection.updates_due += answered * UPDATES_PER_REQUEST
+            self._wire.write(frames)
+        self._wire.resume_reading(
+            data[requests[answered][0] :] if answered < len(requests) else b""
+        )
 
     def fail(self, error: Exception) -> None:
         """End the connection: what it asked for is lost."""
         self._context.on_connection_failed(error)
-        self._wire.abort()
+        self._wire.end()
 
     async def handle(self, event: ConnectionEvent) -> None:
         """Take bytes of the client's, or the end of the connection."""
@@ -155,7 +158,6 @@ class Http2Connection(DataStreams):
                 await self._receive(event.data)
             except ProtocolError:  # h2 has its GOAWAY ready
                 self.forget_all()
-                self._wire.write(self._lane.leave())
                 await self._flush()
                 await self.send(Closed())
             return
@@ -167,11 +169,13 @@ class Http2Connection(DataStreams):
     async def _receive(self, data: bytes) -> None:
         self._received_ns = begun_ns = monotonic_ns()
         data = self._partial + data
-        lane, position, size = self._lane, min(self._preface_left, len(data)), len(data)
+        position, size = min(self._preface_left, len(data)), len(data)
         self._partial = b""
         self._preface_left -= position
-        events = self.connection.receive_data(data[:position]) if position else []
-        fed = 0
+        events: list[Event | KnownRequest] = []
+        if position:
+            events += self.connection.receive_data(data[:position])
+        proved, fed = Proved(), 0
         while size - position >= FRAME_HEADER_BYTES:
             nbytes = int.from_bytes(data[position : position + 3], "big")
             end = position + FRAME_HEADER_BYTES + nbytes
@@ -181,40 +185,36 @@ class Http2Connection(DataStreams):
             if end > size:
                 break
             frame, position = data[position:end], end
-            if (
-                frame[3:5] == _WHOLE_REQUEST
-                and not self._is_leaving
-                and not self._is_refused
-                and lane.answer(frame[FRAME_HEADER_BYTES:], _stream_id_of(frame))
-            ):
-                continue
-            made = self._feed(frame)
+            made = self._meet(frame, proved)
             events += made
             fed += max(1, len(made))
-            if fed >= EVENTS_PER_TURN or lane.nbytes >= LANE_BYTES_MAX:
-                self._wire.write(lane.leave())
-                self._count_answered(begun_ns)
+            if fed >= EVENTS_PER_TURN or self._wire.unsent_bytes >= LANE_BYTES_MAX:
+                proved.settle(self._context, begun_ns)
                 await self._handle_events(events)
                 events, fed = [], 0
                 await asyncio.sleep(0)
                 await self._wire.drain()
         self._partial = data[position:]
-        if answers := lane.leave():
-            self._wire.write(answers)
-            self._count_answered(begun_ns)
+        if proved.settle(self._context, begun_ns):
             await self._wire.drain()
-        if fed or events:  # a frame without an event may have made h2 answer
+        if fed:  # a frame without an event may have made h2 answer
             await self._handle_events(events)
 
-    def _count_answered(self, begun_ns: int) -> None:
-        """What the lane has answered out of bytes read at `begun_ns` was written."""
-        answered = self._lane.take_answered(begun_ns)
-        if answered:
-            self.connection.updates_due += answered * UPDATES_PER_REQUEST
-            self._context.metrics.time(endpoints.DATA, begun_ns, answered)
-            self._context.scheduler.hurry(answered)
+    def _meet(self, frame: bytes, proved: Proved) -> list[Event | KnownRequest]:
+        """What one frame tells, beyond what is answered at once."""
+        if frame[3:5] == _WHOLE_REQUEST_BYTES and not (self._is_leaving or self._is_refused):
+            block, stream_id = frame[FRAME_HEADER_BYTES:], _stream_id_of(frame)
+            answered, frames = self._lane.answer([(0, block, stream_id)], proved)
+            if answered:
+                self.connection.updates_due += UPDATES_PER_REQUEST
+                self._wire.write(frames)
+                return []
+            request = self._lane.open(block, stream_id)
+            if request is not None:
+                return [KnownRequest(stream_id, request)]
+        return self._feed(frame)
 
-    def _feed(self, frame: bytes) -> list[Event]:
+    def _feed(self, frame: bytes) -> list[Event | KnownRequest]:
         """Give one frame to h2; what it makes of it."""
         kind, payload, wasted = frame[3], frame[FRAME_HEADER_BYTES:], self.connection.wasted
         ends = END_STREAM if kind == DATA else END_HEADERS
@@ -223,7 +223,7 @@ class Http2Connection(DataStreams):
         if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
             # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
             return [ConnectionTerminated()]
-        events: list[Event] = self.connection.receive_data(frame)
+        events: list[Event | KnownRequest] = list(self.connection.receive_data(frame))
         if self.connection.wasted != wasted:
             self._count_control_frame()
         if kind == SETTINGS:
@@ -232,8 +232,8 @@ class Http2Connection(DataStreams):
                 sizes[:] = [min(sizes), sizes[-1]]
             self._lane.initial_window = self.connection.remote_settings.initial_window_size
             # Nothing that uses the new settings may leave before they are acknowledged.
-            self._wire.write(self._lane.leave() + self.connection.data_to_send())
-        elif not self._lane.is_table_unchanged() or frame[3:5] != _WHOLE_REQUEST:
+            self._wire.write(self.connection.data_to_send())
+        elif not self._lane.is_table_unchanged() or frame[3:5] != _WHOLE_REQUEST_BYTES:
             return events
         for event in events:
             if isinstance(event, RequestReceived):
@@ -252,13 +252,15 @@ class Http2Connection(DataStreams):
             self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise DenialOfServiceError("too many frames that ask for nothing")
 
-    async def _handle_events(self, events: list[Event]) -> None:
+    async def _handle_events(self, events: Sequence[Event | KnownRequest]) -> None:
         for event in events:
             if isinstance(event, ConnectionTerminated):
                 self._is_leaving = True
+            elif isinstance(event, KnownRequest):
+                response = self._context.handler.respond_now(event.request)
+                await self._open(event.stream_id, event.request, response)
             elif isinstance(event, PingAckReceived):
-                if event.ping_data == DRAIN_PING and self._context.draining:
-                    self._wire.leave()
+                self._on_pong(event)
             elif isinstance(event, RequestReceived) and self._is_leaving:
                 self._count_control_frame()
                 self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
@@ -277,6 +279,11 @@ class Http2Connection(DataStreams):
                 await super()._handle_events([event])
         await self._flush()
         await self._leave_if_idle()
+
+    def _on_pong(self, event: PingAckReceived) -> None:
+        """The client has seen all that was sent before the PING, the first GOAWAY included."""
+        if event.ping_data == DRAIN_PING and self._context.draining:
+            self._wire.leave()
 
     def _drop_content(self, event: DataReceived) -> None:
         """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
@@ -325,7 +332,7 @@ class Http2Connection(DataStreams):
 
 def _stream_id_of(frame: bytes) -> int:
     """RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
-    return int.from_bytes(frame[5:9], "big") & 0x7FFF_FFFF
+    return int.from_bytes(frame[5:9], "big") & STREAM_ID_MAX
 
 
 def _request_of(event: RequestReceived) -> Request:

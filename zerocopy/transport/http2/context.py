@@ -1,6 +1,6 @@
-"""What the connections of the TLS listener share besides `Context`: batch, date, HTTP/2's bounds.
+"""What HTTP/2 connections share besides `Context`: batch, date, bounds, and what Hypercorn needs.
 
-The server makes it, and moves its date. `Wire` is what a protocol needs of the connection that
+The listener makes it, and moves its date. `Wire` is what the protocol needs of the connection that
 carries it, so that neither imports the other.
 """
 
@@ -10,14 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from h2.settings import SettingCodes, Settings
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
 
 from zerocopy.core.http.validators import http_date
 from zerocopy.transport.context import ConnectionLimits, Context
 from zerocopy.transport.http2.batch import Batch
+from zerocopy.transport.http2.frames import FrameBuffer
 from zerocopy.transport.http2.head import literal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+    from hypercorn.events import Event
+
+    from zerocopy.transport.asgi import AsgiApp
+    from zerocopy.transport.channel import Buffer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +39,36 @@ class Http2Limits(ConnectionLimits):
     drain_idle_s: float
 
 
+class _Values(list[int]):
+    """The values of one setting: the one in force, and those that are not acknowledged."""
+
+    def popleft(self) -> int:
+        """As a deque, whose first block alone has 600 bytes."""
+        return self.pop(0)
+
+
+def compact(settings: Settings) -> Settings:
+    """The same settings without h2's deques: two sides have thirteen, 9 KB a connection."""
+    known: dict[Any, Any] = settings._settings  # noqa: SLF001
+    known.update({code: _Values(values) for code, values in known.items()})
+    return settings
+
+
 class Wire(Protocol):
     """The connection below a protocol."""
 
-    def write(self, data: bytes) -> None:
-        """Encrypt and queue `data`; nothing once the connection is closing."""
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and is not in the kernel."""
+
+    def write(self, data: Buffer) -> None:
+        """Send `data`, or keep a copy of it; nothing once the connection is closing."""
 
     def drain(self) -> Awaitable[None]:
-        """Wait until little of what was written is left."""
+        """Wait until all that was written is in the kernel."""
+
+    def send(self, event: Event) -> Awaitable[None]:
+        """What Hypercorn's protocol has to say."""
 
     def resume_reading(self, data: bytes) -> None:
         """What was taken is answered, but for `data`."""
@@ -45,22 +76,27 @@ class Wire(Protocol):
     def leave(self) -> None:
         """Finish what is being answered, then close."""
 
-    def abort(self) -> None:
+    def end(self) -> None:
         """Close at once; what has not left is lost."""
-
-    def reset(self) -> None:
-        """Abort with RST."""
 
 
 class Http2Context(Context):
     """As `Context`; `second` is the present unix second and `date_h2` its rendered Date field."""
 
-    def __init__(self, *, limits: Http2Limits, **shared: Any) -> None:
+    def __init__(self, *, limits: Http2Limits, app: AsgiApp, **shared: Any) -> None:
         super().__init__(limits=limits, **shared)
+        app.context = self
+        self.app = ASGIWrapper(app)  # type: ignore[arg-type]
+        self.hypercorn = WorkerContext(None)
+        self.hypercorn_config = Config()
+        self.hypercorn_config.h2_max_concurrent_streams = limits.streams_max
+        self.hypercorn_config.keep_alive_max_requests = 2**63
+        self.hypercorn_config.include_server_header = False
         self.streams_max = limits.streams_max
         self.control_frames_max = limits.control_frames_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
-        self.batch = Batch(self.loop, self.metrics, self.scheduler)
+        self.batch = Batch(self)
+        self.frames = FrameBuffer()
         self.second = 0
         self.date_h2 = b""
 
@@ -72,10 +108,12 @@ class Http2Context(Context):
 
     def local_settings(self) -> Settings:
         """The SETTINGS of a connection's server side, RFC 9113 section 6.5.2."""
-        return Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: self.streams_max,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.request_limits.head_bytes_max,
-            },
+        return compact(
+            Settings(
+                client=False,
+                initial_values={
+                    SettingCodes.MAX_CONCURRENT_STREAMS: self.streams_max,
+                    SettingCodes.MAX_HEADER_LIST_SIZE: self.request_limits.head_bytes_max,
+                },
+            )
         )

@@ -26,6 +26,7 @@ from hpack.exceptions import HPACKError
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
 
 if TYPE_CHECKING:
+    from h2.config import H2Configuration
     from h2.events import Event
     from h2.stream import H2Stream
     from hyperframe.frame import Frame
@@ -45,8 +46,29 @@ UPDATES_PER_REQUEST = UPDATES_PER_BYTE = 2
 """WINDOW_UPDATEs that a request may bring, and that may give a byte back: of its stream and of the
 connection."""
 
+CLOSED_STREAMS_MAX = 256
+"""Closed streams that are remembered, to excuse frames that were on their way when they closed."""
+
 _MAY_SEND = frozenset({StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL})
 _NEVER_EMPTY = frozenset({b":method", b":scheme", b":path"})
+
+
+class ClosedStreams(dict[int, StreamClosedBy | None]):
+    """How streams were closed, of the last `CLOSED_STREAMS_MAX` at least.
+
+    The oldest of twice as many are forgotten together, which costs a stream less than h2's own
+    dictionary, whose every assignment looks for one to forget.
+    """
+
+    def __setitem__(self, stream_id: int, closed_by: StreamClosedBy | None) -> None:
+        super().__setitem__(stream_id, closed_by)
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep the bound; the lane notes some streams without it, and calls this once."""
+        if len(self) > 2 * CLOSED_STREAMS_MAX:
+            for stream_id in list(self)[:-CLOSED_STREAMS_MAX]:
+                del self[stream_id]
 
 
 class JudgedConnection(H2Connection):
@@ -63,6 +85,15 @@ class JudgedConnection(H2Connection):
         """Fewer than would make h2 end the connection; `_receive_headers_frame` has the bound."""
         self._open_streams_seen = super().open_inbound_streams
         return min(self._open_streams_seen, self.local_settings.max_concurrent_streams - 1)
+
+    def __init__(self, config: H2Configuration) -> None:
+        super().__init__(config)
+        self._closed_streams = ClosedStreams()
+
+    def forget_closed_streams(self) -> None:
+        """Keep the bound of closed streams that were noted past it."""
+        if isinstance(self._closed_streams, ClosedStreams):
+            self._closed_streams.forget()
 
     def reset_stream(self, stream_id: int, error_code: ErrorCodes | int = 0) -> None:
         """Send RST_STREAM; content that is on its way is excused for it.

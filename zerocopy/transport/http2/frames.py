@@ -1,55 +1,77 @@
-"""DATA frames of a body: its bytes, as the client's windows and frame size allow.
+"""DATA frames of a body, built in one buffer that all connections of a worker use in turn.
 
-Owns only the cutting; `transport/body.py` has the position. Slices of mapped files go into the
-frames as they are, and are copied once, when the frames of a turn are joined.
+Owns the buffer and the cutting; `transport/body.py` has the position. The bytes of a file are
+copied once, from its mapping or by preadv(2), to where they stand in their frames. A channel
+encrypts from there, or a connection keeps what its client does not take.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerocopy.core.plan import spread
 from zerocopy.transport.body import SEGMENT_COST_BYTES
-from zerocopy.transport.http2.head import DATA, END_STREAM, frame_header
+from zerocopy.transport.http2.head import END_STREAM, FRAME_HEADER_BYTES, write_data_header
 
 if TYPE_CHECKING:
     from zerocopy.transport.body import Body
 
+BUFFER_BYTES = 131_072
+"""Bytes of a turn with their frame headers: eight full records of TLS."""
 
-def take_frames(
-    body: Body,
-    frames: list[bytes | memoryview],
-    stream_id: int,
-    *,
-    most: int,
-    frame_bytes_max: int,
-) -> int:
-    """Append DATA frames of at most `most` bytes of `body`; how many bytes they carry.
+_SLACK_BYTES = 4_096
+"""For frame headers of small segments, which `BUFFER_BYTES` does not count."""
 
-    Stops short of what is not ready, and `body.is_waiting` then. The last frame ends the stream.
-    The frames hold slices of files: join them before yielding to the event loop.
+_FLAGS_AT = 4
 
-    Raises:
-        DataError: a file changed or failed; the promise cannot be kept.
-        OverloadError: the system is out of memory; so it cannot either.
-    """
-    taken = cost = 0
-    full = frame_header(frame_bytes_max, DATA, 0, stream_id)
-    while cost < most and taken < most and body.left_bytes:
-        piece = body.take(most - taken)
-        if piece is None:
-            break
-        nbytes = len(piece)
-        if not (frames or nbytes % frame_bytes_max) and body.left_bytes:
-            # The middle of a large segment: equal frames, joined by their common header.
-            starts = range(0, nbytes, frame_bytes_max)
-            parts = [piece[start : start + frame_bytes_max] for start in starts]
-            frames.append(full.join([b"", *parts]))
-            return nbytes
-        last = nbytes - (nbytes % frame_bytes_max or frame_bytes_max)
-        for start in range(0, last, frame_bytes_max):
-            frames += (full, piece[start : start + frame_bytes_max])
-        flags = 0 if body.left_bytes else END_STREAM
-        frames += (frame_header(nbytes - last, DATA, flags, stream_id), piece[last:])
-        taken += nbytes
-        cost += max(nbytes, SEGMENT_COST_BYTES)
-    return taken
+
+class FrameBuffer:
+    """The frames of one turn of one stream; what `fill` gives is valid until it is called again."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self) -> None:
+        self._view = memoryview(bytearray(BUFFER_BYTES + _SLACK_BYTES))
+
+    def fill(
+        self, body: Body, stream_id: int, head: bytes, *, most: int, frame_bytes_max: int
+    ) -> tuple[memoryview, int]:
+        """`head` and DATA frames of at most `most` bytes of `body`; how many bytes they carry.
+
+        Stops short of what is not ready, and `body.is_waiting` then. The last frame ends the
+        stream.
+
+        Raises:
+            DataError: a file changed or failed; the promise cannot be kept.
+            OverloadError: the system is out of memory; so it cannot either.
+        """
+        view, at, last = self._view, len(head), 0
+        assert at <= _SLACK_BYTES, "a head of ours is short"
+        view[:at] = head
+        frames = -(-BUFFER_BYTES // (frame_bytes_max + FRAME_HEADER_BYTES))
+        most = min(most, BUFFER_BYTES - at - FRAME_HEADER_BYTES * frames)
+        taken = cost = 0
+        while cost < most and taken < most and body.left_bytes:
+            content = body.in_memory(most - taken)
+            count = body.allowed(most - taken) if content is None else len(content)
+            if not count:
+                break
+            payloads: list[memoryview] = []
+            left = count
+            while left:
+                last, nbytes = at, min(left, frame_bytes_max)
+                write_data_header(view, at, nbytes, stream_id)
+                at += FRAME_HEADER_BYTES + nbytes
+                payloads.append(view[at - nbytes : at])
+                left -= nbytes
+            if content is None:
+                source, offset, _ = body.file_range
+                source.scatter(offset, payloads)
+            else:
+                spread(content, payloads)
+            body.advance(count)
+            taken += count
+            cost += max(count, SEGMENT_COST_BYTES)
+        if taken and not body.left_bytes:
+            view[last + _FLAGS_AT] = END_STREAM
+        return view[:at], taken

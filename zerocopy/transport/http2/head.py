@@ -17,9 +17,13 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
 if TYPE_CHECKING:
-    from zerocopy.core.http.messages import Response
+    from zerocopy.core.http.messages import Request, Response
 
 FRAME_HEADER_BYTES = 9
+STREAM_ID_BYTES = 4
+FRAME_BYTES_MIN = 16_384
+"""What every client takes in one frame, RFC 9113 section 4.2."""
+
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 6, 7, 8, 9
 """Frame types, RFC 9113 section 6."""
 FRAMES_THAT_WORK = frozenset({DATA, HEADERS, WINDOW_UPDATE, CONTINUATION})
@@ -30,10 +34,14 @@ END_STREAM, END_HEADERS = 0x1, 0x4
 DRAIN_PING = b"draining"
 """Of the PING that goes with a first GOAWAY: its ACK comes after all that was sent before it."""
 
-LAST_STREAM_ID_MAX = 2**31 - 1
+STREAM_ID_MAX = 2**31 - 1
+"""RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
 
 _WITHOUT_CONTENT = frozenset({204, 304})
 _FRAME_HEADER = struct.Struct(">HBBBL")
+unpack_frame_header = struct.Struct(">BHHL").unpack_from
+"""The length in two parts, kind and flags in one, and the stream, whose highest bit is reserved."""
+
 _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 _STATIC = HeaderTable()  # an empty dynamic table: only the static one is searched
 
@@ -43,13 +51,18 @@ def frame_header(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
     return _FRAME_HEADER.pack(nbytes >> 8, nbytes & 0xFF, kind, flags, stream_id)
 
 
+def write_data_header(buffer: memoryview, at: int, nbytes: int, stream_id: int) -> None:
+    """The same of a DATA frame without flags, written into a buffer."""
+    _FRAME_HEADER.pack_into(buffer, at, nbytes >> 8, nbytes & 0xFF, DATA, 0, stream_id)
+
+
 def drain_frames() -> bytes:
     """A GOAWAY that refuses nothing yet, and a PING to learn when it has arrived.
 
     RFC 9113 section 6.8: requests that are on their way meanwhile are still answered.
     """
     ping = frame_header(len(DRAIN_PING), PING, 0, 0) + DRAIN_PING
-    return goaway_frame(LAST_STREAM_ID_MAX, ErrorCodes.NO_ERROR) + ping
+    return goaway_frame(STREAM_ID_MAX, ErrorCodes.NO_ERROR) + ping
 
 
 def goaway_frame(last_stream_id: int, error_code: int) -> bytes:
@@ -87,3 +100,41 @@ def _string(value: bytes) -> bytes:
     length = encode_integer(len(coded), 7)
     length[0] |= 0x80
     return bytes(length) + coded
+
+
+class Answer:
+    """One response to `request` as frames, alike on every connection but for the stream's number.
+
+    A stream is answered with `before`, its number, `between`, its number, and `content`; where
+    there is no content, with `before`, its number and `head`. Content of more than
+    `FRAME_BYTES_MIN` is for each connection to cut.
+    """
+
+    __slots__ = (
+        "before", "between", "content", "date", "head", "nbytes", "request", "response", "times",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, response: Response, date: bytes) -> None:
+        self.request = request
+        self.response = response
+        self.date = date
+        self.head = (response.head_h2 or render_head(response)) + date
+        self.content = b"" if request.is_head else response.content
+        self.nbytes = len(self.content)
+        self.times = 0  # it was sent, and not counted yet
+        flags = END_HEADERS if self.content else END_HEADERS | END_STREAM
+        self.before = frame_header(len(self.head), HEADERS, flags, 0)[:-STREAM_ID_BYTES]
+        data = frame_header(min(self.nbytes, FRAME_BYTES_MIN), DATA, END_STREAM, 0)
+        self.between = self.head + data[:-STREAM_ID_BYTES]
+
+    def cut(self, stream_id: int, frame_bytes_max: int) -> list[bytes | memoryview]:
+        """The frames of one stream, for content that is longer than what every client takes."""
+        frames: list[bytes | memoryview] = [
+            frame_header(len(self.head), HEADERS, END_HEADERS, stream_id) + self.head
+        ]
+        view = memoryview(self.content)
+        for start in range(0, self.nbytes, frame_bytes_max):
+            part = view[start : start + frame_bytes_max]
+            flags = END_STREAM if start + frame_bytes_max >= self.nbytes else 0
+            frames += (frame_header(len(part), DATA, flags, stream_id), part)
+        return frames

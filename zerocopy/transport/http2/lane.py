@@ -10,65 +10,113 @@ stream, how it closed, the connection's window (RFC 9113 sections 5.1.1 and 6.9)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from h2.stream import StreamClosedBy
+from h2.connection import AllowedStreamIDs, ConnectionInputs
+from h2.stream import StreamClosedBy, StreamInputs
 
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
-from zerocopy.transport.http2.head import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    frame_header,
-    render_head,
-)
+from zerocopy.transport.http2.head import FRAME_BYTES_MIN, STREAM_ID_BYTES, Answer
 
 if TYPE_CHECKING:
-    from h2.connection import H2Connection
+    from collections.abc import Sequence
+
     from hpack.table import HeaderTable
 
-    from zerocopy.core.http.messages import Request, Response
-    from zerocopy.transport.http2.batch import Proved
-    from zerocopy.transport.http2.context import Http2Context
+    from zerocopy.core.http.messages import Handler, Request, Response
+    from zerocopy.transport.context import Context
+    from zerocopy.transport.http2.errors import JudgedConnection
 
 BLOCKS_MAX = 16
 BLOCK_BYTES_MAX = 512
 """Header blocks remembered, and how long one may be. What one means may be longer, by the dynamic
 table, but is bounded by `[limits] head_bytes_max`."""
 
+LANE_BYTES_MAX = 262_144
+"""Bytes of responses from the lane before they are written: the client may not read them."""
+
+RENDERED_MAX = 64
+"""Responses that are kept as frames: 4 MiB by default, see `[limits] small_answer_bytes_max`."""
+
 _CLOSED = StreamClosedBy.SEND_END_STREAM
+_note = dict.__setitem__
+Waiting = tuple[int, bytes, int]
+"""A request that came: where its frame begins, its header block and its stream."""
+
 _TableState = tuple[object, int, int]
 
 
-class Lane:
-    """Responses that are found by a header block; `frames` and `nbytes` are not yet written."""
+class Proved(dict[int, Answer]):
+    """Responses that were proved in one iteration of the loop, by the identity of their request.
 
-    def __init__(self, connection: H2Connection, context: Http2Context) -> None:
+    Every connection that asked before the proof was made may have them. `settle` counts, once for
+    all, what was sent of them.
+    """
+
+    def settle(self, context: Context, begun_ns: int) -> int:
+        """Count what was sent for requests read at `begun_ns`, and forget it; how many they are."""
+        counters, metrics, total, repeated = context.counters, context.metrics, 0, 0
+        for answer in self.values():
+            times, answer.times = answer.times, 0
+            if times:
+                counters[metrics.slots[endpoints.DATA][answer.response.status]] += times
+                counters[slots.SENT_BYTES_COPY] += times * answer.nbytes
+                total += times
+                repeated += times - 1
+                if metrics.access is not None:
+                    metrics.note([answer.request] * times, answer.response, begun_ns)
+        self.clear()
+        if repeated:
+            context.handler.count_reused(repeated)
+        if total:
+            metrics.time(endpoints.DATA, begun_ns, total)
+            context.scheduler.hurry(total)
+        return total
+
+
+class Requests(Protocol):
+    """What all connections have asked for; see `Batch`."""
+
+    rendered: dict[int, Answer]
+
+    def known(self, request: Request) -> Request:
+        """The one object that stands for all requests equal to this one."""
+
+
+class Shared(Protocol):
+    """What a lane needs of the context of its connection."""
+
+    handler: Handler
+    streams_max: int
+    date_h2: bytes
+
+    @property
+    def batch(self) -> Requests:
+        """What all connections have asked for."""
+
+
+class Lane:
+    """Responses that are found by a header block."""
+
+    def __init__(self, connection: JudgedConnection, context: Shared) -> None:
         self._connection = connection
         self._context = context
-        self._requests: dict[bytes, Request] = {}
-        self._answers: dict[bytes, tuple[bytes, Response]] = {}  # proved since `leave`
-        self._repeated = 0
-        self._slots = context.metrics.slots[endpoints.DATA]
-        self._answered = 0  # since `take_answered`
-        self._noted: list[tuple[Request, Response]] | None = None  # they, for the access log
-        if context.metrics.access is not None:
-            self._noted = []
+        self.requests: dict[bytes, Request] = {}  # by block
+        self._large: dict[bytes, Request] = {}  # those whose response has segments
         self._table: HeaderTable = connection.decoder.header_table
         self._table_state = _state_of(self._table)
         self.initial_window: int = connection.remote_settings.initial_window_size
-        self.frames: list[bytes | memoryview] = []
-        self.nbytes = 0
 
     def learn(self, block: bytes, request: Request) -> None:
         """Remember what h2 has found `block` to mean, if its decoding changed nothing."""
-        if not self.is_table_unchanged() or len(block) > BLOCK_BYTES_MAX:
-            return
-        if len(self._requests) >= BLOCKS_MAX:
-            del self._requests[next(iter(self._requests))]
-        self._requests[block] = self._context.batch.known(request)
+        if self.is_table_unchanged() and len(block) <= BLOCK_BYTES_MAX:
+            self._remember(self.requests, block, self._context.batch.known(request))
+
+    def _remember(self, known: dict[bytes, Request], block: bytes, request: Request) -> None:
+        if len(known) >= BLOCKS_MAX:
+            del known[next(iter(known))]
+        known[block] = request
 
     def is_table_unchanged(self) -> bool:
         """Whether blocks still mean what they meant; if not, all are forgotten.
@@ -79,99 +127,94 @@ class Lane:
         if before[0] is after[0] and before[1:] == after[1:]:
             return True
         self._table_state = after
-        self._requests.clear()
-        self._answers.clear()
+        self.requests.clear()
+        self._large.clear()
         return False
 
-    def knows(self, block: bytes) -> bool:
-        """Whether it may answer requests with this header block."""
-        return block in self._requests
-
-    def answer(self, block: bytes, stream_id: int, proved: Proved | None = None) -> bool:
-        """Answer a whole request at once; False where h2 has to look at it.
+    def answer(self, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
+        """Answer whole requests, and how many: those before the first that h2 has to look at.
 
         h2 has to look at a block not seen before, a stream that may not be opened, a request that
-        needs a plan, or a response that does not fit the windows.
-
-        `proved` holds the responses that were proved for other connections since the request came.
+        needs a plan, or a response that does not fit the windows. The bytes are to be written at
+        once.
         """
-        request = self._requests.get(block)
-        if request is None:
-            return False
+        connection, answered, nbytes = self._connection, 0, 0
+        frames: list[bytes | memoryview] = []
+        for _, block, stream_id in requests:
+            request = self.requests.get(block)
+            if request is None or nbytes >= LANE_BYTES_MAX or not self._may_open(stream_id):
+                break
+            answer = proved.get(id(request)) or self._prove(block, request, proved)
+            if (
+                answer is None
+                or answer.nbytes > connection.outbound_flow_control_window
+                or answer.nbytes > self.initial_window
+            ):
+                break
+            connection.highest_inbound_stream_id = stream_id
+            _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
+            connection.outbound_flow_control_window -= answer.nbytes
+            nbytes += answer.nbytes
+            answer.times += 1
+            answered += 1
+            stream = stream_id.to_bytes(STREAM_ID_BYTES, "big")
+            if not answer.nbytes:
+                frames += (answer.before, stream, answer.head)
+            elif answer.nbytes <= FRAME_BYTES_MIN:
+                frames += (answer.before, stream, answer.between, stream, answer.content)
+            else:
+                frames += answer.cut(stream_id, connection.max_outbound_frame_size)
+        if not answered:
+            return 0, b""
+        connection.forget_closed_streams()
+        return answered, b"".join(frames)
+
+    def _prove(self, block: bytes, request: Request, proved: Proved) -> Answer | None:
+        response = self._context.handler.respond_now(request)
+        if response is None:
+            return None
+        if response.segments:
+            self._remember(self._large, block, self.requests.pop(block))
+            return None
+        answer = proved[id(request)] = self._rendered(request, response)
+        return answer
+
+    def open(self, block: bytes, stream_id: int) -> Request | None:
+        """Open the stream of a request whose response is large, as h2 would have done.
+
+        None where h2 has to look at it, as for `answer`. It would decode the block, and find valid
+        what it has found valid before: a sixth of what a response of 1 MB costs.
+        """
+        request = self._large.get(block)
+        if request is None or not self._may_open(stream_id):
+            return None
         connection = self._connection
-        if (
+        connection.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        stream = connection._begin_new_stream(stream_id, AllowedStreamIDs.ODD)  # noqa: SLF001
+        stream.state_machine.process_input(StreamInputs.RECV_HEADERS)
+        stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+        return request
+
+    def _may_open(self, stream_id: int) -> bool:
+        """Whether a client may open this stream now, and with a block that is whole."""
+        connection = self._connection
+        return not (
             stream_id <= connection.highest_inbound_stream_id
             or not stream_id & 1
             or len(connection.streams) >= self._context.streams_max
             or connection.incoming_buffer._headers_buffer  # noqa: SLF001 - a block is unfinished
             or connection.encoder.table_size_changes  # the next block must tell of them
-        ):
-            return False
-        answer = self._answers.get(block)
-        is_repeated = answer is not None
-        if answer is None and proved is not None:
-            answer = proved.get(id(request))
-            is_repeated = answer is not None
-        if answer is None:
-            response = self._context.handler.respond_now(request)
-            if response is None or response.segments:
-                return False
-            answer = (response.head_h2 or render_head(response)) + self._context.date_h2, response
-            if proved is not None:
-                proved[id(request)] = answer
-        head, response = answer
-        nbytes = 0 if request.is_head else len(response.content)
-        if nbytes > connection.outbound_flow_control_window or nbytes > self.initial_window:
-            return False
-        self._repeated += is_repeated
-        self._answers[block] = answer
-        connection.highest_inbound_stream_id = stream_id
-        connection._closed_streams[stream_id] = _CLOSED  # noqa: SLF001 - as h2 would note it
-        connection.outbound_flow_control_window -= nbytes
-        self._append(head, response.content if nbytes else b"", stream_id)
-        counters = self._context.counters
-        counters[self._slots[response.status]] += 1
-        counters[slots.SENT_BYTES_COPY] += nbytes
-        self._answered += 1
-        if self._noted is not None:
-            self._noted.append((request, response))
-        return True
+        )
 
-    def _append(self, head: bytes, content: bytes, stream_id: int) -> None:
-        flags = END_HEADERS if content else END_HEADERS | END_STREAM
-        frames, frame_bytes_max = self.frames, self._connection.max_outbound_frame_size
-        frames.append(frame_header(len(head), HEADERS, flags, stream_id) + head)
-        self.nbytes += len(head) + len(content)
-        if 0 < len(content) <= frame_bytes_max:
-            frames.append(frame_header(len(content), DATA, END_STREAM, stream_id))
-            frames.append(content)
-            return
-        view = memoryview(content)
-        for start in range(0, len(content), frame_bytes_max):
-            part = view[start : start + frame_bytes_max]
-            flags = END_STREAM if start + frame_bytes_max >= len(content) else 0
-            frames.append(frame_header(len(part), DATA, flags, stream_id))
-            frames.append(part)
-
-    def leave(self) -> bytes:
-        """The frames to write; what was proved must be proved again from now on."""
-        if self._repeated:
-            self._context.handler.count_reused(self._repeated)
-            self._repeated = 0
-        self._answers.clear()
-        data = b"".join(self.frames)
-        self.frames.clear()
-        self.nbytes = 0
-        return data
-
-    def take_answered(self, begun_ns: int) -> int:
-        """How many requests, read at `begun_ns`, were answered and written since the last call."""
-        answered, self._answered = self._answered, 0
-        if self._noted:
-            for request, response in self._noted:
-                self._context.metrics.note((request,), response, begun_ns)
-            self._noted.clear()
-        return answered
+    def _rendered(self, request: Request, response: Response) -> Answer:
+        """What the last one made of the same response in this second, or a new one."""
+        rendered, date = self._context.batch.rendered, self._context.date_h2
+        answer = rendered.get(id(request))
+        if answer is None or answer.response is not response or answer.date is not date:
+            if len(rendered) >= RENDERED_MAX:
+                rendered.clear()
+            answer = rendered[id(request)] = Answer(request, response, date)
+        return answer
 
 
 def _state_of(table: HeaderTable) -> _TableState:

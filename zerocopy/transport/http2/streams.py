@@ -11,20 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.stream import StreamInputs
 from hypercorn.events import Closed
 from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.typing import ConnectionState
 from priority.priority import PriorityError
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
 from zerocopy.core.http.pending import CURRENT, PendingRequest
-from zerocopy.transport.http2.frames import take_frames
+from zerocopy.transport.asgi import REFUSED
 from zerocopy.transport.http2.head import (
     END_HEADERS,
     END_STREAM,
@@ -37,6 +38,7 @@ from zerocopy.transport.http2.head import (
 if TYPE_CHECKING:
     from h2.events import PriorityUpdated
     from h2.stream import H2Stream
+    from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.protocol.events import Event as StreamEvent
 
     from zerocopy.core.http.messages import Request, Response
@@ -44,47 +46,30 @@ if TYPE_CHECKING:
     from zerocopy.transport.body import Body
     from zerocopy.transport.http2.context import Http2Context, Wire
 
-TURN_BYTES_MIN = 65_536
-"""Bytes of frames joined into one write: the length of a turn at least, and exactly while several
-streams of a connection wait."""
-
-TURNS_TO_GROW = 8
-"""Turns in a row that a client must take in full before its turns are twice as large, up to
-`[limits] turn_bytes_max`. Large turns are cheap: the client is woken less often, and a batch costs
-some 40 µs besides its bytes. One that stalls fills the kernel's buffer before its turns have grown,
-so what it leaves behind is little.
-"""
+SHARED_TURN_BYTES = 65_536
+"""Bytes of a turn while several streams of a connection wait for theirs."""
 
 READY_TICKS = 4
 """Ticks for which a stalled client's next bytes are taken to be in memory without asking again."""
-
-SLOW_S = 0.02
-"""A client that takes longer for what is left of a turn gets small ones again."""
-
-
-class AppBuffer(StreamBuffer):
-    """What an application has sent and the client's window has not let through.
-
-    Hypercorn's own lets the application go on whenever a small piece is taken, however much is
-    left: for a client that opens its window by the byte, or not at all, all of a response.
-    """
-
-    async def pop(self, max_length: int) -> bytes:
-        """At most so many bytes; the application goes on once little is left."""
-        data = bytes(self.buffer[:max_length])
-        del self.buffer[:max_length]
-        if len(self.buffer) < BUFFER_LOW_WATER:
-            await self._paused.set()
-        if not self.buffer:
-            await self._is_empty.set()
-        return data
 
 
 class DataStreams(H2Protocol):
     """What a connection has to send; `context` has what all connections share."""
 
-    def __init__(self, *hypercorn: Any, context: Http2Context, wire: Wire) -> None:
-        super().__init__(*hypercorn)
+    def __init__(
+        self, tasks: TaskGroup, *, context: Http2Context, wire: Wire, is_refused: bool
+    ) -> None:
+        super().__init__(
+            context.app,
+            context.hypercorn_config,
+            context.hypercorn,
+            tasks,
+            ConnectionState({REFUSED: is_refused}),
+            True,
+            None,  # the addresses of both sides, which no application of ours asks for
+            None,
+            wire.send,
+        )
         self._context = context
         self._wire = wire
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its response is planned
@@ -93,8 +78,6 @@ class DataStreams(H2Protocol):
         self._received_ns = monotonic_ns()  # when what is being handled was read
         self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
         self._is_leaving = False
-        self._turn_bytes = TURN_BYTES_MIN
-        self._turns_taken = 0
         self._moved_at = context.wheel.now  # when bytes of any stream left last
 
     @property
@@ -159,7 +142,7 @@ class DataStreams(H2Protocol):
             body.moved_at = context.wheel.now
             self._bodies[stream_id] = body
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
-            await self._send_turn(stream_id, body, TURN_BYTES_MIN, head)
+            await self._send_turn(stream_id, body, self._first_budget(body), head)
         await self.has_data.set()
 
     async def _send_data(self, stream_id: int) -> None:
@@ -175,66 +158,85 @@ class DataStreams(H2Protocol):
         if body is None or body.is_waiting:
             self.priority.block(stream_id)
             return
-        budget = self._turn_bytes if self.requests_open == 1 else TURN_BYTES_MIN
         scheduler = self._context.scheduler
-        if await scheduler.take(budget):
+        if await scheduler.take(self._budget()):
             self._context.batch.answer()  # small responses go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
         price = scheduler.price(is_from_disk=body.is_from_disk)
-        await self._send_turn(stream_id, body, min(budget, scheduler.turn_bytes // price))
-        await asyncio.sleep(0)  # the other connections' turn, and the loop's to write
-        begun_s = self._context.loop.time()
+        await self._send_turn(stream_id, body, max(1, self._budget() // price))
+        await asyncio.sleep(0)  # the other connections' turn
         await self._wire.drain()
-        if self._context.loop.time() - begun_s > SLOW_S:
-            self._turn_bytes, self._turns_taken = TURN_BYTES_MIN, 0
-            return
-        self._turns_taken += price == 1
-        if self._turns_taken >= TURNS_TO_GROW:
-            self._turn_bytes = min(2 * self._turn_bytes, self._context.turn_bytes_max)
-            self._turns_taken = 0
+
+    def _first_budget(self, body: Body) -> int:
+        """Bytes of the turn that begins a response: all that a small one has, before others."""
+        if self._wire.unsent_bytes:
+            return 0  # for a client that reads nothing each stream would keep its turn
+        if not body.segment_count:
+            return SHARED_TURN_BYTES
+        scheduler = self._context.scheduler
+        if not scheduler.has_room:
+            return 0
+        budget = min(self._budget(), body.left_bytes)
+        scheduler.spend(budget)
+        return budget
+
+    def _budget(self) -> int:
+        """Bytes of a turn that begins now."""
+        turn_bytes = self._context.scheduler.turn_bytes
+        return turn_bytes if self.requests_open == 1 else min(turn_bytes, SHARED_TURN_BYTES)
 
     async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
-        """Send `head`, and frames of `body` for at most `budget` bytes, in one write."""
-        frames: list[bytes | memoryview] = [head] if head else []
+        """Send `head` and frames of `body`: `budget` bytes at most, or until the socket is full."""
         connection, stream = self.connection, self.connection.streams.get(stream_id)
         if stream is None or stream.closed:
             self._forget(stream_id)  # h2 knows already; the event is still to be handled
             return
         window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
+        most = min(window, budget)
+        total = 0
         try:
-            taken = take_frames(
-                body,
-                frames,
-                stream_id,
-                most=min(window, budget),
-                frame_bytes_max=connection.max_outbound_frame_size,
-            )
+            while True:
+                frames, taken = self._context.frames.fill(
+                    body,
+                    stream_id,
+                    head,
+                    most=most - total,
+                    frame_bytes_max=connection.max_outbound_frame_size,
+                )
+                connection.outbound_flow_control_window -= taken
+                stream.outbound_flow_control_window -= taken
+                self._context.counters[slots.SENT_BYTES_COPY] += taken
+                total += taken
+                if not body.left_bytes:
+                    self._end(stream_id, stream)
+                self._wire.write(frames)
+                head = b""
+                if not taken or total >= most or not body.left_bytes or self._wire.unsent_bytes:
+                    break
         except ZerocopyError as error:
             self._wire.write(head)  # it may tell a new table size, which the client must see
             await self._abort(stream_id, error)
             return
-        connection.outbound_flow_control_window -= taken
-        stream.outbound_flow_control_window -= taken
-        self._context.counters[slots.SENT_BYTES_COPY] += taken
-        self._context.scheduler.sent(taken, is_from_disk=body.is_from_disk)
-        if taken:
-            self._moved_at = body.moved_at = self._context.wheel.now
-        if not body.left_bytes:
-            self._end(stream_id, stream)
-        elif window <= taken:
-            self.priority.block(stream_id)  # until a WINDOW_UPDATE
-        elif body.is_waiting:
-            self.priority.block(stream_id)  # until it is prepared
-        else:
-            self.priority.unblock(stream_id)
-        ahead = body.next_window(len(self._bodies)) if body.left_bytes else None
-        if ahead is not None:
-            self.task_group.spawn(self._prepare, stream_id, body, ahead)
-        if frames:
-            self._wire.write(b"".join(frames))
+        self._sent(stream_id, body, total, is_shut=window <= total)
         await self._flush()
         await self._leave_if_idle()
+
+    def _sent(self, stream_id: int, body: Body, nbytes: int, *, is_shut: bool) -> None:
+        """So many bytes have left; what the stream waits for now, and what is to be read for it."""
+        context = self._context
+        context.scheduler.sent(nbytes, is_from_disk=body.is_from_disk)
+        if nbytes:
+            self._moved_at = body.moved_at = context.wheel.now
+        if not body.left_bytes:
+            return
+        if is_shut or body.is_waiting:
+            self.priority.block(stream_id)  # until a WINDOW_UPDATE, or until it is prepared
+        else:
+            self.priority.unblock(stream_id)
+        ahead = body.next_window(len(self._bodies))
+        if ahead is not None:
+            self.task_group.spawn(self._prepare, stream_id, body, ahead)
 
     async def _prepare(self, stream_id: int, body: Body, window: Window) -> None:
         """Have a thread read what comes next, and go on where the stream waits for it."""

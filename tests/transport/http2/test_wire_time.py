@@ -1,20 +1,19 @@
-"""When the time of a TLS connection is looked at, also of one whose transport is gone already."""
+"""When the time of an HTTP/2 connection is looked at, also of one that its client has lost."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import weakref
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.transport.test_tls_endings import HELLO, http1, http2
 from tests.transport.tls_bench import SMALL_BYTES, BenchHandler, TlsBench, run
-from zerocopy.transport.http2.tls_connection import TlsConnection
+from zerocopy.transport.http1.connection import Connection
+from zerocopy.transport.http2.wire import Http2Wire
 from zerocopy.transport.timers import HORIZON_TICKS, NEVER, Wheel
 
 if TYPE_CHECKING:
@@ -33,92 +32,92 @@ LATER = {
     "http/1.1": http1("/api/data?later"),
     "h2": HELLO + http2("/api/data?later"),
 }
+KINDS: dict[str, type[Any]] = {"http/1.1": Connection, "h2": Http2Wire}
 
 
-class LostWriter:
-    """A stream writer after connection_lost: uvloop knows no socket any more."""
+class LostChannel:
+    """A channel whose client is gone: every call of the kernel's fails."""
+
+    is_reading = False
 
     def __init__(self) -> None:
-        self.aborts: list[bool] = []
-        self.transport = SimpleNamespace(
-            get_write_buffer_size=int, abort=partial(self.aborts.append, True)
-        )
+        self.ended: list[str] = []
+
+    def recv(self, _nbytes_max: int, /) -> bytes:
+        """Reset by the client."""
+        raise ConnectionResetError
+
+    def untaken_bytes(self) -> int:
+        """Nobody takes anything."""
+        return 0
+
+    def send(self, _data: bytes, _flags: int = 0, /) -> int:
+        """Reset by the client."""
+        raise ConnectionResetError
+
+    def wait_readable(self, _on_readable: object) -> None:
+        """It is not told any more."""
+
+    def stop_reading(self) -> None:
+        """As above."""
+
+    def stop_writing(self) -> None:
+        """As above."""
+
+    def reset(self) -> None:
+        """Noted."""
+        self.ended.append("reset")
 
     def close(self) -> None:
-        """It is closed already."""
-
-    async def wait_closed(self) -> None:
-        """It is."""
-
-    def get_extra_info(self, _name: str) -> None:
-        """Nothing is known."""
+        """Noted."""
+        self.ended.append("close")
 
 
-def lost_connection(writer: LostWriter, failures: list[BaseException]) -> TlsConnection:
-    """A connection that was lost, and that its server has not forgotten yet."""
+def lost_wire(
+    channel: LostChannel, failures: list[BaseException], ended: list[Http2Wire]
+) -> Http2Wire:
+    """A connection that was lost before its task began, and that its server has not forgotten."""
     context = SimpleNamespace(
+        loop=asyncio.get_running_loop(),
         wheel=Wheel(),
         stall_ticks=1,
         header_ticks=100,
         idle_ticks=100,
+        draining=False,
         on_connection_failed=failures.append,
     )
-    return TlsConnection(
-        None,
-        None,
-        None,
-        None,
-        {},
-        SimpleNamespace(exception=lambda: None),
-        writer,
-        context=context,  # type: ignore[arg-type]
-        is_refused=False,
-    )
+    return Http2Wire(cast("Any", context), cast("Any", channel), ended.append, is_refused=False)
 
 
-def test_lost_connection_is_no_failure() -> None:
-    """Between its loss and its end the wheel may come round: nothing is told, nothing is closed."""
-    writer, failures = LostWriter(), list[BaseException]()
-    connection = lost_connection(writer, failures)
-    for _ in range(8):
-        connection.on_deadline()
-    assert failures == []
-    assert writer.aborts == []
+@pytest.mark.parametrize("end", ["end", "reset", "write"])
+def test_lost_connection_ends_once_and_without_a_fault(end: str) -> None:
+    """However it is found out; afterwards the wheel may come round, and nothing more is told."""
 
+    async def scenario() -> None:
+        channel, failures, ended = LostChannel(), list[BaseException](), list[Http2Wire]()
+        wire = lost_wire(channel, failures, ended)
+        for _ in range(8):
+            wire.on_deadline()
+        wire.retire()  # which it tells its client once it has begun
+        assert (failures, channel.ended) == ([], [])
+        if end == "write":
+            wire.write(b"x")
+        else:
+            getattr(wire, end)()
+        for again in (wire.end, wire.leave, wire.on_deadline, partial(wire.write, b"x")):
+            again()
+        await asyncio.wait([wire._serving])
+        assert wire.deadline == NEVER
+        assert channel.ended == ["reset"] * (end == "reset") + ["close"]
+        assert (failures, ended) == ([], [wire])
 
-def test_lost_connection_can_be_reset() -> None:
-    """There is no socket to prepare; the transport is aborted all the same."""
-    writer = LostWriter()
-    lost_connection(writer, []).reset()
-    assert writer.aborts == [True]
-
-
-def test_connection_that_is_over_holds_nothing() -> None:
-    """Its writer, and with it what was queued, goes with the last reference, not with a cycle."""
-    writer = LostWriter()
-    failures: list[BaseException] = []
-    connection = lost_connection(writer, failures)
-    gone = weakref.ref(writer)
-    gc.disable()
-    try:
-        asyncio.run(connection.run())
-        del writer
-        assert gone() is None
-    finally:
-        gc.enable()
-    assert failures == []
-    assert connection.deadline == NEVER
+    asyncio.run(scenario())
 
 
 def ask(bench: TlsBench, protocol: str, said: bytes) -> ssl.SSLSocket:
     """A client that has its answer and says nothing more."""
     sock = bench.connect(protocol)
     sock.sendall(said)
-    return read_answer(sock)
-
-
-def read_answer(sock: ssl.SSLSocket) -> ssl.SSLSocket:
-    """The same client, once it has a small answer."""
     left = SMALL_BYTES
     while left > 0:
         data = sock.recv(65_536)
@@ -127,15 +126,21 @@ def read_answer(sock: ssl.SSLSocket) -> ssl.SSLSocket:
     return sock
 
 
-async def until_idle(bench: TlsBench) -> TlsConnection:
+def the_one(bench: TlsBench) -> Any:
+    """The only connection."""
+    connections: list[Any] = [*bench.server._http2, *bench.server.http1._open]
+    [connection] = connections
+    return connection
+
+
+async def until_idle(bench: TlsBench) -> Any:
     """The one connection, once nothing can be due for it for a while."""
-    [connection] = bench.server._connections
     end_s = time.monotonic() + PATIENCE_S
-    while connection.deadline <= bench.server.context.wheel.now + HORIZON_TICKS:
+    while the_one(bench).deadline <= bench.server.context.wheel.now + HORIZON_TICKS:
         assert time.monotonic() < end_s, "it is looked at though nothing can be due"
         bench.server.context.wheel.advance()
         await asyncio.sleep(0.01)  # until the client's kernel has acknowledged all
-    return connection
+    return the_one(bench)
 
 
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
@@ -144,13 +149,13 @@ def test_idle_connection_is_not_looked_at_until_something_is_due(
 ) -> None:
     """Not once in a hundred ticks after its answer; again after the next; in time to be closed."""
     looks: list[int] = []
-    look = TlsConnection.on_deadline
+    look = KINDS[protocol].on_deadline
 
-    def counted(self: TlsConnection) -> None:
+    def counted(self: Any) -> None:
         looks.append(self._context.wheel.now)
         look(self)
 
-    monkeypatch.setattr(TlsConnection, "on_deadline", counted)
+    monkeypatch.setattr(KINDS[protocol], "on_deadline", counted)
 
     async def scenario() -> None:
         bench = TlsBench(tmp_path, BenchHandler(), write_progress_s=NEVER_S)
