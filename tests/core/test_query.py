@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -13,6 +14,7 @@ from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 from zerocopy.core.query import (
     DEFAULT_EXCHANGE,
+    FORMATS,
     PARAMETERS_MAX,
     Query,
     check_name,
@@ -65,6 +67,22 @@ def test_query_with_every_required_parameter_is_parsed() -> None:
     assert parsed(spelled()) == PARSED
     assert DEFAULT_EXCHANGE == "coinbase"
     assert parsed(spelled(exchange="kraken")).exchange == "kraken"
+
+
+def test_query_takes_every_format_and_columns_without_one() -> None:
+    """Names are exact; the default is the format that costs least."""
+    assert parsed(spelled()).format == FORMATS[0] == "columns"
+    for name in FORMATS:
+        assert parsed(spelled(format=name)) == replace(PARSED, format=name)
+
+
+@pytest.mark.parametrize("text", ["", "Columns", "xml", "columns,columns", "columns%20", "%FF"])
+def test_query_refuses_an_unknown_format(text: str) -> None:
+    """The detail names what there is."""
+    assert refused(spelled(format=text)) == (
+        f"parameter format: must be one of {', '.join(FORMATS)}"
+    )
+    assert "given more than once" in refused(spelled() + b"&format=columns&format=columns")
 
 
 def test_query_in_any_order_is_the_same() -> None:

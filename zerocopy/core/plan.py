@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from zerocopy.core.layout import Dtype
     from zerocopy.core.timeindex import RecordRange
@@ -152,12 +152,13 @@ class Plan:
     """The records of a response, whatever shape they are given in.
 
     `days` ascend, and each has a source for each of `columns`. `skipped` are the days left out
-    because they lack a column.
+    because they lack a column. `labels` tell what the records are of: exchange, symbol, type.
     """
 
     columns: tuple[Column, ...]
     days: Sequence[DayRecords]
     skipped: Sequence[int] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert all(a.day < b.day for a, b in pairwise(self.days)), "days ascend"
@@ -187,13 +188,15 @@ class Plan:
 class Representation:
     """A plan in the shape of one format: `content`, then `segments`.
 
-    `ends` holds for each segment where it ends, in bytes from the end of the content.
+    `ends` holds for each segment where it ends, in bytes from the end of the content. `tag` is what
+    the entity tag holds of the format besides; two formats of the same records differ in it.
     """
 
     media_type: bytes
     content: bytes
     segments: tuple[Segment, ...]
     ends: Sequence[int]
+    tag: bytes = b""
 
     @property
     def nbytes(self) -> int:

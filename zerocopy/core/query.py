@@ -14,11 +14,14 @@ from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 
 DEFAULT_EXCHANGE = "coinbase"
+FORMATS = ("columns",)
+"""What `format` may be; the first is meant where it is left out."""
+
 PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""
 
 _REQUIRED = ("symbol", "type", "start", "end", "columns")
-PARAMETERS = frozenset((*_REQUIRED, "exchange"))
+PARAMETERS = frozenset((*_REQUIRED, "exchange", "format"))
 """All that is read of a query string, here and in /api/symbols."""
 _U32 = re.compile(r"0*([0-9]{1,10})")
 _NAME_RULE = (
@@ -41,6 +44,7 @@ class Query:
     start_s: int
     end_s: int
     columns: tuple[str, ...]
+    format: str = FORMATS[0]
 
 
 def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
@@ -96,6 +100,7 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         start_s=start_s,
         end_s=end_s,
         columns=_parse_columns(values["columns"], columns_max),
+        format=_parse_format(values.get("format", FORMATS[0])),
     )
 
 
@@ -119,6 +124,12 @@ def _parse_seconds(parameter: str, text: str) -> int:
             f"parameter {parameter}: must be unix seconds in digits, 0 to {U32_MAX}"
         )
     return value
+
+
+def _parse_format(text: str) -> str:
+    if text not in FORMATS:
+        raise BadRequestError(f"parameter format: must be one of {', '.join(FORMATS)}")
+    return text
 
 
 def _parse_columns(text: str, columns_max: int) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from zerocopy import __version__
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
-from zerocopy.core.query import DEFAULT_EXCHANGE
+from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS
+from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +42,8 @@ column has the same number of records, and record i of each belongs to record i 
 u32 unix seconds. What the others are is told by `dtype`, in numpy's words: u32 of `side`, `nanos`,
 `count` and `flags`, else f32, unless the operator declared another. A range without records is no
 error: every `num_records` is 0. Preconditions and ranges (RFC 9110 sections 13 and 14) concern the
-content as a whole, header line included."""
+content as a whole, header line included. `format` chooses another shape of the same records, with
+an `ETag` of its own and a file name; all else holds for every format."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -114,6 +116,10 @@ def _response(
     return {"description": description, "headers": headers, "content": content}
 
 
+def _in_any_format(response: Json) -> Json:
+    return {**response, "content": {media_type: {} for media_type in MEDIA_TYPES}}
+
+
 def _without_content(response: Json) -> Json:
     return {key: value for key, value in response.items() if key != "content"}
 
@@ -177,14 +183,16 @@ _PATHS: Json = {
     "/api/data": _path_item(
         "Data",
         "The records of one symbol in a time range.",
-        _response(
-            "The header line and the records.",
-            (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges"),
-            "application/octet-stream",
+        _in_any_format(
+            _response(
+                "The records; in the format `columns` the header line before them.",
+                (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition"),
+                "",
+            )
         ),
         others={"206": _ref("responses", "Part")},
         description=_DATA,
-        parameters=("symbol", "type", "start", "end", "columns", "exchange"),
+        parameters=("symbol", "type", "start", "end", "columns", "exchange", "format"),
         problems=(404, 405, 416),
     ),
     "/api/symbols": _path_item(
@@ -212,7 +220,7 @@ _PART: Json = {
         (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
         "",
     ),
-    "content": {"application/octet-stream": {}, "multipart/byteranges": {}},
+    "content": {media_type: {} for media_type in (*MEDIA_TYPES, "multipart/byteranges")},
 }
 
 _PARAMETERS: Json = {
@@ -229,6 +237,12 @@ _PARAMETERS: Json = {
     ),
     "exchange": _parameter(
         "exchange", "As on disk.", _name("kraken", default=DEFAULT_EXCHANGE), required=False
+    ),
+    "format": _parameter(
+        "format",
+        "The shape of the answer.",
+        _text(FORMATS[0], "", enum=list(FORMATS), default=FORMATS[0]),
+        required=False,
     ),
     "listedExchange": _parameter(
         "exchange", "List this one only, else all.", _name("kraken"), required=False
@@ -249,6 +263,9 @@ _HEADERS: Json = {
         "The newest file of the answer; absent without files.", "Fri, 31 Jan 2025 12:35:23 GMT"
     ),
     "Accept-Ranges": _header("Any part may be asked for.", "bytes"),
+    "Content-Disposition": _header(
+        "A name for a file; absent in the format `columns`.", 'attachment; filename="a.arrow"'
+    ),
     "Content-Range": _header("Which bytes of how many; 416 tells only that.", "bytes 0-99/8127"),
     "Allow": _header("The methods of every path.", "GET, HEAD, OPTIONS"),
     "Retry-After": _header("Seconds to wait.", "1"),

@@ -27,7 +27,6 @@ from zerocopy.core.http.semantics import ACCEPT_RANGES, select
 from zerocopy.core.http.validators import cache_control, last_modified
 from zerocopy.core.layout import day_label
 from zerocopy.core.query import check_name, parse_parameters, parse_query
-from zerocopy.formats import columns
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer, Answers, key_of
@@ -41,6 +40,7 @@ from zerocopy.service.problems import (
     problem_response,
     written_response,
 )
+from zerocopy.service.representations import disposition, represent_by
 from zerocopy.service.thread_work import in_thread
 from zerocopy.storage.planner import Planned
 from zerocopy.storage.tree import open_root
@@ -260,7 +260,7 @@ class Service:
         query = parse_query(query_string, columns_max=self._columns_max)
         planned = await in_thread(
             self._executor,
-            lambda: self._planner.plan(query, columns.represent),
+            lambda: self._planner.plan(query, represent_by(query.format)),
             drop=Planned.close,
         )
         for day_file, fd in planned.held:
@@ -269,13 +269,14 @@ class Service:
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query, planned)
-        return self._answer(key, planned)
+        return self._answer(key, query, planned)
 
-    def _answer(self, key: Key, planned: Planned) -> Response:
+    def _answer(self, key: Key, query: Query, planned: Planned) -> Response:
         found, validators, closes_s = planned.representation, planned.validators, planned.closes_s
         now_s = time.time()
         fields = [
             (b"Content-Type", found.media_type),
+            *disposition(query),
             (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
             ACCEPT_RANGES,

@@ -181,7 +181,7 @@ class Planner:
             if not listing.is_unchanged(directory_fd, begun_ns):
                 planning.check_names(directory_fd, begun_ns)
             columns = tuple(Column(name, dtypes[name]) for name in query.columns)
-            found = represent(Plan(columns, day_records, skipped))
+            found = represent(Plan(columns, day_records, skipped, series._asdict()))
             content = None
             if found.nbytes <= self._small_answer_bytes_max:
                 parts = planning.read_segments(directory_fd, found.segments)
@@ -194,7 +194,7 @@ class Planner:
         return Planned(
             representation=found,
             content=content,
-            validators=validators_of(found.content, planning.validated),
+            validators=validators_of(found.content, planning.validated, found.tag),
             # What a skipped day lacks may still come, as a day may that has no file at all.
             closes_s=max(
                 planning.closes_s, self._settling.gaps_close_s(first_day, last_day, days_read)

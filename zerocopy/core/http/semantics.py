@@ -23,7 +23,7 @@ _CONTENT_TYPE = b"Content-Type"
 ACCEPT_RANGES = (b"Accept-Ranges", b"bytes")
 """The field of what may be asked for in parts, section 14.3; a response without it has none."""
 
-_METADATA = frozenset({_CONTENT_TYPE, b"Last-Modified", ACCEPT_RANGES[0]})
+_METADATA = frozenset({_CONTENT_TYPE, b"Content-Disposition", b"Last-Modified", ACCEPT_RANGES[0]})
 """What a client has that names the representation by its tag: sections 15.3.7 and 15.4.5."""
 
 

@@ -30,8 +30,10 @@ class Validators:
     modified_ns: int
 
 
-def validators_of(header: bytes, stamps: Iterable[tuple[int, int, int, int]]) -> Validators:
-    """The validators of a response with this header line.
+def validators_of(
+    header: bytes, stamps: Iterable[tuple[int, int, int, int]], tag: bytes = b""
+) -> Validators:
+    """The validators of a response that begins with `header`, in the format that `tag` names.
 
     `stamps` holds, for `time` and each column of each day that was read, the first byte of its
     range, the bytes in it, the file's size in bytes and its modification time in unix nanoseconds:
@@ -43,6 +45,8 @@ def validators_of(header: bytes, stamps: Iterable[tuple[int, int, int, int]]) ->
     for stamp in stamps:
         digest.update(b"%d %d %d %d\n" % stamp)
         modified_ns = max(modified_ns, stamp[3])
+    if tag:
+        digest.update(tag + b"\n")
     return Validators(etag=_etag(digest), modified_ns=modified_ns)
 
 

@@ -1,0 +1,63 @@
+"""The formats as the service sees them: which function, which media type, which file name.
+
+Owns the list. Any format but `columns` is loaded when it is first asked for, in the thread that
+plans: some need libraries that a server without such requests should not pay for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core.query import FORMATS
+from zerocopy.formats import columns
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Fields
+    from zerocopy.core.plan import Represent
+    from zerocopy.core.query import Query
+
+
+class _Format(NamedTuple):
+    """`extension` is that of the file name a client is offered; none is where it is empty."""
+
+    media_type: str
+    extension: str
+
+
+_FORMATS = {
+    "columns": _Format("application/octet-stream", ""),
+}
+assert tuple(_FORMATS) == FORMATS, "every format that a query may ask for"
+
+MEDIA_TYPES = tuple(found.media_type for found in _FORMATS.values())
+"""What Content-Type can be, in the order of `FORMATS`."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+=@-]")
+"""What a name may hold and a file name on another system, or a shell, had better not."""
+
+
+@cache
+def represent_by(name: str) -> Represent:
+    """The function of a format; blocks when it is loaded."""
+    if name == FORMATS[0]:
+        return columns.represent
+    represent: Represent = importlib.import_module(f"zerocopy.formats.{name}").represent
+    return represent
+
+
+def disposition(query: Query) -> Fields:
+    """Content-Disposition (RFC 6266), where the format offers a file name."""
+    extension = _FORMATS[query.format].extension
+    if not extension:
+        return ()
+    first, last = (
+        datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
+        for second in (query.start_s, query.end_s)
+    )
+    name = f"{query.exchange}_{query.symbol}_{query.type}_{first}_{last}.{extension}"
+    value = f'attachment; filename="{_UNSAFE.sub("_", name)}"'
+    return ((b"Content-Disposition", value.encode("ascii")),)
