@@ -76,6 +76,21 @@ def test_query_takes_every_format_and_columns_without_one() -> None:
         assert parsed(spelled(format=name)) == replace(PARSED, format=name)
 
 
+def test_query_takes_the_last_records_and_all_without_it() -> None:
+    """Any number that a column of u32 seconds can be long, in digits."""
+    assert parsed(spelled()).last is None
+    for text, last in (("1", 1), ("0001", 1), ("4294967295", U32_MAX)):
+        assert parsed(spelled(last=text)) == replace(PARSED, last=last)
+
+
+@pytest.mark.parametrize("text", ["", "0", "000", *SECONDS_REFUSED])
+def test_query_refuses_any_other_number_of_last_records(text: str) -> None:
+    """None at all is no tail; the detail gives the bounds."""
+    assert refused(spelled(last=text)) == (
+        f"parameter last: must be a number of records in digits, 1 to {U32_MAX}"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "Columns", "xml", "columns,columns", "columns%20", "%FF"])
 def test_query_refuses_an_unknown_format(text: str) -> None:
     """The detail names what there is."""

@@ -10,7 +10,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Response
 from zerocopy.service.answers import ANSWER_BYTES, STAMP_BYTES, Answer, Answers
 from zerocopy.storage.catalog import Stamp
-from zerocopy.storage.planner import Proof
+from zerocopy.storage.proof import Proof
 
 
 def make_answer(content_bytes: int = 0, stamps: int = 0) -> Answer:

@@ -210,7 +210,16 @@ def test_parameters_are_those_of_the_query() -> None:
     """The parser demands the ones that are required, and takes the examples of the document."""
     parameters = [resolved(p) for p in PATHS["/api/data"]["get"]["parameters"]]
     names = {parameter["name"]: parameter for parameter in parameters}
-    assert names.keys() == {"symbol", "type", "start", "end", "columns", "exchange", "format"}
+    assert names.keys() == {
+        "symbol",
+        "type",
+        "start",
+        "end",
+        "columns",
+        "exchange",
+        "format",
+        "last",
+    }
     values = {"start": "1", "end": "2", "columns": "price"}
     values |= {
         name: parameter["schema"]["examples"][0]
@@ -224,7 +233,7 @@ def test_parameters_are_those_of_the_query() -> None:
                 parse_query(others.encode(), columns_max=1)
         else:
             query = parse_query(others.encode(), columns_max=1)
-            assert getattr(query, name) == parameter["schema"]["default"]
+            assert getattr(query, name) == parameter["schema"].get("default")
 
 
 def test_bounds_of_the_parameters_are_those_of_the_query() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.simulation.http2_batch import failures_of, http2
 from zerocopy.storage.dayfile import DayFile
-from zerocopy.storage.planner import Proof
+from zerocopy.storage.proof import Proof
 from zerocopy.transport.http2 import frames as http2_frames
 from zerocopy.transport.http2 import streams as http2_streams
 from zerocopy.transport.http2.connection import Http2Connection

@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.runs import RUNS, run
 from zerocopy.core import timeindex
 from zerocopy.core.http import ranges, semantics, validators
-from zerocopy.storage import catalog, dayfile, planner, pread
+from zerocopy.storage import catalog, dayfile, planner, pread, proof
 from zerocopy.transport import channel
 from zerocopy.transport import listener as acceptor
 from zerocopy.transport.body import Body
@@ -80,7 +80,7 @@ def never_checks_files(patch: Patch) -> None:
 
 def believes_every_proof(patch: Patch) -> None:
     """An answer given before is given again, whatever the files are now."""
-    patch.setattr(planner.Proof, "holds", lambda _self: True)
+    patch.setattr(proof.Proof, "holds", lambda _self: True)
 
 
 def proves_without_change_times(patch: Patch) -> None:
@@ -89,15 +89,15 @@ def proves_without_change_times(patch: Patch) -> None:
     def stamp_of(status: Status) -> catalog.Stamp:
         return catalog.Stamp(0, 0, status.st_size, 0)
 
-    def holds(self: planner.Proof) -> bool:
-        lstat = vars(planner)["os"].lstat
+    def holds(self: proof.Proof) -> bool:
+        lstat = vars(proof)["os"].lstat
         try:
             return all(lstat(path).st_size == stamp.size for path, stamp in self.stamps)
         except OSError:
             return False
 
     patch.setattr(planner, "stamp_of", stamp_of)
-    patch.setattr(planner.Proof, "holds", holds)
+    patch.setattr(proof.Proof, "holds", holds)
 
 
 def trusts_young_listings(patch: Patch) -> None:

@@ -34,7 +34,7 @@ from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
-from zerocopy.storage import catalog, dayfile, planner, pread, tree
+from zerocopy.storage import catalog, dayfile, planner, pread, proof, tree
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols import walk as symbols
@@ -120,7 +120,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         *(
             (module, "os", fake_os)
-            for module in (tree, catalog, dayfile, pread, planner, symbols, sendfile)
+            for module in (tree, catalog, dayfile, pread, planner, proof, symbols, sendfile)
         ),
         *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
         (channel, "fcntl", FakeFcntl(kernel)),

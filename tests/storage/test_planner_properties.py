@@ -53,6 +53,7 @@ class Case(NamedTuple):
     end_s: int
     columns: tuple[str, ...]
     small_bytes_max: int
+    last: int | None
 
 
 @st.composite
@@ -96,7 +97,8 @@ def cases(draw: st.DrawFn) -> Case:
     key = st.sampled_from(sorted(key for key in keys if 0 <= key <= U32_MAX))
     start_s, end_s = sorted((draw(key), draw(key)))
     columns = draw(st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True))
-    return Case(days, start_s, end_s, tuple(columns), draw(st.sampled_from([0, 1 << 20])))
+    last = draw(st.one_of(st.none(), st.none(), st.integers(1, 40), st.just(U32_MAX)))
+    return Case(days, start_s, end_s, tuple(columns), draw(st.sampled_from([0, 1 << 20])), last)
 
 
 @BOUNDED
@@ -107,7 +109,7 @@ def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
         put(root, {})
         for day, files in case.days.items():
             put(root, files, day)
-        wanted = query(case.start_s, case.end_s, case.columns)
+        wanted = query(case.start_s, case.end_s, case.columns, last=case.last)
         known = {column for files in case.days.values() for column in files}
         with bench(root, small_bytes_max=case.small_bytes_max) as opened:
             if not known.issuperset(case.columns):
@@ -116,7 +118,7 @@ def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
                 return
             planned = opened.plan(wanted)
             body = body_of(planned)
-        assert body == naive_answer(root, *SERIES, *case[1:4], DTYPES)
+        assert body == naive_answer(root, *SERIES, *case[1:4], DTYPES, case.last)
         assert all(segment.count > 0 for segment in planned.representation.segments)
         assert len(planned.representation.segments) <= len(case.days) * len(case.columns)
         header = json.loads(body.partition(b"\n")[0])
@@ -155,8 +157,9 @@ def test_plan_of_recorded_market_data_equals_oracle() -> None:
             ranges += [(start_s, end_s) for start_s, end_s in pairs]
             for start_s, end_s in ranges:
                 chosen = chance.sample(columns, chance.randint(1, len(columns)))
-                body = naive_answer(root, *series, start_s, end_s, chosen)
-                wanted = query(start_s, end_s, chosen, series)
+                last = chance.choice([None, 1, 100, 10_000])
+                body = naive_answer(root, *series, start_s, end_s, chosen, None, last)
+                wanted = query(start_s, end_s, chosen, series, last)
                 assert content.body(wanted) == body
                 assert segments.body(wanted) == body
                 compared += 1

@@ -107,9 +107,10 @@ def query(
     end_s: int = U32_MAX,
     columns: Sequence[str] = ("time", "price"),
     series: Series = SERIES,
+    last: int | None = None,
 ) -> Query:
     """A checked query, of everything unless told otherwise."""
-    return Query(*series, start_s, end_s, tuple(columns))
+    return Query(*series, start_s, end_s, tuple(columns), last=last)
 
 
 class Bench:

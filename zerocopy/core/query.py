@@ -21,9 +21,12 @@ PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""
 
 _REQUIRED = ("symbol", "type", "start", "end", "columns")
-PARAMETERS = frozenset((*_REQUIRED, "exchange", "format"))
+PARAMETERS = frozenset((*_REQUIRED, "exchange", "format", "last"))
 """All that is read of a query string, here and in /api/symbols."""
 _U32 = re.compile(r"0*([0-9]{1,10})")
+LAST_MAX = U32_MAX
+"""Records that `last` may ask for."""
+
 _NAME_RULE = (
     "1 to 64 characters, the first a letter, digit, _ or ^, "
     "then letters, digits and . _ : + @ ^ = & # ~ - (percent-encoded where needed)"
@@ -35,7 +38,8 @@ class Query:
     """What /api/data is asked for; every value is already checked.
 
     `start_s` and `end_s` are unix seconds, both inclusive, `start_s` <= `end_s` <= 2**32 - 1.
-    `columns` are distinct and in the order of the response.
+    `columns` are distinct and in the order of the response. With `last`, only so many records from
+    the end of the range are wanted.
     """
 
     exchange: str
@@ -45,6 +49,7 @@ class Query:
     end_s: int
     columns: tuple[str, ...]
     format: str = FORMATS[0]
+    last: int | None = None
 
 
 def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
@@ -101,6 +106,7 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         end_s=end_s,
         columns=_parse_columns(values["columns"], columns_max),
         format=_parse_format(values.get("format", FORMATS[0])),
+        last=_parse_last(values["last"]) if "last" in values else None,
     )
 
 
@@ -116,14 +122,28 @@ def check_name(parameter: str, text: str) -> str:
 
 
 def _parse_seconds(parameter: str, text: str) -> int:
-    # int() alone would take signs, spaces and underscores, and refuse thousands of zeros.
-    digits = _U32.fullmatch(text)
-    value = int(digits[1]) if digits else U32_MAX + 1
-    if value > U32_MAX:
+    value = _parse_u32(text)
+    if value is None:
         raise BadRequestError(
             f"parameter {parameter}: must be unix seconds in digits, 0 to {U32_MAX}"
         )
     return value
+
+
+def _parse_last(text: str) -> int:
+    value = _parse_u32(text)
+    if not value or value > LAST_MAX:
+        raise BadRequestError(
+            f"parameter last: must be a number of records in digits, 1 to {LAST_MAX}"
+        )
+    return value
+
+
+def _parse_u32(text: str) -> int | None:
+    # int() alone would take signs, spaces and underscores, and refuse thousands of zeros.
+    digits = _U32.fullmatch(text)
+    value = int(digits[1]) if digits else U32_MAX + 1
+    return value if value <= U32_MAX else None
 
 
 def _parse_format(text: str) -> str:

@@ -15,7 +15,7 @@ from zerocopy.core import counters as slots
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Request, Response
-    from zerocopy.storage.planner import Proof
+    from zerocopy.storage.proof import Proof
 
 STAMP_BYTES = 450
 """A stamp with its path in a proof: sys.getsizeof of its parts, measured on CPython 3.11."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zerocopy import __version__
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
-from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS
+from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
 from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ u32 unix seconds. What the others are is told by `dtype`, in numpy's words: u32 
 `count` and `flags`, else f32, unless the operator declared another. A range without records is no
 error: every `num_records` is 0. Preconditions and ranges (RFC 9110 sections 13 and 14) concern the
 content as a whole, header line included. `format` chooses another shape of the same records, with
-an `ETag` of its own and a file name; all else holds for every format."""
+an `ETag` of its own and a file name; all else holds for every format. With `last` the content holds
+only so many records from the end of the range."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -192,7 +193,7 @@ _PATHS: Json = {
         ),
         others={"206": _ref("responses", "Part")},
         description=_DATA,
-        parameters=("symbol", "type", "start", "end", "columns", "exchange", "format"),
+        parameters=("symbol", "type", "start", "end", "columns", "exchange", "format", "last"),
         problems=(404, 405, 416),
     ),
     "/api/symbols": _path_item(
@@ -242,6 +243,12 @@ _PARAMETERS: Json = {
         "format",
         "The shape of the answer.",
         _text(FORMATS[0], "", enum=list(FORMATS), default=FORMATS[0]),
+        required=False,
+    ),
+    "last": _parameter(
+        "last",
+        "Only so many records from the end of the range; 1 is the newest.",
+        _integer("Records of each column.", minimum=1, maximum=LAST_MAX),
         required=False,
     ),
     "listedExchange": _parameter(

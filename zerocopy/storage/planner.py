@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
@@ -32,6 +32,7 @@ from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
 from zerocopy.storage.pread import read_exactly
+from zerocopy.storage.proof import Proof
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
@@ -53,42 +54,6 @@ _HELD_CLOSED_MAX = 64
 files are opened again when sent."""
 
 _NS_PER_S = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """Paths and the stamps lstat(2) must give for the plan to be still true.
-
-    `reusable` is False when a stamp is too young to tell two changes apart; see `RACY_NS`. `lost`
-    names files of the plan that could not be opened again since; see `DayFile`.
-    """
-
-    stamps: tuple[tuple[str, Stamp], ...]
-    reusable: bool
-    lost: list[str] = field(default_factory=list)
-
-    def holds(self) -> bool:
-        """Whether nothing the response depends on has changed: one lstat(2) for each stamp.
-
-        Nothing is opened. The last component is never followed; a directory further up that was
-        moved away and linked back leads to the same inode, so to the same bytes. But once a file
-        had to be opened again and could not be, which follows no link at all, nothing holds.
-        """
-        if self.lost:
-            return False
-        try:
-            for path, (inode, device, size, changed_ns) in self.stamps:
-                status = os.lstat(path)
-                if (
-                    status.st_size != size
-                    or status.st_ctime_ns != changed_ns
-                    or status.st_ino != inode
-                    or status.st_dev != device
-                ):
-                    return False
-        except OSError:
-            return False
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +140,8 @@ class Planner:
             skipped = tuple(day for day in days if not wanted.keys() <= listing.columns_of(day))
             left_out = frozenset(skipped)
             planning.note_skipped(directory_fd, listing, skipped)
-            day_records = [
-                planning.read_day(directory_fd, day, sizes) for day in days if day not in left_out
-            ]
+            present = [day for day in days if day not in left_out]
+            day_records = planning.read_days(directory_fd, present, sizes)
             if not listing.is_unchanged(directory_fd, begun_ns):
                 planning.check_names(directory_fd, begun_ns)
             columns = tuple(Column(name, dtypes[name]) for name in query.columns)
@@ -187,7 +151,6 @@ class Planner:
                 parts = planning.read_segments(directory_fd, found.segments)
                 content = b"".join((found.content, *parts))
         first_day, last_day = day_of(query.start_s), day_of(query.end_s)
-        days_read = [records.day for records in day_records]
         if len(day_records) < last_day - first_day + 1:
             planning.stamps.append((planning.directory, listing.stamp))
         youngest_ns = max((stamp.changed_ns for _, stamp in planning.stamps), default=0)
@@ -197,7 +160,7 @@ class Planner:
             validators=validators_of(found.content, planning.validated, found.tag),
             # What a skipped day lacks may still come, as a day may that has no file at all.
             closes_s=max(
-                planning.closes_s, self._settling.gaps_close_s(first_day, last_day, days_read)
+                planning.closes_s, self._settling.gaps_close_s(first_day, last_day, present)
             ),
             proof=Proof(
                 tuple(planning.stamps),
@@ -241,11 +204,31 @@ class _Planning:
         self.lost: list[str] = []
         self.stamps: list[tuple[str, Stamp]] = []
 
-    def read_day(self, directory_fd: int, day: int, sizes: dict[str, int]) -> DayRecords:
+    def read_days(
+        self, directory_fd: int, days: list[int], sizes: dict[str, int]
+    ) -> list[DayRecords]:
+        """The records of `days`, or of those at the end that hold the `last` of them.
+
+        No earlier day is opened then: what it holds does not change the response.
+        """
+        left = self._query.last
+        if left is None:
+            return [self.read_day(directory_fd, day, sizes) for day in days]
+        found: list[DayRecords] = []
+        for day in reversed(days):
+            found.append(self.read_day(directory_fd, day, sizes, left))
+            left -= found[-1].records.stop - found[-1].records.first
+            if not left:
+                break
+        return found[::-1]
+
+    def read_day(
+        self, directory_fd: int, day: int, sizes: dict[str, int], last: int | None = None
+    ) -> DayRecords:
         """The records of `day` in the range; `sizes` names `time` and the columns asked for.
 
-        The day's length is the shortest column in whole records, so a torn tail and a column that
-        lags behind are left out together.
+        At most the `last` of them. The day's length is the shortest column in whole records, so a
+        torn tail and a column that lags behind are left out together.
 
         Raises:
             DataError: a file cannot be read, or what was read of `time` is not sorted.
@@ -258,6 +241,8 @@ class _Planning:
             records = record_range(
                 TimeFile(opened[TIME_COLUMN][0], length), self._query.start_s, self._query.end_s
             )
+            if last is not None:
+                records = records._replace(first=max(records.first, records.stop - last))
             day_files = self._day_files(day, [status for _, status in opened.values()], sizes)
         except BaseException as error:
             for fd, _ in opened.values():
