@@ -14,7 +14,7 @@ from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 
 DEFAULT_EXCHANGE = "coinbase"
-FORMATS = ("columns",)
+FORMATS = ("columns", "arrow")
 """What `format` may be; the first is meant where it is left out."""
 
 PARAMETERS_MAX = 100

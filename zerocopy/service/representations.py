@@ -30,6 +30,7 @@ class _Format(NamedTuple):
 
 _FORMATS = {
     "columns": _Format("application/octet-stream", ""),
+    "arrow": _Format("application/vnd.apache.arrow.stream", "arrows"),
 }
 assert tuple(_FORMATS) == FORMATS, "every format that a query may ask for"
 
