@@ -103,12 +103,19 @@ def peak_resident_bytes(pid: int) -> int:
         return next(int(line.split()[1]) * 1_024 for line in file if line.startswith("VmHWM"))
 
 
-def test_large_answer_leaves_through_sendfile(server: RunningServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["columns", "arrow"])
+def test_large_answer_leaves_through_sendfile(
+    server: RunningServer, tmp_path: Path, form: str
+) -> None:
     """Of 240 MB, 99 % and more is moved by sendfile(2), in turns, and none of it passes memory."""
     (worker,) = server.worker_pids()
+    request = request_of(f"{HUGE}&format={form}")
     received = 0
+    with Client(server) as client:
+        client.send(request.replace(b"GET", b"HEAD", 1))
+        assert client.head()[0] == 200  # what the format needs is loaded
     with traced(worker, tmp_path / "trace"), Client(server) as client:
-        client.send(request_of(HUGE))
+        client.send(request)
         status, fields = client.head()
         length = int(fields["content-length"])
         while part := client.read(min(1 << 20, length - received)):
