@@ -94,8 +94,8 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         if not values.get(name):
             state = "is empty" if name in values else "is missing"
             raise BadRequestError(f"parameter {name}: {state}, must be given once")
-    start_s = _parse_seconds("start", values["start"])
-    end_s = _parse_seconds("end", values["end"])
+    start_s = parse_seconds("start", values["start"])
+    end_s = parse_seconds("end", values["end"])
     if start_s > end_s:
         raise BadRequestError("parameters start and end: start must not be after end")
     return Query(
@@ -121,7 +121,12 @@ def check_name(parameter: str, text: str) -> str:
     return text
 
 
-def _parse_seconds(parameter: str, text: str) -> int:
+def parse_seconds(parameter: str, text: str) -> int:
+    """The unix second that `text` spells.
+
+    Raises:
+        BadRequestError: it is none, or above `U32_MAX`.
+    """
     value = _parse_u32(text)
     if value is None:
         raise BadRequestError(
