@@ -25,6 +25,7 @@ from zerocopy.config.descriptors import (
     READING_DESCRIPTORS,
     plan_descriptors,
 )
+from zerocopy.core.bars import COMPUTING_THREADS
 from zerocopy.core.window import GATHERERS_MAX
 from zerocopy.transport.admission import REFUSALS_MAX
 
@@ -263,7 +264,8 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
     }
     with serve(TRANSPORTS[name], root, **environ) as site:
-        kept = OWN_DESCRIPTORS + plan_descriptors(32) + READING_DESCRIPTORS
+        threads = 1 + COMPUTING_THREADS
+        kept = OWN_DESCRIPTORS + threads * plan_descriptors(32) + READING_DESCRIPTORS
         kept += GATHERERS_MAX * GATHERING_DESCRIPTORS
         kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)

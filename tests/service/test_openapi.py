@@ -20,7 +20,8 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.layout import U32_MAX, is_name, parse_dtype
 from zerocopy.core.query import parse_query
-from zerocopy.service.openapi import COLUMNS_MAX, DTYPE_PATTERN, NAME_PATTERN, OPENAPI
+from zerocopy.service.openapi import DTYPE_PATTERN, NAME_PATTERN, OPENAPI
+from zerocopy.service.openapi_bars import COLUMNS_MAX
 from zerocopy.service.problems import ALLOWED_METHODS
 from zerocopy.supervise.compose import build_service
 
@@ -39,8 +40,10 @@ SOMETIMES = {
     "Content-Disposition",  # of every format but one
 }
 
+BARS = DATA.replace("data", "bars").replace("time,price", "price:ohlc,time:count")
 GOOD = {
     "/api/data": DATA,
+    "/api/bars": BARS,
     "/api/symbols": "/api/symbols?exchange=coinbase",
     "/healthz": "/healthz",
     "/readyz": "/readyz",
@@ -52,6 +55,9 @@ FAULTS = [
     ("GET", DATA.replace("symbol=X", "symbol=Y"), 404),
     ("GET", DATA.replace("price", "volume"), 404),
     ("POST", DATA, 405),
+    ("GET", "/api/bars", 400),
+    ("GET", BARS + "&interval=0", 400),
+    ("GET", BARS.replace("symbol=X", "symbol=Y"), 404),
     ("GET", "/api/symbols?exchange=a/b", 400),
     ("DELETE", "/healthz", 405),
 ]
@@ -132,7 +138,7 @@ def test_document_survives_json() -> None:
 
 
 def test_every_component_is_used_and_every_reference_leads_somewhere() -> None:
-    """Only the header line is named in prose: its media type is not JSON."""
+    """Only the header lines are named in prose: their media type is not JSON."""
     used = set(references(DOCUMENT))
     defined = {
         f"#/components/{kind}/{name}"
@@ -140,7 +146,10 @@ def test_every_component_is_used_and_every_reference_leads_somewhere() -> None:
         for name in components
     }
     assert used <= defined
-    assert defined - used == {"#/components/schemas/HeaderLine"}
+    assert defined - used == {
+        "#/components/schemas/HeaderLine",
+        "#/components/schemas/BarsHeaderLine",
+    }
     assert "`HeaderLine`" in PATHS["/api/data"]["get"]["description"]
 
 
@@ -186,8 +195,9 @@ def test_every_error_of_the_package_is_described(service: Service, path: str) ->
         for error in vars(errors).values()
         if isinstance(error, type) and issubclass(error, errors.ZerocopyError)
     }
-    others = {206} if path == "/api/data" else set()
-    if path != "/api/data":
+    is_data = path in {"/api/data", "/api/bars"}
+    others = {206} if is_data else set()
+    if not is_data:
         del raised[404], raised[416]
     statuses = {int(status) for status in PATHS[path]["get"]["responses"]}
     assert statuses == {200, 304, *others, *raised}

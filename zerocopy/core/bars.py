@@ -29,6 +29,9 @@ BARS_MAX = 100_000
 VALUES_MAX = 3_200_000
 """Bars times outputs: 32 outputs of `BARS_MAX` bars, so a body has at most 26 MB."""
 
+COMPUTING_THREADS = 2
+"""Queries a worker computes at once; more wait."""
+
 MAX_POINTS = 2_000
 """What `auto` aims at unless told otherwise: a chart has some pixel columns, not more."""
 

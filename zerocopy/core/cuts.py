@@ -29,7 +29,7 @@ CHUNK_RECORDS = 131_072
 BISECTED_RECORDS = 32_768
 """Records a bucket from which bisecting `time` costs less than reading it: 35 µs a bucket."""
 
-SPARSE_RECORDS = 16
+SPARSE_RECORDS = 256
 """Records a bucket below which each record is divided; above, the bounds are searched for."""
 
 MINUTE_S = 60
@@ -95,7 +95,8 @@ def cut(day: Day, interval: Interval, bars_max: int, *, sums: bool) -> tuple[Cut
         starts = _starts(times, interval)
         bars += len(starts)
         if sums:
-            starts = np.union1d(starts, _starts(times, _MINUTE))
+            minutes = _starts(times, _MINUTE)
+            starts = _distinct(np.sort(np.concatenate((starts, minutes)), kind="stable"))
         seconds = times[starts].astype(np.int64)
         # The first run may go on from the piece before.
         begin, minute = _begins(seconds[:1], interval)[0], seconds[0] // MINUTE_S
@@ -142,7 +143,11 @@ def _starts(times: NDArray[np.uint32], interval: Interval) -> Ints:
     bounds = np.arange(low + 1, high + 1) * length_s + shift_s
     # Buckets without a record begin where the next one does.
     places = np.searchsorted(times, bounds.astype("<u4"), "left")
-    return np.unique(np.append(0, places)).astype(np.int64)
+    return _distinct(np.append(0, places).astype(np.int64))
+
+
+def _distinct(ascending: Ints) -> Ints:
+    return ascending[changes(ascending[1:] != ascending[:-1])]
 
 
 def _begins(seconds: Ints, interval: Interval) -> Ints:

@@ -11,10 +11,11 @@ SYMBOLS = 1
 HEALTHZ = 2
 READYZ = 3
 OPENAPI = 4
-OTHER = 5
+BARS = 5
+OTHER = 6
 """The index of each endpoint; `OTHER` is whatever has no path of ours, `*` and the unreadable."""
 
-NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "other")
+NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "other")
 """By index."""
 
 PATHS = {
@@ -23,6 +24,7 @@ PATHS = {
     b"/healthz": HEALTHZ,
     b"/readyz": READYZ,
     b"/openapi.json": OPENAPI,
+    b"/api/bars": BARS,
 }
 
 

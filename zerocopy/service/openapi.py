@@ -13,6 +13,7 @@ from zerocopy import __version__
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
 from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
+from zerocopy.service.openapi_bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
 from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ NAME_PATTERN = r"^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}$"
 
 DTYPE_PATTERN = r"^(<([ui][248]|f[48])|\|([ui]1|S[1-9][0-9]{0,2}))$"
 """Every `core.layout.Dtype.name`."""
-
-COLUMNS_MAX = 32
-"""`[limits] columns_max`, unless config.toml says otherwise."""
 
 _INTERFACE = """\
 Columnar market data of any time range, straight from day files. Every answer may be read by any
@@ -196,6 +194,22 @@ _PATHS: Json = {
         parameters=("symbol", "type", "start", "end", "columns", "exchange", "format", "last"),
         problems=(404, 405, 416),
     ),
+    "/api/bars": _path_item(
+        "Bars",
+        "Open, high, low, close, sum, mean and count of any interval.",
+        _response(
+            "The header line and the bars.",
+            (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges"),
+            "application/octet-stream",
+        ),
+        others={"206": _ref("responses", "Part")},
+        description=BARS,
+        parameters=(
+            *("symbol", "type", "start", "end", "outputs", "exchange"),
+            *("interval", "maxPoints", "barsFormat"),
+        ),
+        problems=(404, 405, 416),
+    ),
     "/api/symbols": _path_item(
         "Symbols",
         "The symbols of each exchange, newest first, true as of the request.",
@@ -225,6 +239,7 @@ _PART: Json = {
 }
 
 _PARAMETERS: Json = {
+    **BARS_PARAMETERS,
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
     "type": _parameter("type", "As on disk.", _name("MD")),
     "start": _parameter("start", "Inclusive.", _integer("Unix seconds.", maximum=U32_MAX)),
@@ -285,6 +300,7 @@ _HEADERS: Json = {
 }
 
 _SCHEMAS: Json = {
+    **BARS_SCHEMAS,
     "HeaderLine": _object(
         {
             "columns": _array(_ref("schemas", "Column")),

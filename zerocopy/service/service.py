@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.core import counters as slots
+from zerocopy.core.bars import parse_bars_query
 from zerocopy.core.errors import (
     DataError,
     MethodNotAllowedError,
@@ -30,6 +31,7 @@ from zerocopy.core.query import check_name, parse_parameters, parse_query
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer, Answers, key_of
+from zerocopy.service.bars import BarsWork
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.openapi import OPENAPI
 from zerocopy.service.prefetch import Prefetcher
@@ -119,8 +121,10 @@ class Service:
         self._answers = Answers(plan_cache_bytes_max, counters)
         self._columns_max = columns_max
         self._closed_max_age_s = closed_max_age_s
+        self._bars_work = BarsWork(planner, files)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
+            b"/api/bars": self._bars,
             b"/api/symbols": self._symbols,
             b"/healthz": self._health,
             b"/readyz": self._readiness,
@@ -247,16 +251,35 @@ class Service:
             raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
         return await endpoint(query_string, request)
 
+    async def _kept(self, key: Key) -> Response | None:
+        """A kept response whose proof is too long for the event loop, if it holds."""
+        answer = self._answers.get(key)
+        if answer is None:
+            return None
+        fresh = answer.begins_s <= time.time() < answer.expires_s
+        if fresh and await in_thread(self._executor, answer.proof.holds):
+            self._counters[slots.PLANS_REUSED] += 1
+            return answer.response
+        self._answers.drop(key)
+        return None
+
+    async def _bars(self, query_string: bytes, request: Request) -> Response:
+        key = key_of(request)
+        kept = await self._kept(key)
+        if kept is not None:
+            return kept
+        query = parse_bars_query(query_string, columns_max=self._columns_max)
+        planned = await self._bars_work.ask(query)
+        self._counters[slots.PLANS_MADE] += 1
+        if planned.skipped:
+            self._note_skipped(query.records, planned)
+        return self._answer(key, planned)
+
     async def _data(self, query_string: bytes, request: Request) -> Response:
         key = key_of(request)
-        answer = self._answers.get(key)
-        if answer is not None:
-            # Too long a proof for the event loop, or respond_now would have answered.
-            fresh = answer.begins_s <= time.time() < answer.expires_s
-            if fresh and await in_thread(self._executor, answer.proof.holds):
-                self._counters[slots.PLANS_REUSED] += 1
-                return answer.response
-            self._answers.drop(key)
+        kept = await self._kept(key)
+        if kept is not None:
+            return kept
         query = parse_query(query_string, columns_max=self._columns_max)
         planned = await in_thread(
             self._executor,

@@ -1,0 +1,151 @@
+"""The work of /api/bars: plan, read, compute, and write the content of the response.
+
+Owns the rounds of equal queries. A query that arrives while an equal one is computed waits for the
+next round, so it never gets what was read before it arrived, and any number of clients that ask for
+the same bars cost one round after another. It runs in threads of its own, so plans never wait for
+it. numpy is imported by the first query.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zerocopy.core.bars import COMPUTING_THREADS, BarsQuery, choose_interval, too_many_bars
+from zerocopy.core.errors import BadRequestError, DataChangedError, DataError
+from zerocopy.core.http.validators import NS_PER_S, document_validators
+from zerocopy.core.layout import TIME_COLUMN, day_label
+from zerocopy.core.plan import Representation
+from zerocopy.core.timeindex import UnsortedError
+from zerocopy.formats import bars as bars_format
+from zerocopy.formats import columns as columns_format
+from zerocopy.service.coalesce import Coalescer
+from zerocopy.storage.planner import CLOCK_TICK_NS, Planned
+from zerocopy.storage.records import Capture, PlanReader
+from zerocopy.storage.tree import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zerocopy.core.aggregate import Bars
+    from zerocopy.core.layout import Dtype
+    from zerocopy.core.plan import Plan
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.planner import Planner
+    from zerocopy.storage.records import DayReader
+
+_ATTEMPTS = 3
+"""How often a query starts anew if a file is replaced while it is read."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """Equal queries; `asking` counts the requests that wait for them."""
+
+    calls: Coalescer[BarsQuery, Planned]
+    asking: int = 0
+
+
+class BarsWork:
+    """Computes bars in threads of its own. Used in the event loop's thread only."""
+
+    def __init__(self, planner: Planner, files: OpenFiles) -> None:
+        self._planner = planner
+        self._files = files
+        self._executor = ThreadPoolExecutor(COMPUTING_THREADS, "bars")
+        self._rounds: dict[BarsQuery, _Round] = {}
+
+    async def ask(self, query: BarsQuery) -> Planned:
+        """The content of the response to `query`, with what proves it; holds no descriptors.
+
+        Raises:
+            BadRequestError: a column is text, or there are too many bars.
+            NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
+            DataError: a file cannot be read, or the times of a day are not sorted.
+        """
+        this = self._rounds.get(query)
+        if this is None:
+            this = self._rounds[query] = _Round(Coalescer(self._executor, self._answers))
+        this.asking += 1
+        try:
+            return await this.calls.ask(query)
+        finally:
+            this.asking -= 1
+            if not this.asking:
+                del self._rounds[query]  # the next one asks anew
+
+    def _answers(self, queries: list[BarsQuery]) -> dict[BarsQuery, Planned | Exception]:
+        """The answers of one round, which has one query; blocks, for a thread."""
+        return {query: self._compute(query) for query in queries}
+
+    def _compute(self, query: BarsQuery) -> Planned:
+        changed: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            capture = Capture()
+            planned = self._planner.plan(query.records, capture)
+            try:
+                return self._written(query, planned, capture.plans[-1])
+            except DataChangedError as error:
+                changed = error
+                time.sleep(CLOCK_TICK_NS / NS_PER_S)
+            finally:
+                planned.close()
+        raise DataError("the day files changed faster than they could be read") from changed
+
+    def _written(self, query: BarsQuery, planned: Planned, plan: Plan) -> Planned:
+        """`planned` with the whole content in it, and a tag of that content."""
+        # Loads numpy, for a tenth of a second.
+        from zerocopy.core.aggregate import Bars  # noqa: PLC0415
+        from zerocopy.core.cuts import CHUNK_RECORDS, TooManyBarsError  # noqa: PLC0415
+
+        dtypes = {column.name: column.dtype for column in plan.columns}
+        _refuse_text(query, dtypes)
+        reader = PlanReader(self._files, Series(*_series(query)), plan, planned, CHUNK_RECORDS)
+        interval = query.interval
+        if interval is None:
+            interval = choose_interval(reader.span(), query.max_points)
+        bars = Bars(interval, query.outputs, dtypes, query.bars_max)
+        try:
+            for day, records in reader.days():
+                _add(bars, day, records)
+            columns = bars.columns()
+        except TooManyBarsError:
+            span = reader.span()
+            assert span is not None, "bars are made of records"
+            raise too_many_bars(query, interval, span) from None
+        names = (TIME_COLUMN, *(output.name for output in query.outputs))
+        content = bars_format.content_of(names, columns, interval.length_s, plan.skipped)
+        tag = document_validators(content).etag
+        return replace(
+            planned,
+            representation=Representation(columns_format.MEDIA_TYPE, content, (), ()),
+            content=content,
+            validators=replace(planned.validators, etag=tag),
+            held=(),
+        )
+
+
+def _add(bars: Bars, day: int, records: DayReader) -> None:
+    try:
+        bars.add(records)
+    except UnsortedError as error:
+        raise DataError(f"the times of {day_label(day)} are not sorted") from error
+
+
+def _series(query: BarsQuery) -> tuple[str, str, str]:
+    return query.records.exchange, query.records.symbol, query.records.type
+
+
+def _refuse_text(query: BarsQuery, dtypes: Mapping[str, Dtype]) -> None:
+    """Text has no sum and no mean.
+
+    Raises:
+        BadRequestError: a column is of an `S` dtype.
+    """
+    for output in query.outputs:
+        if dtypes[output.column].name.startswith("|S"):
+            raise BadRequestError(
+                f"parameter columns: {output.column} is text, must be a column of numbers"
+            )

@@ -1,0 +1,156 @@
+"""The records of a plan, read by the thread that made it: for what is computed from them.
+
+Owns the descriptors that the planner handed over, and opens the other files of the plan again. Each
+day is looked at after it was read: it is the one that was planned, or `DataChangedError` says that
+it is not, and the plan has to be made anew. Reading goes through a buffer: a file that is truncated
+meanwhile ends a read early, where a mapping of it would end the process.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from zerocopy.core.errors import DataChangedError
+from zerocopy.core.layout import TIME_COLUMN
+from zerocopy.core.plan import Representation
+from zerocopy.storage.dayfile import DayFile, TimeFile
+from zerocopy.storage.tree import data_error, open_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zerocopy.core.plan import DayRecords, Plan
+    from zerocopy.core.timeindex import RecordRange
+    from zerocopy.storage.dayfile import Fetched, OpenFiles
+    from zerocopy.storage.planner import Planned
+    from zerocopy.storage.tree import Series
+
+_NEVER_SMALL = array("Q", [1 << 62])
+
+
+@dataclass(slots=True)
+class Capture:
+    """What to give to the planner as a format: it keeps the plan and reads nothing.
+
+    The representation claims to be large, for the planner hands over no descriptors of small ones.
+    """
+
+    plans: list[Plan] = field(default_factory=list)
+
+    def __call__(self, plan: Plan) -> Representation:
+        """Keep `plan`; see `Represent`."""
+        self.plans.append(plan)
+        return Representation(b"", b"", (), _NEVER_SMALL)
+
+
+class DayReader:
+    """One day of a plan; `records` are those in the range. See `core.cuts.Day`."""
+
+    def __init__(
+        self,
+        records: RecordRange,
+        opened: dict[str, tuple[DayFile, int]],
+        sizes: dict[str, int],
+        buffer: bytearray,
+    ) -> None:
+        self.records = records
+        self.times = TimeFile(opened[TIME_COLUMN][1], records.stop)
+        self._opened = opened
+        self._sizes = sizes
+        self._buffer = buffer
+
+    def read(self, column: str, first: int, stop: int) -> memoryview:
+        """The bytes of the records [first, stop) of a column, valid until the next call.
+
+        Raises:
+            DataChangedError: the file ends before that.
+            DataError: it cannot be read.
+        """
+        size = self._sizes[column]
+        count = (stop - first) * size
+        assert count <= len(self._buffer), "at most CHUNK_RECORDS are asked for"
+        view = memoryview(self._buffer)[:count]
+        try:
+            got = os.preadv(self._opened[column][1], (view,), first * size)
+        except OSError as error:
+            raise data_error(error) from error
+        if got != count:
+            raise DataChangedError("a day file is shorter than it was when it was planned")
+        return view
+
+    def check(self) -> None:
+        """Assure that what was read is what was planned.
+
+        Raises:
+            DataChangedError: it is not.
+        """
+        for day_file, fd in self._opened.values():
+            day_file.check_now(fd)
+
+
+class PlanReader:
+    """Reads the days of `plan`, which `planned` came with, one after another; blocks.
+
+    At most `records_max` records are read in one step.
+    """
+
+    def __init__(
+        self, files: OpenFiles, series: Series, plan: Plan, planned: Planned, records_max: int
+    ) -> None:
+        self._files = files
+        self._series = series
+        self._plan = plan
+        self._held = dict(planned.held)
+        self._names = [column.name for column in plan.columns]
+        self._sizes = {column.name: column.dtype.nbytes for column in plan.columns}
+        self._buffer = bytearray(records_max * max(self._sizes.values()))
+
+    def days(self) -> Iterator[tuple[int, DayReader]]:
+        """Each day that has records, and its number; it is checked when the next one is asked for.
+
+        Raises:
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: a file cannot be opened or read.
+        """
+        with open_series(self._files.root, self._series) as directory_fd:
+            for day in self._plan.days:
+                if day.records.first < day.records.stop:
+                    with self._open(day, directory_fd) as reader:
+                        yield day.day, reader
+                        reader.check()
+
+    def span(self) -> tuple[int, int] | None:
+        """The first and the last second of all records, None if there are no records.
+
+        Raises:
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: a file cannot be opened or read.
+        """
+        ends = [
+            (day.times.at(day.records.first), day.times.at(day.records.stop - 1))
+            for _, day in self.days()
+        ]
+        return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+
+    @contextmanager
+    def _open(self, day: DayRecords, directory_fd: int) -> Iterator[DayReader]:
+        fetched: list[Fetched] = []
+        opened: dict[str, tuple[DayFile, int]] = {}
+        try:
+            for name, source in zip(self._names, day.sources, strict=True):
+                assert isinstance(source, DayFile), "planned by the planner"
+                fd = self._held.get(source)
+                if fd is None:
+                    again = self._files.fetch(source, None, directory_fd, mapped=False)
+                    fetched.append(again)
+                    assert again.fd is not None, "closed below"
+                    fd = again.fd
+                opened[name] = source, fd
+            yield DayReader(day.records, opened, self._sizes, self._buffer)
+        finally:
+            for each in fetched:
+                each.close()
