@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from tests.contract.transports import Transport
     from tests.server import Answer, RunningServer
 
-ENDPOINTS = ("/api/data", "/api/bars", "/api/symbols", "/healthz", "/readyz", "/openapi.json")
+ENDPOINTS = (
+    "/api/data",
+    "/api/bars",
+    "/api/catalog",
+    "/api/symbols",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+)
 GOOD = {"symbol": "A", "type": "MD", "start": "0", "end": "9", "columns": "time"}
 PHRASES = {
     400: "Bad Request",

@@ -295,7 +295,9 @@ def test_closed_day_may_be_cached_and_open_day_may_not(bench: Bench) -> None:
     assert fields[b"Cache-Control"] == b"no-cache, no-transform"
 
 
-@pytest.mark.parametrize("target", ["/api/data", "/api/bars", "/api/symbols", "/openapi.json", "*"])
+@pytest.mark.parametrize(
+    "target", ["/api/data", "/api/bars", "/api/catalog", "/api/symbols", "/openapi.json", "*"]
+)
 def test_preflight_is_204_on_every_known_path(bench: Bench, target: str) -> None:
     """The methods, the fields that were asked for, and how long that holds."""
     wanted = (b"access-control-request-headers", b"range, if-match")

@@ -5,7 +5,7 @@ Owns the table. The list and its JSON are those of /api/symbols.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from zerocopy.commands.shared import (
     terminal,
 )
 
+if TYPE_CHECKING:
+    from zerocopy.config.load import Config
+
 
 def symbols(
     config: ConfigOption = None,
@@ -26,6 +29,10 @@ def symbols(
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the JSON of /api/symbols instead.")
+    ] = False,
+    is_long: Annotated[
+        bool,
+        typer.Option("--long", "-l", help="Types, columns and days; with --json /api/catalog's."),
     ] = False,
 ) -> None:
     """List the symbols in a data directory, newest first."""
@@ -37,6 +44,9 @@ def symbols(
     loaded = read_config(config, {"data.path": data_path})
     if exchange is not None:
         check_name("exchange", exchange)
+    if is_long:
+        _print_catalog(loaded, exchange, as_json=as_json)
+        return
     document = symbols_document(listed := list_symbols(loaded.data.path, exchange))
     if as_json:
         typer.echo(orjson.dumps(document))
@@ -47,3 +57,29 @@ def symbols(
         for entry in entries
     )
     print_table(terminal(), ("exchange", "symbol", "last update (UTC)"), rows)
+
+
+def _print_catalog(config: Config, exchange: str | None, *, as_json: bool) -> None:
+    """A row for each type of each symbol, or a line of JSON for each symbol."""
+    import orjson
+
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.storage.contents import Contents
+    from zerocopy.storage.symbols.walk import list_symbols
+
+    contents = Contents(config.data.path, Dtypes(config.columns))
+    rows: list[tuple[str, ...]] = []
+    for name, entries in list_symbols(config.data.path, exchange).items():
+        for entry in entries:
+            document = contents.of(name, entry.symbol)
+            if as_json:
+                typer.echo(orjson.dumps(document))
+                continue
+            for type_, found in document["types"].items():
+                days, missing = f"{found['days']:,}", f"{len(found['missing_days']):,}"
+                span = found["first_day"], found["last_day"]
+                columns = ", ".join(column["name"] for column in found["columns"])
+                rows.append((name, entry.symbol, type_, days, missing, *span, columns))
+    if not as_json:
+        head = ("exchange", "symbol", "type", "days", "missing", "first", "last", "columns")
+        print_table(terminal(), head, rows)

@@ -12,10 +12,11 @@ HEALTHZ = 2
 READYZ = 3
 OPENAPI = 4
 BARS = 5
-OTHER = 6
+CATALOG = 6
+OTHER = 7
 """The index of each endpoint; `OTHER` is whatever has no path of ours, `*` and the unreadable."""
 
-NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "other")
+NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "other")
 """By index."""
 
 PATHS = {
@@ -25,6 +26,7 @@ PATHS = {
     b"/readyz": READYZ,
     b"/openapi.json": OPENAPI,
     b"/api/bars": BARS,
+    b"/api/catalog": CATALOG,
 }
 
 

@@ -110,6 +110,24 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
     )
 
 
+def parse_catalog_query(query_string: bytes) -> tuple[str, str, str | None]:
+    """Exchange, symbol and type that the bytes after `?` ask /api/catalog for; type may be None.
+
+    Raises:
+        BadRequestError: a parameter is missing, repeated or no name.
+    """
+    values = parse_parameters(query_string, frozenset({"exchange", "symbol", "type"}))
+    if not values.get("symbol"):
+        state = "is empty" if "symbol" in values else "is missing"
+        raise BadRequestError(f"parameter symbol: {state}, must be given once")
+    type_ = values.get("type")
+    return (
+        check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),
+        check_name("symbol", values["symbol"]),
+        None if type_ is None else check_name("type", type_),
+    )
+
+
 def check_name(parameter: str, text: str) -> str:
     """`text` itself, if it is a name.
 

@@ -14,6 +14,7 @@ from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
 from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
 from zerocopy.service.openapi_bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
+from zerocopy.service.openapi_catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
 from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
@@ -210,6 +211,14 @@ _PATHS: Json = {
         ),
         problems=(404, 405, 416),
     ),
+    "/api/catalog": _path_item(
+        "Catalog",
+        "What a symbol has: types, columns, days.",
+        _json("The types that have day files.", _ref("schemas", "Catalog")),
+        description=CATALOG,
+        parameters=("symbol", "exchange", "listedType"),
+        problems=(404, 405),
+    ),
     "/api/symbols": _path_item(
         "Symbols",
         "The symbols of each exchange, newest first, true as of the request.",
@@ -240,6 +249,7 @@ _PART: Json = {
 
 _PARAMETERS: Json = {
     **BARS_PARAMETERS,
+    **CATALOG_PARAMETERS,
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
     "type": _parameter("type", "As on disk.", _name("MD")),
     "start": _parameter("start", "Inclusive.", _integer("Unix seconds.", maximum=U32_MAX)),
@@ -301,6 +311,7 @@ _HEADERS: Json = {
 
 _SCHEMAS: Json = {
     **BARS_SCHEMAS,
+    **CATALOG_SCHEMAS,
     "HeaderLine": _object(
         {
             "columns": _array(_ref("schemas", "Column")),

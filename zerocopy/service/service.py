@@ -27,7 +27,7 @@ from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.http.semantics import ACCEPT_RANGES, select
 from zerocopy.core.http.validators import cache_control, last_modified
 from zerocopy.core.layout import day_label
-from zerocopy.core.query import check_name, parse_parameters, parse_query
+from zerocopy.core.query import check_name, parse_catalog_query, parse_parameters, parse_query
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer, Answers, key_of
@@ -44,6 +44,7 @@ from zerocopy.service.problems import (
 )
 from zerocopy.service.representations import disposition, represent_by
 from zerocopy.service.thread_work import in_thread
+from zerocopy.storage.contents import Contents
 from zerocopy.storage.planner import Planned
 from zerocopy.storage.tree import open_root
 
@@ -122,9 +123,11 @@ class Service:
         self._columns_max = columns_max
         self._closed_max_age_s = closed_max_age_s
         self._bars_work = BarsWork(planner, files)
+        self._contents = Contents(root, planner.dtypes)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
             b"/api/bars": self._bars,
+            b"/api/catalog": self._catalog,
             b"/api/symbols": self._symbols,
             b"/healthz": self._health,
             b"/readyz": self._readiness,
@@ -353,6 +356,10 @@ class Service:
                 answers[exchange] = response = written_response(document)
                 self._listed = response if exchange is None else self._listed
         return answers
+
+    async def _catalog(self, query_string: bytes, _request: Request) -> Response:
+        asked = parse_catalog_query(query_string)
+        return await in_thread(self._executor, lambda: json_response(self._contents.of(*asked)))
 
     async def _health(self, _query_string: bytes, _request: Request) -> Response:
         return self._constant[b"/healthz"]

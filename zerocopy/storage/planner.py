@@ -96,7 +96,7 @@ class Planner:
         self._root = root
         self._files = files
         self._catalog = Catalog()
-        self._dtypes = dtypes
+        self.dtypes = dtypes
         self._settling = settling
         self._days_max = days_max
         self._segments_max = segments_max
@@ -135,7 +135,7 @@ class Planner:
             listing = self._catalog.listing(series, directory_fd)
             days = self._select_days(listing, query)
             wanted = dict.fromkeys((TIME_COLUMN, *query.columns))
-            dtypes = {column: self._dtypes.of(column) for column in wanted}
+            dtypes = {column: self.dtypes.of(column) for column in wanted}
             sizes = {column: dtype.nbytes for column, dtype in dtypes.items()}
             skipped = tuple(day for day in days if not wanted.keys() <= listing.columns_of(day))
             left_out = frozenset(skipped)

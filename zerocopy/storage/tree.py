@@ -65,11 +65,31 @@ def open_series(root: str, series: Series) -> Iterator[int]:
         NotFoundError: the exchange, the symbol or the type is not a directory there.
         DataError: a directory on the way cannot be read.
     """
+    with _open_below(root, dict(zip(series._fields, series, strict=True))) as fd:
+        yield fd
+
+
+@contextmanager
+def open_symbol(root: str, exchange: str, symbol: str) -> Iterator[int]:
+    """A listable descriptor of the directory of a symbol for as long as the block runs.
+
+    Raises:
+        NotFoundError: the exchange or the symbol is not a directory there.
+        DataError: a directory on the way cannot be read.
+    """
+    with _open_below(root, {"exchange": exchange, "symbol": symbol}) as fd:
+        yield fd
+
+
+@contextmanager
+def _open_below(root: str, names: dict[str, str]) -> Iterator[int]:
+    """Go down by `names`, each with what it is called to a client."""
     fd = _open_root(root)
     try:
-        for field, name in zip(series._fields, series, strict=True):
+        last = [*names][-1]
+        for field, name in names.items():
             try:
-                step = os.open(name, _LISTABLE if field == "type" else _STEP, dir_fd=fd)
+                step = os.open(name, _LISTABLE if field == last else _STEP, dir_fd=fd)
             except OSError as error:
                 if error.errno in _ABSENT:
                     raise NotFoundError(f"{field} {name}: does not exist") from None

@@ -1,0 +1,35 @@
+"""`zerocopy symbols --long`: a row a type, or /api/catalog's document a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tests.storage.trees import DAY, marks, put, u32
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(root: Path, *arguments: str) -> str:
+    """What the command prints."""
+    command = [sys.executable, "-m", "zerocopy", "symbols", "--data-path", str(root), *arguments]
+    environ = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
+    return done.stdout
+
+
+def test_long_list_tells_types_columns_and_days(tmp_path: Path) -> None:
+    """Of each symbol; with --json the document of /api/catalog."""
+    for day in (DAY, DAY + timedelta(days=2)):
+        put(str(tmp_path), {"time": u32(9), "price": marks(1)}, day)
+    table = run(tmp_path, "--long")
+    for word in ("coinbase", "X", "MD", "2025-01-31", "2025-02-02", "time, price"):
+        assert word in table
+    document = json.loads(run(tmp_path, "--long", "--json"))
+    assert document["types"]["MD"]["missing_days"] == ["2025-02-01"]
+    assert "2025-01-31" not in run(tmp_path)
