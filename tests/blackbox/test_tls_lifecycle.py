@@ -358,15 +358,22 @@ def test_old_versions_of_tls_are_refused(server: RunningServer) -> None:
     assert server.get("/healthz").status == 200
 
 
-@pytest.mark.parametrize("alpn", [[], ["http/1.0", "spdy/3"]])
-def test_client_without_a_known_protocol_gets_http1(
-    server: RunningServer, root: Path, alpn: list[str]
-) -> None:
+def test_client_that_offers_unknown_protocols_is_told_so(server: RunningServer) -> None:
+    """RFC 7301 section 3.2: the alert no_application_protocol, and no HTTP/1.1 in its place."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    context.set_alpn_protocols(["http/1.0", "spdy/3"])
+    with (
+        connect_to(server.tls_port) as sock,
+        pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"),
+    ):
+        context.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+def test_client_without_alpn_gets_http1(server: RunningServer, root: Path) -> None:
     """HTTP/1.1, which every client of TLS understands."""
     context = ssl.create_default_context()
     authority().configure_trust(context)
-    if alpn:
-        context.set_alpn_protocols(alpn)
     with context.wrap_socket(connect_to(server.tls_port), server_hostname="127.0.0.1") as sock:
         assert sock.selected_alpn_protocol() is None
         sock.sendall(request_of(SMALL, "Connection: close"))

@@ -42,13 +42,15 @@ def test_readiness_root_that_never_was_is_not_ready(transport: Transport, tmp_pa
 
 
 def test_openapi_describes_every_path(site: Site) -> None:
-    """An OpenAPI 3.1 document with the five paths and the statuses of the table."""
+    """An OpenAPI 3.1 document with all paths and the statuses of the table."""
     answer = site.ask("/openapi.json")
     document = json.loads(answer.content)
     assert answer.status == 200
     assert answer.fields["content-type"] == "application/json"
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
+        "/api/bars",
+        "/api/catalog",
         "/api/data",
         "/api/symbols",
         "/healthz",

@@ -35,6 +35,7 @@ POSITIONS = [
     ("CONNECTIONS_ACCEPTED", "zerocopy_connections_accepted", ()),
     ("CONNECTIONS_REFUSED", "zerocopy_connections_refused", ()),
     ("CONNECTIONS", "zerocopy_connections", (("transport", "plain"),)),
+    ("KERNEL_TLS", "zerocopy_kernel_tls_connections", ()),
     ("TRANSFERS_ABORTED", "zerocopy_transfers_aborted", ()),
     ("PLANS_MADE", "zerocopy_plans_made", ()),
     ("PLANS_REUSED", "zerocopy_plans_reused", ()),

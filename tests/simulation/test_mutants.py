@@ -19,7 +19,6 @@ from zerocopy.transport import listener as acceptor
 from zerocopy.transport.body import Body
 from zerocopy.transport.http1 import batch as http1_batch
 from zerocopy.transport.http1 import connection as http1
-from zerocopy.transport.http1 import reply
 from zerocopy.transport.http1.reply import Reply
 from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import State
@@ -272,11 +271,6 @@ def holds_nothing_for_a_retry(patch: Patch) -> None:
     patch.setattr(Body, "hold", lambda _self, _piece: None)
 
 
-def forgets_100_continue_amid_a_piece(patch: Patch) -> None:
-    """The answer is sent in the place of the 100 (Continue) that was begun."""
-    patch.setattr(reply, "CONTINUE", b"")
-
-
 def forgets_opened_records(patch: Patch) -> None:
     """What was decrypted and not received is left until the socket is readable again."""
     patch.setattr(TlsChannel, "_look_again", lambda _self: None)
@@ -284,7 +278,6 @@ def forgets_opened_records(patch: Patch) -> None:
 
 MUTANTS = [
     holds_nothing_for_a_retry,
-    forgets_100_continue_amid_a_piece,
     forgets_opened_records,
     begins_a_part_early,
     counts_the_part_only,

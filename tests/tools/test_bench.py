@@ -101,7 +101,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     *rates, fairness, fairness_tls, slow, scaling, where = sections
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
-        *("HTTP/2 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
+        *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
     ]
     for title in rates:
         text = sections[title]
@@ -121,12 +121,13 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
 def test_smoke_without_tools_measures_the_rest_and_says_what_to_install(tmp_path: Path) -> None:
     """No tool on PATH: no failure, but the reason stands where the figures would."""
     report, _ = run_smoke(tmp_path, str(tmp_path), "--only", "plain-4k,plain-48m,tls-4k")
-    small, large, tls_small, _ = sections_of(report).values()
+    small, large, tls_small, tls_small_http1, _ = sections_of(report).values()
     assert "Skipped: wrk is not on PATH: apt-get install wrk." in small
     assert "| zerocopy |" in large
     assert "| nginx |" not in large
     assert "nginx skipped: nginx is not on PATH: apt-get install nginx" in large
     assert "Skipped: h2load is not on PATH: apt-get install nghttp2-client." in tls_small
+    assert "Skipped: wrk is not on PATH: apt-get install wrk." in tls_small_http1
     assert "zerocopy / nginx" not in report
 
 

@@ -69,6 +69,9 @@ PREFLIGHT_MAX_AGE_S = 86_400
 DATE_LAG_S = 1
 """Seconds that Date may lag behind the clock: transports renew it by a timer."""
 
+CLOCK_LAG_S = 0.02
+"""By how much the time of a change may lag behind the clock: a tick of the kernel, or two."""
+
 FAULT_LOG_S = 1.0
 FAULTS_REMEMBERED_MAX = 256
 """Seconds between two log lines of the same fault of the data, and how many are told apart."""
@@ -276,7 +279,7 @@ class Service:
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
             self._note_skipped(query.records, planned)
-        return self._answer(key, planned)
+        return self._answer(key, query.records, planned)
 
     async def _data(self, query_string: bytes, request: Request) -> Response:
         key = key_of(request)
@@ -308,7 +311,7 @@ class Service:
             ACCEPT_RANGES,
             *CORS_FIELDS,
         ]
-        modified = last_modified(validators, int(now_s) - DATE_LAG_S)
+        modified = last_modified(validators, int(now_s - CLOCK_LAG_S) - DATE_LAG_S)
         if modified is not None:
             fields.append((b"Last-Modified", modified))
         if planned.content is not None:

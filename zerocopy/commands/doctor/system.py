@@ -91,14 +91,14 @@ def clock(host: Host, _needs: Needs) -> Finding:
 
 
 def kernel_tls(host: Host, _needs: Needs) -> Finding:
-    """The tls module; nothing here uses it today."""
+    """The tls module: with it, and an option of Python, files leave over TLS by sendfile(2)."""
     module = "there" if host.exists("sys/module/tls") else "not loaded"
     option = "has" if host.interpreter.has_ktls else "has no"
     return Finding(
         "kernel TLS",
         Verdict.NOTE,
         f"module tls is {module}, Python {option} ssl.OP_ENABLE_KTLS ({host.interpreter.openssl}); "
-        "zerocopy does not use it",
+        "with both, HTTP/1.1 over TLS sends files by sendfile(2)",
     )
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.transport.faults import contained
-from zerocopy.transport.http1.head import CONTINUE
 from zerocopy.transport.http1.parser import Persistence, RequestParser
 from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import (
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from zerocopy.transport.http1.context import Http1Context
     from zerocopy.transport.http1.parser import Message
     from zerocopy.transport.http1.reply import Reply
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Looked at for every request: a global costs a tenth of a member of an enumeration.
 _READY = State.READY
@@ -165,8 +166,8 @@ class Connection:
         sent = 0
         if self.state is _READY and not parser.messages:
             with contextlib.suppress(OSError):  # full of earlier responses, or the peer is gone
-                sent = self.send(CONTINUE)
-        if sent == len(CONTINUE):
+                sent = self.send(_CONTINUE)
+        if sent == len(_CONTINUE):
             parser.awaits_continue = False
         elif sent == 0 and not self._channel.retry_bytes:
             parser.end_early()

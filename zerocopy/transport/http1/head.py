@@ -10,8 +10,6 @@ from zerocopy.core.http.validators import http_date
 if TYPE_CHECKING:
     from zerocopy.core.http.messages import Response
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 _NO_CONTENT_LENGTH = frozenset({204, 304})
 """Statuses without content; RFC 9110 section 8.6 forbids Content-Length in a 204."""
 

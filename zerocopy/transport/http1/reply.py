@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, ZerocopyError
-from zerocopy.transport.http1.head import CONTINUE, render_head
+from zerocopy.transport.http1.head import render_head
 from zerocopy.transport.http1.transfer import Stop, send_turn
 from zerocopy.transport.timers import Progress
 
@@ -40,8 +40,6 @@ def send_first(
         OSError: the peer is gone.
     """
     head = response.head_h1 or render_head(response)
-    if channel.retry_bytes:  # 100 (Continue) met a full socket; nothing else is sent that early
-        head = CONTINUE + head
     content = b"" if is_head else response.content
     has_segments = bool(response.segments) and not is_head
     nbytes = len(head) + len(tail) + len(content)

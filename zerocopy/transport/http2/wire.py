@@ -319,7 +319,9 @@ class Http2Wire:
         if self._http2 is None:
             return  # it says so once it has begun, after its SETTINGS (RFC 9113 section 3.4)
         if not self._context.idle_ticks:
-            self.leave()
+            if self._asked is not None:
+                self._on_readable()  # requests may have come already
+            self._context.loop.call_soon(self.leave)
             return
         self._idle_since = self._retired_at = self._context.wheel.now
         self.write(drain_frames())
