@@ -292,28 +292,6 @@ def test_options_forbid_compression_and_renegotiation(pair: Pair) -> None:
     assert pair.context().options & wanted == wanted
 
 
-@VERSIONS
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        (["http/1.1", "h2"], "h2"),
-        (["h2", "http/1.1"], "h2"),
-        (["http/1.1"], "http/1.1"),
-        (["spdy/3", "http/1.1"], "http/1.1"),
-        (["spdy/3"], None),
-        ([], None),
-    ],
-)
-def test_protocol_is_ours_to_choose(
-    pair: Pair, version: ssl.TLSVersion, offered: list[str], chosen: str | None
-) -> None:
-    """HTTP/2 whenever the client has it; none in common is no protocol and no failure."""
-    client = trusting(minimum_version=version, maximum_version=version)
-    if offered:
-        client.set_alpn_protocols(offered)
-    assert handshake(pair.context(), client).selected_alpn_protocol() == chosen
-
-
 @pytest.mark.parametrize("year", [2049, 2050])
 def test_validity_is_what_the_certificate_says(pair: Pair, year: int) -> None:
     """In both forms of RFC 5280 section 4.1.2.5: two digits of a year until 2049, then four."""

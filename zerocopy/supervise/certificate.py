@@ -1,6 +1,6 @@
 """TLS of the server: a context from two PEM files, or from copies of them that cannot change.
 
-Owns versions, ciphers, ALPN and the sentence for every way the two files can be wrong. It must
+Owns versions, ciphers and the sentence for every way the two files can be wrong. It must
 never know sockets, HTTP, nor what is done with a warning.
 """
 
@@ -15,9 +15,6 @@ import warnings
 from typing import Final, NamedTuple, NoReturn
 
 from zerocopy.core.errors import ConfigError
-
-ALPN_PROTOCOLS: Final = ("h2", "http/1.1")
-"""What is offered, the preferred one first."""
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secret and AEAD; RFC 9113 section 9.2.2 forbids the rest to HTTP/2."""
@@ -74,12 +71,7 @@ class PemCopies:
 def make_context(
     cert_path: str, key_path: str, copies: tuple[int, int] | None = None
 ) -> ssl.SSLContext:
-    """Build the context of a server: TLS 1.2 and 1.3, HTTP/2 preferred. Never prompts.
-
-    A client that offers ALPN without a common protocol gets none and the handshake goes on: CPython
-    answers SSL_TLSEXT_ERR_NOACK, see SSL_CTX_set_alpn_select_cb(3), where RFC 7301 section 3.2 has
-    a fatal no_application_protocol. The connection then shows no protocol, as from a
-    client without ALPN, and speaks HTTP/1.1.
+    """Build the context of a server: TLS 1.2 and 1.3. Never prompts.
 
     With `copies`, the descriptors of `PemCopies`, the paths are only what a refusal names.
 
@@ -164,7 +156,6 @@ def _bare_context() -> ssl.SSLContext:
     # Every cipher left is a good one, so the client's order decides: it knows whether its processor
     # has AES instructions.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(list(ALPN_PROTOCOLS))
     return context
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tls import V12, V13, trusting
+from tests.tls import V12, V13, VERSIONS, handshake, make_pair, trusting
 from tests.transport.test_tls_endings import http1
 from tests.transport.tls.test_hello import hello_of
 from tests.transport.tls_bench import SMALL_BYTES, BenchHandler, TlsBench, connect_tcp, run
-from zerocopy.transport.tls.handshake import LINGER_TICKS, NO_APPLICATION_PROTOCOL
+from zerocopy.transport.tls.handshake import LINGER_TICKS, NO_APPLICATION_PROTOCOL, PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -303,3 +303,26 @@ def test_client_that_left_before_its_handshake_is_no_fault(
         await bench.in_threads([lambda: bench.connect("h2").close()] * 5)
 
     on_bench(tmp_path, scenario)
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["http/1.1", "h2"], "h2"),
+        (["h2", "http/1.1"], "h2"),
+        (["http/1.1"], "http/1.1"),
+        (["spdy/3", "http/1.1"], "http/1.1"),
+        ([], None),
+    ],
+)
+def test_protocol_is_ours_to_choose(
+    tmp_path: Path, version: ssl.TLSVersion, offered: list[str], chosen: str | None
+) -> None:
+    """HTTP/2 whenever the client has it; a client without ALPN gets none."""
+    client = trusting(minimum_version=version, maximum_version=version)
+    if offered:
+        client.set_alpn_protocols(offered)
+    serving = make_pair(tmp_path).context()
+    serving.set_alpn_protocols(PROTOCOLS)
+    assert handshake(serving, client).selected_alpn_protocol() == chosen
