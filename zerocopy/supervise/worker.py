@@ -71,7 +71,7 @@ TRIM_THRESHOLD_BYTES = 33_554_432
 """Freed memory that a worker keeps at most at the top of its heap."""
 
 CROWD_MIN = 64
-"""Connections that are worth a look at the memory they leave: a call of 1 to 10 ms in a thread."""
+"""Connections that are worth a look at the memory that they leave."""
 
 _log = get_logger(__name__)
 

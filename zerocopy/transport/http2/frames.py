@@ -16,8 +16,8 @@ from zerocopy.transport.http2.head import END_STREAM, FRAME_HEADER_BYTES, write_
 if TYPE_CHECKING:
     from zerocopy.transport.body import Body
 
-BUFFER_BYTES = 131_072
-"""Bytes of a turn with their frame headers: eight full records of TLS."""
+BUFFER_BYTES = 262_144
+"""Bytes of a turn with their frame headers: sixteen full records of TLS."""
 
 _SLACK_BYTES = 4_096
 """For frame headers of small segments, which `BUFFER_BYTES` does not count."""

@@ -183,7 +183,7 @@ class Lane:
         """Open the stream of a request whose response is large, as h2 would have done.
 
         None where h2 has to look at it, as for `answer`. It would decode the block, and find valid
-        what it has found valid before: a sixth of what a response of 1 MB costs.
+        what it has found valid before.
         """
         request = self._large.get(block)
         if request is None or not self._may_open(stream_id):

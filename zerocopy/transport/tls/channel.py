@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.sendfile import Outcome
 
-SEND_BYTES_MAX = 131_072
-"""Bytes of one piece: eight records. A client that stalls makes its connection keep one piece."""
+SEND_BYTES_MAX = 262_144
+"""Bytes of one piece: sixteen records. A client that stalls makes its connection keep one piece."""
 
 
 class TlsChannel(SocketChannel):
