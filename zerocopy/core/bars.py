@@ -14,10 +14,12 @@ from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, U32_MAX
 from zerocopy.core.query import (
     DEFAULT_EXCHANGE,
+    REQUIRED,
     Query,
     check_name,
     parse_parameters,
-    parse_seconds,
+    parse_span,
+    require,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ AGGREGATES = (*OHLC, "sum", "mean", "count")
 MONDAY_S = 4 * DAY_S
 """1970-01-05, the first Monday: the epoch was a Thursday."""
 
-_REQUIRED = ("symbol", "type", "start", "end", "columns")
-PARAMETERS = frozenset((*_REQUIRED, "exchange", "interval", "max_points", "format"))
+PARAMETERS = frozenset((*REQUIRED, "exchange", "interval", "max_points", "format"))
 """All that /api/bars reads of a query string."""
 _SEPARATOR = re.compile(r"[+ ]")  # a + that is not percent-encoded is a blank in a form
 _COUNT = re.compile(r"0*([0-9]{1,10})([smhdw]?)")
@@ -139,14 +140,8 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
             and says what would be right.
     """
     values = parse_parameters(query_string, PARAMETERS)
-    for name in _REQUIRED:
-        if not values.get(name):
-            state = "is empty" if name in values else "is missing"
-            raise BadRequestError(f"parameter {name}: {state}, must be given once")
-    start_s = parse_seconds("start", values["start"])
-    end_s = parse_seconds("end", values["end"])
-    if start_s > end_s:
-        raise BadRequestError("parameters start and end: start must not be after end")
+    require(values, REQUIRED)
+    start_s, end_s = parse_span(values)
     if values.get("format", "columns") != "columns":
         raise BadRequestError("parameter format: must be columns")
     outputs = parse_outputs(values["columns"], columns_max)

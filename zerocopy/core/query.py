@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 DEFAULT_EXCHANGE = "coinbase"
 FORMATS = ("columns", "arrow")
@@ -20,8 +24,8 @@ FORMATS = ("columns", "arrow")
 PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""
 
-_REQUIRED = ("symbol", "type", "start", "end", "columns")
-PARAMETERS = frozenset((*_REQUIRED, "exchange", "format", "last"))
+REQUIRED = ("symbol", "type", "start", "end", "columns")
+PARAMETERS = frozenset((*REQUIRED, "exchange", "format", "last"))
 """All that is read of a query string, here and in /api/symbols."""
 _U32 = re.compile(r"0*([0-9]{1,10})")
 LAST_MAX = U32_MAX
@@ -82,6 +86,31 @@ def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, st
     return values
 
 
+def require(values: Mapping[str, str], names: Iterable[str]) -> None:
+    """Assure that each of `names` has a value.
+
+    Raises:
+        BadRequestError: one is missing or empty.
+    """
+    for name in names:
+        if not values.get(name):
+            state = "is empty" if name in values else "is missing"
+            raise BadRequestError(f"parameter {name}: {state}, must be given once")
+
+
+def parse_span(values: Mapping[str, str]) -> tuple[int, int]:
+    """The first and the last unix second, which `start` and `end` spell.
+
+    Raises:
+        BadRequestError: one is no unix second, or the first is after the last.
+    """
+    start_s = parse_seconds("start", values["start"])
+    end_s = parse_seconds("end", values["end"])
+    if start_s > end_s:
+        raise BadRequestError("parameters start and end: start must not be after end")
+    return start_s, end_s
+
+
 def parse_query(query_string: bytes, *, columns_max: int) -> Query:
     """The query that the bytes after `?` spell.
 
@@ -90,14 +119,8 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
             and says what would be right.
     """
     values = parse_parameters(query_string, PARAMETERS)
-    for name in _REQUIRED:
-        if not values.get(name):
-            state = "is empty" if name in values else "is missing"
-            raise BadRequestError(f"parameter {name}: {state}, must be given once")
-    start_s = parse_seconds("start", values["start"])
-    end_s = parse_seconds("end", values["end"])
-    if start_s > end_s:
-        raise BadRequestError("parameters start and end: start must not be after end")
+    require(values, REQUIRED)
+    start_s, end_s = parse_span(values)
     return Query(
         exchange=check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),
         symbol=check_name("symbol", values["symbol"]),
@@ -117,9 +140,7 @@ def parse_catalog_query(query_string: bytes) -> tuple[str, str, str | None]:
         BadRequestError: a parameter is missing, repeated or no name.
     """
     values = parse_parameters(query_string, frozenset({"exchange", "symbol", "type"}))
-    if not values.get("symbol"):
-        state = "is empty" if "symbol" in values else "is missing"
-        raise BadRequestError(f"parameter symbol: {state}, must be given once")
+    require(values, ("symbol",))
     type_ = values.get("type")
     return (
         check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),

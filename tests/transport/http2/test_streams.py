@@ -1,23 +1,36 @@
-"""Answers that are being planned when nobody waits for them any more."""
+"""Streams whose client does not wait for its responses, or does not take them."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.h2client import DATA, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from tests.h2client import (
+    DATA,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 from tests.tls import trusting
 from tests.transport.http2.frames import ACK, PREFACE, WHOLE, frame
-from tests.transport.tls_bench import TlsBench, run, until
+from tests.transport.test_tls_endings import HELLO, http2
+from tests.transport.tls_bench import BenchHandler, TlsBench, run, until
 from zerocopy.core import counters as slots
 from zerocopy.core.http.messages import Request, Response
+from zerocopy.transport.http2.frames import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from pathlib import Path
 
+STREAMS = 60
+ITERATIONS = 200
+HEAD_BYTES_MAX = 200
 DATA_REQUEST = b"\x82\x87\x04\x09/api/data\x01\x01a"
 BEYOND = b"\x7f\xff\xff\xff"
 CONTENT = frame(DATA, 0, 1, b"x")
@@ -117,6 +130,28 @@ def test_plan_of_a_stream_that_is_reset_at_once_does_not_go_on(tmp_path: Path) -
         await until(lambda: bench.counters[slots.STREAMS] == 0)
         assert planner.begun == planner.dropped
         writer.close()
+        await bench.stop()
+        assert bench.failures == []
+
+    run(scenario)
+
+
+def test_client_that_reads_nothing_makes_the_server_keep_one_turn(tmp_path: Path) -> None:
+    """Sixty large responses, asked for at once: the first fills the socket, the others wait."""
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        [sock] = await bench.in_threads([partial(bench.connect, "h2")])
+        said = HELLO + http2("/api/data?large", times=STREAMS)
+        await bench.in_threads([partial(sock.sendall, said)])
+        await until(lambda: bench.counters[slots.STREAMS] == STREAMS)
+        [wire] = bench.server._http2
+        for _ in range(ITERATIONS):
+            await asyncio.sleep(0)
+            assert 0 < wire.unsent_bytes < BUFFER_BYTES + STREAMS * HEAD_BYTES_MAX
+        sock.close()
+        await bench.until_nothing_is_held()
         await bench.stop()
         assert bench.failures == []
 

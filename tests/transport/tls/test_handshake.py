@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from functools import partial
@@ -13,13 +14,19 @@ from tests.tls import V12, V13, VERSIONS, handshake, make_pair, trusting
 from tests.transport.test_tls_endings import http1
 from tests.transport.tls.test_hello import hello_of
 from tests.transport.tls_bench import SMALL_BYTES, BenchHandler, TlsBench, connect_tcp, run
-from zerocopy.transport.tls.handshake import LINGER_TICKS, NO_APPLICATION_PROTOCOL, PROTOCOLS
+from zerocopy.transport.tls.handshake import (
+    LINGER_TICKS,
+    NO_APPLICATION_PROTOCOL,
+    PROTOCOLS,
+    Handshake,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 ALERT, FATAL = 0x15, 2
+MANY = 8
 PROTOCOL_VERSION, HANDSHAKE_FAILURE = 70, 40
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "brew"]
 
@@ -326,3 +333,27 @@ def test_protocol_is_ours_to_choose(
     serving = make_pair(tmp_path).context()
     serving.set_alpn_protocols(PROTOCOLS)
     assert handshake(serving, client).selected_alpn_protocol() == chosen
+
+
+def test_handshakes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that have something to do at once, the event loop does one, and comes back."""
+    gone_on: list[Handshake] = []
+    monkeypatch.setattr(Handshake, "_go_on", lambda self: gone_on.append(self))  # noqa: PLW0108
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        socks = await bench.in_threads([partial(connect_tcp, bench.address)] * MANY)
+        await bench.until(lambda: len(bench.server._handshakes) == MANY)
+        for handshake_ in list(bench.server._handshakes):
+            handshake_._on_readable()
+        for done in range(MANY):
+            assert len(gone_on) == done
+            await asyncio.sleep(0)
+        for sock in socks:
+            sock.close()
+        for handshake_ in list(bench.server._handshakes):
+            handshake_.close()
+        await bench.stop()
+
+    run(scenario)

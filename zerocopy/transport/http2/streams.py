@@ -154,9 +154,11 @@ class DataStreams(H2Protocol):
             if self.connection.outbound_flow_control_window != before:
                 self._app_moved_at[stream_id] = self._context.wheel.now
             return
-        body = self._bodies[stream_id]
+        await self._wire.drain()  # a client that takes nothing makes us keep one turn, no more
+        body = self._bodies.get(stream_id)
         if body is None or body.is_waiting:
-            self.priority.block(stream_id)
+            if stream_id in self._bodies:
+                self.priority.block(stream_id)
             return
         scheduler = self._context.scheduler
         if await scheduler.take(self._budget()):
@@ -166,7 +168,6 @@ class DataStreams(H2Protocol):
         price = scheduler.price(is_from_disk=body.is_from_disk)
         await self._send_turn(stream_id, body, max(1, self._budget() // price))
         await asyncio.sleep(0)  # the other connections' turn
-        await self._wire.drain()
 
     def _first_budget(self, body: Body) -> int:
         """Bytes of the turn that begins a response: all that a small one has, before others."""

@@ -1,7 +1,7 @@
 """A TCP connection until it speaks HTTP: its handshake, or the word why there is none.
 
 Owns the socket from accept(2) to the end of the handshake, and its deadline. Handshakes take turns
-like large responses: each costs a millisecond or two, and many at once would hold up the small ones.
+like large responses: each costs a millisecond, and many at once would hold up the small ones.
 
 A client that cannot be served is told so: by the alert that OpenSSL sends (RFC 8446 section 6.2),
 or in plain HTTP where it spoke that. Its socket is then read out before it is closed, for closing
