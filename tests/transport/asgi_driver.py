@@ -8,17 +8,20 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.sources import Scatters
+from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
+from zerocopy.core.http.messages import Response
 from zerocopy.service.problems import problem_response
+from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.body import Bodies
+from zerocopy.transport.limits import RequestLimits
 from zerocopy.transport.timers import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.http.messages import Request
     from zerocopy.core.window import Window
-    from zerocopy.transport.asgi import AsgiApp
     from zerocopy.transport.context import Context
     from zerocopy.transport.scheduler import SendScheduler
 
@@ -193,3 +196,33 @@ class FakeHandler:
         """The problem document."""
         self.refused.append(error)
         return problem_response(error)
+
+
+CONTENT_BYTES_MAX = 1_000
+LIMITS = RequestLimits(
+    target_bytes_max=100,
+    field_bytes_max=200,
+    head_bytes_max=600,
+    fields_max=10,
+    content_bytes_max=CONTENT_BYTES_MAX,
+)
+WINDOW_BYTES = 1 << 20
+NOW = Response(200, ((b"ETag", b'"x"'), (b"X-Mixed", b"Case")), b"hello")
+OLD = {"http_version": "1.1"}
+
+
+class Rig:
+    """An application over a `FakeHandler`, with its counters and failures."""
+
+    def __init__(self, response: Response = NOW, *, content_read_s: float = TIMEOUT_S) -> None:
+        self.handler = FakeHandler(response)
+        self.counters = [0] * len(slots.SLOTS)
+        self.failures: list[Exception] = []
+        self.app = AsgiApp(
+            handler=self.handler,
+            limits=LIMITS,
+            content_read_s=content_read_s,
+            read_ahead_bytes_max=WINDOW_BYTES,
+            counters=self.counters,
+            on_transfer_failed=lambda error, _: self.failures.append(error),
+        )

@@ -47,9 +47,6 @@ READY_TICKS = 4
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
 
-METHOD = "zerocopy.method"
-"""A key of scope["state"] for the method as it was sent: servers change it to upper case."""
-
 _WITHOUT_CONTENT = frozenset({204, 304})
 
 
@@ -348,5 +345,4 @@ def _request_of(scope: Event) -> Request:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     fields = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])
-    method: bytes = scope.get("state", {}).get(METHOD) or scope["method"].encode()
-    return Request(method, target, fields)
+    return Request(scope["method"].encode(), target, fields)
