@@ -2,8 +2,7 @@
 
 Owns the grammar of RFC 9112 and of the fields that framing depends on. httptools reads a head. The
 checks here refuse what it leaves open, so that no proxy in front of the server can have read it in
-another way. Both listeners use it: the plain one makes requests of it, the TLS one asks it before
-h11 sees anything.
+another way.
 
 A head is judged whole. Errors before its end are found in the order of the bytes, so that no
 verdict depends on how the bytes were cut.

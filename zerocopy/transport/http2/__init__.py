@@ -1,1 +1,1 @@
-"""The TLS listener: HTTP/2 inside Hypercorn, and HTTP/1.1 by h11 behind our reader of heads."""
+"""HTTP/2 on a channel: Hypercorn's protocol, with frames, bounds and a fast lane of our own."""
