@@ -44,6 +44,12 @@ def client_context(alpn: Sequence[str]) -> ssl.SSLContext:
     """A context that verifies certificate and name, and offers the protocols `alpn`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # and none of the system's authorities
     authority().configure_trust(context)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which CPython 3.11.2 sets
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(alpn))
     return context
+
+
+def is_cut_off(error: ssl.SSLError) -> bool:
+    """Whether it is an end without close_notify, which CPython 3.11.2 has no class for."""
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"

@@ -111,10 +111,12 @@ class RunningServer:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Stop, if it still runs, and make sure that it drained."""
-        if self.process is not None and self.process.poll() is None:
-            assert self.stop() == 0, self.log_text()
-        self.log.close()
+        """Stop, if it still runs; it must have drained, unless the test has failed already."""
+        with self.log:
+            if self.process is None or self.process.poll() is not None:
+                return
+            code, told = self.stop(), self.log_text()
+            assert code == 0 or _error is not None, told
 
     @property
     def pid(self) -> int:

@@ -61,6 +61,7 @@ def trusting(**settings: Any) -> ssl.SSLContext:
     """A client that trusts the CA, with these attributes set."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # and none of the system's authorities
     CA.configure_trust(context)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which CPython 3.11.2 sets
     for name, value in settings.items():
         setattr(context, name, value)
     return context

@@ -11,6 +11,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
+from tests.certificate import is_cut_off
 from tests.contract.recorder import COLUMNS
 from tests.contract.site import data_target
 
@@ -168,8 +169,12 @@ def wide(world: World, session: Session, chance: Random) -> int:
     """The same of larger ones, which are sent in turns and may be cut off by a change."""
     try:
         return _moving(world.wide, session, chance)
-    except (ConnectionResetError, ssl.SSLEOFError):  # the latter: an end without close_notify
+    except ConnectionResetError:
         raise Aborted from None
+    except ssl.SSLError as error:
+        if is_cut_off(error):
+            raise Aborted from None
+        raise
     except AssertionError as error:
         if "the stream was reset with 2" in str(error):
             raise Aborted from None

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from h2.settings import SettingCodes
 
-from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of, target_of
+from tests.faults.client import (
+    LARGE,
+    LARGE_BYTES,
+    MEDIUM,
+    SMALL,
+    TINY_BUFFER_BYTES,
+    body_of,
+    target_of,
+)
 from tests.h2client import (
     DATA,
     FRAME_BYTES,
@@ -79,6 +87,23 @@ def test_windows_as_wide_as_they_can_be(server: RunningServer, root: Path) -> No
     windows = {"initial_window": WINDOW_BYTES_MAX, "connection_window": WINDOW_BYTES_MAX}
     with H2Client(server, auto_window=False, **windows) as client:
         assert client.ask(LARGE).content == body_of(root, "LARGE", ["price"])
+
+
+def test_what_a_client_says_amid_a_body_is_heard_although_much_came_before(
+    server: RunningServer,
+) -> None:
+    """A WINDOW_UPDATE for each record received leaves no backlog behind which a PING would wait."""
+    with H2Client(
+        server,
+        initial_window=WINDOW_BYTES_MAX,
+        connection_window=WINDOW_BYTES_MAX >> 1,
+        receive_buffer_bytes=TINY_BUFFER_BYTES,
+    ) as client:
+        stream_id = client.request(LARGE)
+        stream = client.streams[stream_id]
+        client.pump(lambda: len(stream.content) >= LARGE_BYTES // 3, "a third of the body")
+        client.ping()
+        assert len(stream.content) < LARGE_BYTES * 2 // 3
 
 
 def test_connection_window_exhausted_and_opened_in_odd_sizes(

@@ -18,9 +18,23 @@ WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 class Secured(ssl.SSLSocket):
-    """A socket that can say that it has no room for close_notify, which is hard to bring about."""
+    """A socket that can say that it has no room for close_notify, which is hard to bring about.
+
+    It notes whether it was corked when it was written to.
+    """
 
     has_room = True
+    was_corked = False
+
+    @property
+    def is_corked(self) -> bool:
+        """TCP_CORK, tcp(7)."""
+        return bool(self.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+    def write(self, data: Any) -> int:
+        """Encrypt and send."""
+        self.was_corked = self.is_corked
+        return super().write(data)
 
     def unwrap(self) -> socket.socket:
         """Say close_notify."""

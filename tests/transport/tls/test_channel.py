@@ -17,13 +17,12 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.plan import Segment, spread
 from zerocopy.transport.body import Bodies
 from zerocopy.transport.http1.transfer import Stop, send_turn
-from zerocopy.transport.tls.channel import SEND_BYTES_MAX
+from zerocopy.transport.tls.channel import RECORD_BYTES, SEND_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-RECORD_BYTES = 16_384
 CONTENT = os.urandom(400_000)
 
 
@@ -200,6 +199,17 @@ def test_body_sends_the_same_bytes_again_though_its_file_changes(
     assert taken[:4] == b"head"
     assert all(byte in pair for byte, *pair in zip(taken[4:], CONTENT, other, strict=True))
     assert len(taken) == len(CONTENT) + 4
+
+
+@pytest.mark.parametrize("nbytes", [1, RECORD_BYTES, RECORD_BYTES + 1])
+def test_records_of_one_piece_leave_together(ends: Ends, nbytes: int) -> None:
+    """The socket is corked while several are written, and never afterwards, though it is full."""
+    piece = CONTENT[:nbytes]
+    ends.channel.send(piece)
+    assert ends.sock.was_corked == (nbytes > RECORD_BYTES)
+    assert not ends.sock.is_corked
+    ends.fill(piece)
+    assert not ends.sock.is_corked
 
 
 # ---- ending

@@ -175,7 +175,7 @@ class Http2Connection(DataStreams):
         events: list[Event | KnownRequest] = []
         if position:
             events += self.connection.receive_data(data[:position])
-        proved, fed = Proved(), 0
+        proved, fed, kept = Proved(), 0, self._wire.unsent_bytes
         while size - position >= FRAME_HEADER_BYTES:
             nbytes = int.from_bytes(data[position : position + 3], "big")
             end = position + FRAME_HEADER_BYTES + nbytes
@@ -188,12 +188,14 @@ class Http2Connection(DataStreams):
             made = self._meet(frame, proved)
             events += made
             fed += max(1, len(made))
-            if fed >= EVENTS_PER_TURN or self._wire.unsent_bytes >= LANE_BYTES_MAX:
-                proved.settle(self._context, begun_ns)
+            if fed >= EVENTS_PER_TURN or self._wire.unsent_bytes - kept >= LANE_BYTES_MAX:
+                has_answered = proved.settle(self._context, begun_ns)
                 await self._handle_events(events)
                 events, fed = [], 0
                 await asyncio.sleep(0)
-                await self._wire.drain()
+                if has_answered:  # else a body that is being sent would hold up what opens its way
+                    await self._wire.drain()
+                kept = self._wire.unsent_bytes
         self._partial = data[position:]
         if proved.settle(self._context, begun_ns):
             await self._wire.drain()
