@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.sendfile import Outcome
 
+RECORD_BYTES = 16_384
+"""Bytes of a full record (RFC 8446 section 5.1)."""
+
 SEND_BYTES_MAX = 262_144
 """Bytes of one piece: sixteen records. A client that stalls makes its connection keep one piece."""
 
@@ -94,7 +97,7 @@ class TlsChannel(SocketChannel):
         if len(data) > SEND_BYTES_MAX:
             data = memoryview(data)[:SEND_BYTES_MAX]
         try:
-            sent = self._write(data)
+            sent = self._write(data) if len(data) <= RECORD_BYTES else self._write_corked(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             self.retry_bytes = len(data)
             raise BlockingIOError from None
@@ -102,6 +105,14 @@ class TlsChannel(SocketChannel):
             raise ConnectionAbortedError(str(error)) from None
         self.retry_bytes = 0
         return sent
+
+    def _write_corked(self, data: Buffer) -> int:
+        """OpenSSL writes each record by itself; the kernel is to send them together (tcp(7))."""
+        self._tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            return self._write(data)
+        finally:
+            self._tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     def send_all(self, parts: tuple[Buffer, ...], flags: int = 0, /) -> int:  # noqa: ARG002
         """Several buffers in one piece. MSG_MORE means nothing here: a record is never joined."""
