@@ -69,7 +69,7 @@ def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -
     """The lane does not take what it sent from the connection's window."""
     honest = Lane.answer
 
-    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
+    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, Buffer]:
         before = self._connection.outbound_flow_control_window
         answered = honest(self, requests, proved)
         self._connection.outbound_flow_control_window = before

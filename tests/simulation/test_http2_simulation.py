@@ -21,6 +21,7 @@ from zerocopy.transport.http2.lane import Lane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zerocopy.transport.channel import Buffer
     from zerocopy.transport.http2.lane import Proved, Waiting
 
 SEEDS = 60
@@ -56,7 +57,7 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         read_alone[:] = [proved]
         return honest_meet(self, frame, proved)
 
-    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
+    def answer(self: Lane, requests: Sequence[Waiting], proved: Proved) -> tuple[int, Buffer]:
         answered, frames = honest(self, requests, proved)
         way = "lane" if any(proved is one for one in read_alone) else "batch"
         seen.add(way if answered else f"not by {way}")

@@ -76,13 +76,21 @@ class TlsSocket:
         self._has_failed = False  # after an error of the socket's, nothing works any more
         self.retries = 0
         self.fileno = end.fileno
-        self.setsockopt = end.setsockopt
+        self._is_corked = False
         self.shutdown = end.shutdown
         self.close = end.close
 
     def gettimeout(self) -> float:
         """Never waits."""
         return 0.0
+
+    def setsockopt(self, level: int, option: int, value: bytes | int) -> None:
+        """TCP_CORK, which holds nothing back here, or the system call."""
+        if option == socket.TCP_CORK:
+            self._is_corked = bool(value)
+        else:
+            assert isinstance(value, bytes)
+            self._end.setsockopt(level, option, value)
 
     def selected_alpn_protocol(self) -> str:
         """What both sides agreed on, where it is asked for."""
@@ -95,6 +103,7 @@ class TlsSocket:
     def read(self, count: int) -> bytes:
         """SSL_read(3): bytes of one record; b"" at the end."""
         assert self._has_keys, "read after the end of TLS"
+        assert not self._is_corked, "left corked"
         if not self._opened:
             if self._is_moody():
                 self._receive_part()
@@ -184,6 +193,8 @@ class _SocketModule(NamedTuple):
 
     socket: _TcpCalls
     SHUT_WR: int
+    IPPROTO_TCP: int
+    TCP_CORK: int
 
 
 Change = tuple[Any, str, Any]
@@ -211,8 +222,9 @@ def changes(piece_bytes: int) -> list[Change]:
         getpeername=lambda _sock: ("192.0.2.1", 1),
         recv=lambda sock, count: sock.read(count),
     )
+    module = _SocketModule(calls, socket.SHUT_WR, socket.IPPROTO_TCP, socket.TCP_CORK)
     return [
-        (tls_channel, "socket", _SocketModule(calls, socket.SHUT_WR)),
+        (tls_channel, "socket", module),
         (tls_channel, "SEND_BYTES_MAX", piece_bytes),
         (TlsChannel, "piece_bytes_max", piece_bytes),
     ]

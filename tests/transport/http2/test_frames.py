@@ -15,6 +15,7 @@ from zerocopy.core.window import WINDOW_SLICES_MAX
 from zerocopy.transport.body import SEGMENT_COST_BYTES, Bodies, Body
 from zerocopy.transport.http2.frames import BUFFER_BYTES, FrameBuffer
 from zerocopy.transport.readahead import WINDOW_BYTES_MAX
+from zerocopy.transport.tls.channel import SEND_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -256,3 +257,14 @@ def test_turn_holds_as_much_as_the_buffer(head: bytes, frame_bytes_max: int, spa
     parsed = parse(b"".join(frames))
     assert b"".join(payload for payload, _ in parsed) == whole
     assert [is_end for _, is_end in parsed] == [False] * (len(parsed) - 1) + [True]
+
+
+@pytest.mark.parametrize("split", [1, 16_383, 16_384, 100_001])
+def test_turn_of_several_segments_is_one_piece_of_the_channel(split: int) -> None:
+    """Where a segment ends a frame does, and its header too has its place in the buffer."""
+    content = bytes(range(256)) * (BUFFER_BYTES // 256)
+    body = body_of(b"", [content[:split], content[split:]])
+    frames: list[bytes] = []
+    taken = take(body, frames)
+    assert BUFFER_BYTES - 9 <= len(frames[0]) <= BUFFER_BYTES <= SEND_BYTES_MAX
+    assert b"".join(payload for payload, _ in parse(frames[0])) == content[:taken]

@@ -137,7 +137,7 @@ class Http2Connection(DataStreams):
 
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
         """Answer what `take` has kept; what the lane refuses, and all after it, is read as ever."""
-        answered, frames = 0, b""
+        answered = 0
         if not self._is_leaving:
             answered, frames = self._lane.answer(requests, proved)
             self.connection.updates_due += answered * UPDATES_PER_REQUEST

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.plan import spread
 from zerocopy.transport.body import SEGMENT_COST_BYTES
-from zerocopy.transport.http2.head import END_STREAM, FRAME_HEADER_BYTES, write_data_header
+from zerocopy.transport.http2.head import (
+    DATA,
+    END_STREAM,
+    FRAME_HEADER_BYTES,
+    frame_header,
+    write_data_header,
+)
 
 if TYPE_CHECKING:
     from zerocopy.transport.body import Body
 
 BUFFER_BYTES = 262_144
 """Bytes of a turn with their frame headers: sixteen full records of TLS."""
-
-_SLACK_BYTES = 4_096
-"""For frame headers of small segments, which `BUFFER_BYTES` does not count."""
 
 _FLAGS_AT = 4
 
@@ -31,7 +34,7 @@ class FrameBuffer:
     __slots__ = ("_view",)
 
     def __init__(self) -> None:
-        self._view = memoryview(bytearray(BUFFER_BYTES + _SLACK_BYTES))
+        self._view = memoryview(bytearray(BUFFER_BYTES))
 
     def fill(
         self, body: Body, stream_id: int, head: bytes, *, most: int, frame_bytes_max: int
@@ -46,24 +49,29 @@ class FrameBuffer:
             OverloadError: the system is out of memory; so it cannot either.
         """
         view, at, last = self._view, len(head), 0
-        assert at <= _SLACK_BYTES, "a head of ours is short"
         view[:at] = head
-        frames = -(-BUFFER_BYTES // (frame_bytes_max + FRAME_HEADER_BYTES))
-        most = min(most, BUFFER_BYTES - at - FRAME_HEADER_BYTES * frames)
+        full = frame_header(frame_bytes_max, DATA, 0, stream_id)
+        step = FRAME_HEADER_BYTES + frame_bytes_max
         taken = cost = 0
         while cost < most and taken < most and body.left_bytes:
-            content = body.in_memory(most - taken)
-            count = body.allowed(most - taken) if content is None else len(content)
+            room = BUFFER_BYTES - at
+            room = min(room - FRAME_HEADER_BYTES * -(-room // step), most - taken)
+            if room <= 0:
+                break
+            content = body.in_memory(room)
+            count = body.allowed(room) if content is None else len(content)
             if not count:
                 break
+            whole, rest = divmod(count, frame_bytes_max)
             payloads: list[memoryview] = []
-            left = count
-            while left:
-                last, nbytes = at, min(left, frame_bytes_max)
-                write_data_header(view, at, nbytes, stream_id)
-                at += FRAME_HEADER_BYTES + nbytes
-                payloads.append(view[at - nbytes : at])
-                left -= nbytes
+            for last in range(at, at + whole * step, step):
+                view[last : last + FRAME_HEADER_BYTES] = full
+                payloads.append(view[last + FRAME_HEADER_BYTES : last + step])
+            at += whole * step
+            if rest:
+                last, at = at, at + FRAME_HEADER_BYTES + rest
+                write_data_header(view, last, rest, stream_id)
+                payloads.append(view[at - rest : at])
             if content is None:
                 source, offset, _ = body.file_range
                 source.scatter(offset, payloads)

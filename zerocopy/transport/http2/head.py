@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FRAME_HEADER_BYTES = 9
 STREAM_ID_BYTES = 4
+_STREAM_ID_AT = FRAME_HEADER_BYTES - STREAM_ID_BYTES
 FRAME_BYTES_MIN = 16_384
 """What every client takes in one frame, RFC 9113 section 4.2."""
 
@@ -105,36 +106,33 @@ def _string(value: bytes) -> bytes:
 class Answer:
     """One response to `request` as frames, alike on every connection but for the stream's number.
 
-    A stream is answered with `before`, its number, `between`, its number, and `content`; where
-    there is no content, with `before`, its number and `head`. Content of more than
-    `FRAME_BYTES_MIN` is for each connection to cut.
+    `nbytes` is its content's, which is cut into frames that every client takes.
     """
 
-    __slots__ = (
-        "before", "between", "content", "date", "head", "nbytes", "request", "response", "times",
-    )  # fmt: skip
+    __slots__ = ("_frames", "_places", "_view", "date", "nbytes", "request", "response", "times")
 
     def __init__(self, request: Request, response: Response, date: bytes) -> None:
         self.request = request
         self.response = response
         self.date = date
-        self.head = (response.head_h2 or render_head(response)) + date
-        self.content = b"" if request.is_head else response.content
-        self.nbytes = len(self.content)
         self.times = 0  # it was sent, and not counted yet
-        flags = END_HEADERS if self.content else END_HEADERS | END_STREAM
-        self.before = frame_header(len(self.head), HEADERS, flags, 0)[:-STREAM_ID_BYTES]
-        data = frame_header(min(self.nbytes, FRAME_BYTES_MIN), DATA, END_STREAM, 0)
-        self.between = self.head + data[:-STREAM_ID_BYTES]
+        content = memoryview(b"" if request.is_head else response.content)
+        self.nbytes = len(content)
+        block = (response.head_h2 or render_head(response)) + date
+        flags = END_HEADERS if content else END_HEADERS | END_STREAM
+        self._frames = bytearray(frame_header(len(block), HEADERS, flags, 0) + block)
+        self._places = [slice(_STREAM_ID_AT, FRAME_HEADER_BYTES)]  # where the number stands
+        while content:
+            part, content = content[:FRAME_BYTES_MIN], content[FRAME_BYTES_MIN:]
+            at = len(self._frames)
+            self._places.append(slice(at + _STREAM_ID_AT, at + FRAME_HEADER_BYTES))
+            self._frames += frame_header(len(part), DATA, 0 if content else END_STREAM, 0)
+            self._frames += part
+        self._view = memoryview(self._frames)
 
-    def cut(self, stream_id: int, frame_bytes_max: int) -> list[bytes | memoryview]:
-        """The frames of one stream, for content that is longer than what every client takes."""
-        frames: list[bytes | memoryview] = [
-            frame_header(len(self.head), HEADERS, END_HEADERS, stream_id) + self.head
-        ]
-        view = memoryview(self.content)
-        for start in range(0, self.nbytes, frame_bytes_max):
-            part = view[start : start + frame_bytes_max]
-            flags = END_STREAM if start + frame_bytes_max >= self.nbytes else 0
-            frames += (frame_header(len(part), DATA, flags, stream_id), part)
-        return frames
+    def frames(self, stream_id: int) -> memoryview:
+        """The frames of one stream; valid until they are asked for another."""
+        number = stream_id.to_bytes(STREAM_ID_BYTES, "big")
+        for place in self._places:
+            self._frames[place] = number
+        return self._view

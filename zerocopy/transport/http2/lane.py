@@ -17,7 +17,7 @@ from h2.stream import StreamClosedBy, StreamInputs
 
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
-from zerocopy.transport.http2.head import FRAME_BYTES_MIN, STREAM_ID_BYTES, Answer
+from zerocopy.transport.http2.head import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hpack.table import HeaderTable
 
     from zerocopy.core.http.messages import Handler, Request, Response
+    from zerocopy.transport.channel import Buffer
     from zerocopy.transport.context import Context
     from zerocopy.transport.http2.errors import JudgedConnection
 
@@ -131,7 +132,7 @@ class Lane:
         self._large.clear()
         return False
 
-    def answer(self, requests: Sequence[Waiting], proved: Proved) -> tuple[int, bytes]:
+    def answer(self, requests: Sequence[Waiting], proved: Proved) -> tuple[int, Buffer]:
         """Answer whole requests, and how many: those before the first that h2 has to look at.
 
         h2 has to look at a block not seen before, a stream that may not be opened, a request that
@@ -139,7 +140,7 @@ class Lane:
         once.
         """
         connection, answered, nbytes = self._connection, 0, 0
-        frames: list[bytes | memoryview] = []
+        frames: list[Buffer] = []
         for _, block, stream_id in requests:
             request = self.requests.get(block)
             if request is None or nbytes >= LANE_BYTES_MAX or not self._may_open(stream_id):
@@ -157,17 +158,12 @@ class Lane:
             nbytes += answer.nbytes
             answer.times += 1
             answered += 1
-            stream = stream_id.to_bytes(STREAM_ID_BYTES, "big")
-            if not answer.nbytes:
-                frames += (answer.before, stream, answer.head)
-            elif answer.nbytes <= FRAME_BYTES_MIN:
-                frames += (answer.before, stream, answer.between, stream, answer.content)
-            else:
-                frames += answer.cut(stream_id, connection.max_outbound_frame_size)
+            made = answer.frames(stream_id)
+            frames.append(made if len(requests) == 1 else bytes(made))
         if not answered:
             return 0, b""
         connection.forget_closed_streams()
-        return answered, b"".join(frames)
+        return answered, frames[0] if answered == 1 else b"".join(frames)
 
     def _prove(self, block: bytes, request: Request, proved: Proved) -> Answer | None:
         response = self._context.handler.respond_now(request)
