@@ -5,6 +5,7 @@ All of a kind leave at once from one server; what it holds is looked at from wit
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
 from contextlib import suppress
@@ -13,6 +14,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from h2.connection import H2Connection
 from hpack import Encoder
 
 from tests.faults.client import RESET
@@ -27,6 +29,10 @@ from tests.transport.tls_bench import (
     connect_tcp,
     run,
 )
+from zerocopy.transport.http2.connection import Http2Connection
+from zerocopy.transport.http2.wire import Http2Wire
+from zerocopy.transport.timers import HORIZON_TICKS
+from zerocopy.transport.tls.channel import TlsChannel
 
 if TYPE_CHECKING:
     import ssl
@@ -141,6 +147,8 @@ def stay(_sock: socket.socket) -> None:
     """Say and read nothing more."""
 
 
+OF_A_CONNECTION = (H2Connection, Http2Connection, Http2Wire, TlsChannel)
+
 STAYING = (notify, half_close, stay)
 """Whose sockets stay open: some of them are let go by a deadline."""
 
@@ -177,6 +185,33 @@ def test_connection_that_its_client_leaves_gives_everything_back(
             for sock in socks:
                 sock.close()
         assert bench.failures == []
+
+    run(scenario)
+
+
+def test_http2_connection_that_has_ended_is_freed_without_the_collector(tmp_path: Path) -> None:
+    """After a crowd has left, it would stop the event loop to find what each held in circles."""
+
+    def ask(bench: TlsBench, said: Said) -> None:
+        with bench.connect("h2") as sock:
+            sock.sendall(HELLO + said.of_http2)
+            sock.recv(1)
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        gc.collect()
+        gc.disable()
+        try:
+            await bench.in_threads([partial(ask, bench, said) for said in kinds() if said.answers])
+            await bench.until_nothing_is_held()
+            for _ in range(HORIZON_TICKS):
+                bench.server.context.wheel.advance()  # which has a deadline of each
+            kept = [held for held in gc.get_objects() if isinstance(held, OF_A_CONNECTION)]
+        finally:
+            gc.enable()
+        await bench.stop()
+        assert kept == []
 
     run(scenario)
 

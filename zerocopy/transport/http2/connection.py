@@ -50,6 +50,7 @@ from zerocopy.transport.http2.streams import DataStreams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from h2.connection import H2Connection
     from h2.events import Event
     from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.events import Event as ConnectionEvent
@@ -89,6 +90,7 @@ class Http2Connection(DataStreams):
         self, tasks: TaskGroup, *, context: Http2Context, wire: Wire, is_refused: bool
     ) -> None:
         super().__init__(tasks, context=context, wire=wire, is_refused=is_refused)
+        _free(self.connection)  # the one that Hypercorn has made
         connection = self.connection = JudgedConnection(self.connection.config)
         connection.local_settings = context.local_settings()
         compact(connection.remote_settings)
@@ -150,6 +152,12 @@ class Http2Connection(DataStreams):
         """End the connection: what it asked for is lost."""
         self._context.on_connection_failed(error)
         self._wire.end()
+
+    def close(self) -> None:
+        """The connection has ended: cut off its streams, and let everything of it go."""
+        self.forget_all()
+        self.streams.clear()
+        _free(self.connection)
 
     async def handle(self, event: ConnectionEvent) -> None:
         """Take bytes of the client's, or the end of the connection."""
@@ -330,6 +338,14 @@ class Http2Connection(DataStreams):
                 self.stream_buffers[event.stream_id] = AppBuffer(self.context.event_class)
             return
         await self._open(event.stream_id, request, response)
+
+
+def _free(connection: H2Connection) -> None:
+    """Break the cycle of h2's table of its own methods.
+
+    What a crowd leaves would be a million objects for the collector, which stops the event loop.
+    """
+    connection._frame_dispatch_table.clear()  # noqa: SLF001
 
 
 def _stream_id_of(frame: bytes) -> int:

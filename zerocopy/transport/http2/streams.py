@@ -102,6 +102,7 @@ class DataStreams(H2Protocol):
         if stream_id not in self._bodies or task is None:
             return  # reset before it began
         self._plans[stream_id] = task
+        del task  # or its error, and with it this frame, would keep it
         CURRENT.set(self._pending[stream_id])
         try:
             response = await self._context.handler.respond(request)

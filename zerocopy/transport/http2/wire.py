@@ -112,7 +112,7 @@ class Http2Wire:
         http2, self._http2 = self._http2, None
         try:
             if http2 is not None:
-                http2.forget_all()
+                http2.close()
             self._channel.close()
         finally:
             self._outbox.close()
