@@ -144,8 +144,11 @@ def test_every_response_is_the_plain_one(tmp_path: Path) -> None:
     make_ticks(root, RECORDS_PER_DAY)
     served = run("serve", data=root)
     kernel, sent = served.pop("kernel"), served.pop("sent")
+    connections = served.pop("connections")
     assert len(served) == 7
     assert {name: told for name, told in served.items() if told["differences"]} == {}
     assert served["whole"]["sha256"] == hashlib.sha256(ticks_body(root)).hexdigest()
-    assert sent["sendfile"] > 0
+    large = sum(served[name]["bytes"] for name in ("whole", "one column", "range"))
+    assert sent["sendfile"] > 2 * 0.99 * large, "over both listeners"
+    assert connections == kernel["TlsTxSw"] == 1
     assert kernel["TlsDecryptError"] == 0

@@ -111,7 +111,8 @@ def main(options: Mapping[str, str]) -> None:
             path: server.metric(f'zerocopy_sent_bytes_total{{path="{path}"}}')
             for path in ("sendfile", "copy")
         }
-        print(json.dumps({"sent": sent}))
+        encrypted_by_kernel = server.metric("zerocopy_kernel_tls_connections_total")
+        print(json.dumps({"sent": sent, "connections": encrypted_by_kernel}))
         print(json.dumps({"kernel": kernel_counters()}))
         print(server.log_text(), file=sys.stderr)
 
