@@ -132,7 +132,8 @@ def test_an_end_is_told_from_a_cut(facts: dict[str, Any]) -> None:
     assert "ConnectionResetError" in found["reset"]
     assert found["close_notify"] == 30_000
     full = facts["end_of_a_full_socket"]
-    assert "SSLWantWriteError" in full["first"]
+    # It waits for room, or for the client's, where the client's kernel has just made some.
+    assert full["first"].startswith(("SSLWantWriteError", "SSLWantReadError"))
     assert full["later"] == "both close_notify"
     assert full["equal"]
     assert facts["truncated"] == {"first": 1000, "second": 0, "arrived": True}
