@@ -40,6 +40,8 @@ POSITIONS = [
     ("PLANS_MADE", "zerocopy_plans_made", ()),
     ("PLANS_REUSED", "zerocopy_plans_reused", ()),
     ("PLAN_CACHE_BYTES", "zerocopy_plan_cache_bytes", ()),
+    ("ANSWERS_COMPUTED", "zerocopy_answers_computed", ()),
+    ("SPOOL_BYTES", "zerocopy_spool_bytes", ()),
     ("OPEN_FILES", "zerocopy_open_files", ()),
     ("DAYS_SKIPPED", "zerocopy_days_skipped", ()),
     ("MAPPED_BYTES", "zerocopy_mapped_bytes", ()),

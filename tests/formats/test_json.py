@@ -41,7 +41,9 @@ def written(
         width = plan.columns[position].dtype.nbytes
         return contents[position][first * width : (first + count) * width]
 
-    return b"".join(encode(plan, read))
+    parts: list[bytes] = []
+    encode(plan, read, parts.append)
+    return b"".join(parts)
 
 
 def test_json_is_as_in_the_contract() -> None:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
-from zerocopy.core.query import FORMATS, Query
+from zerocopy.core.errors import NotInstalledError
+from zerocopy.core.query import COMPUTED, FORMATS, Query
 from zerocopy.service import representations
-from zerocopy.service.representations import MEDIA_TYPES, disposition, represent_by
+from zerocopy.service.representations import MEDIA_TYPES, disposition, encoder_of, represent_by
 
 QUERY = Query("coinbase", "BTC-USD", "MD", 0, 4_294_967_295, ("time",))
 
 
 def test_every_format_has_a_function_and_a_media_type_of_its_own() -> None:
     """No two can be taken for each other."""
-    assert len(set(map(represent_by, FORMATS))) == len(set(MEDIA_TYPES)) == len(FORMATS)
+    functions = {represent_by(name) for name in FORMATS if name not in COMPUTED}
+    encoders = {encoder_of(name) for name in COMPUTED}
+    assert len(functions) + len(encoders) == len(set(MEDIA_TYPES)) == len(FORMATS)
+    for name in COMPUTED:
+        assert encoder_of(name).media_type.decode() == MEDIA_TYPES[FORMATS.index(name)]
+    assert len({encoder.tag for encoder in encoders}) == len(COMPUTED)
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_a_format_without_its_extra_is_told_by_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """501, and what would have to be installed."""
+    monkeypatch.delitem(sys.modules, f"zerocopy.formats.{name}", raising=False)
+    for module in ("polars", "polars.io.plugins"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(NotInstalledError, match=r"format: .* needs zerocopy\[formats\]") as raised:
+        encoder_of.__wrapped__(name)
+    assert raised.value.status == 501
 
 
 def test_columns_offers_no_file_name() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
+from tests.computing import computed
 from tests.faults.client import (
     SMALL,
     body_of,
@@ -74,6 +75,7 @@ class Bench:
             closed_max_age_s=77,
             requests_in_flight_max=values["requests_in_flight_max"],
             plan_cache_bytes_max=values["plan_cache_bytes_max"],
+            computed=computed(planner, self.files),
         )
 
     def ask(self, target: str, method: str = "GET", *fields: tuple[bytes, bytes]) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.computing import computed
 from tests.simulation.http2_wire import TappedWire
 from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
@@ -147,6 +148,7 @@ class Built:
             plan_cache_bytes_max=rng.choice((10_000, 40_000, 1 << 24, 1 << 24)),
             columns_max=32,
             closed_max_age_s=3_600,
+            computed=computed(planner, self.files),
         )
         self.service._boundary = BOUNDARY
         self.app = AsgiApp(

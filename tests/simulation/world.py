@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from structlog.testing import capture_logs
 
+from tests.computing import computed
 from tests.simulation import oracle, tls
 from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
@@ -187,17 +188,18 @@ class World:
 
     def _service(self) -> Service:
         shape = self.shape
+        planner = Planner(
+            root=ROOT,
+            files=self.open_files,
+            dtypes=Dtypes(oracle.DTYPES),
+            settling=Settling(600, 7),
+            days_max=100,
+            segments_max=100,
+            small_answer_bytes_max=shape.small_answer_bytes_max,
+        )
         return Service(
             root=ROOT,
-            planner=Planner(
-                root=ROOT,
-                files=self.open_files,
-                dtypes=Dtypes(oracle.DTYPES),
-                settling=Settling(600, 7),
-                days_max=100,
-                segments_max=100,
-                small_answer_bytes_max=shape.small_answer_bytes_max,
-            ),
+            planner=planner,
             files=self.open_files,
             symbols=SymbolIndex(ROOT, 0, lambda _sentence: None),
             executor=cast("Executor", None),  # the loop has the threads
@@ -208,6 +210,7 @@ class World:
             plan_cache_bytes_max=1 << 20,
             columns_max=8,
             closed_max_age_s=60,
+            computed=computed(planner, self.open_files),
         )
 
     def _server(self) -> Http1Server:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zerocopy.core.bars import COMPUTING_THREADS
-from zerocopy.core.plan import HELD_FILES_MAX
+from zerocopy.core.plan import BODIES_MAX, ENCODING_THREADS, HELD_FILES_MAX
 from zerocopy.core.window import GATHERED_SLICES_MAX, GATHERERS_MAX, WINDOW_SLICES_MAX
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def descriptors_kept(config: Config) -> int:
     """Descriptors for day files and plans; idle connections could otherwise take all of them."""
     limits = config.limits
     kept = config.memory.open_files_max + GATHERERS_MAX * GATHERING_DESCRIPTORS
-    threads = limits.planner_threads + COMPUTING_THREADS
+    threads = limits.planner_threads + COMPUTING_THREADS + ENCODING_THREADS
     kept += threads * plan_descriptors(limits.columns_max)
     kept += limits.reader_threads * READING_DESCRIPTORS
+    kept += BODIES_MAX
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     return kept

@@ -29,6 +29,7 @@ from msgspec.structs import fields
 from zerocopy.config.options import (
     CacheTable,
     DataTable,
+    FormatsTable,
     LimitsTable,
     LogTable,
     MemoryTable,
@@ -102,6 +103,7 @@ class Config(Struct, frozen=True, kw_only=True):
     columns: dict[str, str] = {}  # column name to dtype; a Struct copies an empty default
     cache: CacheTable = CacheTable()
     limits: LimitsTable = LimitsTable()
+    formats: FormatsTable = FormatsTable()
     timeouts: TimeoutsTable = TimeoutsTable()
     memory: MemoryTable = MemoryTable()
     metrics: MetricsTable = MetricsTable()

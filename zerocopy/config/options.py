@@ -110,6 +110,18 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reader_threads: Annotated[Few, _doc("Threads that read what is not in memory.")] = 4
 
 
+class FormatsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[formats]`: answers in json, csv and parquet, whose bytes are no file's."""
+
+    records_max: Annotated[Count, _doc("Records of a computed answer; more is 400.")] = 10_000_000
+    spool_bytes_max: Annotated[
+        ManyBytes, _doc("Bytes of computed answers at a time; more is 503.")
+    ] = 536_870_912
+    spool_path: Annotated[
+        Text | None, _doc("The directory of computed answers; else they are in memory.")
+    ] = None
+
+
 class TimeoutsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[timeouts]`: how long a client may keep a connection without getting on."""
 

@@ -112,6 +112,10 @@ TRANSFERS_ABORTED = _slot(
 PLANS_MADE = _slot("counter", "zerocopy_plans_made", "Plans made from the files.")
 PLANS_REUSED = _slot("counter", "zerocopy_plans_reused", "Plans proved unchanged and used again.")
 PLAN_CACHE_BYTES = _slot("gauge", "zerocopy_plan_cache_bytes", "Memory the reusable plans take.")
+ANSWERS_COMPUTED = _slot(
+    "counter", "zerocopy_answers_computed", "Answers encoded in json, csv or parquet."
+)
+SPOOL_BYTES = _slot("gauge", "zerocopy_spool_bytes", "Bytes that computed answers take now.")
 OPEN_FILES = _slot("gauge", "zerocopy_open_files", "Day files open now.")
 DAYS_SKIPPED = _slot(
     "counter", "zerocopy_days_skipped", "Days left out because they lack a column."

@@ -15,6 +15,7 @@ it never holds a path, a stack trace or another library's wording.
     │   ├── ExpectationFailedError  417
     │   ├── FieldsTooLargeError     431
     │   ├── UnknownCodingError      501
+    │   ├── NotInstalledError       501
     │   └── UnknownVersionError     505
     ├── DataError               our data's fault: 500
     │   └── DataChangedError        a file changed after its response was promised: abort
@@ -100,6 +101,12 @@ class FieldsTooLargeError(RequestError):
 
 class UnknownCodingError(RequestError):
     """The content has a transfer coding other than chunked: RFC 9112 section 6.1."""
+
+    status = 501
+
+
+class NotInstalledError(RequestError):
+    """A format needs an extra of the package that is not installed; the detail names it."""
 
     status = 501
 

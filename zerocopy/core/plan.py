@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 HELD_FILES_MAX = 128
 """Descriptors that are handed over with a plan; further files are opened again when sent."""
 
+ENCODING_THREADS = 2
+"""Large answers in computed formats that a worker encodes at once; more wait."""
+
+BODIES_MAX = 256
+"""Computed bodies that there may be at a time, each of which is a descriptor."""
+
 
 class Source(Protocol):
     """One column of one day, as it was when its plan was made."""
@@ -153,12 +159,14 @@ class Plan:
 
     `days` ascend, and each has a source for each of `columns`. `skipped` are the days left out
     because they lack a column. `labels` tell what the records are of: exchange, symbol, type.
+    `interval_s` is how many seconds a record stands for, where it is a bar.
     """
 
     columns: tuple[Column, ...]
     days: Sequence[DayRecords]
     skipped: Sequence[int] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    interval_s: int | None = None
 
     def __post_init__(self) -> None:
         assert all(a.day < b.day for a, b in pairwise(self.days)), "days ascend"
@@ -206,6 +214,16 @@ class Representation:
 
 Represent = Callable[[Plan], Representation]
 """What a format is to the planner."""
+
+Read = Callable[[DayRecords, int, int, int], bytes]
+"""`read(day, position, first, count)`: of a day, `count` records from `first` of the column at a
+position of the plan."""
+
+Write = Callable[[bytes], object]
+"""Takes the next bytes of a body."""
+
+Encode = Callable[[Plan, Read, Write], None]
+"""What a computed format is: it reads the records of a plan and writes the body, in pieces."""
 
 
 def ends_of(segments: Sequence[Segment]) -> Sequence[int]:

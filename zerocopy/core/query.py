@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 DEFAULT_EXCHANGE = "coinbase"
-FORMATS = ("columns", "arrow")
+FORMATS = ("columns", "arrow", "json", "csv", "parquet")
 """What `format` may be; the first is meant where it is left out."""
+
+COMPUTED = frozenset({"json", "csv", "parquet"})
+"""Formats whose bytes are no file's: they are computed, and bounded in records."""
 
 PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""

@@ -106,6 +106,8 @@ def _padding(nbytes: int) -> int:
 def _schema(plan: Plan) -> bytes:
     builder = flatbuffers.Builder(1024)
     told = dict(plan.labels)
+    if plan.interval_s is not None:
+        told["interval_s"] = str(plan.interval_s)
     if plan.skipped:
         told["skipped"] = orjson.dumps([day_label(day) for day in plan.skipped]).decode()
     fields = _offsets(builder, [_field(builder, column) for column in plan.columns])

@@ -22,13 +22,15 @@ def represent(plan: Plan) -> Representation:
     """The header line, ended by LF, then all of the first column, all of the second, and so on."""
     segments = plan.segments()
     num_records = plan.num_records
-    found = Representation(MEDIA_TYPE, _header_line(plan, num_records), segments, ends_of(segments))
+    found = Representation(MEDIA_TYPE, header_line(plan), segments, ends_of(segments))
     nbytes = num_records * sum(column.dtype.nbytes for column in plan.columns)
     assert found.nbytes == len(found.content) + nbytes, "segments add up"
     return found
 
 
-def _header_line(plan: Plan, num_records: int) -> bytes:
+def header_line(plan: Plan) -> bytes:
+    """What each column is and how many records it has, as one line of JSON ended by LF."""
+    num_records = plan.num_records
     header: dict[str, object] = {
         "columns": [
             {
@@ -41,6 +43,8 @@ def _header_line(plan: Plan, num_records: int) -> bytes:
             for name, dtype in plan.columns
         ]
     }
+    if plan.interval_s is not None:
+        header["interval_s"] = plan.interval_s
     if plan.skipped:
         header["skipped"] = [day_label(day) for day in plan.skipped]
     return orjson.dumps(header, option=orjson.OPT_APPEND_NEWLINE)

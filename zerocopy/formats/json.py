@@ -1,4 +1,4 @@
-"""The format `json`: one object that holds each column as an array, made piece by piece.
+"""The format `json`: one object that holds each column as an array, written piece by piece.
 
 Owns how values are written: numbers in full or in their shortest form, NaN and infinities as null,
 text without the NULs at its end. A piece is some thousand records, so that a thread that computes
@@ -15,12 +15,13 @@ import orjson
 from zerocopy.core.layout import day_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from zerocopy.core.layout import Dtype
-    from zerocopy.core.plan import DayRecords, Plan
+    from zerocopy.core.plan import Plan, Read, Write
 
 MEDIA_TYPE = b"application/json"
+
+ENCODER = f"orjson {orjson.__version__}"
+"""What spells the values: another version may do it differently."""
 
 PIECE_RECORDS = 8_192
 """Numbers of a column that are encoded at a time: 0.3 ms for f4."""
@@ -29,27 +30,26 @@ PIECE_TEXTS = 2_048
 """The same for text, each of which is a Python object: 0.4 ms for S16."""
 
 
-def encode(plan: Plan, read: Callable[[DayRecords, int, int, int], bytes]) -> Iterator[bytes]:
-    """The body, piece by piece.
-
-    `read` gives of a day the records of the column at a position, `count` of them from `first`:
-    `read(day, position, first, count)`.
-    """
-    yield b'{"columns":{'
+def encode(plan: Plan, read: Read, write: Write) -> None:
+    """Write `{"columns":{"time":[1,2]},"num_records":2}`; see `Encode`."""
+    write(b'{"columns":{')
     for position, (name, dtype) in enumerate(plan.columns):
-        yield b"," * (position > 0) + orjson.dumps(name) + b":["
+        write(b"," * (position > 0) + orjson.dumps(name) + b":[")
         separator = b""
         most = PIECE_TEXTS if dtype.name[1] == "S" else PIECE_RECORDS
         for day in plan.days:
             first, stop = day.records
             for begin in range(first, stop, most):
                 data = read(day, position, begin, min(most, stop - begin))
-                yield separator + _values(data, dtype)
+                write(separator + _values(data, dtype))
                 separator = b","
-        yield b"]"
-    end = {"num_records": plan.num_records}
-    told = {"skipped": [day_label(day) for day in plan.skipped]} if plan.skipped else {}
-    yield b"}," + orjson.dumps(end | told)[1:]
+        write(b"]")
+    end: dict[str, object] = {"num_records": plan.num_records}
+    if plan.interval_s is not None:
+        end = {"interval_s": plan.interval_s, **end}
+    if plan.skipped:
+        end["skipped"] = [day_label(day) for day in plan.skipped]
+    write(b"}," + orjson.dumps(end)[1:])
 
 
 def _values(data: bytes, dtype: Dtype) -> bytes:

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerocopy.core.query import FORMATS
+from zerocopy import __version__
+from zerocopy.core.errors import NotInstalledError
+from zerocopy.core.query import COMPUTED, FORMATS
 from zerocopy.formats import columns
 
 if TYPE_CHECKING:
     from zerocopy.core.http.messages import Fields
-    from zerocopy.core.plan import Represent
+    from zerocopy.core.plan import DayRecords, Encode, Plan, Represent
     from zerocopy.core.query import Query
 
 
@@ -31,6 +33,9 @@ class _Format(NamedTuple):
 _FORMATS = {
     "columns": _Format("application/octet-stream", ""),
     "arrow": _Format("application/vnd.apache.arrow.stream", "arrows"),
+    "json": _Format("application/json", "json"),
+    "csv": _Format("text/csv; charset=utf-8; header=present", "csv"),
+    "parquet": _Format("application/vnd.apache.parquet", "parquet"),
 }
 assert tuple(_FORMATS) == FORMATS, "every format that a query may ask for"
 
@@ -48,6 +53,53 @@ def represent_by(name: str) -> Represent:
         return columns.represent
     represent: Represent = importlib.import_module(f"zerocopy.formats.{name}").represent
     return represent
+
+
+class Encoder(NamedTuple):
+    """A computed format: what writes it, and with which version of what, for the entity tag."""
+
+    media_type: bytes
+    encode: Encode
+    tag: bytes
+
+
+@cache
+def encoder_of(name: str) -> Encoder:
+    """The encoder of a computed format; blocks when it is loaded.
+
+    Raises:
+        NotInstalledError: it needs a library that is not there.
+    """
+    try:
+        found = importlib.import_module(f"zerocopy.formats.{name}")
+    except ImportError as error:
+        raise NotInstalledError(
+            f"parameter format: {name} needs zerocopy[formats], which is not installed here"
+        ) from error
+    tag = f"{name} {__version__} {found.ENCODER}"
+    return Encoder(found.MEDIA_TYPE, found.encode, tag.encode())
+
+
+def written(name: str, plan: Plan) -> tuple[bytes, bytes]:
+    """Media type and all bytes of a plan whose sources are in memory, in any format; blocks.
+
+    Raises:
+        NotInstalledError: the format needs a library that is not there.
+    """
+    if name not in COMPUTED:
+        found = represent_by(name)(plan)
+        pieces = (piece.source.read(piece.offset, piece.count) for piece in found.segments)
+        return found.media_type, b"".join((found.content, *pieces))
+    encoder = encoder_of(name)
+    sizes = [column.dtype.nbytes for column in plan.columns]
+    parts: list[bytes] = []
+
+    def read(day: DayRecords, position: int, first: int, count: int) -> bytes:
+        size = sizes[position]
+        return day.sources[position].read(first * size, count * size)
+
+    encoder.encode(plan, read, parts.append)
+    return encoder.media_type, b"".join(parts)
 
 
 def disposition(query: Query) -> Fields:

@@ -24,16 +24,21 @@ from zerocopy.core.errors import (
 )
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.pending import CURRENT
-from zerocopy.core.http.semantics import ACCEPT_RANGES, select
-from zerocopy.core.http.validators import cache_control, last_modified
-from zerocopy.core.layout import day_label
-from zerocopy.core.query import check_name, parse_catalog_query, parse_parameters, parse_query
+from zerocopy.core.http.semantics import select
+from zerocopy.core.query import (
+    COMPUTED,
+    check_name,
+    parse_catalog_query,
+    parse_parameters,
+    parse_query,
+)
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
-from zerocopy.service.answers import Answer, Answers, key_of
+from zerocopy.service.answers import Answers, key_of
 from zerocopy.service.bars import BarsWork
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.openapi import OPENAPI
+from zerocopy.service.planned import PlannedResponses
 from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
     ALLOWED_METHODS,
@@ -42,7 +47,7 @@ from zerocopy.service.problems import (
     problem_response,
     written_response,
 )
-from zerocopy.service.representations import disposition, represent_by
+from zerocopy.service.representations import represent_by
 from zerocopy.service.thread_work import in_thread
 from zerocopy.storage.contents import Contents
 from zerocopy.storage.planner import Planned
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.core.window import Window
     from zerocopy.service.answers import Key
+    from zerocopy.service.computed import ComputedWork
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planner
     from zerocopy.storage.symbols.index import SymbolIndex
@@ -66,18 +72,9 @@ INLINE_STAMPS_MAX = 16
 PREFLIGHT_MAX_AGE_S = 86_400
 """Seconds a browser may keep a preflight's response; browsers cap it themselves."""
 
-DATE_LAG_S = 1
-"""Seconds that Date may lag behind the clock: transports renew it by a timer."""
-
-CLOCK_LAG_S = 0.02
-"""By how much the time of a change may lag behind the clock: a tick of the kernel, or two."""
-
 FAULT_LOG_S = 1.0
 FAULTS_REMEMBERED_MAX = 256
 """Seconds between two log lines of the same fault of the data, and how many are told apart."""
-
-DAYS_LOGGED_MAX = 10
-"""Skipped days named in one log line, which always has their number."""
 
 _OK = 200
 _DATA = b"/api/data"
@@ -109,6 +106,7 @@ class Service:
         plan_cache_bytes_max: int,
         columns_max: int,
         closed_max_age_s: int,
+        computed: ComputedWork,
     ) -> None:
         self._root = root
         self._planner = planner
@@ -124,8 +122,10 @@ class Service:
         self._requests_in_flight_max = requests_in_flight_max
         self._answers = Answers(plan_cache_bytes_max, counters)
         self._columns_max = columns_max
-        self._closed_max_age_s = closed_max_age_s
+        self._planned = PlannedResponses(self._answers, counters, closed_max_age_s)
         self._bars_work = BarsWork(planner, files)
+        self._computed = computed
+        self._answers_computed = 0
         self._contents = Contents(root, planner.dtypes)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
@@ -221,6 +221,16 @@ class Service:
         if self._symbol_index.watched_directories:
             self._symbol_calls.spare(self._symbol_index.maintain)
         self._count_symbols()
+        if self._computed.spool.has_dropped:
+            self._executor.submit(self._computed.spool.close_dropped)
+        self._count_computed()
+
+    def _count_computed(self) -> None:
+        computed, counters = self._computed, self._counters
+        counters[slots.SPOOL_BYTES] = computed.spool.nbytes
+        encoded = computed.encoded
+        counters[slots.ANSWERS_COMPUTED] += encoded - self._answers_computed
+        self._answers_computed = encoded
 
     def _count_symbols(self) -> None:
         index, counters = self._symbol_index, self._counters
@@ -278,8 +288,8 @@ class Service:
         planned = await self._bars_work.ask(query)
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
-            self._note_skipped(query.records, planned)
-        return self._answer(key, query.records, planned)
+            self._planned.note_skipped(query.records, planned)
+        return self._planned.response(key, query.records, planned)
 
     async def _data(self, query_string: bytes, request: Request) -> Response:
         key = key_of(request)
@@ -287,6 +297,8 @@ class Service:
         if kept is not None:
             return kept
         query = parse_query(query_string, columns_max=self._columns_max)
+        if query.format in COMPUTED:
+            return await self._computed_data(key, query, request)
         planned = await in_thread(
             self._executor,
             lambda: self._planner.plan(query, represent_by(query.format)),
@@ -297,46 +309,21 @@ class Service:
         self._count_files()
         self._counters[slots.PLANS_MADE] += 1
         if planned.skipped:
-            self._note_skipped(query, planned)
-        return self._answer(key, query, planned)
+            self._planned.note_skipped(query, planned)
+        return self._planned.response(key, query, planned)
 
-    def _answer(self, key: Key, query: Query, planned: Planned) -> Response:
-        found, validators, closes_s = planned.representation, planned.validators, planned.closes_s
-        now_s = time.time()
-        fields = [
-            (b"Content-Type", found.media_type),
-            *disposition(query),
-            (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
-            (b"ETag", validators.etag),
-            ACCEPT_RANGES,
-            *CORS_FIELDS,
-        ]
-        modified = last_modified(validators, int(now_s - CLOCK_LAG_S) - DATE_LAG_S)
-        if modified is not None:
-            fields.append((b"Last-Modified", modified))
-        if planned.content is not None:
-            response = Response(_OK, tuple(fields), planned.content, validators=validators)
-        else:
-            body = found.content, found.segments
-            response = Response(_OK, tuple(fields), *body, ends=found.ends, validators=validators)
-        if planned.proof.reusable:
-            span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
-            self._answers.put(key, Answer(response, planned.proof, *span))
-        return response
-
-    def _note_skipped(self, query: Query, planned: Planned) -> None:
-        self._counters[slots.DAYS_SKIPPED] += len(planned.skipped)
-        _log.warning(
-            "days_skipped",
-            reason="a day lacks time or a requested column",
-            exchange=query.exchange,
-            symbol=query.symbol,
-            type=query.type,
-            columns=query.columns,
-            count=len(planned.skipped),
-            days=[day_label(day) for day in planned.skipped[:DAYS_LOGGED_MAX]],
-            **naming(CURRENT.get()),
-        )
+    async def _computed_data(self, key: Key, query: Query, request: Request) -> Response:
+        found = await in_thread(self._executor, lambda: self._computed.begin(query))
+        if not found.is_complete:
+            unchanged = self._planned.unchanged(request, query, found.planned)
+            if unchanged is not None:
+                return unchanged
+            found = await self._computed.ask(query)
+        self._count_computed()
+        self._counters[slots.PLANS_REUSED if found.is_kept else slots.PLANS_MADE] += 1
+        if found.planned.skipped and not found.is_kept:
+            self._planned.note_skipped(query, found.planned)
+        return self._planned.response(key, query, found.planned)
 
     async def _symbols(self, query_string: bytes, _request: Request) -> Response:
         exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError, ZerocopyError
 from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles
+from zerocopy.storage.spool import SpooledBody
 from zerocopy.storage.tree import Series, open_series
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Reading:
                 if isinstance(piece.source, DayFile):
                     fetched = self._fetch(piece.source, directories, stack)
                     self._read_in(fetched, piece.offset, piece.count)
+                elif isinstance(piece.source, SpooledBody):
+                    missing = piece.source.read_in(piece.offset, piece.count, self._is_unwanted)
+                    self._window.has_waited |= missing > 0
+                    self._window.missing_bytes += missing
 
     def finish(self) -> None:
         """Hand over what was opened and mapped; for the event loop, once `run` is over."""
@@ -157,12 +162,13 @@ class Reading:
         directories[day_file.series] = opened
         return opened
 
+    def _is_unwanted(self) -> bool:
+        return self._window.is_cancelled
+
     def _read_in(self, fetched: Fetched, offset: int, count: int) -> None:
         assert fetched.fd is not None, "handed over only once `run` is over"
         window = self._window
-        missing = self._files.residency.read_in(
-            fetched.fd, offset, count, lambda: window.is_cancelled
-        )
+        missing = self._files.residency.read_in(fetched.fd, offset, count, self._is_unwanted)
         if missing:
             window.has_waited = True
             window.missing_bytes += missing

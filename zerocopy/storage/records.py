@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import os
 from array import array
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN
 from zerocopy.core.plan import Representation
 from zerocopy.storage.dayfile import DayFile, TimeFile
+from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import data_error, open_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from zerocopy.core.plan import DayRecords, Plan
     from zerocopy.core.timeindex import RecordRange
@@ -32,19 +34,25 @@ if TYPE_CHECKING:
 _NEVER_SMALL = array("Q", [1 << 62])
 
 
+def unread(content: bytes = b"", tag: bytes = b"") -> Representation:
+    """What a format gives to the planner of a plan that is read later.
+
+    It claims to be large, for the planner hands over no descriptors of small ones. `content` and
+    `tag` are for the validators.
+    """
+    return Representation(b"", content, (), _NEVER_SMALL, tag)
+
+
 @dataclass(slots=True)
 class Capture:
-    """What to give to the planner as a format: it keeps the plan and reads nothing.
-
-    The representation claims to be large, for the planner hands over no descriptors of small ones.
-    """
+    """What to give to the planner as a format: it keeps the plan and reads nothing."""
 
     plans: list[Plan] = field(default_factory=list)
 
     def __call__(self, plan: Plan) -> Representation:
         """Keep `plan`; see `Represent`."""
         self.plans.append(plan)
-        return Representation(b"", b"", (), _NEVER_SMALL)
+        return unread()
 
 
 class DayReader:
@@ -151,6 +159,73 @@ class PlanReader:
                     fd = again.fd
                 opened[name] = source, fd
             yield DayReader(day.records, opened, self._sizes, self._buffer)
+        finally:
+            for each in fetched:
+                each.close()
+
+
+class RecordReader:
+    """Reads any records of `plan`, which `planned` came with; blocks. A context manager.
+
+    The files of one day are open at a time. They are checked when the next day is asked for, and at
+    the end.
+    """
+
+    def __init__(self, files: OpenFiles, series: Series, plan: Plan, planned: Planned) -> None:
+        self._files = files
+        self._series = series
+        self._sizes = [column.dtype.nbytes for column in plan.columns]
+        self._held = dict(planned.held)
+        self._stack = ExitStack()
+        self._directory_fd = -1
+        self._day: DayRecords | None = None
+        self._opened: dict[int, tuple[DayFile, int]] = {}
+        self._fetched: list[Fetched] = []
+
+    def __enter__(self) -> Self:
+        self._directory_fd = self._stack.enter_context(open_series(self._files.root, self._series))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            self._leave(is_read=kind is None)
+
+    def read(self, day: DayRecords, position: int, first: int, count: int) -> bytes:
+        """`count` records from `first` of the column at a position of the plan; see `Read`.
+
+        Raises:
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: it cannot be opened or read.
+        """
+        if day is not self._day:
+            self._leave(is_read=True)
+            self._day = day
+        if position not in self._opened:
+            self._open(day, position)
+        size = self._sizes[position]
+        return read_exactly(self._opened[position][1], first * size, count * size)
+
+    def _open(self, day: DayRecords, position: int) -> None:
+        source = day.sources[position]
+        assert isinstance(source, DayFile), "planned by the planner"
+        fd = self._held.get(source)
+        if fd is None:
+            again = self._files.fetch(source, None, self._directory_fd, mapped=False)
+            self._fetched.append(again)
+            fd = again.fd
+            assert fd is not None, "closed by `_leave`"
+        self._opened[position] = source, fd
+
+    def _leave(self, *, is_read: bool) -> None:
+        """Close what was opened of the present day; check what was read of it."""
+        opened, self._opened = self._opened, {}
+        fetched, self._fetched = self._fetched, []
+        try:
+            if is_read:
+                for day_file, fd in opened.values():
+                    day_file.check_now(fd)
         finally:
             for each in fetched:
                 each.close()

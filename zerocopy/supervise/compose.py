@@ -14,6 +14,7 @@ from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import get_logger
+from zerocopy.service.computed import ComputedWork
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
@@ -82,6 +83,14 @@ def build_service(
         plan_cache_bytes_max=config.memory.plan_cache_bytes_max,
         columns_max=limits.columns_max,
         closed_max_age_s=config.cache.closed_max_age_s,
+        computed=ComputedWork(
+            planner,
+            files,
+            records_max=config.formats.records_max,
+            spool_bytes_max=config.formats.spool_bytes_max,
+            spool_path=config.formats.spool_path,
+            small_answer_bytes_max=limits.small_answer_bytes_max,
+        ),
     )
 
 

@@ -74,14 +74,26 @@ def select(request: Request, whole: Response, *, now_s: float, boundary: bytes) 
         PreconditionFailedError: a precondition does not hold.
         RangeError: none of the ranges asked for is there.
     """
-    assert whole.status == 200, "other answers are given as they are, section 13.2.1"  # noqa: PLR2004
-    if _is_not_modified(request, whole, now_s):
-        if whole.unchanged is None:
-            fields = tuple(field for field in whole.fields if field[0] not in _METADATA)
-            whole.unchanged = Response(304, fields)
-        return whole.unchanged
+    found = unchanged(request, whole, now_s)
+    if found is not None:
+        return found
     specs = _ranges_wanted(request, whole)
     return whole if specs is None else _part_of(request, whole, specs, boundary)
+
+
+def unchanged(request: Request, whole: Response, now_s: float) -> Response | None:
+    """The 304, where it is due; of `whole`, the fields and validators of the 200 are enough.
+
+    Raises:
+        PreconditionFailedError: a precondition does not hold.
+    """
+    assert whole.status == 200, "other answers are given as they are, section 13.2.1"  # noqa: PLR2004
+    if not _is_not_modified(request, whole, now_s):
+        return None
+    if whole.unchanged is None:
+        fields = tuple(field for field in whole.fields if field[0] not in _METADATA)
+        whole.unchanged = Response(304, fields)
+    return whole.unchanged
 
 
 # ---- ranges, RFC 9110 section 14
