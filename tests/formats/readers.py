@@ -110,8 +110,9 @@ def check_json(body: bytes, expected: bytes) -> None:
     told = json.loads(expected.partition(b"\n")[0])
     document = json.loads(body)
     wanted = values_of(expected)
-    keys = ["columns", "num_records", *(["skipped"] if "skipped" in told else [])]
-    assert list(document) == keys
+    keys = ("columns", "interval_s", "num_records", "skipped")
+    assert list(document) == [key for key in keys if key == "num_records" or key in told]
+    assert document.get("interval_s") == told.get("interval_s")
     assert document.get("skipped") == told.get("skipped")
     assert list(document["columns"]) == list(wanted)
     dtypes = {column["name"]: column["dtype"][1:] for column in told["columns"]}

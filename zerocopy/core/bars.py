@@ -37,6 +37,9 @@ COMPUTING_THREADS = 2
 MAX_POINTS = 2_000
 """What `auto` aims at unless told otherwise: a chart has some pixel columns, not more."""
 
+FORMATS = ("columns", "arrow", "json", "csv")
+"""What `format` may be here; the first is meant where it is left out."""
+
 OHLC = ("open", "high", "low", "close")
 AGGREGATES = (*OHLC, "sum", "mean", "count")
 
@@ -87,8 +90,8 @@ class Output(NamedTuple):
 class BarsQuery:
     """What /api/bars is asked for; every value is already checked.
 
-    `records` are the records it is computed from, with `time` as their first column. `interval` is
-    None for `auto`.
+    `records` are the records it is computed from, with `time` as their first column, and `format`
+    is that of the bars. `interval` is None for `auto`.
     """
 
     records: Query
@@ -142,8 +145,9 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
     values = parse_parameters(query_string, PARAMETERS)
     require(values, REQUIRED)
     start_s, end_s = parse_span(values)
-    if values.get("format", "columns") != "columns":
-        raise BadRequestError("parameter format: must be columns")
+    format_ = values.get("format", FORMATS[0])
+    if format_ not in FORMATS:
+        raise BadRequestError(f"parameter format: must be one of {', '.join(FORMATS)}")
     outputs = parse_outputs(values["columns"], columns_max)
     return BarsQuery(
         records=Query(
@@ -153,6 +157,7 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
             start_s=start_s,
             end_s=end_s,
             columns=_sources(outputs),
+            format=format_,
         ),
         outputs=outputs,
         interval=parse_interval(values.get("interval", "auto")),

@@ -1,15 +1,15 @@
-"""Bars in the format `columns`: a header line of JSON, then the values of each column.
+"""Bars as a plan: columns of values in memory, to be given any format.
 
-Owns the header line, which is that of /api/data with `interval_s` in it.
+Owns what the plan tells of them; whatever the format tells of records it tells of bars.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from zerocopy.core.layout import day_label
+from zerocopy.core.layout import Dtype
+from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
+from zerocopy.core.timeindex import RecordRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,24 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def content_of(
-    names: Iterable[str], columns: Sequence[NDArray[Any]], interval_s: int, skipped: Sequence[int]
-) -> bytes:
-    """The header line, ended by LF, then all of the first column, all of the second, and so on."""
-    header: dict[str, object] = {
-        "columns": [
-            {
-                "name": name,
-                "record_size": column.itemsize,
-                "num_records": len(column),
-                "data_length": column.nbytes,
-                "dtype": column.dtype.str,
-            }
-            for name, column in zip(names, columns, strict=True)
-        ],
-        "interval_s": interval_s,
-    }
-    if skipped:
-        header["skipped"] = [day_label(day) for day in skipped]
-    line = orjson.dumps(header, option=orjson.OPT_APPEND_NEWLINE)
-    return b"".join((line, *(column.tobytes() for column in columns)))
+def bars_plan(
+    names: Iterable[str], values: Sequence[NDArray[Any]], interval_s: int, records: Plan
+) -> Plan:
+    """The plan of bars that were computed from `records`; a bar stands for `interval_s` seconds."""
+    columns = tuple(
+        Column(name, Dtype(column.dtype.str, column.itemsize))
+        for name, column in zip(names, values, strict=True)
+    )
+    days = []
+    if len(values[0]):
+        sources = [in_memory(column.tobytes()).source for column in values]
+        days = [DayRecords(0, RecordRange(0, len(values[0])), sources)]
+    return Plan(columns, days, records.skipped, records.labels, interval_s)

@@ -19,9 +19,9 @@ from zerocopy.core.http.validators import NS_PER_S, document_validators
 from zerocopy.core.layout import TIME_COLUMN, day_label
 from zerocopy.core.plan import Representation
 from zerocopy.core.timeindex import UnsortedError
-from zerocopy.formats import bars as bars_format
-from zerocopy.formats import columns as columns_format
+from zerocopy.formats.bars import bars_plan
 from zerocopy.service.coalesce import Coalescer
+from zerocopy.service.representations import written
 from zerocopy.storage.planner import CLOCK_TICK_NS, Planned
 from zerocopy.storage.records import Capture, PlanReader
 from zerocopy.storage.tree import Series
@@ -62,6 +62,7 @@ class BarsWork:
 
         Raises:
             BadRequestError: a column is text, or there are too many bars.
+            NotInstalledError: the format needs an extra.
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
             DataError: a file cannot be read, or the times of a day are not sorted.
         """
@@ -116,11 +117,13 @@ class BarsWork:
             assert span is not None, "bars are made of records"
             raise too_many_bars(query, interval, span) from None
         names = (TIME_COLUMN, *(output.name for output in query.outputs))
-        content = bars_format.content_of(names, columns, interval.length_s, plan.skipped)
+        media_type, content = written(
+            query.records.format, bars_plan(names, columns, interval.length_s, plan)
+        )
         tag = document_validators(content).etag
         return replace(
             planned,
-            representation=Representation(columns_format.MEDIA_TYPE, content, (), ()),
+            representation=Representation(media_type, content, (), ()),
             content=content,
             validators=replace(planned.validators, etag=tag),
             held=(),

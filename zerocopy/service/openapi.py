@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zerocopy import __version__
+from zerocopy.core.bars import FORMATS as BARS_FORMATS
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
 from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
@@ -42,8 +43,10 @@ u32 unix seconds. What the others are is told by `dtype`, in numpy's words: u32 
 `count` and `flags`, else f32, unless the operator declared another. A range without records is no
 error: every `num_records` is 0. Preconditions and ranges (RFC 9110 sections 13 and 14) concern the
 content as a whole, header line included. `format` chooses another shape of the same records, with
-an `ETag` of its own and a file name; all else holds for every format. With `last` the content holds
-only so many records from the end of the range."""
+an `ETag` of its own and a file name; all else holds for every format. `json`, `csv` and `parquet`
+are computed, so they hold at most a number of records that the operator sets. `csv` and `parquet`
+need an extra on the server: 501 where it is missing. With `last` the content holds only so many
+records from the end of the range."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -66,8 +69,11 @@ _PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     417: ("The Expect field asks for something other than 100-continue.", ()),
     431: ("One field of the request, or all of them together, are too long.", ()),
     500: ("The data directory or a day file cannot be read.", ()),
-    501: ("The content has a transfer coding other than chunked.", ()),
-    503: ("Too many connections or requests in flight, or not ready.", ("Retry-After",)),
+    501: ("A format whose extra is not installed, or a transfer coding other than chunked.", ()),
+    503: (
+        "Too many connections, requests in flight or computed answers, or not ready.",
+        ("Retry-After",),
+    ),
     505: ("The major version of HTTP is not 1.", ()),
 }
 _ANY_METHOD = (400, 414, 417, 431, 500, 501, 503, 505)
@@ -116,8 +122,9 @@ def _response(
     return {"description": description, "headers": headers, "content": content}
 
 
-def _in_any_format(response: Json) -> Json:
-    return {**response, "content": {media_type: {} for media_type in MEDIA_TYPES}}
+def _in_any_format(response: Json, formats: Sequence[str] = FORMATS) -> Json:
+    media_types = dict(zip(FORMATS, MEDIA_TYPES, strict=True))
+    return {**response, "content": {media_types[name]: {} for name in formats}}
 
 
 def _without_content(response: Json) -> Json:
@@ -198,10 +205,13 @@ _PATHS: Json = {
     "/api/bars": _path_item(
         "Bars",
         "Open, high, low, close, sum, mean and count of any interval.",
-        _response(
-            "The header line and the bars.",
-            (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges"),
-            "application/octet-stream",
+        _in_any_format(
+            _response(
+                "The bars; in the format `columns` the header line before them.",
+                (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition"),
+                "",
+            ),
+            BARS_FORMATS,
         ),
         others={"206": _ref("responses", "Part")},
         description=BARS,
@@ -296,7 +306,7 @@ _HEADERS: Json = {
     ),
     "Accept-Ranges": _header("Any part may be asked for.", "bytes"),
     "Content-Disposition": _header(
-        "A name for a file; absent in the format `columns`.", 'attachment; filename="a.arrow"'
+        "A name for a file; absent in the format `columns`.", 'attachment; filename="a.arrows"'
     ),
     "Content-Range": _header("Which bytes of how many; 416 tells only that.", "bytes 0-99/8127"),
     "Allow": _header("The methods of every path.", "GET, HEAD, OPTIONS"),

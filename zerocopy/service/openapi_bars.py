@@ -5,7 +5,7 @@ Owns the words and schemas of that endpoint; `openapi.py` puts them into the doc
 
 from __future__ import annotations
 
-from zerocopy.core.bars import BARS_MAX, MAX_POINTS
+from zerocopy.core.bars import BARS_MAX, FORMATS, MAX_POINTS
 
 OUTPUT_PATTERN = (
     r"^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}"
@@ -84,7 +84,7 @@ BARS_PARAMETERS: dict[str, object] = {
         "in": "query",
         "required": False,
         "description": "The shape of the answer.",
-        "schema": {"type": "string", "enum": ["columns"], "default": "columns"},
+        "schema": {"type": "string", "enum": list(FORMATS), "default": FORMATS[0]},
     },
 }
 
