@@ -140,6 +140,12 @@ def test_a_draft_needs_a_body_only_for_what_is_more_than_a_little() -> None:
     content, [segment] = more.finish()
     assert content == b"0123"
     assert segment.source.read(segment.offset, segment.count) == b"4567890x"
+    broken = Draft(spool, 0)
+    broken.write(b"0123")
+    broken.discard()
+    little.discard()
+    spool.close_dropped()
+    assert spool.nbytes == 8, "what is discarded is gone, whoever knows it"
 
 
 def test_a_body_on_disk_is_read_in_by_a_thread_before_it_is_sent(tmp_path: Path) -> None:

@@ -170,14 +170,18 @@ class ComputedWork:
         encoder = encoder_of(query.format)
         draft = Draft(self.spool, self._small_answer_bytes_max)
         series = Series(query.exchange, query.symbol, query.type)
-        with RecordReader(self._files, series, plan, planned) as records:
+        try:
+            with RecordReader(self._files, series, plan, planned) as records:
 
-            def read(day: DayRecords, position: int, first: int, count: int) -> bytes:
-                if is_unwanted():
-                    raise LeftError
-                return records.read(day, position, first, count)
+                def read(day: DayRecords, position: int, first: int, count: int) -> bytes:
+                    if is_unwanted():
+                        raise LeftError
+                    return records.read(day, position, first, count)
 
-            encoder.encode(plan, read, draft.write)
+                encoder.encode(plan, read, draft.write)
+        except BaseException:
+            draft.discard()
+            raise
         content, segments = draft.finish()
         found = Representation(encoder.media_type, content, segments, ends_of(segments))
         whole = None if segments else content

@@ -119,7 +119,13 @@ class SpooledBody:
         self.nbytes = 0
 
     def __del__(self) -> None:
-        self._spool.drop(self._fd)
+        self.drop()
+
+    def drop(self) -> None:
+        """It is not needed; nobody may use it any more."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._spool.drop(fd)
 
     def write(self, data: bytes) -> None:
         """Append `data`.
@@ -202,6 +208,11 @@ class Draft:
                 return
             self._body = self._spool.open()
         self._body.write(data)
+
+    def discard(self) -> None:
+        """It is not finished; an error that tells why may live on, and with it this object."""
+        if self._body is not None:
+            self._body.drop()
 
     def finish(self) -> tuple[bytes, tuple[Segment, ...]]:
         """What is in memory, and the segments after it."""
