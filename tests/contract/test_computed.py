@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from datetime import timedelta
@@ -17,6 +18,7 @@ from tests.storage.trees import (
     DAY,
     DAY_START_S,
     DTYPES,
+    SERIES,
     U32_MAX,
     append,
     marks,
@@ -228,32 +230,50 @@ def test_a_day_that_was_replaced_is_answered_as_it_now_is(
     check(site, large, name, ask(site, large, name))
 
 
+def test_a_spool_on_disk_leaves_by_sendfile_and_leaves_nothing(
+    transport: Transport, tmp_path: Path
+) -> None:
+    """Whole and in parts; on the plain path the kernel sends all but the beginning."""
+    root, spool = str(tmp_path / "root"), tmp_path / "spool"
+    spool.mkdir()
+    times = u32(*(DAY_START_S + at // 4 for at in range(4 * MANY)))
+    put(root, {"time": times, "price": marks(4 * MANY)})
+    with serve(transport, root, ZEROCOPY_FORMATS_SPOOL_PATH=str(spool)) as site:
+        for name in CHECKS:
+            answer = ask(site, SERIES, name, columns=("time", "price"))
+            check(site, SERIES, name, answer, columns=("time", "price"))
+            part = ask(
+                site,
+                SERIES,
+                name,
+                columns=("time", "price"),
+                fields=[("Range", "bytes=60000-80000"), ("If-Range", answer.fields["etag"])],
+            )
+            assert part.content == answer.content[60_000:80_001]
+            if name == "json" and transport.environ["USE_TLS"] == "false":
+                sent = site.server.metric('zerocopy_sent_bytes_total{path="sendfile"}')
+                assert sent >= len(answer.content) - 65_536
+        assert os.listdir(spool) == []
+
+
 def test_too_many_records_and_a_full_spool_are_told(transport: Transport, tmp_path: Path) -> None:
     """400 with the number and the format that has no bound; 503 with Retry-After."""
     root = str(tmp_path)
     times = u32(*(DAY_START_S + at // 4 for at in range(MANY)))
     put(root, {"time": times, "price": marks(MANY)})
-    series = put_series()
     bounds = {
         "ZEROCOPY_FORMATS_RECORDS_MAX": str(MANY - 1),
         "ZEROCOPY_FORMATS_SPOOL_BYTES_MAX": "20000",
     }
     with serve(transport, root, **bounds) as site:
         for name in CHECKS:
-            refused = ask(site, series, name, columns=("time", "price"))
+            refused = ask(site, SERIES, name, columns=("time", "price"))
             assert refused.status == 400
             assert f"holds {MANY} records".encode() in refused.content
             assert b"format arrow" in refused.content
-        full = ask(site, series, "json", columns=("time", "price"), last=str(MANY - 1))
+        full = ask(site, SERIES, "json", columns=("time", "price"), last=str(MANY - 1))
         assert full.status == 503
         assert full.fields["retry-after"] == "1"
         assert b"no room" in full.content
-        few = ask(site, series, "json", columns=("time", "price"), last="100")
+        few = ask(site, SERIES, "json", columns=("time", "price"), last="100")
         assert json.loads(few.content)["num_records"] == 100
-
-
-def put_series() -> Series:
-    """The series that `put` writes by default."""
-    from tests.storage.trees import SERIES  # noqa: PLC0415
-
-    return SERIES
