@@ -16,6 +16,7 @@ SomeGenerations = Annotated[int, Meta(ge=2, le=64)]
 Few = Annotated[int, Meta(ge=1, le=1_024)]
 FewOrNone = Annotated[int, Meta(ge=0, le=1_024)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+ManyRecords = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
 ManyBytes = Annotated[int, Meta(ge=0, le=1_099_511_627_776)]
@@ -113,7 +114,9 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class FormatsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[formats]`: answers in json, csv and parquet, whose bytes are no file's."""
 
-    records_max: Annotated[Count, _doc("Records of a computed answer; more is 400.")] = 10_000_000
+    records_max: Annotated[ManyRecords, _doc("Records of a computed answer; more is 400.")] = (
+        10_000_000
+    )
     spool_bytes_max: Annotated[
         ManyBytes, _doc("Bytes of computed answers at a time; more is 503.")
     ] = 536_870_912

@@ -24,6 +24,7 @@ class Needs:
     locked_bytes: int
     mapped_files: int
     plan_cache_bytes: int
+    spool_bytes: int
     watched_directories: int
     backlog: int
     data_root: str
@@ -44,6 +45,7 @@ def needs_of(config: Config) -> Needs:
         locked_bytes=config.memory.locked_bytes_max if has_tls else 0,
         mapped_files=config.memory.mapped_files_max if has_tls else 0,
         plan_cache_bytes=config.memory.plan_cache_bytes_max,
+        spool_bytes=0 if config.formats.spool_path else config.formats.spool_bytes_max,
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
         data_root=config.data.path,

@@ -121,7 +121,8 @@ def memory(host: Host, needs: Needs) -> Finding:
     workers = needs.worker_count(host.processors() or 1)
     locked = workers * needs.locked_bytes
     each = TLS_CONNECTION_BYTES if needs.has_tls else CONNECTION_BYTES
-    held = workers * (WORKER_BYTES + needs.plan_cache_bytes + needs.connections * each)
+    kept = needs.plan_cache_bytes + needs.spool_bytes
+    held = workers * (WORKER_BYTES + kept + needs.connections * each)
     of = "of the machine" if most == total else "of the control group"
     found = f"{size(most)} {of}; the workers lock {size(locked)} and hold {size(held)} at most"
     if locked + held > most:
@@ -129,7 +130,8 @@ def memory(host: Host, needs: Needs) -> Finding:
             check,
             Verdict.CHANGE,
             found,
-            "MemoryMax= above the sum, or lower [memory] locked_bytes_max or the workers",
+            "MemoryMax= above the sum, or lower [memory] locked_bytes_max, [formats] "
+            "spool_bytes_max or the workers",
             "locking fails or a worker is killed where memory ends; the page cache of the day "
             "files counts too",
             "mlock(2); Documentation/admin-guide/cgroup-v2.rst, memory.max",
