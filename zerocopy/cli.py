@@ -27,6 +27,7 @@ COMMANDS = (
     "status.status",
     "symbols",
     "query",
+    "rollup",
     "generate",
     "certs",
 )

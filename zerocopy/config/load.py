@@ -35,6 +35,7 @@ from zerocopy.config.options import (
     MemoryTable,
     MetricsTable,
     PlainTable,
+    RollupsTable,
     ServerTable,
     TimeoutsTable,
     TlsTable,
@@ -106,6 +107,7 @@ class Config(Struct, frozen=True, kw_only=True):
     formats: FormatsTable = FormatsTable()
     timeouts: TimeoutsTable = TimeoutsTable()
     memory: MemoryTable = MemoryTable()
+    rollups: RollupsTable = RollupsTable()
     metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()
     profile: str = PROFILES[0]
@@ -331,6 +333,13 @@ def _check_relations(config: Config) -> None:
         if ports.count(port) > 1:
             label = max(config.origins[key] for key in _PORTS).label
             raise _error(f"{label}: two listeners on port {port}; each needs a port of its own")
+    if config.rollups.path is not None:
+        root, path = map(os.path.realpath, (config.data.path, config.rollups.path))
+        if os.path.commonpath((root, path)) == root:
+            label = max(config.origins[key] for key in ("data.path", "rollups.path")).label
+            raise _error(
+                f"{label}: [rollups] path ({path}) must lie outside of [data] path ({root})"
+            )
 
 
 def _nearest_key(table: str, key: str) -> str:

@@ -150,6 +150,13 @@ class MemoryTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 100_000
 
 
+class RollupsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[rollups]`: what is computed ahead of closed days for /api/bars."""
+
+    bytes_max: Annotated[ManyBytes, _doc("Bytes of roll-ups kept in memory.")] = 67_108_864
+    path: Annotated[Text | None, _doc("The directory of the files of roll-ups.")] = None
+
+
 class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[metrics]`: the Prometheus listener."""
 

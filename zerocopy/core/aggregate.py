@@ -14,8 +14,9 @@ A sum is four nested sums, each f8, from 0.0 and from left to right:
     of these over the hours of a day file
     of these over the day files
 
-A piece that ends amid a minute hands its sum on, so pieces change nothing. A minute, an hour or a
-day that lies wholly in a bucket has one sum whatever the bucket is, so it may be computed ahead.
+A piece that ends amid a minute hands its sum on, so pieces change nothing. A minute or an hour that
+lies wholly in a bucket has one sum whatever the bucket is, so it may be computed ahead: `Kept` rows
+stand for the records of whole minutes or hours, and give the same bits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zerocopy.core.cuts import CHUNK_RECORDS, TooManyBarsError, changes, cut
+from zerocopy.core.cuts import (
+    CHUNK_RECORDS,
+    MINUTE_S,
+    TooManyBarsError,
+    begins_of,
+    changes,
+    cut,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,8 +47,23 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Values = NDArray[Any]
 
+CELLS_MIN = 8_192
+"""Sums of minutes or hours that are added up at once: a file has some of them, and numpy's calls
+would take longer than the sums."""
+
 _HOUR_MINUTES = 60
+_KEYS = ("first", "last", "low", "high")
 _FLOAT = "f"
+
+
+class Kept(NamedTuple):
+    """What was computed ahead of some neighbouring records of a day file.
+
+    `rows` are by column, of `kept_dtype`; each stands for the records of a minute, an hour or the
+    whole file. All columns have the same begins and counts.
+    """
+
+    rows: Mapping[str, Values]
 
 
 class _Rows(NamedTuple):
@@ -83,8 +106,10 @@ class Bars:
             for column, wants in wanted.items()
         }
 
-    def add(self, day: Day) -> None:
+    def add(self, *parts: Day | Kept) -> None:
         """Take in the records of a day file, after those of the day before.
+
+        Some of `parts` may be kept; all together are neighbours, in the order of the file.
 
         Raises:
             TooManyBarsError: there are more than `bars_max` bars.
@@ -92,20 +117,49 @@ class Bars:
             DataError: a file fails.
         """
         with np.errstate(all="ignore"):
-            sums = any(fold.sums for fold in self._folds.values())
-            buckets, cells = cut(day, self._interval, self._bars_max, sums=sums)
-            first, stop = day.records
-            self._begins.append(buckets.begins)
-            self._counts.append(np.diff(buckets.starts, append=stop))
-            self._bars += len(buckets.begins)
+            for part in parts:
+                if isinstance(part, Kept):
+                    self._add_kept(part)
+                else:
+                    self._add_records(part)
+            for fold in self._folds.values():
+                fold.end_file()
+            # Not amid a file: its sum is one.
             if self._bars > self._bars_max:
                 self._settle()
-            for column, fold in self._folds.items():
-                fold.begin_day(buckets, cells)
-                for at in range(first, stop, CHUNK_RECORDS):
-                    end = min(at + CHUNK_RECORDS, stop)
-                    fold.add(np.frombuffer(day.read(column, at, end), fold.dtype), at, end)
-                fold.end_day()
+
+    def _add_records(self, day: Day) -> None:
+        sums = any(fold.sums for fold in self._folds.values())
+        buckets, cells = cut(day, self._interval, self._bars_max, sums=sums)
+        first, stop = day.records
+        self._count(buckets.begins, np.diff(buckets.starts, append=stop))
+        for column, fold in self._folds.items():
+            fold.begin(buckets, cells)
+            for at in range(first, stop, CHUNK_RECORDS):
+                end = min(at + CHUNK_RECORDS, stop)
+                fold.add(np.frombuffer(day.read(column, at, end), fold.dtype), at, end)
+
+    def _add_kept(self, kept: Kept) -> None:
+        [rows, *_] = kept.rows.values()
+        begins = begins_of(rows["begin"].astype(np.int64), self._interval)
+        self._count(begins, rows["count"].astype(np.int64))
+        for column, fold in self._folds.items():
+            fold.add_kept(begins, kept.rows[column])
+
+    def _count(self, begins: Ints, counts: Ints) -> None:
+        self._begins.append(begins)
+        self._counts.append(counts)
+        self._bars += len(begins)
+
+    def keep(self, column: str) -> Values:
+        """The bars of a column whose sums were asked for, as rows of `kept_dtype`."""
+        with np.errstate(all="ignore"):
+            self._settle()
+        begins, counts, fold = self._begins[0], self._counts[0], self._folds[column]
+        kept = np.zeros(len(begins), kept_dtype(fold.dtype))
+        kept["begin"], kept["count"] = begins, counts
+        fold.keep(begins, kept)
+        return kept
 
     def columns(self) -> list[NDArray[Any]]:
         """`time`, then the outputs in their order: a record for each bucket that holds one."""
@@ -142,20 +196,25 @@ class _Fold:
     def __init__(self, dtype: np.dtype[Any], *, sums: bool) -> None:
         self.dtype = dtype
         self.sums = sums
-        self._key_dtype = np.dtype(f"<i{dtype.itemsize}") if dtype.kind == _FLOAT else dtype
         self._rows: list[_Rows] = []
+        self._files = 0
+        self._cell_parts: list[tuple[int, Ints, Ints, Floats]] = []
+        self._cell_count = 0
         self._sum_begins: list[Ints] = []
         self._sums: list[Floats] = []
         self._infinity = 0
         if dtype.kind == _FLOAT:
-            self._infinity = int(np.array(np.inf, dtype).view(self._key_dtype))
+            self._infinity = int(np.array(np.inf, dtype).view(_key_dtype(dtype)))
 
-    def begin_day(self, buckets: Cuts, cells: Cuts) -> None:
+    def begin(self, buckets: Cuts, cells: Cuts) -> None:
+        """Get ready for records in these runs."""
         self._buckets, self._cells = buckets, cells
         self._cell_sums = np.zeros(len(cells.starts) if self.sums else 0)
+        if self.sums:
+            self._add_cells(cells.begins, cells.minutes, self._cell_sums)
 
     def add(self, values: Values, first: int, stop: int) -> None:
-        """Take in the records [first, stop) of the day."""
+        """Take in the records [first, stop) of the file."""
         runs, starts = self._buckets.within(first, stop)
         rows = self._numbers(_keys(values), starts, self._buckets.begins[runs])
         if rows is not None:
@@ -163,23 +222,57 @@ class _Fold:
         if self.sums:
             self._add_sums(values, *self._cells.within(first, stop))
 
-    def end_day(self) -> None:
-        """Add the minutes of each hour, then the hours, bucket by bucket."""
-        if not self.sums:
+    def add_kept(self, begins: Ints, kept: Values) -> None:
+        """Take in what was computed ahead, for the buckets that begin at `begins`."""
+        if self.sums:
+            self._add_cells(begins, kept["begin"] // np.int64(MINUTE_S), kept["sum"])
+        good = kept["numbers"] > 0
+        if not good.all():
+            begins, kept = begins[good], kept[good]
+        if len(kept):
+            numbers = kept["numbers"].astype(np.int64)
+            first, last, low, high = (kept[name] for name in _KEYS)
+            self._rows.append(_Rows(begins, first, last, low, high, numbers))
+
+    def _add_cells(self, begins: Ints, minutes: Ints, sums: Floats) -> None:
+        self._cell_parts.append((self._files, begins, minutes, sums))
+        self._cell_count += len(sums)
+
+    def end_file(self) -> None:
+        """What comes next is of another file."""
+        self._files += 1
+        if self._cell_count >= CELLS_MIN:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add the minutes of each hour, then the hours, file by file and bucket by bucket."""
+        if not self._cell_parts:
             return
-        begins, hours, sums = (
-            self._cells.begins,
-            self._cells.minutes // _HOUR_MINUTES,
-            self._cell_sums,
-        )
-        starts = changes((begins[1:] != begins[:-1]) | (hours[1:] != hours[:-1]))
-        begins, sums = begins[starts], _left_sums(sums, starts)
-        starts = changes(begins[1:] != begins[:-1])
+        of_parts, *columns = zip(*self._cell_parts, strict=True)
+        begins, minutes, sums = (np.concatenate(each) for each in columns)
+        files = np.repeat(of_parts, [len(each) for each in columns[0]])
+        self._cell_parts, self._cell_count = [], 0
+        hours = minutes // _HOUR_MINUTES
+        another = (files[1:] != files[:-1]) | (begins[1:] != begins[:-1])
+        starts = changes(another | (hours[1:] != hours[:-1]))
+        files, begins, sums = files[starts], begins[starts], _left_sums(sums, starts)
+        starts = changes((files[1:] != files[:-1]) | (begins[1:] != begins[:-1]))
         self._sum_begins.append(begins[starts])
         self._sums.append(_left_sums(sums, starts))
 
+    def keep(self, begins: Ints, kept: Values) -> None:
+        """Fill in all but the first two fields of `kept`, once all is settled."""
+        assert self.sums, "sums were asked for"
+        if self._sums:
+            kept["sum"] = self._sums[0]
+        for rows in self._rows:
+            places = np.searchsorted(begins, rows.begins)
+            for name in (*_KEYS, "numbers"):
+                kept[name][places] = getattr(rows, name)
+
     def settle(self) -> None:
         """Make one row of each bucket."""
+        self._add_up()
         if self._rows:
             self._rows = [_merged(self._rows)]
         if self._sums:
@@ -272,6 +365,16 @@ def _left_sums(values: Floats, starts: Ints) -> Floats:
     """The sum of each run, from left to right."""
     places = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
     return np.asarray(np.bincount(places, values, len(starts)), np.float64)
+
+
+def kept_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A row of `Kept` for a column of `dtype`: unix seconds, records, numbers among them, keys."""
+    fields = [("sum", "<f8"), ("begin", "<u4"), ("count", "<u4"), ("numbers", "<u4")]
+    return np.dtype([*fields, *((name, _key_dtype(dtype)) for name in _KEYS)])
+
+
+def _key_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(f"<i{dtype.itemsize}") if dtype.kind == _FLOAT else dtype
 
 
 def _keys(values: Values) -> Values:

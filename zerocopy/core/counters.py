@@ -134,6 +134,11 @@ COLD_READS = _slot(
 COLD_BYTES = _slot(
     "counter", "zerocopy_cold_bytes", "Bytes of them that were not in the page cache."
 )
+ROLLUPS_USED = _slot(
+    "counter", "zerocopy_rollups_used", "Columns of days whose bars came from a roll-up."
+)
+ROLLUPS_MADE = _slot("counter", "zerocopy_rollups_made", "Roll-ups made in the background.")
+ROLLUP_BYTES = _slot("gauge", "zerocopy_rollup_bytes", "Memory that roll-ups take.")
 STREAMS = _slot("gauge", "zerocopy_streams", "HTTP/2 streams whose answer waits or is being sent.")
 REQUESTS_IN_FLIGHT = _slot(
     "gauge",

@@ -99,17 +99,17 @@ def cut(day: Day, interval: Interval, bars_max: int, *, sums: bool) -> tuple[Cut
             starts = _distinct(np.sort(np.concatenate((starts, minutes)), kind="stable"))
         seconds = times[starts].astype(np.int64)
         # The first run may go on from the piece before.
-        begin, minute = _begins(seconds[:1], interval)[0], seconds[0] // MINUTE_S
+        begin, minute = begins_of(seconds[:1], interval)[0], seconds[0] // MINUTE_S
         known = int(begin == last_begin and (not sums or minute == last_minute))
         bars -= int(begin == last_begin)
         pieces.append((starts[known:] + at, seconds[known:]))
         last_s = int(times[-1])
-        last_begin, last_minute = _begins(seconds[-1:], interval)[0], last_s // MINUTE_S
+        last_begin, last_minute = begins_of(seconds[-1:], interval)[0], last_s // MINUTE_S
         if bars > bars_max:
             raise TooManyBarsError
     starts = np.concatenate([piece[0] for piece in pieces])
     seconds = np.concatenate([piece[1] for piece in pieces])
-    cells = Cuts(starts, _begins(seconds, interval), seconds // MINUTE_S)
+    cells = Cuts(starts, begins_of(seconds, interval), seconds // MINUTE_S)
     if not sums:
         return cells, cells
     starts = changes(cells.begins[1:] != cells.begins[:-1])
@@ -150,7 +150,8 @@ def _distinct(ascending: Ints) -> Ints:
     return ascending[changes(ascending[1:] != ascending[:-1])]
 
 
-def _begins(seconds: Ints, interval: Interval) -> Ints:
+def begins_of(seconds: Ints, interval: Interval) -> Ints:
+    """Where the buckets of unix seconds begin."""
     indices = (seconds - interval.shift_s) // interval.length_s
     return np.maximum(indices * interval.length_s + interval.shift_s, 0)
 

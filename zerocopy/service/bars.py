@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,16 +23,21 @@ from zerocopy.core.timeindex import UnsortedError
 from zerocopy.formats.bars import bars_plan
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.representations import written
+from zerocopy.service.rollups import RollupWork
 from zerocopy.storage.planner import CLOCK_TICK_NS, Planned
 from zerocopy.storage.records import Capture, PlanReader
+from zerocopy.storage.rollup_making import Maker
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zerocopy.core.aggregate import Bars
+    from zerocopy.core.bars import Interval
     from zerocopy.core.layout import Dtype
-    from zerocopy.core.plan import Plan
+    from zerocopy.core.plan import DayRecords, Plan
+    from zerocopy.core.timeindex import RecordRange
+    from zerocopy.service.rollups import PlanAhead
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planner
     from zerocopy.storage.records import DayReader
@@ -54,6 +60,7 @@ class BarsWork:
     def __init__(self, planner: Planner, files: OpenFiles) -> None:
         self._planner = planner
         self._files = files
+        self._rollups = _rollup_work(planner, files)
         self._executor = ThreadPoolExecutor(COMPUTING_THREADS, "bars")
         self._rounds: dict[BarsQuery, _Round] = {}
 
@@ -103,19 +110,20 @@ class BarsWork:
 
         dtypes = {column.name: column.dtype for column in plan.columns}
         _refuse_text(query, dtypes)
-        reader = PlanReader(self._files, Series(*_series(query)), plan, planned, CHUNK_RECORDS)
-        interval = query.interval
-        if interval is None:
-            interval = choose_interval(reader.span(), query.max_points)
-        bars = Bars(interval, query.outputs, dtypes, query.bars_max)
-        try:
-            for day, records in reader.days():
-                _add(bars, day, records)
-            columns = bars.columns()
-        except TooManyBarsError:
-            span = reader.span()
-            assert span is not None, "bars are made of records"
-            raise too_many_bars(query, interval, span) from None
+        series = Series(*_series(query))
+        with PlanReader(self._files, series, plan, planned, CHUNK_RECORDS) as reader:
+            days = _Days(reader, plan, self._ahead(query, plan, series), dtypes)
+            interval = query.interval
+            if interval is None:
+                interval = choose_interval(days.span(), query.max_points)
+            bars = Bars(interval, query.outputs, dtypes, query.bars_max)
+            try:
+                days.add_to(bars, interval)
+                columns = bars.columns()
+            except TooManyBarsError:
+                span = days.span()
+                assert span is not None, "bars are made of records"
+                raise too_many_bars(query, interval, span) from None
         names = (TIME_COLUMN, *(output.name for output in query.outputs))
         media_type, content = written(
             query.records.format, bars_plan(names, columns, interval.length_s, plan)
@@ -129,12 +137,88 @@ class BarsWork:
             held=(),
         )
 
+    def _ahead(self, query: BarsQuery, plan: Plan, series: Series) -> PlanAhead | None:
+        """What was computed ahead of the plan, if it can be of use."""
+        from zerocopy.core.levels import dividing  # noqa: PLC0415
 
-def _add(bars: Bars, day: int, records: DayReader) -> None:
-    try:
-        bars.add(records)
-    except UnsortedError as error:
-        raise DataError(f"the times of {day_label(day)} are not sorted") from error
+        if self._rollups is None or (query.interval and not dividing(query.interval)):
+            return None
+        # A count is in the rows of every column.
+        columns = {each.column for each in query.outputs if each.aggregate != "count"}
+        return self._rollups.ahead(plan, series, columns or {query.outputs[0].column})
+
+
+class _Days:
+    """The days of a plan, each by what was computed ahead of it, or by its records."""
+
+    def __init__(
+        self,
+        reader: PlanReader,
+        plan: Plan,
+        ahead: PlanAhead | None,
+        dtypes: Mapping[str, Dtype],
+    ) -> None:
+        self._reader = reader
+        self._days = [day for day in plan.days if day.records.first < day.records.stop]
+        self._ahead = ahead
+        self._dtypes = dtypes
+
+    def span(self) -> tuple[int, int] | None:
+        """The first and the last second of all records, None if there are no records.
+
+        Raises:
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: a file cannot be opened or read.
+        """
+        if not self._days:
+            return None
+        first, last = zip(*map(self._span, self._days), strict=True)
+        return min(first), max(last)
+
+    def _span(self, day: DayRecords) -> tuple[int, int]:
+        ahead = self._ahead.days.get(day.day) if self._ahead is not None else None
+        if ahead is not None and day.records == (0, ahead.records):
+            return ahead.span
+        with self._reader.open(day) as records:
+            return records.times.at(day.records.first), records.times.at(day.records.stop - 1)
+
+    def add_to(self, bars: Bars, interval: Interval) -> None:
+        """Give each day to `bars`.
+
+        Raises:
+            TooManyBarsError: there are too many.
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: a file cannot be opened or read, or its times do not ascend.
+        """
+        from zerocopy.core.levels import dividing, parts_of, row_dtypes_of  # noqa: PLC0415
+
+        levels, row_dtypes = dividing(interval), row_dtypes_of(self._dtypes)
+        ahead = self._ahead if levels else None
+        for day in self._days:
+            with ExitStack() as stack:
+
+                def read(
+                    records: RecordRange, stack: ExitStack = stack, day: DayRecords = day
+                ) -> DayReader:
+                    return stack.enter_context(self._reader.open(day)).part(records)
+
+                known = ahead.days.get(day.day) if ahead is not None else None
+                try:
+                    if known is None:
+                        bars.add(read(day.records))
+                    else:
+                        bars.add(*parts_of(day.records, known, levels, row_dtypes, read))
+                except UnsortedError as error:
+                    raise DataError(f"the times of {day_label(day.day)} are not sorted") from error
+        if ahead is not None:
+            ahead.close()
+
+
+def _rollup_work(planner: Planner, files: OpenFiles) -> RollupWork | None:
+    rollups = planner.rollups
+    if rollups is None or not rollups.is_of_use:
+        return None
+    return RollupWork(rollups, Maker(files.root, planner.settling, rollups))
 
 
 def _series(query: BarsQuery) -> tuple[str, str, str]:

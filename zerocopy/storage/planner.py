@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
     from zerocopy.storage.catalog import Listing
+    from zerocopy.storage.rollups import Rollups
 
 _ATTEMPTS = 3
 """How often planning starts anew if a file vanishes or is replaced meanwhile."""
@@ -80,7 +81,10 @@ class Planned:
 
 
 class Planner:
-    """Plans queries over one data root. Safe to call from several threads."""
+    """Plans queries over one data root. Safe to call from several threads.
+
+    `rollups`, if there are any, are for what is computed from its plans.
+    """
 
     def __init__(
         self,
@@ -92,12 +96,14 @@ class Planner:
         days_max: int,
         segments_max: int,
         small_answer_bytes_max: int,
+        rollups: Rollups | None = None,
     ) -> None:
         self._root = root
         self._files = files
         self._catalog = Catalog()
         self.dtypes = dtypes
-        self._settling = settling
+        self.settling = settling
+        self.rollups = rollups
         self._days_max = days_max
         self._segments_max = segments_max
         self._small_answer_bytes_max = small_answer_bytes_max
@@ -113,7 +119,7 @@ class Planner:
         series = Series(query.exchange, query.symbol, query.type)
         changed: Exception | None = None
         for _ in range(_ATTEMPTS):
-            planning = _Planning(self._files, series, query, self._settling)
+            planning = _Planning(self._files, series, query, self.settling)
             try:
                 return self._plan_once(planning, series, query, represent)
             except FileNotFoundError as error:
@@ -160,7 +166,7 @@ class Planner:
             validators=validators_of(found.content, planning.validated, found.tag),
             # What a skipped day lacks may still come, as a day may that has no file at all.
             closes_s=max(
-                planning.closes_s, self._settling.gaps_close_s(first_day, last_day, present)
+                planning.closes_s, self.settling.gaps_close_s(first_day, last_day, present)
             ),
             proof=Proof(
                 tuple(planning.stamps),

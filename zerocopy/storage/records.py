@@ -22,7 +22,7 @@ from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import data_error, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from zerocopy.core.plan import DayRecords, Plan
@@ -56,20 +56,24 @@ class Capture:
 
 
 class DayReader:
-    """One day of a plan; `records` are those in the range. See `core.cuts.Day`."""
+    """The `records` of one day, read from descriptors by column. See `core.cuts.Day`."""
 
     def __init__(
         self,
         records: RecordRange,
-        opened: dict[str, tuple[DayFile, int]],
-        sizes: dict[str, int],
+        fds: Mapping[str, int],
+        sizes: Mapping[str, int],
         buffer: bytearray,
     ) -> None:
         self.records = records
-        self.times = TimeFile(opened[TIME_COLUMN][1], records.stop)
-        self._opened = opened
+        self.times = TimeFile(fds[TIME_COLUMN], records.stop)
+        self._fds = fds
         self._sizes = sizes
         self._buffer = buffer
+
+    def part(self, records: RecordRange) -> DayReader:
+        """Some of the records; what it reads is no longer true after the next call of either."""
+        return DayReader(records, self._fds, self._sizes, self._buffer)
 
     def read(self, column: str, first: int, stop: int) -> memoryview:
         """The bytes of the records [first, stop) of a column, valid until the next call.
@@ -83,27 +87,19 @@ class DayReader:
         assert count <= len(self._buffer), "at most CHUNK_RECORDS are asked for"
         view = memoryview(self._buffer)[:count]
         try:
-            got = os.preadv(self._opened[column][1], (view,), first * size)
+            got = os.preadv(self._fds[column], (view,), first * size)
         except OSError as error:
             raise data_error(error) from error
         if got != count:
             raise DataChangedError("a day file is shorter than it was when it was planned")
         return view
 
-    def check(self) -> None:
-        """Assure that what was read is what was planned.
-
-        Raises:
-            DataChangedError: it is not.
-        """
-        for day_file, fd in self._opened.values():
-            day_file.check_now(fd)
-
 
 class PlanReader:
-    """Reads the days of `plan`, which `planned` came with, one after another; blocks.
+    """Reads days of `plan`, which `planned` came with; blocks.
 
-    At most `records_max` records are read in one step.
+    At most `records_max` records are read in one step. Used in a with statement, in which the
+    directory of the days is open.
     """
 
     def __init__(
@@ -111,54 +107,51 @@ class PlanReader:
     ) -> None:
         self._files = files
         self._series = series
-        self._plan = plan
         self._held = dict(planned.held)
         self._names = [column.name for column in plan.columns]
         self._sizes = {column.name: column.dtype.nbytes for column in plan.columns}
         self._buffer = bytearray(records_max * max(self._sizes.values()))
+        self._stack = ExitStack()
 
-    def days(self) -> Iterator[tuple[int, DayReader]]:
-        """Each day that has records, and its number; it is checked when the next one is asked for.
-
-        Raises:
-            DataChangedError: a file is no longer the one that was planned.
-            DataError: a file cannot be opened or read.
-        """
-        with open_series(self._files.root, self._series) as directory_fd:
-            for day in self._plan.days:
-                if day.records.first < day.records.stop:
-                    with self._open(day, directory_fd) as reader:
-                        yield day.day, reader
-                        reader.check()
-
-    def span(self) -> tuple[int, int] | None:
-        """The first and the last second of all records, None if there are no records.
+    def __enter__(self) -> Self:
+        """Open the directory.
 
         Raises:
-            DataChangedError: a file is no longer the one that was planned.
-            DataError: a file cannot be opened or read.
+            NotFoundError: it is gone.
+            DataError: it cannot be opened.
         """
-        ends = [
-            (day.times.at(day.records.first), day.times.at(day.records.stop - 1))
-            for _, day in self.days()
-        ]
-        return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
+        self._directory_fd = self._stack.enter_context(open_series(self._files.root, self._series))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close it."""
+        self._stack.close()
 
     @contextmanager
-    def _open(self, day: DayRecords, directory_fd: int) -> Iterator[DayReader]:
+    def open(self, day: DayRecords) -> Iterator[DayReader]:
+        """The records of a day of the plan; that they are what was planned is checked at the end.
+
+        Raises:
+            DataChangedError: a file is no longer the one that was planned.
+            DataError: a file cannot be opened or read.
+        """
         fetched: list[Fetched] = []
-        opened: dict[str, tuple[DayFile, int]] = {}
+        fds: dict[str, int] = {}
+        opened: list[tuple[DayFile, int]] = []
         try:
             for name, source in zip(self._names, day.sources, strict=True):
                 assert isinstance(source, DayFile), "planned by the planner"
                 fd = self._held.get(source)
                 if fd is None:
-                    again = self._files.fetch(source, None, directory_fd, mapped=False)
+                    again = self._files.fetch(source, None, self._directory_fd, mapped=False)
                     fetched.append(again)
                     assert again.fd is not None, "closed below"
                     fd = again.fd
-                opened[name] = source, fd
-            yield DayReader(day.records, opened, self._sizes, self._buffer)
+                fds[name] = fd
+                opened.append((source, fd))
+            yield DayReader(day.records, fds, self._sizes, self._buffer)
+            for day_file, fd in opened:
+                day_file.check_now(fd)
         finally:
             for each in fetched:
                 each.close()

@@ -20,6 +20,7 @@ from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
 from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
+from zerocopy.storage.rollups import Rollups
 from zerocopy.storage.symbols.index import SymbolIndex
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.context import ConnectionLimits
@@ -65,6 +66,12 @@ def build_service(
         days_max=limits.days_max,
         segments_max=limits.segments_max,
         small_answer_bytes_max=limits.small_answer_bytes_max,
+        rollups=Rollups(
+            bytes_max=config.rollups.bytes_max,
+            path=config.rollups.path,
+            counters=counters,
+            on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
+        ),
     )
     return Service(
         root=config.data.path,

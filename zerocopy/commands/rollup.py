@@ -1,0 +1,187 @@
+"""`zerocopy rollup`: make the roll-ups of /api/bars ahead of queries.
+
+Owns the choice of day files, the processes and the progress bar. A roll-up that is there and true
+is not made again, so a run that was broken off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from zerocopy.commands.shared import ConfigOption, DataOption, read_config, terminal
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+
+    from rich.console import Console
+
+    from zerocopy.config.load import Config
+    from zerocopy.storage.rollup_file import Key
+    from zerocopy.storage.rollup_making import Outcome
+    from zerocopy.storage.tree import Series
+
+MEANINGS = {
+    "made": "made",
+    "there": "were there",
+    "later": "of days that are open or cannot be read",
+    "never": "not worth one: few records, text, or times that do not ascend",
+}
+"""What to call each `Outcome`."""
+
+
+class _Task(NamedTuple):
+    """The columns of one day of a series."""
+
+    series: Series
+    day: int
+    columns: tuple[str, ...]
+
+
+def rollup(
+    exchange: Annotated[
+        str | None, typer.Option("--exchange", "-e", metavar="NAME", help="Only this exchange.")
+    ] = None,
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", metavar="NAME", help="Only this symbol.")
+    ] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="NAME", help="Only this type.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Only these; else all of numbers, without time."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1024, help="At once; 0: one a core.")
+    ] = 0,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="DIR", help="Where they go: rollups.path.")
+    ] = None,
+    config: ConfigOption = None,
+    data_path: DataOption = None,
+) -> None:
+    """Compute bars of closed days ahead, so that /api/bars need not read their records.
+
+    Interrupt it at any time: the next run goes on. Exit code 1 when they cannot be written.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    loaded = read_config(config, {"data.path": data_path, "rollups.path": path})
+    if loaded.rollups.path is None:
+        raise ConfigError("[rollups] path is not set: name a directory there, or by --path")
+    tasks = list(_tasks(loaded, (exchange, symbol, type_), columns))
+    count = min(processes or len(os.sched_getaffinity(0)), max(1, len(tasks)))
+    # Spawned, because forking a process that has threads is not safe.
+    with ProcessPoolExecutor(count, get_context("spawn"), _begin, (loaded,)) as executor:
+        try:
+            _make_all(tasks, executor, terminal())
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _tasks(config: Config, names: tuple[str | None, ...], columns: str | None) -> Iterator[_Task]:
+    """The days below the root that were chosen, each with the columns that it has."""
+    from zerocopy.core.layout import TIME_COLUMN, Dtypes
+    from zerocopy.core.query import check_name
+    from zerocopy.storage.catalog import Catalog
+    from zerocopy.storage.contents import Contents
+    from zerocopy.storage.symbols.walk import list_symbols
+    from zerocopy.storage.tree import Series, open_series
+
+    exchange, symbol, type_ = (
+        name and check_name(field, name) for field, name in zip(Series._fields, names, strict=True)
+    )
+    chosen = None if columns is None else {check_name("columns", c) for c in columns.split(",")}
+    root, dtypes, catalog = config.data.path, Dtypes(config.columns), Catalog()
+    for market, entries in list_symbols(root, exchange).items():
+        for entry in entries:
+            if symbol not in (None, entry.symbol):
+                continue
+            types = Contents(root, dtypes).of(market, entry.symbol)["types"]
+            for name in types if type_ is None else types.keys() & {type_}:
+                series = Series(market, entry.symbol, name)
+                with open_series(root, series) as directory_fd:
+                    listing = catalog.listing(series, directory_fd)
+                for day in listing.days:
+                    there = listing.columns_of(day)
+                    wanted = there - {TIME_COLUMN} if chosen is None else there & chosen
+                    numbers = sorted(c for c in wanted if not dtypes.of(c).name.startswith("|S"))
+                    if numbers and TIME_COLUMN in there:
+                        yield _Task(series, day, tuple(numbers))
+
+
+def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("day files"),
+        TimeRemainingColumn(),
+    )
+    outcomes = Counter[str]()
+    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("rolling up", total=sum(len(task.columns) for task in tasks))
+        for found in executor.map(_make, tasks):
+            outcomes.update(found)
+            progress.advance(bar, len(found))
+    for outcome, meaning in MEANINGS.items():
+        if outcomes[outcome]:
+            console.print(f"{outcomes[outcome]:,} {meaning}", highlight=False)
+    if not outcomes:
+        console.print("no day files were chosen")
+
+
+# ---- in a process of its own
+
+
+_make_one: Callable[[Key], Outcome]
+"""Set in each process by `_begin`."""
+
+
+def _begin(config: Config) -> None:
+    """Get a process ready. Ctrl-C ends the command, which ends its processes."""
+    import signal
+
+    from zerocopy.core.counters import SLOTS
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.core.settling import Settling
+    from zerocopy.storage.rollup_making import Maker
+    from zerocopy.storage.rollups import Rollups
+
+    def refuse(sentence: str) -> None:
+        raise ConfigError(sentence)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rollups = Rollups(
+        bytes_max=0,
+        path=config.rollups.path,
+        counters=[0] * len(SLOTS),
+        on_unwritable=refuse,
+    )
+    settling = Settling(config.data.settle_s, config.data.gap_days)
+    maker, dtypes = Maker(config.data.path, settling, rollups), Dtypes(config.columns)
+    global _make_one  # noqa: PLW0603 - what a process has, its tasks find here
+    _make_one = lambda key: maker.make(key, dtypes.of(key.column))  # noqa: E731
+
+
+def _make(task: _Task) -> list[str]:
+    """What came of each column."""
+    from zerocopy.storage.rollup_file import Key
+
+    return [_make_one(Key(task.series, task.day, column)) for column in task.columns]
