@@ -21,7 +21,7 @@ ZEROCOPY = (sys.executable, "-P", "-m", "zerocopy")
 
 COMMANDS = (
     *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
-    *("query", "query --output -", "generate", "certs", "doctor", "doctor --json"),
+    *("query", "query --output -", "rollup", "generate", "certs", "doctor", "doctor --json"),
     *("health", "status", "status --json"),
 )
 """All that end by themselves; `serve` and `demo` do not."""
@@ -48,6 +48,7 @@ class Place:
         name, *options = command.split()
         more: dict[str, list[str]] = {
             "query": ["BTC-USD", "MD", "0", "86399", "time,price"],
+            "rollup": ["--path", str(self.scratch / "rollups"), "--processes=1"],
             "generate": [str(self.scratch / "made"), "--days=1", "--records=10", "--overwrite"],
             "certs": ["--directory", str(self.scratch / "certs"), "--force"],
             "health": ["--url", f"http://127.0.0.1:{self.server.port}"],

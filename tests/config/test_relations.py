@@ -109,3 +109,19 @@ def test_listeners_on_one_port_are_refused(
     line = refusal(text, environ=environ)
     assert line.startswith(label)
     assert line.endswith(f"two listeners on port {port}; each needs a port of its own")
+
+
+@pytest.mark.parametrize("path", ["data", "data/rollups", "link/rollups", "./data/../data/x"])
+def test_load_rollups_inside_the_data_root_are_refused(tmp_path: Path, path: str) -> None:
+    """The root is never written to, by whatever name."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    refused = refusal(f'[data]\npath = "data"\n[rollups]\npath = "{path}"')
+    assert refused.startswith("config.toml: [rollups] path: [rollups] path (")
+    assert "must lie outside of [data] path" in refused
+
+
+def test_load_rollups_beside_the_data_root_are_accepted() -> None:
+    """Also where one name begins with the other."""
+    write('[data]\npath = "data"\n[rollups]\npath = "data-rollups"')
+    assert load(environ={}).rollups.path == "data-rollups"

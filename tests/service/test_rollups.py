@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from zerocopy.service.service import Service
 
+Span = tuple[int, int]
+ALL_TIME = (0, U32_MAX)
 DAYS = 4
 ALL = "price:open+high+low+close+sum+mean+count,size:sum+count"
 START_S, END_S = DAY_START_S + 12_345, DAY_START_S + (DAYS - 1) * 86_400 + 54_321
@@ -102,9 +104,7 @@ class Site:
         self.executor = ThreadPoolExecutor(2)
         self.service: Service = build_service(settings, self.counters, self.executor)
 
-    def ask(
-        self, columns: str = ALL, interval: str = "1h", span: tuple[int, int] = (0, U32_MAX)
-    ) -> Response:
+    def ask(self, columns: str = ALL, interval: str = "1h", span: Span = ALL_TIME) -> Response:
         """The response, once all roll-ups that it lacked are made."""
         target = f"/api/bars?symbol=X&type=MD&start={span[0]}&end={span[1]}&columns={columns}"
         request = Request(b"GET", f"{target}&interval={interval}".replace("+", "%2B").encode(), ())
@@ -114,9 +114,7 @@ class Site:
             work._executor.submit(lambda: None).result()
         return response
 
-    def expected(
-        self, columns: str = ALL, interval: str = "1h", span: tuple[int, int] = (0, U32_MAX)
-    ) -> bytes:
+    def expected(self, columns: str = ALL, interval: str = "1h", span: Span = ALL_TIME) -> bytes:
         """The body that the oracle gives."""
         return naive_bars_answer(self.root, *SERIES, *span, columns, interval, dtypes=DTYPES)
 
@@ -147,7 +145,7 @@ def test_answers_are_those_of_the_naive_reader_with_roll_ups_and_without(
 ) -> None:
     """Every interval, whole and cut at both ends, before any roll-up is there and after."""
     for _, interval in itertools.product(range(2), INTERVALS):
-        for span in ((0, U32_MAX), (START_S, END_S)):
+        for span in (ALL_TIME, (START_S, END_S)):
             answer = site.ask(columns, interval, span)
             assert answer.content == site.expected(columns, interval, span)
     assert site.counters[slots.ROLLUPS_MADE] >= DAYS
