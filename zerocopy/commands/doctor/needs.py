@@ -25,6 +25,8 @@ class Needs:
     mapped_files: int
     plan_cache_bytes: int
     spool_bytes: int
+    rollup_bytes: int
+    rollup_path: str | None
     watched_directories: int
     backlog: int
     data_root: str
@@ -46,6 +48,8 @@ def needs_of(config: Config) -> Needs:
         mapped_files=config.memory.mapped_files_max if has_tls else 0,
         plan_cache_bytes=config.memory.plan_cache_bytes_max,
         spool_bytes=0 if config.formats.spool_path else config.formats.spool_bytes_max,
+        rollup_bytes=config.rollups.bytes_max,
+        rollup_path=config.rollups.path,
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
         data_root=config.data.path,

@@ -18,7 +18,7 @@ WORKER_BYTES = 64 << 20
 """Anonymous memory of an idle worker with its libraries, an estimate with room."""
 
 CONNECTION_BYTES = 5_000
-TLS_CONNECTION_BYTES = 70_000
+TLS_CONNECTION_BYTES = 36_000
 """Of an idle connection at most, plain and over TLS; tests/slow/test_scale_of_load.py."""
 
 OWN_MAPPINGS = 1_000
@@ -121,7 +121,7 @@ def memory(host: Host, needs: Needs) -> Finding:
     workers = needs.worker_count(host.processors() or 1)
     locked = workers * needs.locked_bytes
     each = TLS_CONNECTION_BYTES if needs.has_tls else CONNECTION_BYTES
-    kept = needs.plan_cache_bytes + needs.spool_bytes
+    kept = needs.plan_cache_bytes + needs.spool_bytes + needs.rollup_bytes
     held = workers * (WORKER_BYTES + kept + needs.connections * each)
     of = "of the machine" if most == total else "of the control group"
     found = f"{size(most)} {of}; the workers lock {size(locked)} and hold {size(held)} at most"

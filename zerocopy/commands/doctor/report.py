@@ -29,6 +29,7 @@ CHECKS: tuple[Callable[[Host, Needs], Finding], ...] = (
     process.memory,
     process.processors,
     files.data_root,
+    files.rollups,
     files.file_system,
     files.access_times,
     files.read_ahead,
