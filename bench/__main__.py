@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.bars import measure_bars
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
 from bench.machine import describe_machine
@@ -45,6 +46,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "fairness-tls": partial(measure_fairness, path="tls"),
     "slow-readers": measure_slow_readers,
     "scaling": measure_scaling,
+    "bars": measure_bars,
 }
 """In the order of the report."""
 

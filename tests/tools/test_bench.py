@@ -95,10 +95,10 @@ def sections_of(report: str) -> dict[str, str]:
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
 @pytest.mark.timeout(240)
 def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
-    """Both paths on every server there is, then fairness, slow readers and scaling."""
+    """Both paths on every server there is, then fairness, slow readers, scaling and bars."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, fairness_tls, slow, scaling, where = sections
+    *rates, fairness, fairness_tls, slow, scaling, bars, where = sections
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -113,6 +113,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     for title in (fairness, fairness_tls):
         assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[title], re.MULTILINE)) == 6
     assert "zerocopy, two workers / one: **" in sections[scaling]
+    answered = re.findall(r"^\| 1 day .* \| (.*?) \| \d", sections[bars], re.MULTILINE)
+    assert answered == ["zerocopy, no roll-ups", "zerocopy, roll-ups", "polars", "duckdb"]
+    assert "All gave the same bars" in sections[bars]
     assert where == "Where and when"
     assert "skipped" not in report.lower()
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
