@@ -89,6 +89,18 @@ def test_every_choice_of_a_unit_is_explained() -> None:
                     assert since < 16, f"{name}: {line}"
 
 
+def test_roll_ups_go_where_systemd_lets_the_service_write() -> None:
+    """Everything else is read-only for it (ProtectSystem=strict)."""
+    with open(SERVICE, encoding="utf-8") as file:
+        settings = dict(
+            re.findall(r"(?m)^(\w+=?\w*ROLLUPS_PATH|CacheDirectory)=(.*)$", file.read())
+        )
+    assert settings == {
+        "CacheDirectory": "zerocopy",
+        "Environment=ZEROCOPY_ROLLUPS_PATH": "%C/zerocopy/rollups",
+    }
+
+
 @needs_analyze
 def test_server_runs_under_the_filter_of_its_unit(root: Path) -> None:
     """Start, answers over both paths, a reload and a stop, with no call that is refused in vain."""

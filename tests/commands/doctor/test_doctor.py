@@ -74,6 +74,15 @@ def test_locked_memory_is_what_a_worker_locks(
     assert process.locked_memory(host, NEEDS).verdict == verdict
 
 
+def test_directory_of_roll_ups_must_be_one_that_can_be_written(tmp_path: Path) -> None:
+    """It need not exist yet; a file in its place cannot be one, and without it memory is all."""
+    host = host_of(tmp_path)
+    (tmp_path / "file").touch()
+    for path, verdict in ((tmp_path / "new" / "er", "ok"), (tmp_path / "file" / "er", "advice")):
+        assert files.rollups(host, replace(NEEDS, rollup_path=str(path))).verdict == verdict
+    assert files.rollups(host, replace(NEEDS, rollup_path=None)).verdict == "note"
+
+
 @pytest.mark.parametrize(("somaxconn", "verdict"), [("128", "change"), ("4096", "ok")])
 def test_a_queue_that_cuts_the_backlog_must_change(
     tmp_path: Path, somaxconn: str, verdict: str

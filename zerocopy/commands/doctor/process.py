@@ -18,7 +18,7 @@ WORKER_BYTES = 64 << 20
 """Anonymous memory of an idle worker with its libraries, an estimate with room."""
 
 CONNECTION_BYTES = 5_000
-TLS_CONNECTION_BYTES = 36_000
+TLS_CONNECTION_BYTES = 40_000
 """Of an idle connection at most, plain and over TLS; tests/slow/test_scale_of_load.py."""
 
 OWN_MAPPINGS = 1_000
