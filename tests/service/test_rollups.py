@@ -289,3 +289,16 @@ def test_what_waits_to_be_made_has_a_bound(site: Site, monkeypatch: pytest.Monke
     for _ in range(4):
         site.ask()
     assert site.counters[slots.ROLLUPS_MADE] == 2 * DAYS
+
+
+def test_process_that_ends_makes_no_more_roll_ups(root: Path) -> None:
+    """A thread that takes no work is no error of the query, nor of the next one."""
+    site = Site(root)
+    work = site.service._bars_work._rollups
+    assert work is not None
+    work._executor.shutdown()
+    for _ in range(2):
+        assert site.ask().content == site.expected()
+    assert not work._is_making
+    assert site.counters[slots.ROLLUPS_MADE] == 0
+    site.close()

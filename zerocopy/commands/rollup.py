@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from zerocopy.storage.rollup_making import Outcome
     from zerocopy.storage.tree import Series
 
+TASKS_MAX = 1_000
+"""Days that are given to the processes at once: each takes some KB until it is done."""
+
 MEANINGS = {
     "made": "made",
     "there": "were there",
@@ -137,9 +140,10 @@ def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
     outcomes = Counter[str]()
     with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("rolling up", total=sum(len(task.columns) for task in tasks))
-        for found in executor.map(_make, tasks):
-            outcomes.update(found)
-            progress.advance(bar, len(found))
+        for at in range(0, len(tasks), TASKS_MAX):
+            for found in executor.map(_make, tasks[at : at + TASKS_MAX]):
+                outcomes.update(found)
+                progress.advance(bar, len(found))
     for outcome, meaning in MEANINGS.items():
         if outcomes[outcome]:
             console.print(f"{outcomes[outcome]:,} {meaning}", highlight=False)
