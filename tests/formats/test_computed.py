@@ -90,7 +90,21 @@ def sample(count: int) -> Columns:
     """Some columns as users have them."""
     chance = random.Random(count)
     floats = [0.1, -0.0, 1e30, 1e-45, math.nan, math.inf, -math.inf, 16_777_216.0, 1e-7]
-    texts = [b"a,b", b'q"q', b"l\nf", b"\xc3\xa9", b"", b"x", b"NaN", b"1"]
+    texts = [
+        b"\rx",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"#",
+        b"a,b",
+        b'q"q',
+        b"l\nf",
+        b"\xc3\xa9",
+        b"",
+        b"x",
+        b"NaN",
+        b"1",
+    ]
     return {
         "time": ("u4", struct.pack(f"<{count}I", *range(count))),
         "price": ("f4", struct.pack(f"<{count}f", *chance.choices(floats, k=count))),
