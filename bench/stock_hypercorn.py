@@ -18,7 +18,8 @@ from hypercorn.config import Config
 
 from zerocopy.config.load import load
 from zerocopy.core.counters import SLOTS
-from zerocopy.supervise.compose import build_app, build_service
+from zerocopy.supervise.compose import build_service
+from zerocopy.supervise.compose_tls import build_app
 from zerocopy.supervise.worker import SWEEP_S
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from zerocopy.core.counters import (
     observe,
 )
 from zerocopy.core.endpoints import DATA, OTHER
-from zerocopy.observe.metrics import Collector, make_counters, open_row, reset_gauges, serve_metrics
+from zerocopy.observe.counter_rows import make_counters, open_row, reset_gauges
+from zerocopy.observe.metrics import Collector, serve_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ import pytest
 from tests.faults.client import poll
 from tests.faults.tls_client import read_to_end
 from zerocopy.observe import metrics_server
-from zerocopy.observe.metrics import Collector, make_counters, serve_metrics
+from zerocopy.observe.counter_rows import make_counters
+from zerocopy.observe.metrics import Collector, serve_metrics
 from zerocopy.observe.metrics_server import CLIENTS_MAX, HEAD_BYTES_MAX, MetricsServer
 
 if TYPE_CHECKING:

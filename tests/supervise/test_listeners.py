@@ -10,7 +10,8 @@ import pytest
 
 from zerocopy.config.load import Config, load
 from zerocopy.core.errors import ConfigError
-from zerocopy.observe.metrics import Collector, make_counters
+from zerocopy.observe.counter_rows import make_counters
+from zerocopy.observe.metrics import Collector
 from zerocopy.supervise.listeners import Listeners, listen_for_metrics, open_listeners
 from zerocopy.supervise.reload import Generations
 from zerocopy.supervise.shared_counters import SharedCounters

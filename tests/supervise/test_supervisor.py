@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from zerocopy.config.load import Config, load
 from zerocopy.core.counters import CONNECTIONS, CONNECTIONS_ACCEPTED
-from zerocopy.observe.metrics import Collector, make_counters
+from zerocopy.observe.counter_rows import make_counters
+from zerocopy.observe.metrics import Collector
 from zerocopy.supervise import generation as generation_module
 from zerocopy.supervise.control import PREPARED
 from zerocopy.supervise.generation import Generation

@@ -14,7 +14,8 @@ from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
 from tests.transport.asgi_driver import ask, scope_of
 from zerocopy.config.load import load
 from zerocopy.core.counters import SLOTS
-from zerocopy.supervise.compose import build_app, build_service
+from zerocopy.supervise.compose import build_service
+from zerocopy.supervise.compose_tls import build_app
 from zerocopy.transport.asgi import PIECE_BYTES
 
 if TYPE_CHECKING:

@@ -1,13 +1,11 @@
-"""Counters shared between workers and supervisor, and their page for Prometheus.
+"""The counters of all workers as a page for Prometheus.
 
-Owns one row of shared memory for each worker (memfd_create(2)) and the merging of the rows into
-one page. A worker only adds to its own row; a scrape reads all rows in the supervisor and costs no
+Owns the merging of their rows into one page. A scrape reads all rows in the supervisor and costs no
 worker anything. A restarted worker goes on with its predecessor's row, so no counter ever falls.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import platform
 import threading
@@ -24,35 +22,13 @@ from prometheus_client.core import (
 
 from zerocopy import __version__
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
+from zerocopy.observe.counter_rows import ROW_BYTES, open_row
 from zerocopy.observe.metrics_server import MetricsServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
-
-_SLOT_BYTES = 8
-_ROW_BYTES = len(SLOTS) * _SLOT_BYTES
-
-
-def make_counters(workers: int) -> int:
-    """A descriptor of zeroed shared memory with one row for each worker."""
-    fd = os.memfd_create("zerocopy-counters")
-    os.ftruncate(fd, workers * _ROW_BYTES)
-    return fd
-
-
-def open_row(counters_fd: int, worker: int) -> memoryview:
-    """The row of one worker: `len(SLOTS)` numbers of 64 bits, shared and writable."""
-    memory = mmap.mmap(counters_fd, 0)
-    return memoryview(memory).cast("Q")[worker * len(SLOTS) : (worker + 1) * len(SLOTS)]
-
-
-def reset_gauges(row: memoryview) -> None:
-    """What a dead predecessor held is gone; what it counted stays."""
-    for index, slot in enumerate(SLOTS):
-        if slot.kind == "gauge":
-            row[index] = 0
 
 
 class Collector:
@@ -71,7 +47,7 @@ class Collector:
     def add_row(self) -> int:
         """Make room for one more process; the number of its row. Those that are open stay valid."""
         row = len(self.rows)
-        os.ftruncate(self.counters_fd, (row + 1) * _ROW_BYTES)
+        os.ftruncate(self.counters_fd, (row + 1) * ROW_BYTES)
         self.rows.append(open_row(self.counters_fd, row))
         return row
 

@@ -1,6 +1,7 @@
-"""From a configuration to the objects that serve it: the one place that knows them all.
+"""From a configuration to the objects that serve it: the place that knows them.
 
-Owns no state. Below it each class gets exactly the values that it uses.
+Owns no state. Below it each class gets exactly the values that it uses. What the TLS listener
+needs beyond that is in `compose_tls.py`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,9 @@ from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.rollups import Rollups
 from zerocopy.storage.symbols.index import SymbolIndex
-from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1.server import Http1Server
-from zerocopy.transport.http2.context import Http2Limits
 from zerocopy.transport.limits import RequestLimits
-from zerocopy.transport.tls.server import TlsServer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -134,19 +132,6 @@ def access_log(config: Config) -> Access | None:
     return AccessLog(sample) if sample else None
 
 
-def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
-    """`service` as an ASGI application."""
-    return AsgiApp(
-        handler=service,
-        limits=request_limits(config),
-        content_read_s=config.timeouts.header_read_s,
-        read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
-        counters=counters,
-        on_transfer_failed=_on_transfer_failed,
-        access=access_log(config),
-    )
-
-
 def build_plain(
     service: Service, config: Config, counters: Counters, admission: Admission
 ) -> Http1Server:
@@ -166,46 +151,18 @@ def build_plain(
         ),
         admission=admission,
         counters=counters,
-        on_transfer_failed=_on_transfer_failed,
-        on_connection_failed=_on_connection_failed,
+        on_transfer_failed=on_transfer_failed,
+        on_connection_failed=on_connection_failed,
         access=access_log(config),
     )
 
 
-def build_tls(
-    service: Service, config: Config, counters: Counters, admission: Admission
-) -> TlsServer:
-    """The TLS listener that `config` describes, for the running loop."""
-    limits, timeouts = config.limits, config.timeouts
-    return TlsServer(
-        loop=asyncio.get_running_loop(),
-        handler=service,
-        app=build_app(service, config, counters),
-        limits=Http2Limits(
-            streams_max=limits.streams_max,
-            control_frames_max=limits.control_frames_max,
-            turn_bytes_max=limits.turn_bytes_max,
-            read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
-            open_files_max=min(config.memory.open_files_max, config.memory.mapped_files_max),
-            header_read_s=timeouts.header_read_s,
-            idle_s=timeouts.idle_s,
-            write_progress_s=timeouts.write_progress_s,
-            drain_deadline_s=config.server.drain_deadline_s,
-            drain_idle_s=config.server.drain_idle_s,
-            request=request_limits(config),
-        ),
-        admission=admission,
-        counters=counters,
-        on_transfer_failed=_on_transfer_failed,
-        access=access_log(config),
-        on_connection_failed=_on_connection_failed,
-    )
-
-
-def _on_transfer_failed(error: Exception, exchange: PendingRequest | None) -> None:
+def on_transfer_failed(error: Exception, exchange: PendingRequest | None) -> None:
+    """Log a response that was cut off."""
     cause, reason = str(error), repr(error.__cause__)
     _log.error("transfer_aborted", cause=cause, reason=reason, **naming(exchange))
 
 
-def _on_connection_failed(error: BaseException) -> None:
+def on_connection_failed(error: BaseException) -> None:
+    """Log an error of the server's own that ended a connection."""
     _log.error("connection_failed", exc_info=error)

@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from zerocopy.observe.metrics import reset_gauges
+from zerocopy.observe.counter_rows import reset_gauges
 
 if TYPE_CHECKING:
     from zerocopy.observe.metrics import Collector

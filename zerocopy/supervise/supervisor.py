@@ -22,8 +22,9 @@ import time
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import ConfigError
+from zerocopy.observe.counter_rows import make_counters
 from zerocopy.observe.log import get_logger
-from zerocopy.observe.metrics import Collector, make_counters
+from zerocopy.observe.metrics import Collector
 from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
 from zerocopy.supervise.listeners import listen_for_metrics

@@ -24,13 +24,12 @@ import msgspec
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
+from zerocopy.observe.counter_rows import open_row, reset_gauges
 from zerocopy.observe.log import Log, configure_logging, get_logger
-from zerocopy.observe.metrics import open_row, reset_gauges
 from zerocopy.supervise.certificate import make_context
 from zerocopy.supervise.compose import (
     build_plain,
     build_service,
-    build_tls,
     raise_descriptor_limit,
 )
 from zerocopy.supervise.control import (
@@ -43,10 +42,7 @@ from zerocopy.supervise.control import (
 )
 from zerocopy.supervise.shared_counters import open_heartbeat
 from zerocopy.transport.admission import Admission
-from zerocopy.transport.http2.compatibility import incompatibility
 from zerocopy.transport.loop import new_event_loop
-from zerocopy.transport.tls import kernel
-from zerocopy.transport.tls.handshake import PROTOCOLS
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
@@ -95,6 +91,8 @@ class _Worker:
         if "plain" in spec.listener_fds:
             self._plain = build_plain(service, config, counters, admission)
         if "tls" in spec.listener_fds:
+            from zerocopy.supervise.compose_tls import build_tls  # noqa: PLC0415 - see there
+
             self._tls = build_tls(service, config, counters, admission)
             copies = spec.certificate_fds
             self._context = make_context(config.tls.cert_path, config.tls.key_path, copies)
@@ -108,18 +106,13 @@ class _Worker:
         if self._plain is not None:
             self._plain.start(self._listeners("plain"), is_shared="plain" in self._spec.shared)
         if self._tls is not None and self._context is not None:
-            reason = incompatibility()
-            if reason is not None:
-                _log.warning("http2_misfit", reason=reason, served_by="HTTP/1.1")
-            without = kernel.missing()
-            if without is None:
-                self._context.options |= kernel.ENABLE_KTLS
-            if not self._spec.worker:  # the others have the same kernel
-                _log.info("kernel_tls", available=without is None, reason=without)
+            from zerocopy.supervise.compose_tls import protocols, use_kernel  # noqa: PLC0415
+
+            use_kernel(self._context, tells=not self._spec.worker)  # the others have the same
             self._tls.start(
                 self._listeners("tls"),
                 self._context,
-                protocols=PROTOCOLS if reason is None else ("http/1.1",),
+                protocols=protocols(),
                 is_shared="tls" in self._spec.shared,
             )
 
