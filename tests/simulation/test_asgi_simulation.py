@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from zerocopy.core.http.pending import PendingRequest
     from zerocopy.transport.asgi import Send
 
-SEEDS = 60
+SEEDS = 30
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
 FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
 BATCH = 100
+SEEN = 24
+"""Seeds that are looked at one by one; each has to be right as well."""
 
 
 def test_every_answer_is_right_whatever_happens() -> None:
     """Whatever a seed does to files, disk and clients: all that is sent is right and ends."""
-    assert not (stories := failures_of(asgi, 0, SEEDS)), "\n".join(stories)
+    assert not (stories := failures_of(asgi, SEEN, SEEDS)), "\n".join(stories)
 
 
 def test_seed_gives_the_same_run_again() -> None:
@@ -44,7 +46,7 @@ def test_seed_gives_the_same_run_again() -> None:
 def test_runs_see_what_they_are_for() -> None:
     """Among the seeds are aborted answers, errors, faults and clients that leave."""
     seen: set[str] = set()
-    for seed in range(40):
+    for seed in range(SEEN):
         root = folder()
         try:
             run = AsgiRun(seed, root)

@@ -82,7 +82,7 @@ def test_finds_a_window_that_the_lane_forgets(monkeypatch: pytest.MonkeyPatch) -
 def test_finds_files_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kept descriptor is trusted: changed bytes, or SIGBUS beyond the end of a mapping."""
     plant(monkeypatch, DayFile, "check_kept", lambda _self, _status: None)
-    assert found(380)
+    assert found(600)
 
 
 def test_finds_a_missing_end(monkeypatch: pytest.MonkeyPatch) -> None:

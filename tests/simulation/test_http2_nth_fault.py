@@ -45,10 +45,14 @@ def stories_of(shape: Shape, faults: Iterator[Fault]) -> list[str]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_each_call_fails_once(name: str) -> None:
-    """The n-th system call fails, for every n: the answer is right, an error or a reset."""
+    """The n-th system call fails, for every fourth n: the answer is right, an error or a reset.
+
+    The slow test below leaves none out.
+    """
     calls, _ = counted(SHAPES[name])
     assert calls >= CALLS_AT_LEAST[name]
-    faults = (Fault(nth, choice=nth + len(name)) for nth in range(1, calls + 1))
+    begin = 1 + len(name) % 4
+    faults = (Fault(nth, choice=nth // 4 + len(name)) for nth in range(begin, calls + 1, 4))
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 
@@ -57,17 +61,20 @@ def test_each_call_fails_and_all_behind_it(name: str) -> None:
     """The disk is gone from the n-th system call on; the request after that finds it again."""
     calls, _ = counted(SHAPES[name])
     faults = (
-        Fault(nth, choice=nth // 5, onwards=True) for nth in range(1 + len(name) % 5, calls + 1, 5)
+        Fault(nth, choice=nth // 9, onwards=True) for nth in range(1 + len(name) % 9, calls + 1, 9)
     )
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_each_write_breaks_the_connection(name: str) -> None:
-    """The connection is lost at the n-th write of the answer: nothing of it stays behind."""
+    """The connection is lost at a write of the answer: nothing of it stays behind.
+
+    At the first, the last, and every third between them.
+    """
     _, writes = counted(SHAPES[name])
     assert writes
-    faults = (Fault(nth, is_write=True) for nth in range(1, writes + 1))
+    faults = (Fault(nth, is_write=True) for nth in {*range(1, writes, 3), writes})
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.http2.lane import Proved, Waiting
 
-SEEDS = 60
+SEEDS = 40
 BATCH = 50
+SEEN = 64
+"""Seeds that are looked at one by one; each has to be right as well."""
+
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
 FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
-def test_every_answer_is_right_whatever_happens(first: int) -> None:
+def test_every_answer_is_right_whatever_happens() -> None:
     """Clients, files, disk and wire do what a seed says: all that is sent is right and ends."""
-    assert not (stories := failures_of(http2, first, BATCH)), "\n".join(stories)
+    assert not (stories := failures_of(http2, SEEN, SEEDS)), "\n".join(stories)
 
 
 def test_seed_gives_the_same_run_again() -> None:
@@ -65,7 +67,7 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Lane, "answer", answer)
     monkeypatch.setattr(Http2Connection, "_meet", meet)
-    for seed in range(80):
+    for seed in range(SEEN):
         root = folder()
         try:
             run = Run(seed, root)

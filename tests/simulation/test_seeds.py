@@ -13,7 +13,7 @@ from tests.simulation.runs import RUNS, SEED_VARIABLE, run, runs
 RUNS_VARIABLE = "SIMULATION_RUNS"
 SLOW_RUNS = 200_000
 CHUNK = 500
-GROUPS = 4
+GROUPS = 2
 
 ONCE_WRONG = (10_630, 16_615)
 """What many runs have found: /api/symbols told the time of a link that had just replaced a file."""
@@ -38,7 +38,7 @@ def test_no_run_that_was_once_wrong_breaks_the_contract(seed: int) -> None:
     assert not (outcome := run(seed)).wrong, str(outcome)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 5, 8, 13, 21, 34])
+@pytest.mark.parametrize("seed", [1, 2, 3, 5])
 def test_equal_seeds_are_equal_runs(seed: int) -> None:
     """Two runs from one number make the same system calls with the same results."""
     assert run(seed).trace == run(seed).trace
