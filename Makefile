@@ -46,6 +46,7 @@ test-units: install ## the tests of single modules: what another Python has to p
 
 slow: install ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow
+	PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -m 'hypothesis and not slow' --timeout 900
 
 lint: install ## style, types, layers
 	$(BIN)/ruff check

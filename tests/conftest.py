@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
+"""Of each property, others in each run; `make slow` tries many more."""
 
 # None depends on how busy the machine is; pytest-timeout bounds them.
-settings.register_profile("zerocopy", deadline=None)
+settings.register_profile(
+    "zerocopy",
+    deadline=None,
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("zerocopy")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.formats.plans import S16, U4, U8, NamedSource, day_records, plan_of, spelled
@@ -30,9 +30,6 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pytest.importorskip("polars", reason="polars is not installed")
 
 MARKET_DATA = Path(__file__).resolve().parents[3] / "shared" / "market-data"
-BOUNDED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def whole(found: Representation) -> bytes:
@@ -133,7 +130,6 @@ def test_short_days_share_a_batch_and_long_ones_are_several(
     st.integers(1, 60),
     st.integers(0, 60),
 )
-@BOUNDED
 def test_any_days_in_any_batches_are_read_back(
     dtypes: list[str], ranges: list[tuple[int, int]], least: int, more: int
 ) -> None:
@@ -156,7 +152,6 @@ def test_any_days_in_any_batches_are_read_back(
     assert b"".join(parts) == read_back(plan)
 
 
-@BOUNDED
 @given(case=cases(), small=st.booleans())
 def test_arrow_of_any_tree_and_query_equals_the_oracle(case: Case, *, small: bool) -> None:
     """Gaps, skipped days, torn tails, short columns, tails: value for value, in two readers."""

@@ -123,7 +123,7 @@ def fixture_served(
 
 
 @pytest.mark.timeout(180)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_any_fields_have_the_outcome_of_the_rfc(served: Served, data: st.DataObject) -> None:
     """Status, Content-Range and every byte, for valid, nearly valid and hostile fields."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zerocopy.observe.log_format import (
@@ -39,7 +39,6 @@ def json_line(event: dict[str, Any]) -> bytes:
     return json_form(None, "info", event)
 
 
-@settings(max_examples=50)
 @given(EVENTS)
 def test_any_event_is_one_short_line_of_printable_json(event: dict[str, Any]) -> None:
     """Nothing that a value holds breaks the line, leaves ASCII or makes it longer than PIPE_BUF."""
@@ -50,7 +49,6 @@ def test_any_event_is_one_short_line_of_printable_json(event: dict[str, Any]) ->
     assert json.loads(line)["event"] == "asked"
 
 
-@settings(max_examples=50)
 @given(event=EVENTS, colors=st.booleans())
 def test_any_event_is_readable_on_a_terminal(event: dict[str, Any], *, colors: bool) -> None:
     """Only our own colors and line feeds are control characters; more lines are indented."""

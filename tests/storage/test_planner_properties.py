@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.naive import naive_answer
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 MARKET_DATA = Path(__file__).resolve().parents[3] / "shared" / "market-data"
 COLUMNS = ("time", "price", "id", "order", "depth.01.01.25")
 EPOCHS = (date(1970, 1, 1), date(1999, 12, 30), date(2025, 1, 31), date(2069, 12, 29))
-BOUNDED = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 class Case(NamedTuple):
@@ -101,7 +98,6 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(days, start_s, end_s, tuple(columns), draw(st.sampled_from([0, 1 << 20])), last)
 
 
-@BOUNDED
 @given(case=cases())
 def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
     """Header and bytes are the oracle's; a column of no day at all is not found."""
@@ -125,7 +121,6 @@ def test_plan_of_any_tree_and_query_equals_oracle(case: Case) -> None:
         assert len({column["num_records"] for column in header["columns"]}) == 1
 
 
-@BOUNDED
 @given(case=cases(), changed=cases())
 def test_plan_after_any_change_is_as_of_the_call(case: Case, changed: Case) -> None:
     """The same planner, its listing kept or not, answers for what is on disk now."""

@@ -9,7 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.naive import naive_symbols
@@ -216,7 +216,6 @@ def test_list_symbols_any_failing_system_call_raises_and_leaks_nothing(
     assert failed >= 5
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     paths=st.dictionaries(
         st.tuples(

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transport.http1.bench import PARSER_LIMITS
@@ -65,7 +65,6 @@ def test_parser_decides_as_the_table_says(section: str) -> None:
     assert wrong == {}
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     mutated_streams(),
     st.lists(st.integers(0, 1_200), max_size=8),
@@ -130,7 +129,6 @@ def read_by_h11(stream: bytes) -> list[tuple[bytes, bytes]]:
     return requests
 
 
-@settings(max_examples=150, deadline=None)
 @given(mutated_streams())
 def test_what_is_kept_alive_is_what_another_reader_reads(stream: bytes) -> None:
     """Requests come out as h11 would see them on the way here, or one of the two refuses."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hyperframe.frame import DataFrame, Frame
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zerocopy.core.errors import DataChangedError
@@ -114,7 +114,6 @@ def parse(raw: bytes) -> list[tuple[bytes, bool]]:
     return frames
 
 
-@settings(max_examples=200)
 @given(
     content=st.binary(max_size=200),
     parts=st.lists(st.binary(min_size=1, max_size=300), max_size=8),
