@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tests.certificate import certificate_files, client_context
+from tests.certificate import certificate_files, client_context, shared_context
 
 if TYPE_CHECKING:
     import ssl
@@ -214,7 +214,7 @@ class RunningServer:
         """A TLS connection; verified, and an end without close_notify is an error (SSLEOFError)."""
         sock = connect_to(self.tls_port, receive_buffer_bytes)
         try:
-            return client_context(alpn).wrap_socket(
+            return shared_context(*alpn).wrap_socket(
                 sock, server_hostname="127.0.0.1", suppress_ragged_eofs=False
             )
         except OSError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.site import Site, serve_all
-from tests.contract.transports import TRANSPORTS, Transport
+from tests.contract.transports import TRANSPORTS, KeptHttp2, Transport
 from tests.storage.trees import DAY, DAY_START_S, marks, put, u32
 from zerocopy.storage.tree import Series
 
@@ -19,7 +20,27 @@ if TYPE_CHECKING:
 
     Shared = tuple[str, RunningServer]
 
+HERE = Path(__file__).parent
+
+ON_EVERY_WIRE = frozenset(
+    {"test_data", "test_ranges", "test_preconditions", "test_statuses", "test_endpoints"}
+)
+"""Modules that ask over HTTP/1.1 in TLS too. It is the protocol of the plain path on the channel of
+HTTP/2: what the others prove of both, the slow tests prove once more of it."""
+
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave HTTP/1.1 in TLS to `make slow` where it proves nothing new."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and item.path.parent == HERE
+            and item.path.stem not in ON_EVERY_WIRE
+            and "http1-tls" in item.name
+        ):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
@@ -38,9 +59,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 
 
 @pytest.fixture(scope="session")
-def site(transport: Transport, shared: Shared) -> Site:
+def kept(shared: Shared) -> Iterator[KeptHttp2]:
+    """The connection of HTTP/2 that most tests share."""
+    kept = KeptHttp2(shared[1])
+    yield kept
+    kept.close()
+
+
+@pytest.fixture(scope="session")
+def site(transport: Transport, shared: Shared, kept: KeptHttp2) -> Site:
     """The shared server by one transport."""
-    return Site(*shared, transport)
+    return Site(*shared, transport, kept if transport is TRANSPORTS["http2"] else None)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.storage.trees import DTYPES, U32_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.contract.transports import Session, Transport
+    from tests.contract.transports import KeptHttp2, Session, Transport
     from tests.server import Answer
     from zerocopy.storage.tree import Series
 
@@ -60,6 +60,7 @@ class Site:
     root: str
     server: RunningServer
     transport: Transport
+    kept: KeptHttp2 | None = None
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -73,7 +74,9 @@ class Site:
     def ask(
         self, target: str, *, method: str = "GET", fields: Sequence[tuple[str, str]] = ()
     ) -> Answer:
-        """One request on a connection of its own, and nothing after its response."""
+        """One request on a connection of its own, or on a kept one; nothing after its response."""
+        if self.kept is not None:
+            return self.kept.request(target, method=method, fields=fields)
         with self.session() as session:
             return session.request(target, method=method, fields=fields, last=True)
 

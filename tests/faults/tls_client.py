@@ -9,12 +9,11 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING
 
 from hpack import Encoder
 
-from tests.certificate import client_context
+from tests.certificate import shared_context
 from tests.faults.client import RESET, Client
 from tests.h2client import FRAME_HEAD_BYTES, GOAWAY, HEADERS, SETTINGS, H2Client
 from tests.server import connect_to
@@ -47,12 +46,6 @@ class TlsClient(Client):
         except GONE:
             return bytes(content), True
         return bytes(content), False
-
-
-@cache
-def shared_context(alpn: str) -> ssl.SSLContext:
-    """A context of its own for every connection would cost more than the connection."""
-    return client_context([alpn])
 
 
 def connect_raw(

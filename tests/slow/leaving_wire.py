@@ -14,8 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from tests.certificate import shared_context
 from tests.faults.client import RESET, request_of
-from tests.faults.tls_client import shared_context
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,8 +11,9 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Self
 
+from tests.certificate import shared_context
 from tests.faults.client import RESET, TINY_BUFFER_BYTES, request_of
-from tests.faults.tls_client import HELLO, block_of, shared_context
+from tests.faults.tls_client import HELLO, block_of
 from tests.h2client import HEADERS, SETTINGS, WINDOW_UPDATE
 from tests.server import connect_to
 from tests.transport.http2.frames import WHOLE, frame
