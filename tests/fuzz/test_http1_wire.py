@@ -82,8 +82,8 @@ def attack(root: Path, numbers: range) -> Counter[int]:
 
 @pytest.mark.timeout(180)
 def test_damaged_requests_have_wellformed_answers_and_leave_no_trace(tmp_path: Path) -> None:
-    """A thousand connections, the same each time: every kind of answer comes, none is a 500."""
-    seen = attack(tmp_path, range(1_000))
+    """Four hundred connections, the same each time: every kind of answer comes, none is a 500."""
+    seen = attack(tmp_path, range(400))
     assert seen.keys() >= {200, 204, 400, 404, 405, 414, 417, 431}
 
 

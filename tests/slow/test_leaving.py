@@ -27,16 +27,13 @@ if TYPE_CHECKING:
 
 LEAVING_S = float(os.environ.get("LEAVING_S", "600"))
 ONLY = os.environ.get("LEAVING_ONLY", "")
-BRIEF_S = 40.0
+BRIEF_S = 10.0
 BACK_S = 20.0
 """Until the last client is forgotten: longer than any deadline below."""
 
 HEAP_BYTES = CONNECTIONS_MAX * 1_048_576
 """What a crowd leaves of the heap, which the next one uses: a megabyte for each TLS connection that
 stalled, as BEHAVIOR.md says. A leak would leave more with each of the hundreds of clients."""
-
-DRAIN_S = 6.0
-"""Of a drain that may take twice that: nobody is left whom it had to wait for."""
 
 ENVIRON = {
     "USE_TLS": "false",
@@ -48,7 +45,8 @@ ENVIRON = {
     "ZEROCOPY_TIMEOUTS_HEADER_READ_S": "1",
     "ZEROCOPY_TIMEOUTS_IDLE_S": "1",
     "ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S": "2",
-    "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "12",
+    # Longer than `stop` waits for the end: nobody is left for whom a drain had to wait.
+    "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "60",
 }
 OF_CACHES = {
     "zerocopy_locked_bytes",
@@ -110,9 +108,7 @@ def soak(root: str, *, seconds: float, seed: int) -> None:
         assert_all_seats(crowd, is_tls=False)
         assert_all_seats(crowd, is_tls=True)
         poll(lambda: not any(gauges(server).values()), "nobody to be connected", BACK_S)
-        begun_s = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - begun_s < DRAIN_S, f"the drain waited; {crowd.text()}"
+        assert server.stop() == 0, crowd.text()
         assert_nothing_logged_at_the_end(server)
 
 
@@ -133,5 +129,5 @@ def test_leaving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.timeout(BRIEF_S + KEPT_S + 4 * BACK_S + 60)
 def test_brief_leaving(tmp_path: Path) -> None:
-    """The same for forty seconds: some 330 clients over each wire, as many amid the handshake."""
+    """The same for ten seconds: some 80 clients over each wire, as many amid the handshake."""
     soak(str(tmp_path), seconds=BRIEF_S, seed=int(os.environ.get("LEAVING_SEED", "1")))
