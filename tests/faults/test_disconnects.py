@@ -26,7 +26,7 @@ from tests.server import RunningServer, open_descriptors
 if TYPE_CHECKING:
     from pathlib import Path
 
-DISCONNECTS = 300
+DISCONNECTS = 90
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "half-close then reset"])
@@ -34,7 +34,7 @@ DISCONNECTS = 300
 def test_client_that_leaves_in_the_middle_leaks_nothing(
     server: RunningServer, how: str, target: str
 ) -> None:
-    """Hundreds of clients that go before, or amid, their answer leave no descriptor behind."""
+    """Ninety clients that go before, or amid, their answer leave no descriptor behind."""
     (worker,) = server.worker_pids()
     server.get(target)
     poll(lambda: server.metric("zerocopy_connections") == 0, "no connections")
@@ -51,7 +51,7 @@ def test_client_that_leaves_in_the_middle_leaks_nothing(
         else:
             client.reset()
     poll(lambda: server.metric("zerocopy_connections") == 0, "no connections")
-    assert open_descriptors(worker) <= descriptors
+    poll(lambda: open_descriptors(worker) <= descriptors, "descriptors given back")
     assert server.get("/healthz").status == 200
 
 
@@ -67,7 +67,7 @@ def test_disconnects_before_a_request_leak_nothing(server: RunningServer) -> Non
         else:
             client.reset()
     poll(lambda: server.metric("zerocopy_connections") == 0, "no connections", 4)
-    assert open_descriptors(worker) <= descriptors
+    poll(lambda: open_descriptors(worker) <= descriptors, "descriptors given back")
 
 
 def test_connection_beyond_the_bound_gets_503_and_the_next_is_served(root: Path) -> None:

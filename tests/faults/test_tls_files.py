@@ -34,7 +34,7 @@ RECORDS = 4_000_000
 NBYTES = 4 * RECORDS
 OTHER_RECORDS = 100_000
 OTHER = target_of("OTHER", "price")
-TRUNCATIONS = 50
+TRUNCATIONS = 25
 LOADERS = 2
 
 
@@ -286,7 +286,7 @@ class Loader(threading.Thread):
 def test_truncation_under_load_never_ends_the_service(
     shared: tuple[Path, RunningServer], record_property: Callable[[str, object], None]
 ) -> None:
-    """Fifty truncations amid copying: what was promised or a reset; a SIGBUS costs one worker."""
+    """Truncations amid copying: what was promised or a reset; a SIGBUS costs one worker."""
     root, server = shared
     price = write_series(root, "LOADED", RECORDS // 4)
     seal(root, "LOADED")

@@ -54,7 +54,7 @@ SLACK_BYTES = 56_000_000
 """What malloc(3) may keep once all have left: TRIM_THRESHOLD_BYTES of the worker, and a margin."""
 
 PLANNERS = 4
-DISCONNECTS = 100
+DISCONNECTS = 32
 PACES = [(8_192, 1_024, 0.02), (8_192, 8_192, 0.2), (16_384, 16_384, 0.1), (65_536, 65_536, 0.25)]
 """Receive buffer, bytes of one read, seconds between two."""
 DRIBBLE_S = 8.0
@@ -364,7 +364,7 @@ def leave_amid_the_body(server: RunningServer, index: int) -> None:
 def test_clients_that_leave_leak_nothing(
     server: RunningServer, before: Held, leave: Callable[[RunningServer, int], None]
 ) -> None:
-    """A hundred of each kind; descriptors, threads, memory and the gauge are as before."""
+    """Thirty-two of each kind; descriptors, threads, memory and the gauge are as before."""
     for index in range(DISCONNECTS):
         leave(server, index)
     assert_given_back(server, before)
