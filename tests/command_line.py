@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.server import write_column
 
 if TYPE_CHECKING:
@@ -25,6 +27,15 @@ COMMANDS = (
     *("health", "status", "status --json"),
 )
 """All that end by themselves; `serve` and `demo` do not."""
+
+WAYS_TO_TELL = ("--version", "symbols", "symbols --json", "query", "query --output -", "generate")
+"""One of each way to write: a line, a table, JSON, a report, raw records, progress."""
+
+EVERY_COMMAND = [
+    pytest.param(command, marks=() if command in WAYS_TO_TELL else pytest.mark.slow)
+    for command in COMMANDS
+]
+"""All of `COMMANDS`; those that write as another does are left to `make slow`."""
 
 
 @dataclass(frozen=True, slots=True)

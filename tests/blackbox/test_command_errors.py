@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import COMMANDS, Place, make_root, run
+from tests.command_line import EVERY_COMMAND, Place, make_root, run
 from tests.server import RunningServer
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def assert_failed(done: subprocess.CompletedProcess[bytes], *words: bytes) -> No
     assert all(word in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_output_that_cannot_be_written_is_an_error_of_one_line(place: Place, command: str) -> None:
     """A full disk loses what was asked for, so the command has failed."""
     with open("/dev/full", "wb") as full:
@@ -67,7 +67,7 @@ def test_output_that_cannot_be_written_is_an_error_of_one_line(place: Place, com
     assert_failed(done, b"standard output: No space left on device")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_output_that_nobody_reads_any_more_is_an_error_of_one_line(
     place: Place, command: str
 ) -> None:
@@ -81,7 +81,7 @@ def test_output_that_nobody_reads_any_more_is_an_error_of_one_line(
     assert_failed(done, b"standard output: Broken pipe")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_output_in_an_encoding_that_lacks_a_character_is_escaped(
     place: Place, command: str
 ) -> None:

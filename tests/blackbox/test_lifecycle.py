@@ -146,7 +146,7 @@ def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
         begun_s = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         assert exit_code(server) == 0
-        assert 0.4 < time.monotonic() - begun_s < 4
+        assert time.monotonic() - begun_s > 0.4
         body, is_reset = stalled.read_until_end(LARGE_BYTES)
         assert is_reset
         assert len(body) < LARGE_BYTES
@@ -155,7 +155,8 @@ def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_second_stop_signal_forces(root: Path, number: signal.Signals) -> None:
     """The same signal again ends the drain at once, with exit code 1 and no process left."""
-    with RunningServer(root) as server, Client(server, TINY_BUFFER_BYTES) as stalled:
+    late = {"ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "600"}  # `exit_code` waits for less
+    with RunningServer(root, **late) as server, Client(server, TINY_BUFFER_BYTES) as stalled:
         workers = server.worker_pids()
         stalled.send(request_of(LARGE))
         stalled.head()
@@ -164,10 +165,8 @@ def test_second_stop_signal_forces(root: Path, number: signal.Signals) -> None:
             idle.answer()
             os.kill(server.pid, number)
             assert idle.is_closed(), "the first signal was heard"
-        begun_s = time.monotonic()
         os.kill(server.pid, number)
         assert exit_code(server) == 1
-        assert time.monotonic() - begun_s < 2
         assert not any(map(is_alive, workers))
         assert server.event("stopped") is not None
 
@@ -258,11 +257,10 @@ def test_killed_supervisor_takes_its_workers_along(root: Path) -> None:
 
 
 def test_stop_without_any_connection_is_prompt_and_quiet(root: Path) -> None:
-    """An idle server is gone within a second and says nothing but that it stopped."""
-    with RunningServer(root) as server:
-        begun_s = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - begun_s < 2
+    """An idle server waits for no deadline and says nothing but that it stopped."""
+    late = {"ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "600", "ZEROCOPY_SERVER_DRAIN_IDLE_S": "600"}
+    with RunningServer(root, **late) as server:
+        assert server.stop() == 0  # which waits for 20 s at most
         assert [event["event"] for event in server.events()] == ["ready", "stopped"]
 
 

@@ -63,7 +63,7 @@ def planted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert executed == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted({command.split()[0] for command in COMMANDS}))
 @pytest.mark.usefixtures("planted")
 def test_command_executes_nothing_of_the_working_directory(place: Place, command: str) -> None:
     """Whatever lies there, a command does what it does elsewhere."""
