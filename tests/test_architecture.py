@@ -16,7 +16,6 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((REPOSITORY / "zerocopy").rglob("*.py"))
 CORE = sorted((REPOSITORY / "zerocopy" / "core").rglob("*.py"))
-TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
@@ -171,13 +170,3 @@ def test_neither_modules_nor_packages_import_each_other() -> None:
 def test_modules_of_the_package_say_what_they_own() -> None:
     """Every file of zerocopy/ opens with a docstring."""
     assert [name_of(path) for path in PACKAGE if not ast.get_docstring(tree_of(path))] == []
-
-
-def test_tests_say_in_one_line_what_they_prove() -> None:
-    """Every test function has a docstring."""
-    assert [
-        f"{name_of(path)}:{function.lineno} {function.name}"
-        for path in TESTS
-        for function in functions_of(path)
-        if function.name.startswith("test_") and not ast.get_docstring(function)
-    ] == []
