@@ -174,6 +174,5 @@ def test_drain_deadline_ends_clients_that_never_read(root: Path) -> None:
     ):
         stream_id = client.request(LARGE)
         client.pump(lambda: bool(client.lengths(stream_id)), "the answer to begin")
-        begun_s = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - begun_s < 5.5  # the supervisor kills after 1 + 5 s
+        assert server.event("worker_not_drained") is None
