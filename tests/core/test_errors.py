@@ -32,6 +32,7 @@ STATUSES = {
     "RangeError": 416,
     "ExpectationFailedError": 417,
     "FieldsTooLargeError": 431,
+    "NotInstalledError": 501,
     "UnknownCodingError": 501,
     "UnknownVersionError": 505,
     "DataError": 500,
