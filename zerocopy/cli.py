@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit code; what went wrong is one line, and the same for every command."""
+    """Run the command. Returns the exit code; each command tells an error in one line."""
     try:
         open_missing()
         escape_what_has_no_code()

@@ -59,7 +59,7 @@ def escape_what_has_no_code() -> None:
 
 
 def tell(line: str) -> None:
-    """Write one line to standard error; where that is full or gone, the exit code is all there is.
+    """Write one line to standard error, or nothing where that is full or gone.
 
     Where the log has taken that over, it is the stream beneath that is written to.
     """

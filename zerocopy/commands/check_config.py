@@ -72,7 +72,7 @@ def _print_table(loaded: Config, rows: list[tuple[str, object, str]]) -> None:
 
 
 def _check_files(loaded: Config) -> None:
-    """What the configuration names and does not have in it.
+    """Check the files that the configuration names.
 
     Raises:
         ConfigError: the certificate cannot be used.

@@ -184,7 +184,7 @@ def parse_interval(text: str) -> Interval | None:
 
 
 def parse_outputs(text: str, columns_max: int) -> tuple[Output, ...]:
-    """What `price,volume:sum+count` asks for, in its order.
+    """Parse `price,volume:sum+count` into outputs, in its order.
 
     The aggregates stand after the last colon, because names may have colons, too.
 

@@ -99,7 +99,7 @@ class Dtype(NamedTuple):
 
 
 def parse_dtype(column: str, text: str) -> Dtype:
-    """What `[columns]` declares for `column`: `u4` is `<u4` of 4 bytes, `S16` is `|S16` of 16.
+    """Parse what `[columns]` says of `column`: `u4` is `<u4` of 4 bytes, `S16` is `|S16` of 16.
 
     Raises:
         ConfigError: it is no dtype, or one that the column cannot have.

@@ -196,8 +196,8 @@ class Plan:
 class Representation:
     """A plan in the shape of one format: `content`, then `segments`.
 
-    `ends` holds for each segment where it ends, in bytes from the end of the content. `tag` is what
-    the entity tag holds of the format besides; two formats of the same records differ in it.
+    `ends` holds for each segment where it ends, in bytes from the end of the content. `tag` goes
+    into the ETag. Each format needs its own, or two formats of the same records may share an ETag.
     """
 
     media_type: bytes

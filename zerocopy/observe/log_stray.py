@@ -76,17 +76,17 @@ class _Records(logging.Handler):
 def _on_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """What ends the process."""
+    """Log the exception that ends the process."""
     _log.error("uncaught", exc_info=(kind, error, trace))
 
 
 def _on_thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """What ends a thread; SystemExit ends it well."""
+    """Log the exception that ends a thread; SystemExit ends it in order."""
     if failure.exc_type is not SystemExit:
         name = None if failure.thread is None else failure.thread.name
         _log.error("thread_failed", thread=name, exc_info=failure.exc_value)
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """What a finalizer or a callback of OpenSSL could not raise, such as a name in no charset."""
+    """Log an exception that Python cannot raise: from a finalizer or an OpenSSL callback."""
     _log.warning("unraisable", detail=repr(unraisable.exc_value), where=repr(unraisable.object))

@@ -127,7 +127,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     # ---- in the thread of a client
 
     def begin_answer(self, request: socket.socket) -> bool:
-        """The head is there; whether the client is still to be answered."""
+        """Begin to answer a head. Returns False if its client has been ended meanwhile."""
         with self._lock:
             client = self._clients[request]
             if client.is_ended:
@@ -136,7 +136,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
             return True
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; if it had a place, the next may have it."""
+        """Close a connection and free its place, if it had one."""
         with self._lock:  # so that none is ended whose descriptor is another's by then
             client = self._clients.pop(request, None)
         super().shutdown_request(request)
@@ -164,7 +164,7 @@ class _Handler(WSGIRequestHandler):
         super().handle()
 
     def _read_head(self) -> bytes | None:
-        """What came until the empty line; None if that does not come."""
+        """Read until the empty line. Returns the head, or None if that line does not come."""
         head = bytearray()
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
             data = self.connection.recv(_READ_BYTES)

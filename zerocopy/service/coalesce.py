@@ -45,7 +45,7 @@ class Coalescer(Generic[K, V]):
         self._is_running = False
 
     async def ask(self, key: K) -> V:
-        """What `work` answers for `key` in a round that begins now or later.
+        """Wait for a round that begins now or later. Returns what `work` answers for `key`.
 
         Raises:
             Exception: `work` answered it, or raised it.

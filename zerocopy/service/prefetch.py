@@ -48,7 +48,8 @@ class Prefetcher:
     async def prepare(self, window: Window) -> None:
         """Open, map and read in what is not ready, or gather it; see `Handler`.
 
-        What gathers does not wait behind those that read from the disk, unless it has to itself.
+        A gathering window uses the planner threads; it queues with disk reads only if its bytes
+        are not in memory.
         """
         if not window.may_wait:
             await self._read(window, self._planners, self._gatherers_free)

@@ -45,7 +45,7 @@ def written_response(content: bytes) -> Response:
 
 
 def problem_response(error: Exception) -> Response:
-    """The response to a failed request; what is not ours is a 500 that says nothing more."""
+    """The response to a failed request. An error of no class of ours is a 500 without detail."""
     status, detail = 500, "the server failed to answer; its log says why"
     if isinstance(error, ZerocopyError):
         status, detail = error.status, error.detail

@@ -52,7 +52,7 @@ class ThreadWork(Generic[T]):
 async def in_thread(
     executor: Executor, work: Callable[[], T], drop: Callable[[T], object] | None = None
 ) -> T:
-    """What `work` returns in a thread; if it comes after a cancellation `drop` gets it instead.
+    """Run `work` in a thread. Returns its result, which goes to `drop` after a cancellation.
 
     Raises:
         OverloadError: no thread can be started now.

@@ -110,7 +110,7 @@ class Contents:
                 raise data_error(error) from error
 
     def _series(self, series: Series) -> TypeContents | None:
-        """What one type has; None if it has no day file.
+        """Read the contents of one type. Returns None if it has no day file.
 
         Raises:
             OSError: its directory cannot be read.

@@ -95,7 +95,7 @@ class DayFile:
     def view(self, offset: int, count: int) -> memoryview | bytes:
         """The bytes of the mapping, or read where there is none; see `Source`.
 
-        What is looked at is the file, each time: a page of a mapping past its end is SIGBUS.
+        Checks the file on each call, because reading a mapping past the file's end raises SIGBUS.
         """
         fd = self._files.descriptor(self)
         mapping = self._files.mapping(self)
@@ -154,7 +154,7 @@ class DayFile:
 
 
 class Fetched:
-    """What a thread has of the file of `stamp`; closes its descriptor unless it is taken.
+    """A thread's descriptor and mapping of a file. Closes the descriptor unless it is taken.
 
     `unmappable`: mapping was tried and failed, so the file is to be read.
     """

@@ -136,9 +136,10 @@ class MemoryLocks:
             return self._spent
 
     def lock(self, address: int, nbytes: int) -> int:
-        """Lock a mapping if the budget has room; how many bytes to give back when it has gone.
+        """Lock a mapping that starts at `address`, if the budget has room.
 
-        `address` is the start of the mapping. 0 means that nothing was locked; it never raises.
+        Returns how many bytes to give back when the mapping has gone; 0: nothing was locked. Never
+        raises.
         """
         nbytes = -(-nbytes // _PAGE) * _PAGE
         if nbytes == 0 or not self._reserve(nbytes):

@@ -109,7 +109,7 @@ class Planner:
         self._small_answer_bytes_max = small_answer_bytes_max
 
     def plan(self, query: Query, represent: Represent) -> Planned:
-        """What `represent` makes of the records of `query`, true as of this call.
+        """Plan `query` in the shape that `represent` gives it, true as of this call.
 
         Raises:
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.

@@ -112,9 +112,9 @@ class Reading:
         directories: dict[Series, int],
         stack: ExitStack,
     ) -> bool:
-        """Fill `view` from `offset`, if need be and it may by waiting; whether that was done.
+        """Fill `view` from `offset`. Waits for the disk only if the window `may_wait`.
 
-        With what was planned: the file is looked at after it was read.
+        Returns whether all bytes were read. Checks afterwards that the file is the planned one.
         """
         lent = fetched = self._lent.get(day_file)
         if fetched is None:

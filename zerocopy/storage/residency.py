@@ -52,10 +52,10 @@ class Residency(Protocol):
         """
 
     def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
-        """Fill `view` from `offset` if all of it is there; whether it was. Never waits."""
+        """Fill `view` from `offset` if that takes no waiting. Returns whether it was filled."""
 
     def read(self, fd: int, offset: int, view: memoryview) -> int:
-        """Fill `view` from `offset`; how many of its bytes had to be waited for.
+        """Fill `view` from `offset`. Returns how many of its bytes came from the disk.
 
         Blocks, and may run in any thread.
 
@@ -66,7 +66,7 @@ class Residency(Protocol):
         """
 
     def read_in(self, fd: int, offset: int, count: int, is_unwanted: Callable[[], bool]) -> int:
-        """Read `count` bytes from `offset`, as far as they are missing; how many were.
+        """Read what is missing of `count` bytes from `offset`. Returns how many bytes were missing.
 
         Blocks, and may run in any thread. Ends once `is_unwanted`, and where the file ends.
 

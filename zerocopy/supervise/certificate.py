@@ -196,7 +196,9 @@ def _write(fd: int, content: bytes) -> None:
 
 
 def _path_of(fd: int) -> str:
-    """What OpenSSL, which reads paths alone, finds a descriptor of ours by; read from its start.
+    """A path to one of our descriptors, because OpenSSL reads only paths.
+
+    It is read from its start.
 
     Raises:
         ConfigError: /proc is not there.

@@ -100,7 +100,7 @@ def build_service(
 
 
 def raise_descriptor_limit(config: Config) -> int:
-    """Take all descriptors the system allows; how many of them connections may have.
+    """Take all descriptors the system allows. Returns how many of them connections may have.
 
     The rest is kept for day files and plans, or idle connections could leave none for a response.
     """

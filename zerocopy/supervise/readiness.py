@@ -95,7 +95,7 @@ class ReloadCheck:
         threading.Thread(target=self._run, name="reload", daemon=True).start()
 
     def result(self) -> Prepared | None:
-        """What came of it; None as long as it may still come to something.
+        """Return what was prepared, or None as long as that goes on.
 
         Raises:
             ConfigError: it cannot be served, or the reload no longer waits for it.

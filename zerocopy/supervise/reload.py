@@ -104,7 +104,7 @@ class Generations:
         self._count()
 
     def resolve(self, config: Config) -> Address | None:
-        """What `propose` will need of the resolver. Blocks: it is for a thread to ask.
+        """Resolve the host for `propose`. Blocks, so call it in a thread.
 
         Raises:
             ConfigError: there is no such host.
@@ -155,7 +155,7 @@ class Generations:
             raise
 
     def step(self) -> bool:
-        """Go on with a replacement as far as it is now; whether it has come to its end.
+        """Go on with a replacement as far as possible now. Returns whether it has ended.
 
         Raises:
             ConfigError: the successor cannot serve; nothing has changed.

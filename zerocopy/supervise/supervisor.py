@@ -213,7 +213,7 @@ class Supervisor:
             self._end_reload(error.detail)
 
     def _may_begin(self, config: Config) -> bool:
-        """Whether one more generation may live; if not, that is told once for each wait."""
+        """Whether one more generation may live. Logs once for each wait that it may not."""
         count, most = self._generations.count, config.server.generations_max
         is_delayed = count >= most
         if is_delayed and not self._is_delayed:

@@ -172,7 +172,7 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
 
 
 async def _obey(spec: WorkerSpec, worker: _Worker) -> None:
-    """What the supervisor orders, by its pipe and by SIGTERM: accept, then drain."""
+    """Obey the supervisor's orders, by its pipe and by SIGTERM: accept, then drain."""
     loop = asyncio.get_running_loop()
     accept, stop, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -242,7 +242,7 @@ def give_back_freed_memory() -> None:
 
 
 class Crowd:
-    """Whether most of many connections have left since that was last seen.
+    """Finds out when most of many connections have left.
 
     Each of them had buffers of OpenSSL and of its own, which glibc keeps for the next.
     """
@@ -252,7 +252,7 @@ class Crowd:
         self._most = 0
 
     def has_left(self) -> bool:
-        """Whether less than half of the most are left; the most are counted anew then."""
+        """Whether less than half of the most are left. If so, counts the most anew."""
         here = sum(self._counters[slots.CONNECTIONS + kind] for kind in (slots.PLAIN, slots.TLS))
         self._most = max(self._most, here)
         if self._most < CROWD_MIN or 2 * here >= self._most:

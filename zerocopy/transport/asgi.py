@@ -323,7 +323,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 async def _turn(scheduler: SendScheduler, body: Body) -> int:
-    """How many bytes may leave now, once those before have had their turn."""
+    """Wait for a turn. Returns how many bytes may leave in it."""
     await scheduler.take(PIECE_BYTES)
     price = scheduler.price(is_from_disk=body.is_from_disk)
     return min(PIECE_BYTES, scheduler.turn_bytes // price)

@@ -32,7 +32,7 @@ SEGMENT_COST_BYTES = 8_192
 """What one segment costs its turn at least, so that many tiny ones end the turn as well."""
 
 OPEN_FILES_MAX = 512
-"""As `[limits] open_files_max` has it by default."""
+"""As `[memory] open_files_max` has it by default."""
 
 
 class Bodies:
@@ -144,7 +144,7 @@ class Body:
         return None if content is None else content[:most]
 
     def allowed(self, most: int) -> int:
-        """How many bytes of the present segment may leave now; 0, and `is_waiting`: wait.
+        """How many bytes of the present segment may leave now. 0 sets `is_waiting`.
 
         Raises:
             ZerocopyError: a thread found that they cannot be read.
@@ -217,9 +217,9 @@ class Body:
     # ---- reading ahead
 
     def next_window(self, share: int = 1) -> Window | None:
-        """What a thread is to make ready now, if anything; then `prepared` is called with it.
+        """Begin the next window, if a thread should read one now; then `prepared` must be called.
 
-        `share` is how many bodies of the connection divide its bytes.
+        `sharers` is how many bodies of the connection divide its bytes.
         """
         if not self._segments:
             return None

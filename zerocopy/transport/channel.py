@@ -47,7 +47,7 @@ class Channel(Protocol):
         """Whether `wait_readable` holds."""
 
     def recv(self, nbytes_max: int, /) -> bytes:
-        """What has arrived, at most so many bytes; b"" once the peer sends nothing more.
+        """Take at most `nbytes_max` of the bytes that have arrived; b"" once the peer has ended.
 
         Raises:
             BlockingIOError: nothing has arrived.
@@ -55,7 +55,9 @@ class Channel(Protocol):
         """
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:
-        """How many bytes of `data` the kernel took; `flags` may be MSG_MORE (tcp(7), TCP_CORK).
+        """Send `data`. Returns how many bytes the kernel took.
+
+        `flags` may be MSG_MORE (tcp(7), TCP_CORK).
 
         Raises:
             BlockingIOError: none; wait until the channel is writable.

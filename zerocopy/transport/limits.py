@@ -35,7 +35,7 @@ class RequestLimits:
     content_bytes_max: int
 
     def check(self, request: Request) -> RequestError | None:
-        """What is wrong with a request that a library parsed, or None; RFC 9110 section 5.4."""
+        """Return the fault of a request that a library parsed, or None; RFC 9110 section 5.4."""
         if len(request.target) > self.target_bytes_max:
             return self.target_too_long()
         sizes = [len(name) + len(value) for name, value in request.fields]
@@ -88,7 +88,7 @@ def invalid_host() -> RequestError:
 
 
 def target_fault(method: bytes, target: bytes) -> RequestError | None:
-    """What is wrong with a target that is not in absolute-form, or None: RFC 9112 section 3.2."""
+    """Return the fault of a target not in absolute-form, or None; RFC 9112 section 3.2."""
     if method == b"CONNECT":
         if not (is_authority(target) and has_port(target)):
             return BadRequestError("the target of CONNECT must be a host and a port")

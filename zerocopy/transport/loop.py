@@ -1,4 +1,7 @@
-"""The event loop: uvloop's, with the two sendfile methods it lacks (MagicStack/uvloop issue 228).
+"""The event loop: uvloop's, with two sendfile methods that applications may call, and we do not.
+
+uvloop lacks them (MagicStack/uvloop issue 228). The loop promises them to any code that runs on it;
+our own connections call `send_range` themselves.
 
 Owns `loop.sock_sendfile` and `loop.sendfile`: asyncio's signatures, checks, results and
 exceptions, the kernel's sendfile(2), a bounded number of bytes a turn. It must never know HTTP, nor

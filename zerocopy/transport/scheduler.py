@@ -116,9 +116,9 @@ class SendScheduler:
         self._schedule()
 
     async def take(self, nbytes: int) -> bool:
-        """Have a turn, of `nbytes` at most, at once where there is room; whether others came first.
+        """Wait for a turn of at most `nbytes`. Returns whether it had to wait.
 
-        It counts as long as turns are at the moment at which it is given.
+        The turn is charged at the turn size of the moment it starts.
         """
         if self.has_room:
             self.spend(min(nbytes, self.turn_bytes))
@@ -127,7 +127,7 @@ class SendScheduler:
         return True
 
     async def place(self, nbytes: int) -> None:
-        """Wait for a turn, of `nbytes` at most, however many turns of others that takes."""
+        """Queue for a turn of at most `nbytes`, even if there is room now."""
         granted = self._loop.create_future()
 
         def grant() -> int:

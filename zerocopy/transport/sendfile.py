@@ -1,4 +1,4 @@
-"""One turn of sendfile(2): the only place in the package that makes the call.
+"""One turn of sendfile(2): the only place in the package that sends by it.
 
 Owns the meaning of every outcome of the system call. It must never know what the bytes are, nor
 wait: it takes two descriptors and integers, and says what to do next.

@@ -87,7 +87,7 @@ def as_line(finding: Finding) -> str:
 
 
 def as_table(findings: Sequence[Finding]) -> Table:
-    """A table for a terminal; what is right needs one line, what is not has its reason below."""
+    """A table for a terminal: one line for what is right, the reason below what is not."""
     table = Table("", "check", "found", "to change, and what it gains", show_lines=True)
     for finding in findings:
         rest = "\n".join(filter(None, (finding.change, finding.gain)))

@@ -85,7 +85,7 @@ def _number(digits: bytes) -> int:
 
 
 def satisfiable(specs: Sequence[RangeSpec], nbytes: int) -> list[ByteRange]:
-    """What of `specs` a body of `nbytes` has, in the order asked for.
+    """Cut `specs` to a body of `nbytes`, in the order asked for. Drops those beyond its end.
 
     Ranges that overlap are joined in the place of the first of them (section 15.3.7.2).
 
@@ -114,7 +114,7 @@ def satisfiable(specs: Sequence[RangeSpec], nbytes: int) -> list[ByteRange]:
 
 
 def _clamp(spec: RangeSpec, nbytes: int) -> ByteRange:
-    """What a body of `nbytes` has of one range; nothing where `first` is not below `stop`."""
+    """Cut one range to a body of `nbytes`; it is empty if `first` is not below `stop`."""
     first, last = spec
     if first is not None:
         return ByteRange(first, nbytes if last is None else min(nbytes, last + 1))

@@ -50,7 +50,7 @@ def _matches(tags: Sequence[EntityTag], whole: Response, *, weakly: bool) -> boo
 
 
 def _is_not_modified(request: Request, whole: Response, now_s: float) -> bool:
-    """Evaluate the preconditions in the order of RFC 9110 section 13.2.2; whether 304 is due.
+    """Evaluate preconditions in the order of RFC 9110 section 13.2.2. Returns whether 304 is due.
 
     Raises:
         PreconditionFailedError: 412 is.
@@ -66,9 +66,9 @@ def _is_not_modified(request: Request, whole: Response, now_s: float) -> bool:
 
 
 def select(request: Request, whole: Response, *, now_s: float, boundary: bytes) -> Response:
-    """What `request` gets of `whole`, the 200 it would get without its conditional fields.
+    """Apply the preconditions and ranges of `request` to `whole`, the 200 it gets without them.
 
-    That is `whole`, a 304, or a 206 whose parts are kept apart by `boundary`.
+    Returns `whole`, a 304, or a 206 whose parts are kept apart by `boundary`.
 
     Raises:
         PreconditionFailedError: a precondition does not hold.

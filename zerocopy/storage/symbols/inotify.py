@@ -102,7 +102,7 @@ class Inotify:
         return count[0]
 
     def read(self) -> Iterator[Event]:
-        """What is queued now, and perhaps some of what comes meanwhile: it ends with any writer.
+        """Read what is queued now, perhaps with some newer events. Ends however many are written.
 
         Raises:
             OSError: the events cannot be read.

@@ -30,9 +30,9 @@ class _Listing:
         return self._by_symbol.keys()
 
     def update(self, latest_s: Mapping[str, int | None]) -> tuple[bool, bool]:
-        """Take the times of some symbols, None for one that is gone; what has changed.
+        """Take the times of some symbols, None for one that is gone.
 
-        First whether the page has, then whether the set of symbols has.
+        Returns whether the page has changed, and whether the set of symbols has.
         """
         by_symbol, count = self._by_symbol, len(self._by_symbol)
         leaving: set[str] = set()

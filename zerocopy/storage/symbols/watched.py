@@ -266,7 +266,7 @@ class SymbolTree:
             self._devices.add(device)
 
     def _leave(self, pending: dict[int, dict[bytes, int]]) -> dict[Directory, set[str]]:
-        """Drop the directories that are, or may be, others than before; where to look for them."""
+        """Drop the directories that may have been replaced. Returns the names to enter again."""
         entered: dict[Directory, set[str]] = {}
         for directory in [*self._unwatched]:
             if directory.parent is not None:
@@ -282,7 +282,7 @@ class SymbolTree:
         return entered
 
     def _forget(self, parent: Directory, name: str, entered: dict[Directory, set[str]]) -> None:
-        """Drop a directory and all below; whether there is one now is seen when it is entered."""
+        """Drop a directory and all below, and note its name in `entered` to look at it again."""
         entered.setdefault(parent, set()).add(name)
         child = parent.children.pop(name, None)
         if parent.depth == ROOT:

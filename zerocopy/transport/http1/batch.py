@@ -111,7 +111,7 @@ class Batch:
             context.metrics.time(endpoint, self._begun_ns, times)
 
     def _send(self, message: Message, response: Response, connections: list[Member]) -> int:
-        """Send one response to all connections that asked for it; how many have all of it."""
+        """Send one response to all connections that asked for it. Returns how many have all."""
         context = self._context
         data = self._render(response)
         nbytes = len(data)

@@ -1,4 +1,4 @@
-"""What the connections of the plain listener share besides `Context`: known heads, batch, date.
+"""What the HTTP/1.1 connections of a listener share besides `Context`: known heads, batch, date.
 
 The server makes it. A connection gives itself back by `forget`, and knows no server otherwise.
 """

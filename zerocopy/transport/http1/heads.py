@@ -23,8 +23,7 @@ class KnownHeads(dict[bytes, "Message"]):
     def remember(self, head: bytes, message: Message) -> None:
         """Keep what these bytes mean; at the bound the oldest head is forgotten.
 
-        A range is asked for once, as a rule, and a head with a CF-Ray, which Cloudflare makes anew
-        for each request, does not come again: they would drive out what is asked for again.
+        Does not keep heads with Range or CF-Ray. They rarely repeat, and would evict heads that do.
         """
         request = message.request
         if len(head) > HEAD_BYTES_MAX or len(request.fields) > HEAD_FIELDS_MAX:

@@ -109,7 +109,7 @@ class RequestParser:
             self._end(self._pending)
 
     def _take_content(self) -> bool:
-        """Drop what came of the present content; whether all of it came."""
+        """Drop the content that has arrived. Returns whether all of it has."""
         if self._pending is None:
             return True
         dropped = self._reader.skip(self._content_left)

@@ -55,7 +55,7 @@ def send_first(
 
 
 class Reply:
-    """What becomes of `message`; `body` is None until the response has begun."""
+    """The response to `message`; `body` is None until it has begun."""
 
     __slots__ = ("_context", "_progress", "body", "message", "pending", "planning")
 
@@ -77,7 +77,7 @@ class Reply:
         )
 
     def send_turn(self, channel: Channel, spent: int) -> tuple[Stop, int]:
-        """Send in a turn of which `spent` bytes are gone; why it ended, and what it cost.
+        """Send in a turn of which `spent` bytes are gone. Returns why it ended, and its cost.
 
         Raises:
             ZerocopyError: a file failed, which is logged.
@@ -97,7 +97,7 @@ class Reply:
         return stop, nbytes * price
 
     def next_window(self) -> Window | None:
-        """What a thread is to read now, if anything."""
+        """Begin the window that a thread should read now, if any; see `Body.next_window`."""
         assert self.body is not None, "the response has begun"
         return self.body.next_window()
 

@@ -132,7 +132,7 @@ class RequestHead:
             raise malformed() from None
 
     def _content_bytes(self, judged: dict[bytes, list[bytes]]) -> int:
-        """RFC 9112 section 6.3; whatever a recipient could read otherwise is refused."""
+        """RFC 9112 section 6.3. Refuses lengths that another recipient could read differently."""
         lengths, codings = judged.get(b"content-length"), judged.get(b"transfer-encoding")
         if codings is not None:
             if lengths is not None or not self.is_1_1:
@@ -195,13 +195,13 @@ class RequestReader:
         self._buffer += data
 
     def skip(self, count: int) -> int:
-        """Drop `count` bytes that follow a head, or what is there of them; how many."""
+        """Drop at most `count` of the bytes that follow a head. Returns how many were there."""
         count = min(count, len(self._buffer))
         del self._buffer[:count]
         return count
 
     def read(self, count: int) -> bytes:
-        """Take `count` bytes that follow a head, or what is there of them."""
+        """Take at most `count` of the bytes that follow a head."""
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         return data

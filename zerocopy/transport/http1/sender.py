@@ -33,7 +33,7 @@ class Owner(Protocol):
         """Where it stands."""
 
     def move(self, state: State) -> None:
-        """What the sender waits for, or that it sends."""
+        """Move to the state that tells what the sender does or waits for."""
 
     def on_sent(self) -> None:
         """The kernel has all of a response that did not leave at once."""
@@ -78,7 +78,7 @@ class Sender:
         self._context.scheduler.queue(self._take_turn)
 
     def _take_turn(self) -> int:
-        """Send after the small responses that wait; how many bytes the turn was worth."""
+        """Send after the small responses that wait. Returns the bytes charged for the turn."""
         if self._owner.state is State.QUEUED:  # not closed in between
             self._context.batch.answer()
             self.begin_turn()
@@ -112,7 +112,7 @@ class Sender:
         return self._reply
 
     def send(self, message: Message, response: Response, tail: bytes, begun_ns: int) -> bool:
-        """Begin a response; whether all of it has left.
+        """Begin a response. Returns whether all of it has left.
 
         Raises:
             OSError: the peer is gone.

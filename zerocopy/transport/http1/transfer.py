@@ -31,7 +31,7 @@ class Stop(enum.Enum):
 
 
 def send_turn(body: Body, channel: Channel, counters: Counters, budget: int) -> tuple[Stop, int]:
-    """Send `body` for at most `budget` bytes; why that ended, and how many bytes it cost.
+    """Send `body` for at most `budget` bytes. Returns why that ended, and how many bytes it cost.
 
     A segment costs `SEGMENT_COST_BYTES` at least.
 
@@ -55,7 +55,7 @@ def send_turn(body: Body, channel: Channel, counters: Counters, budget: int) -> 
             source, offset, left = body.file_range
             fd = source.fileno() if channel.can_send_file else None
             if fd is not None:
-                sent, is_full = _send_file(channel, counters, (fd, offset, left, count))
+                sent, is_full = _send_file(channel, counters, fd, offset, left, most=count)
                 body.advance(sent)
                 spent += max(sent, cost)
                 if is_full:
@@ -77,14 +77,14 @@ def send_turn(body: Body, channel: Channel, counters: Counters, budget: int) -> 
 
 
 def _send_file(
-    channel: Channel, counters: Counters, piece: tuple[int, int, int, int]
+    channel: Channel, counters: Counters, fd: int, offset: int, count: int, *, most: int
 ) -> tuple[int, bool]:
-    """Send up to the last of `piece` of a file's bytes; how many, and whether the socket is full.
+    """Send a range of a file. Returns the bytes sent and whether the socket is full.
 
-    `piece` is descriptor, offset, what is left of the segment, and how much of it may leave now.
+    The segment has `count` bytes from `offset` on, of which `most` may leave now.
     """
     try:
-        sent, outcome = channel.send_file(*piece)
+        sent, outcome = channel.send_file(fd, offset, count, most)
     except OSError as error:
         counters[slots.SENT_BYTES_SENDFILE] += getattr(error, "characters_written", 0)
         raise

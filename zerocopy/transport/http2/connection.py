@@ -138,7 +138,10 @@ class Http2Connection(DataStreams):
         return True
 
     def answer_waiting(self, data: bytes, requests: list[Waiting], proved: Proved) -> None:
-        """Answer what `take` has kept; what the lane refuses, and all after it, is read as ever."""
+        """Answer the requests that `take` has kept, up to the first that the lane refuses.
+
+        The reading task gets the bytes from there on.
+        """
         answered = 0
         if not self._is_leaving:
             answered, frames = self._lane.answer(requests, proved)
@@ -211,7 +214,7 @@ class Http2Connection(DataStreams):
             await self._handle_events(events)
 
     def _meet(self, frame: bytes, proved: Proved) -> list[Event | KnownRequest]:
-        """What one frame tells, beyond what is answered at once."""
+        """Answer one frame at once, or read it. Returns the events that are still to be handled."""
         if frame[3:5] == _WHOLE_REQUEST_BYTES and not (self._is_leaving or self._is_refused):
             block, stream_id = frame[FRAME_HEADER_BYTES:], _stream_id_of(frame)
             answered, frames = self._lane.answer([(0, block, stream_id)], proved)
@@ -225,7 +228,7 @@ class Http2Connection(DataStreams):
         return self._feed(frame)
 
     def _feed(self, frame: bytes) -> list[Event | KnownRequest]:
-        """Give one frame to h2; what it makes of it."""
+        """Give one frame to h2. Returns its events."""
         kind, payload, wasted = frame[3], frame[FRAME_HEADER_BYTES:], self.connection.wasted
         ends = END_STREAM if kind == DATA else END_HEADERS
         if kind not in FRAMES_THAT_WORK or not (payload or frame[4] & ends):
@@ -303,10 +306,10 @@ class Http2Connection(DataStreams):
             self._reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
     def _has_room_for(self, event: DataReceived) -> bool:
-        """Whether the application may have this content too.
+        """Charge the content to its stream. Returns whether the application may have it.
 
-        It has read what it wants by then, or never will; Hypercorn would wait for it, and with it
-        the whole connection. Tiny frames are charged for the events that they are.
+        An application that leaves so much unread will hardly read more. Hypercorn would wait for
+        it, and so would the whole connection. A tiny frame is charged `CONTENT_COST_BYTES`.
         """
         stream_id = event.stream_id
         left = self._content_left.get(stream_id, self._context.request_limits.content_bytes_max)

@@ -68,16 +68,16 @@ class Wire(Protocol):
         """Wait until all that was written is in the kernel."""
 
     def send(self, event: Event) -> Awaitable[None]:
-        """What Hypercorn's protocol has to say."""
+        """Obey an event of Hypercorn's protocol."""
 
     def resume_reading(self, data: bytes) -> None:
-        """What was taken is answered, but for `data`."""
+        """Read on after the batch, first `data`, which was not answered."""
 
     def leave(self) -> None:
         """Finish what is being answered, then close."""
 
     def end(self) -> None:
-        """Close at once; what has not left is lost."""
+        """Close at once. Bytes that have not left are lost."""
 
 
 class Http2Context(Context):

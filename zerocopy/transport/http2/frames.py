@@ -29,7 +29,7 @@ _FLAGS_AT = 4
 
 
 class FrameBuffer:
-    """The frames of one turn of one stream; what `fill` gives is valid until it is called again."""
+    """Builds the frames of one turn of one stream. They are valid until the next `fill`."""
 
     __slots__ = ("_view",)
 
@@ -39,10 +39,10 @@ class FrameBuffer:
     def fill(
         self, body: Body, stream_id: int, head: bytes, *, most: int, frame_bytes_max: int
     ) -> tuple[memoryview, int]:
-        """`head` and DATA frames of at most `most` bytes of `body`; how many bytes they carry.
+        """Build `head` and DATA frames of at most `most` bytes of `body`.
 
-        Stops short of what is not ready, and `body.is_waiting` then. The last frame ends the
-        stream.
+        Returns the frames and how many bytes of the body they carry. Stops at bytes that are not in
+        memory; `body.is_waiting` then. The last frame ends the stream.
 
         Raises:
             DataError: a file changed or failed; the promise cannot be kept.

@@ -56,7 +56,10 @@ class Proved(dict[int, Answer]):
     """
 
     def settle(self, context: Context, begun_ns: int) -> int:
-        """Count what was sent for requests read at `begun_ns`, and forget it; how many they are."""
+        """Count what was sent for requests read at `begun_ns`, then forget it.
+
+        Returns how many requests were answered.
+        """
         counters, metrics, total, repeated = context.counters, context.metrics, 0, 0
         for answer in self.values():
             times, answer.times = answer.times, 0
@@ -77,7 +80,7 @@ class Proved(dict[int, Answer]):
 
 
 class Requests(Protocol):
-    """What all connections have asked for; see `Batch`."""
+    """The requests of all connections; see `Batch`."""
 
     rendered: dict[int, Answer]
 
@@ -94,7 +97,7 @@ class Shared(Protocol):
 
     @property
     def batch(self) -> Requests:
-        """What all connections have asked for."""
+        """The requests of all connections."""
 
 
 class Lane:
@@ -120,7 +123,7 @@ class Lane:
         known[block] = request
 
     def is_table_unchanged(self) -> bool:
-        """Whether blocks still mean what they meant; if not, all are forgotten.
+        """Whether blocks still mean what they meant. If not, forgets all of them.
 
         An entry that is added becomes the newest one, and no other object can be mistaken for it.
         """
@@ -133,11 +136,11 @@ class Lane:
         return False
 
     def answer(self, requests: Sequence[Waiting], proved: Proved) -> tuple[int, Buffer]:
-        """Answer whole requests, and how many: those before the first that h2 has to look at.
+        """Answer the requests before the first that h2 has to look at.
 
-        h2 has to look at a block not seen before, a stream that may not be opened, a request that
-        needs a plan, or a response that does not fit the windows. The bytes are to be written at
-        once.
+        Returns how many those are, and their frames, which are to be written at once. h2 has to
+        look at a block not seen before, a stream that may not be opened, a request that needs a
+        plan, or a response that does not fit the windows.
         """
         connection, answered, nbytes = self._connection, 0, 0
         frames: list[Buffer] = []
@@ -203,7 +206,7 @@ class Lane:
         )
 
     def _rendered(self, request: Request, response: Response) -> Answer:
-        """What the last one made of the same response in this second, or a new one."""
+        """Take the frames made of this response earlier in this second, or make them."""
         rendered, date = self._context.batch.rendered, self._context.date_h2
         answer = rendered.get(id(request))
         if answer is None or answer.response is not response or answer.date is not date:

@@ -54,7 +54,7 @@ class Outbox:
             self._channel.wait_writable(self._on_writable)
 
     def _send(self, data: Buffer) -> Buffer:
-        """What the channel does not take of `data`."""
+        """Send `data`. Returns the part that the channel did not take."""
         try:
             sent = self._channel.send(data)
             while sent < len(data):

@@ -1,9 +1,9 @@
 """The sending half of an HTTP/2 connection: responses of the data route, framed without h2.
 
 Owns the streams of the data route from their request to their end. Hypercorn's own sending task
-calls `_send_data` for the stream whose turn it is in its priority tree. What it finds here is sent
-as frames cut from the slices, joined into one write. h2's windows and stream states are updated as
-h2 would have done, so that h2 keeps judging everything the client does next.
+calls `_send_data` for the stream whose turn it is in its priority tree. `FrameBuffer` fills the
+frames of a turn from the stream's `Body`, and they leave in one write. h2's windows and stream
+states are updated as h2 would have done, so that h2 keeps judging everything the client does next.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class DataStreams(H2Protocol):
         await self._leave_if_idle()
 
     def _sent(self, stream_id: int, body: Body, nbytes: int, *, is_shut: bool) -> None:
-        """So many bytes have left; what the stream waits for now, and what is to be read for it."""
+        """Note that `nbytes` have left, block the stream if it must wait, and read ahead for it."""
         context = self._context
         context.scheduler.sent(nbytes, is_from_disk=body.is_from_disk)
         if nbytes:

@@ -30,7 +30,7 @@ class ConnectionTasks(TaskGroup):
         scope: Any,
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        """Run `app`; what gives it its events."""
+        """Run `app` in a task. Returns the function that gives it its events."""
         # Content is bounded before it comes here. A queue with a bound of its own would hold up
         # the connection for ever, once its application has answered and reads no more of it.
         events: asyncio.Queue[Any] = asyncio.Queue()

@@ -155,7 +155,7 @@ class Http2Wire:
             asked.set_result(data)
 
     def resume_reading(self, data: bytes) -> None:
-        """What was taken is answered, but for `data`, which the reading task gets first."""
+        """Read on after the batch. The reading task first gets `data`, which was not answered."""
         self._is_taken = False
         now = self._idle_since = self._context.wheel.now
         self.deadline = now + 1  # as _look_soon
@@ -214,7 +214,7 @@ class Http2Wire:
             self._shut_down()
 
     async def send(self, event: Event) -> None:
-        """What Hypercorn's protocol tells: bytes to send, or that it is over."""
+        """Obey an event of Hypercorn's protocol: send bytes, or close."""
         if isinstance(event, RawData):
             self.write(event.data)
             await self.drain()
@@ -276,7 +276,7 @@ class Http2Wire:
             self._begin_closing()
 
     def _is_idle_too_long(self, now: int) -> bool:
-        """Whether it is; in a drain a busy client, too, has had time to see the first GOAWAY."""
+        """Whether it is idle for too long; or, in a drain, busy for so long since it was told."""
         if self._is_busy() and not self._context.draining:
             self._idle_since = now  # it is idle once all is answered
         since = self._retired_at if self._is_busy() else self._idle_since

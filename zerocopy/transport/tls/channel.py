@@ -61,7 +61,7 @@ class TlsChannel(SocketChannel):
     # ---- receiving
 
     def recv(self, nbytes_max: int, /) -> bytes:
-        """What was decrypted, at most one record; b"" after close_notify, or where none came."""
+        """Decrypt at most one record. Returns b"" after close_notify, or if the peer sent none."""
         try:
             data = self._read(nbytes_max)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

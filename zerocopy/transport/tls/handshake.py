@@ -136,7 +136,11 @@ class Handshake:
             self._context.scheduler.queue(self._take_turn)
 
     def _take_turn(self) -> int:
-        """Go on when those before have had their turn; what it was worth."""
+        """Take one step of the handshake. Returns the bytes charged for the turn.
+
+        A whole turn, however little the step was: one takes a millisecond of cryptography, and
+        which step that is only OpenSSL knows.
+        """
         if self.deadline == NEVER:
             return 0  # closed in between
         self._go_on()
@@ -193,7 +197,7 @@ class Handshake:
         self._step(self._sock)
 
     def _step(self, sock: ssl.SSLSocket) -> None:
-        """As much of the handshake as there are bytes for."""
+        """Go on with the handshake as far as the client's bytes allow."""
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
