@@ -67,7 +67,7 @@ def test_windows_are_one_ahead_of_the_sender() -> None:
         assert (window.start, window.slices[0].offset) == ((0, start), start)
         assert ahead.next_window(0, max(0, start - 10)) is None
         window.has_waited = True
-        ahead.done(window)
+        ahead.on_prepared(window)
         if start:
             assert ahead.next_window(0, start - 1) is None
         assert ahead.allowed(0, start, 100 - start) == 10
@@ -80,7 +80,7 @@ def test_window_that_waited_for_nothing_is_the_last() -> None:
     assert ahead.allowed(0, 0, 5) == 0
     window = ahead.next_window(0, 0)
     assert window is not None
-    ahead.done(window)
+    ahead.on_prepared(window)
     assert ahead.next_window(0, 0) is None
 
 
@@ -102,10 +102,10 @@ def test_error_is_raised_where_its_window_begins() -> None:
     first = ahead.next_window(0, 0)
     assert first is not None
     first.has_waited = True
-    ahead.done(first)
+    ahead.on_prepared(first)
     second = ahead.next_window(0, 0)
     assert second is not None
-    ahead.done(second, DataChangedError("a day file changed"))
+    ahead.on_prepared(second, DataChangedError("a day file changed"))
     assert ahead.allowed(0, 0, 30) == 10
     with pytest.raises(DataChangedError):
         ahead.allowed(0, 10, 30)
@@ -117,7 +117,7 @@ def test_stalled_client_is_asked_for_again() -> None:
     assert ahead.allowed(0, 0, 30) == 0
     window = ahead.next_window(0, 0)
     assert window is not None
-    ahead.done(window)
+    ahead.on_prepared(window)
     assert ahead.allowed(0, 5, 30) == 15
     ahead.expire()
     assert ahead.allowed(0, 5, 30) == 0
@@ -134,7 +134,7 @@ def test_cancelled_window_tells_its_thread_and_changes_nothing() -> None:
     assert window is not None
     ahead.cancel()
     assert window.is_cancelled
-    ahead.done(window)
+    ahead.on_prepared(window)
     assert ahead.allowed(0, 0, 30) == 0
 
 
@@ -158,7 +158,7 @@ def test_every_byte_is_gathered_windowed_or_ready_and_in_order(
         content = ahead.content(*place)
         if content is not None:
             count = min(rng.randint(1, 20), len(content))
-            ahead.took(count)
+            ahead.advance_gathered(count)
         else:
             want = min(rng.randint(1, 20), segments[place[0]].count - place[1])
             count = ahead.allowed(*place, want)
@@ -171,7 +171,7 @@ def test_every_byte_is_gathered_windowed_or_ready_and_in_order(
             nbytes = sum(piece.count for piece in window.slices)
             window.content = memoryview(bytes(nbytes if window.gathers else 0))
             window.has_waited = rng.random() < 0.5
-            ahead.done(window)
+            ahead.on_prepared(window)
         if rng.random() < 0.05:
             ahead.expire()
             last = place
@@ -184,7 +184,7 @@ def gather(ahead: ReadAhead, index: int, position: int, *, waited: bool = False)
     assert window.gathers
     window.content = memoryview(b"".join(bytes(piece.count) for piece in window.slices))
     window.has_waited = waited
-    ahead.done(window)
+    ahead.on_prepared(window)
     return window
 
 
@@ -197,11 +197,11 @@ def test_run_of_tiny_segments_waits_for_a_thread_even_where_all_is_ready() -> No
     content = ahead.content(0, 0)
     assert content is not None
     assert len(content) == 3 * TINY_RUN
-    ahead.took(4)
+    ahead.advance_gathered(4)
     rest = ahead.content(1, 1)
     assert rest is not None
     assert len(rest) == 3 * TINY_RUN - 4
-    ahead.took(len(rest))
+    ahead.advance_gathered(len(rest))
     assert ahead.content(TINY_RUN, 0) is None
     assert ahead.next_window(TINY_RUN, 0) is None
 
@@ -216,13 +216,13 @@ def test_few_tiny_segments_leave_one_by_one() -> None:
 def test_gathered_bytes_are_bounded_and_shared() -> None:
     """What all answers may have, divided among a connection's; a tiny segment at the least."""
     segments = cold(*[TINY_BYTES] * 100)
-    for share in (1, 4, 100):
+    for sharers in (1, 4, 100):
         ahead = ReadAhead(segments, 1 << 24)
         assert ahead.allowed(0, 0, 1) == 0
-        window = ahead.next_window(0, 0, share, 64, 200_000)
+        window = ahead.next_window(0, 0, sharers, 64, 200_000)
         assert window is not None
         nbytes = sum(piece.count for piece in window.slices)
-        assert nbytes == max(TINY_BYTES, 200_000 // share)
+        assert nbytes == max(TINY_BYTES, 200_000 // sharers)
 
 
 def test_run_that_has_begun_is_gathered_to_its_end() -> None:
@@ -232,7 +232,7 @@ def test_run_that_has_begun_is_gathered_to_its_end() -> None:
     while place != (TINY_RUN + 3, 0):
         assert ahead.allowed(*place, 1) == 0
         window = gather(ahead, *place)
-        ahead.took(len(window.content))
+        ahead.advance_gathered(len(window.content))
         place = window.stop
         windows += 1
     assert windows == -(-(TINY_RUN + 3) * TINY_BYTES // GATHERED_BYTES_MAX)
@@ -249,7 +249,7 @@ def test_no_window_is_empty() -> None:
     first = ahead.next_window(0, 0)
     assert first is not None
     first.has_waited = True
-    ahead.done(first)
+    ahead.on_prepared(first)
     assert ahead.allowed(0, 0, 100) == 100
     assert ahead.allowed(1, 0, 10) == 10
     second = ahead.next_window(1, 10)
@@ -267,7 +267,7 @@ def test_gathered_bytes_wait_for_their_turn_behind_what_is_sent_before() -> None
     assert not first.gathers
     assert first.stop == (1, 0)
     first.has_waited = True
-    ahead.done(first)
+    ahead.on_prepared(first)
     gather(ahead, 0, 0, waited=True)
     assert ahead.content(0, TINY_BYTES) is None
     assert ahead.allowed(0, TINY_BYTES, 1) == 1
@@ -280,13 +280,13 @@ def test_client_that_stalls_or_leaves_keeps_no_gathered_bytes() -> None:
         ahead = ReadAhead(cold(*[10] * TINY_RUN * 2), 1 << 20)
         assert ahead.allowed(0, 0, 10) == 0
         gather(ahead, 0, 0)
-        ahead.took(13)
+        ahead.advance_gathered(13)
         forget(ahead)
         assert ahead.content(1, 3) is None
     again = ReadAhead(cold(*[10] * TINY_RUN * 2), 1 << 20)
     assert again.allowed(0, 0, 10) == 0
     gather(again, 0, 0)
-    again.took(13)
+    again.advance_gathered(13)
     again.expire()
     assert again.allowed(1, 3, 7) == 0
     window = gather(again, 1, 3)

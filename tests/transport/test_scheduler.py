@@ -9,7 +9,7 @@ import pytest
 
 from zerocopy.transport.scheduler import (
     COLD_TURN_BYTES,
-    SHORT_ITERATIONS,
+    SHORT_RUNS,
     SHORT_TURN_BYTES,
     SendScheduler,
 )
@@ -192,9 +192,9 @@ def test_turns_are_short_for_some_iterations_after_a_small_answer() -> None:
         assert taken == [4 * SHORT_TURN_BYTES] * 2
         scheduler.hurry(1)
         taken.clear()
-        for _ in range(SHORT_ITERATIONS):
+        for _ in range(SHORT_RUNS):
             await asyncio.sleep(0)
-        assert taken[: 2 * SHORT_ITERATIONS - 2] == [SHORT_TURN_BYTES] * (2 * SHORT_ITERATIONS - 2)
+        assert taken[: 2 * SHORT_RUNS - 2] == [SHORT_TURN_BYTES] * (2 * SHORT_RUNS - 2)
         taken.clear()
         await asyncio.sleep(0)
         assert taken == [4 * SHORT_TURN_BYTES] * 2
@@ -222,7 +222,7 @@ def test_turns_are_never_longer_than_they_may_be() -> None:
     async def hurry() -> None:
         scheduler = SendScheduler(asyncio.get_running_loop(), 1_000)
         scheduler.hurry(1)
-        assert (scheduler.turn_bytes, scheduler.price(is_from_disk=True)) == (1_000, 1)
+        assert (scheduler.turn_bytes, scheduler.cost_per_byte(is_from_disk=True)) == (1_000, 1)
 
     asyncio.run(hurry())
 
@@ -234,11 +234,11 @@ def test_bytes_from_the_disk_cost_more_the_fewer_small_answers_leave_beside_them
         scheduler = SendScheduler(asyncio.get_running_loop(), 4 * SHORT_TURN_BYTES)
         other = SendScheduler(asyncio.get_running_loop(), 1_000)
         scheduler.join(other)
-        assert scheduler.price(is_from_disk=True) == 1
+        assert scheduler.cost_per_byte(is_from_disk=True) == 1
         bought: list[int] = []
 
         def send() -> int:
-            bought.append(scheduler.turn_bytes // scheduler.price(is_from_disk=True))
+            bought.append(scheduler.turn_bytes // scheduler.cost_per_byte(is_from_disk=True))
             return 1
 
         for answered in (1, 2, 3, 1_000):
@@ -248,16 +248,16 @@ def test_bytes_from_the_disk_cost_more_the_fewer_small_answers_leave_beside_them
         assert bought[:2] == [COLD_TURN_BYTES, 2 * COLD_TURN_BYTES]
         assert 2 * COLD_TURN_BYTES < bought[2] <= 3 * COLD_TURN_BYTES
         assert bought[3] == SHORT_TURN_BYTES
-        assert scheduler.price(is_from_disk=True) == 1, (
+        assert scheduler.cost_per_byte(is_from_disk=True) == 1, (
             "for who sends after the turns of an iteration"
         )
         scheduler.queue(send)
         await asyncio.sleep(0)
         assert bought[4] == COLD_TURN_BYTES
-        for _ in range(SHORT_ITERATIONS):
+        for _ in range(SHORT_RUNS):
             scheduler.spend(1)
             await asyncio.sleep(0)
-        assert (scheduler.turn_bytes, scheduler.price(is_from_disk=True)) == (
+        assert (scheduler.turn_bytes, scheduler.cost_per_byte(is_from_disk=True)) == (
             4 * SHORT_TURN_BYTES,
             1,
         )
@@ -273,18 +273,18 @@ def test_bytes_from_the_disk_cost_what_others_do_beside_those_from_memory() -> N
         other = SendScheduler(asyncio.get_running_loop(), 1_000)
         other.join(scheduler)
         scheduler.hurry(1)
-        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
-        assert scheduler.price(is_from_disk=False) == 1
+        assert scheduler.cost_per_byte(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert scheduler.cost_per_byte(is_from_disk=False) == 1
         scheduler.sent(COLD_TURN_BYTES - 1, is_from_disk=False)
         scheduler.sent(1 << 30, is_from_disk=True)
-        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert scheduler.cost_per_byte(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
         other.sent(COLD_TURN_BYTES, is_from_disk=False)
-        assert scheduler.price(is_from_disk=True) == 1
-        for _ in range(SHORT_ITERATIONS):
+        assert scheduler.cost_per_byte(is_from_disk=True) == 1
+        for _ in range(SHORT_RUNS):
             scheduler.hurry(1)
             scheduler.spend(1)
             await asyncio.sleep(0)
-        assert scheduler.price(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
+        assert scheduler.cost_per_byte(is_from_disk=True) == SHORT_TURN_BYTES // COLD_TURN_BYTES
 
     asyncio.run(mix())
 

@@ -325,8 +325,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 async def _turn(scheduler: SendScheduler, body: Body) -> int:
     """Wait for a turn. Returns how many bytes may leave in it."""
     await scheduler.take(PIECE_BYTES)
-    price = scheduler.price(is_from_disk=body.is_from_disk)
-    return min(PIECE_BYTES, scheduler.turn_bytes // price)
+    cost_per_byte = scheduler.cost_per_byte(is_from_disk=body.is_from_disk)
+    return min(PIECE_BYTES, scheduler.turn_bytes // cost_per_byte)
 
 
 async def _until_disconnected(receive: Receive) -> None:

@@ -180,7 +180,7 @@ class Body:
             self._content = self._content[count:]
             return
         if self._ahead.content(self._index, self._position) is not None:
-            self._ahead.took(count)
+            self._ahead.advance_gathered(count)
         self._index, self._position = place_after(
             self._segments, (self._index, self._position), count
         )
@@ -216,7 +216,7 @@ class Body:
 
     # ---- reading ahead
 
-    def next_window(self, share: int = 1) -> Window | None:
+    def next_window(self, sharers: int = 1) -> Window | None:
         """Begin the next window, if a thread should read one now; then `prepared` must be called.
 
         `sharers` is how many bodies of the connection divide its bytes.
@@ -226,14 +226,14 @@ class Body:
         return self._ahead.next_window(
             self._index,
             self._position,
-            share,
+            sharers,
             self._bodies.slices_max(len(self._segments)),
             self._bodies.gathered_bytes_max,
         )
 
     def prepared(self, window: Window, error: Exception | None) -> None:
         """A window is ready, or why it cannot be: `allowed` raises that when it comes there."""
-        self._ahead.done(window, error)
+        self._ahead.on_prepared(window, error)
         self.is_waiting = False
 
     def expire(self) -> None:

@@ -27,13 +27,16 @@ SHORT_TURN_BYTES = 262_144
 """Bytes of a turn while small responses are asked for: some 40 µs of sendfile(2)."""
 
 COLD_TURN_BYTES = 16_384
-"""Bytes from the disk that are a short turn, for each small response of an iteration of the loop.
+"""Bytes from the disk that are a short turn, for each small response between two runs of the
+scheduler.
 
 A single client waits for no more; many clients, which wait for each other anyway, do not starve the
 stream."""
 
-SHORT_ITERATIONS = 64
-"""Iterations of the loop for which turns are short after a small response: 5 to 10 ms."""
+SHORT_RUNS = 64
+"""Runs of the scheduler for which turns are short after a small response: 5 to 10 ms.
+
+It runs at most once in an iteration of the event loop, and only while somebody takes turns."""
 
 
 class SendScheduler:
@@ -62,9 +65,9 @@ class SendScheduler:
         self._turns_at_once = turns_at_once
         self._left = turns_at_once * turn_bytes_max
         self._short_for = 0
-        self._answered = 0  # small responses in this iteration, as far as it has come
-        self._answered_before = 0  # and in the one before
-        self._warm_for = 0  # iterations for which a sender counts as sending from memory
+        self._answered = 0  # small responses since the last run
+        self._answered_before = 0  # and between the last run and the one before it
+        self._warm_for = 0  # runs for which a sender counts as sending from memory
         self.short_turn_bytes = min(short_turn_bytes, turn_bytes_max)
         self._sharing = [self]
         self._waiting: deque[Callable[[], int]] = deque()
@@ -79,12 +82,13 @@ class SendScheduler:
         """Whether a new sender may send at once: none waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
-    def price(self, *, is_from_disk: bool) -> int:
+    def cost_per_byte(self, *, is_from_disk: bool) -> int:
         """How many bytes of the present turn each byte of a response is charged."""
-        if not (is_from_disk and self._short_for) or self._warm_for:
+        if not is_from_disk or not self._short_for or self._warm_for:
             return 1
         answered = max(1, self._answered, self._answered_before)
-        return -(-self.turn_bytes // (COLD_TURN_BYTES * answered))
+        cold_bytes = COLD_TURN_BYTES * answered
+        return -(-self.turn_bytes // cold_bytes)  # rounded up
 
     def join(self, other: SendScheduler) -> None:
         """Share the event loop with the turns of another listener: either one hurries both."""
@@ -95,7 +99,7 @@ class SendScheduler:
         """So many small responses have left; more may be requested soon."""
         assert answered > 0, "one at least"
         for scheduler in self._sharing:
-            scheduler._short_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
+            scheduler._short_for = SHORT_RUNS  # noqa: SLF001 - as above
             scheduler._answered += answered  # noqa: SLF001
             scheduler.turn_bytes = scheduler.short_turn_bytes
 
@@ -103,7 +107,7 @@ class SendScheduler:
         """So many bytes of a large response have left."""
         if nbytes >= COLD_TURN_BYTES and not is_from_disk:
             for scheduler in self._sharing:
-                scheduler._warm_for = SHORT_ITERATIONS  # noqa: SLF001 - as above
+                scheduler._warm_for = SHORT_RUNS  # noqa: SLF001 - as above
 
     def spend(self, nbytes: int) -> None:
         """A sender has sent so many bytes without waiting."""

@@ -90,7 +90,7 @@ def test_all_that_a_batch_answers_hurry_the_turns() -> None:
         for data in (b"abc", b"defg"):
             batch.add(Answered([]), data, REQUESTS)
         batch.answer()
-        price = scheduler.price(is_from_disk=True)
+        price = scheduler.cost_per_byte(is_from_disk=True)
         assert price == -(-SHORT_TURN_BYTES // (7 * COLD_TURN_BYTES))
 
     asyncio.run(answer())

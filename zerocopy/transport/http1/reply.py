@@ -85,8 +85,8 @@ class Reply:
         """
         context, body, scheduler = self._context, self.body, self._context.scheduler
         assert body is not None, "the response has begun"
-        price = scheduler.price(is_from_disk=body.is_from_disk)
-        budget = max(1, (scheduler.turn_bytes - spent) // price)
+        cost_per_byte = scheduler.cost_per_byte(is_from_disk=body.is_from_disk)
+        budget = max(1, (scheduler.turn_bytes - spent) // cost_per_byte)
         try:
             stop, nbytes = send_turn(body, channel, context.counters, budget)
         except (ZerocopyError, OSError) as error:
@@ -94,7 +94,7 @@ class Reply:
                 context.on_transfer_failed(error, self.pending)
             raise
         scheduler.sent(nbytes, is_from_disk=body.is_from_disk)
-        return stop, nbytes * price
+        return stop, nbytes * cost_per_byte
 
     def next_window(self) -> Window | None:
         """Begin the window that a thread should read now, if any; see `Body.next_window`."""

@@ -166,8 +166,8 @@ class DataStreams(H2Protocol):
             self._context.batch.answer()  # small responses go before large ones
             if self._bodies.get(stream_id) is not body:
                 return  # reset in between
-        price = scheduler.price(is_from_disk=body.is_from_disk)
-        await self._send_turn(stream_id, body, max(1, self._budget() // price))
+        cost_per_byte = scheduler.cost_per_byte(is_from_disk=body.is_from_disk)
+        await self._send_turn(stream_id, body, max(1, self._budget() // cost_per_byte))
         await asyncio.sleep(0)  # the other connections' turn
 
     def _first_budget(self, body: Body) -> int:
