@@ -43,7 +43,10 @@ CHUNKED = -1
 """The length of content that only reading it would tell."""
 
 _TOKEN = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
-_LINE = rb"(" + _TOKEN + rb") ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n"
+_LINE = (
+    rb"(?P<method>" + _TOKEN + rb") (?P<target>[!-~\x80-\xff]++) "
+    rb"HTTP/(?P<major>[0-9])\.(?P<minor>[0-9])\r\n"
+)
 _REQUEST_LINE = re.compile(_LINE)
 # RFC 9112 section 5: no blank before the colon, no line that goes on with a blank, no control.
 _HEAD = re.compile(_LINE + rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n")
@@ -116,18 +119,12 @@ class RequestHead:
         self.fields.append((name.lower(), value.strip(b" \t")))
 
     def _read(self, head: bytes, line: re.Match[bytes]) -> None:
-        if line[4] > b"1":
-            # RFC 9110 section 2.5: processed as the highest minor version that is known.
-            head = head[: line.start(4)] + b"1" + head[line.end(4) :]
-        if self.method not in _KNOWN_TO_HTTPTOOLS:
-            # A method is any token (RFC 9110 section 9.1); whether it is allowed, the path says.
-            head = b"POST" + head[len(self.method) :]
         try:
-            httptools.HttpRequestParser(self).feed_data(head)
+            httptools.HttpRequestParser(self).feed_data(_as_httptools_knows_it(head, line))
         except httptools.HttpParserUpgrade:
             pass  # RFC 9110 section 7.8: a server may ignore Upgrade
         except httptools.HttpParserCallbackError:
-            raise
+            raise  # `on_header` failed, a fault of ours: the next clause would blame the client
         except httptools.HttpParserError:
             raise malformed() from None
 
@@ -224,13 +221,16 @@ class RequestReader:
         nbytes = end + len(_END_OF_HEAD) if end >= 0 else len(buffer)
         head = bytes(buffer[:nbytes]) if end >= 0 else b""
         match = _HEAD.match(head)
-        if match is None or nbytes > self._limits.target_bytes_max or match[3] != b"1":
+        may_be_refused = (
+            match is None or nbytes > self._limits.target_bytes_max or match["major"] != b"1"
+        )
+        if may_be_refused:
             self._check_beginning(nbytes)
-            if end < 0:
-                self._searched = nbytes
-                return None
-            if match is None:
-                raise malformed()
+        if end < 0:
+            self._searched = nbytes
+            return None
+        if match is None:
+            raise malformed()
         del buffer[:nbytes]
         self._searched = self._empty_lines = 0
         self._line_is_read = False
@@ -275,11 +275,26 @@ class RequestReader:
             raise limits.fields_too_large()
 
 
+def _as_httptools_knows_it(head: bytes, line: re.Match[bytes]) -> bytes:
+    """Replace a minor version and a method that httptools refuses; `head` begins with `line`.
+
+    The version first: `line` has offsets into the head that was read, and another method moves all
+    that follows it.
+    """
+    if line["minor"] > b"1":
+        # RFC 9110 section 2.5: processed as the highest minor version that is known.
+        head = head[: line.start("minor")] + b"1" + head[line.end("minor") :]
+    if line["method"] not in _KNOWN_TO_HTTPTOOLS:
+        # A method is any token (RFC 9110 section 9.1); whether it is allowed, the path says.
+        head = b"POST" + head[line.end("method") :]
+    return head
+
+
 def _check_line(head: bytearray) -> None:
     line = _REQUEST_LINE.match(head)
-    if line is None or line[3] == b"0":
+    if line is None or line["major"] == b"0":
         raise malformed()
-    if line[3] != b"1":
+    if line["major"] != b"1":
         raise UnknownVersionError("the server knows HTTP/1.1 here, and HTTP/1.0")
 
 
