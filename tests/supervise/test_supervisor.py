@@ -97,7 +97,7 @@ def test_worker_that_dies_before_its_orders_is_started_again(nursery: Nursery) -
     (slot,) = generation.slots
     assert slot.process is None
     assert slot.restart_at_s > time.monotonic() - 1
-    assert generation.due_s == slot.restart_at_s
+    assert generation.due_at_s == slot.restart_at_s
     assert [log["event"] for log in logs] == ["worker_died"]
 
 
@@ -123,10 +123,10 @@ def test_worker_that_hangs_in_its_start_is_killed_and_started_again(nursery: Nur
     (slot,) = generation.slots
     process = slot.process
     assert process is not None
-    time.sleep(max(0.0, generation.due_s - time.monotonic()))
+    time.sleep(max(0.0, generation.due_at_s - time.monotonic()))
     with capture_logs() as logs:
         generation.advance()
-        assert generation.due_s == float("inf"), "its death wakes us"
+        assert generation.due_at_s == float("inf"), "its death wakes us"
         process.wait()
         generation.advance()
     assert [log["event"] for log in logs] == ["worker_late", "worker_died"]
@@ -141,7 +141,7 @@ def test_process_that_cannot_be_made_is_tried_again(nursery: Nursery) -> None:
         generation.advance()
     assert [(log["event"], log["restart_in_s"]) for log in logs] == [("worker_not_started", 0.1)]
     assert len(os.listdir("/proc/self/fd")) == before
-    assert generation.due_s > time.monotonic()
+    assert generation.due_at_s > time.monotonic()
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_worker_that_hangs_while_it_accepts_is_killed_and_started_again(nursery:
     with capture_logs() as logs:
         for shows_life in (True, False):
             beat[0] = time.monotonic_ns()
-            time.sleep(max(0.0, generation.due_s - time.monotonic()))
+            time.sleep(max(0.0, generation.due_at_s - time.monotonic()))
             generation.advance()  # doubts it
             if shows_life:
                 beat[0] = time.monotonic_ns()
-            time.sleep(max(0.0, generation.due_s - time.monotonic()))
+            time.sleep(max(0.0, generation.due_at_s - time.monotonic()))
             generation.advance()
             assert slot.is_killed is not shows_life
             beat[0] = time.monotonic_ns()

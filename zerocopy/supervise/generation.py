@@ -73,9 +73,9 @@ class WorkerSlot:
         self.is_prepared = False
         self.is_accepting = False
         self.is_killed = False
-        self.doubted_s: float | None = None
-        """Since when its silence is too long."""
-        self.started_s = 0.0
+        self.doubted_at_s: float | None = None
+        """When its silence was found to be too long."""
+        self.started_at_s = 0.0
         self.restart_at_s = 0.0
         self.restart_in_s = 0.0
         self.backoff_s = BACKOFF_FIRST_S
@@ -138,24 +138,23 @@ class Generation:
         )
 
     @property
-    def due_s(self) -> float:
+    def due_at_s(self) -> float:
         """When `advance` has something to do although no worker reports."""
-        return min(_NEVER_S, *(self._due_s(slot) for slot in self.slots))
+        return min(_NEVER_S, *(self._due_at_s(slot) for slot in self.slots))
 
-    def _due_s(self, slot: WorkerSlot) -> float:
+    def _due_at_s(self, slot: WorkerSlot) -> float:
         if slot.process is None:
             return _NEVER_S if self._stage is Stage.LEAVING else slot.restart_at_s
         if slot.is_killed:
             return _NEVER_S
-        late_s = slot.started_s + self.config.server.start_deadline_s
         if not slot.is_accepting:
-            return min(self._kill_at_s, late_s)
-        return self._hung_s(slot) if self._stage is Stage.SERVING else self._kill_at_s
+            return min(self._kill_at_s, slot.started_at_s + self.config.server.start_deadline_s)
+        return self._hung_at_s(slot) if self._stage is Stage.SERVING else self._kill_at_s
 
-    def _hung_s(self, slot: WorkerSlot) -> float:
+    def _hung_at_s(self, slot: WorkerSlot) -> float:
         """When to look at the heartbeat of a worker that accepts, or to kill it."""
-        if slot.doubted_s is not None:
-            return slot.doubted_s + DOUBT_S
+        if slot.doubted_at_s is not None:
+            return slot.doubted_at_s + DOUBT_S
         return time.monotonic() - self._counters.beat_age_s(slot.row) + HUNG_AFTER_S
 
     # ---- what it is told
@@ -164,7 +163,7 @@ class Generation:
         """Serve: let all workers accept, and from now on keep them alive."""
         self._stage = Stage.SERVING
         for slot in self.slots:
-            slot.started_s = time.monotonic()  # the deadline of the start is met
+            slot.started_at_s = time.monotonic()  # the deadline of the start is met
             self._let_accept(slot)
 
     def leave(self, *, replaced: bool = False) -> None:
@@ -198,43 +197,46 @@ class Generation:
         """Reap dead workers, kill late ones, start those that are due."""
         now_s = time.monotonic()
         for slot in self.slots:
-            process = slot.process
-            if process is not None and process.poll() is not None:
-                self._bury(slot, process, now_s)
-            elif process is not None and now_s >= self._due_s(slot):
-                if self._is_doubted(slot, now_s):
-                    continue
-                if self._stage is Stage.CANDIDATE:
-                    self.failure = self.failure or f"worker {slot.index} was not ready in time"
-                elif self._stage is Stage.SERVING:
-                    self._tell_why(slot)
-                else:
-                    _log.error("worker_not_drained", worker=slot.index, generation=self.number)
-                process.kill()
-                slot.is_killed = True  # once is enough: its death wakes us
-            if (
-                slot.process is None
-                and self._stage is not Stage.LEAVING
-                and self.failure is None
-                and now_s >= slot.restart_at_s
-            ):
-                self.restarts += slot.started_s > 0
-                self._try_to_start(slot, now_s)
+            self._reap(slot, now_s)
+            self._kill_late(slot, now_s)
+            self._start_due(slot, now_s)
 
-    def _is_doubted(self, slot: WorkerSlot, now_s: float) -> bool:
-        """Whether a worker that is due to be looked at may still live."""
-        if not slot.is_accepting or self._stage is not Stage.SERVING:
-            return False
-        if self._counters.beat_age_s(slot.row) < HUNG_AFTER_S:
-            slot.doubted_s = None
-            return True
-        if slot.doubted_s is None:
-            slot.doubted_s = now_s
-            return True
-        return False
+    def _reap(self, slot: WorkerSlot, now_s: float) -> None:
+        if slot.process is not None and slot.process.poll() is not None:
+            self._bury(slot, slot.process, now_s)
 
-    def _tell_why(self, slot: WorkerSlot) -> None:
-        if slot.is_accepting:
+    def _kill_late(self, slot: WorkerSlot, now_s: float) -> None:
+        process = slot.process
+        if process is None or now_s < self._due_at_s(slot):
+            return
+        if self._gets_more_time(slot):
+            slot.doubted_at_s = now_s if self._is_silent(slot) else None
+            return
+        if self._stage is Stage.CANDIDATE:
+            self.failure = self.failure or f"worker {slot.index} was not ready in time"
+        else:
+            self._log_late(slot)
+        process.kill()
+        slot.is_killed = True  # once is enough: its death wakes us
+
+    def _start_due(self, slot: WorkerSlot, now_s: float) -> None:
+        may_start = self._stage is not Stage.LEAVING and self.failure is None
+        if may_start and slot.process is None and now_s >= slot.restart_at_s:
+            self.restarts += slot.started_at_s > 0
+            self._try_to_start(slot, now_s)
+
+    def _gets_more_time(self, slot: WorkerSlot) -> bool:
+        """Whether a worker that serves and is due to be looked at lives, or is silent only now."""
+        is_watched = slot.is_accepting and self._stage is Stage.SERVING
+        return is_watched and (slot.doubted_at_s is None or not self._is_silent(slot))
+
+    def _is_silent(self, slot: WorkerSlot) -> bool:
+        return self._counters.beat_age_s(slot.row) >= HUNG_AFTER_S
+
+    def _log_late(self, slot: WorkerSlot) -> None:
+        if self._stage is Stage.LEAVING:
+            _log.error("worker_not_drained", worker=slot.index, generation=self.number)
+        elif slot.is_accepting:
             silent_s = round(self._counters.beat_age_s(slot.row), 3)
             _log.error("worker_hung", worker=slot.index, silent_s=silent_s)
         else:
@@ -245,7 +247,7 @@ class Generation:
         process.stdin.close()
         slot.process = None
         slot.is_prepared = slot.is_accepting = slot.is_killed = False
-        slot.doubted_s = None
+        slot.doubted_at_s = None
         self._close_report(slot)
         self._counters.wipe(slot.row)
         status = process.returncode  # negative: the signal that killed it
@@ -261,7 +263,7 @@ class Generation:
 
     @staticmethod
     def _plan_restart(slot: WorkerSlot, now_s: float) -> None:
-        if now_s - slot.started_s >= STEADY_S:
+        if now_s - slot.started_at_s >= STEADY_S:
             slot.backoff_s = BACKOFF_FIRST_S
         slot.restart_in_s = slot.backoff_s
         slot.restart_at_s = now_s + slot.restart_in_s
@@ -272,7 +274,7 @@ class Generation:
         try:
             self._start(slot)
         except OSError as error:
-            slot.started_s = now_s
+            slot.started_at_s = now_s
             if self._stage is Stage.CANDIDATE:
                 self.failure = f"worker {slot.index} cannot be started: {error.strerror}"
             else:
@@ -308,7 +310,7 @@ class Generation:
             undo.callback(setattr, slot, "process", None)
             self._tell(slot, msgspec.json.encode(spec) + b"\n")
             undo.pop_all()
-        slot.report_fd, slot.started_s = report_read, time.monotonic()
+        slot.report_fd, slot.started_at_s = report_read, time.monotonic()
 
     def _spec(self, slot: WorkerSlot, report_fd: int) -> WorkerSpec:
         groups = self.listeners.groups

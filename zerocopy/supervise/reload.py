@@ -81,9 +81,9 @@ class Generations:
         return all(generation.is_gone for generation in self._all())
 
     @property
-    def due_s(self) -> float:
+    def due_at_s(self) -> float:
         """When `advance` has something to do although no worker reports."""
-        return min(generation.due_s for generation in self._all())
+        return min(generation.due_at_s for generation in self._all())
 
     def _all(self) -> list[Generation]:
         others = (self._candidate, self._predecessor, *self._leaving)

@@ -278,10 +278,10 @@ class Supervisor:
     def _wait(self) -> None:
         """Sleep until a signal, a report, a restart, a kill or a beat is due."""
         self._beat()
-        due_s = min(self._generations.due_s, self._notifier.beat_at_s)
+        due_at_s = min(self._generations.due_at_s, self._notifier.beat_at_s)
         if self._preparation is not None and not self._stops:
-            due_s = min(due_s, self._preparation.deadline_s)
-        timeout_s = None if due_s == _FOREVER_S else max(0.0, due_s - time.monotonic())
+            due_at_s = min(due_at_s, self._preparation.deadline_s)
+        timeout_s = None if due_at_s == _FOREVER_S else max(0.0, due_at_s - time.monotonic())
         for key, _ in self._selector.select(timeout_s):
             if key.fileobj is self._wake:
                 with contextlib.suppress(BlockingIOError):
