@@ -316,6 +316,8 @@ class Http2Connection(DataStreams):
         self._content_left[stream_id] = left - max(len(event.data), CONTENT_COST_BYTES)
         return left > 0
 
+    # ---- what Hypercorn calls when a stream opens or closes
+
     async def _close_stream(self, stream_id: int) -> None:
         self._content_left.pop(stream_id, None)
         self._overrun.discard(stream_id)

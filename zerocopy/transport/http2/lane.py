@@ -41,9 +41,15 @@ RENDERED_MAX = 64
 """Responses that are kept as frames: 4 MiB by default, see `[limits] small_answer_bytes_max`."""
 
 _CLOSED = StreamClosedBy.SEND_END_STREAM
+
+# Past ClosedStreams.__setitem__, which keeps the bound of closed streams at each assignment, in
+# Python. `answer` notes many and keeps the bound once, by `forget_closed_streams`.
 _note = dict.__setitem__
+
 Waiting = tuple[int, bytes, int]
-"""A request that came: where its frame begins, its header block and its stream."""
+"""A request that came: where its frame begins, its header block and its stream.
+
+Not a NamedTuple, which takes 0.6 µs to make where this takes 0.1 µs (AMD EPYC, 2026-11-30)."""
 
 _TableState = tuple[object, int, int]
 
@@ -51,8 +57,9 @@ _TableState = tuple[object, int, int]
 class Proved(dict[int, Answer]):
     """Responses that were proved in one iteration of the loop, by the identity of their request.
 
-    Every connection that asked before the proof was made may have them. `settle` counts, once for
-    all, what was sent of them.
+    An `Answer` keeps its request, so no other object gets that identity meanwhile. Every connection
+    that asked before the proof was made may have them. `settle` counts, once for all, what was sent
+    of them.
     """
 
     def settle(self, context: Context, begun_ns: int) -> int:

@@ -4,6 +4,16 @@ Owns the streams of the data route from their request to their end. Hypercorn's 
 calls `_send_data` for the stream whose turn it is in its priority tree. `FrameBuffer` fills the
 frames of a turn from the stream's `Body`, and they leave in one write. h2's windows and stream
 states are updated as h2 would have done, so that h2 keeps judging everything the client does next.
+
+    how one ends    whose stream      sends RST_STREAM                counts in TRANSFERS_ABORTED
+    _end            of the data route if content still comes          no: all was sent
+    _forget         of the data route no                              no: its callers do
+    _reset          of the data route yes                             yes
+    _abort          of the data route yes                             yes, and logs the error
+    forget_all      all of that route no: the connection is over      yes, each
+    _close_stream   any               no                              if of the data route
+    _abandon        an application's  yes                             no
+    _reset_stream   any               yes, unless h2 knows its end    no
 """
 
 from __future__ import annotations
@@ -196,15 +206,11 @@ class DataStreams(H2Protocol):
             return
         window = min(connection.outbound_flow_control_window, stream.outbound_flow_control_window)
         most = min(window, budget)
-        total = 0
+        total, full = 0, connection.max_outbound_frame_size
         try:
             while True:
                 frames, taken = self._context.frames.fill(
-                    body,
-                    stream_id,
-                    head,
-                    most=most - total,
-                    frame_bytes_max=connection.max_outbound_frame_size,
+                    body, stream_id, head, most=most - total, frame_bytes_max=full
                 )
                 connection.outbound_flow_control_window -= taken
                 stream.outbound_flow_control_window -= taken
@@ -274,7 +280,6 @@ class DataStreams(H2Protocol):
             body.close()
 
     async def _abort(self, stream_id: int, error: Exception) -> None:
-        """Reset a stream whose promise cannot be kept."""
         if stream_id in self._bodies:
             self._context.on_transfer_failed(error, self._pending[stream_id])
             self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
@@ -298,7 +303,7 @@ class DataStreams(H2Protocol):
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 
-    # ---- what Hypercorn calls when a stream changes
+    # ---- what Hypercorn calls when a stream changes, and what ends an application's
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Take what an application answers; one that ends early breaks its promise."""

@@ -4,6 +4,16 @@ Owns the channel, what it has not taken yet, and the deadlines. Hypercorn's H2Pr
 task of the connection, because it may wait: for a client that does not read, for an application.
 Requests that were made before go past that task (`http2/batch.py`). A wheel looks at each
 connection now and then, and a request costs no timer.
+
+How a connection ends, in this order; a later step may come without those above it:
+
+    retire            first GOAWAY, which refuses nothing, and PING; the server is stopping
+    leave             GOAWAY that counts; requests that came before are still answered
+    _begin_closing    nothing more is written; what was written still leaves
+    _shut_down        close_notify and FIN; the client is to close within `LINGER_TICKS`
+    reset, fail       RST for a client that takes nothing; a logged fault of the server
+    end               nothing more is sent or received; cancels the serving task
+    _give_back        once, when that task has ended: closes the channel, calls `on_end`
 """
 
 from __future__ import annotations

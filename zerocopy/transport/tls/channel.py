@@ -51,7 +51,7 @@ class TlsChannel(SocketChannel):
     ) -> None:
         super().__init__(loop, sock)
         self.can_send_file = is_kernel
-        self._tls = sock
+        self._tls = sock  # the object that `_sock` is too, by the type that has OpenSSL's methods
         self._read: Callable[[int], bytes] = sock.read
         self._write = sock.write
         self._on_readable: Callable[[], None] | None = None
@@ -142,9 +142,11 @@ class TlsChannel(SocketChannel):
             self.shut_down()
 
     def _says_close_notify(self) -> bool:
-        """Say it once, unless a piece is on its way, whose record it would break.
+        """Say it once. Returns whether FIN may follow now.
 
-        False where the socket has no room for it: call again once it has.
+        False: the socket has no room for close_notify; call again once it has. A pending piece
+        (`retry_bytes`) gives True without close_notify, which would break its record. The client
+        then sees FIN alone, and knows that something is missing (RFC 8446 section 6.1).
         """
         if not (self._is_closing or self.retry_bytes):
             self._is_closing = True

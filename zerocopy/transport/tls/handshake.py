@@ -167,13 +167,20 @@ class Handshake:
             self.close()
         elif is_plain_http(hello):
             self._refuse(PLAIN_ANSWER)
-        elif len(hello) >= self._awaited_bytes and len(hello) < record_bytes(hello):
+        else:
+            self._take_hello(hello)
+
+    def _take_hello(self, hello: bytes) -> None:
+        """Give OpenSSL the client's first record, once it has come as a whole."""
+        is_whole = len(hello) >= record_bytes(hello)
+        is_last = len(hello) < self._awaited_bytes  # called all the same: no more will come
+        if not is_whole and not is_last:
             self._await(record_bytes(hello))
             try:  # on EPOLLERR uvloop calls the reader a last time
                 self._sock.getpeername()
             except OSError:  # and this was that call
                 self.close()
-        else:  # the whole record, or all that a client sends that half closed amid it
+        else:
             self._await(1)
             sock = self._sock = self._tls_context.wrap_socket(
                 self._sock, server_side=True, do_handshake_on_connect=False
