@@ -140,7 +140,10 @@ def rising(imports: Sequence[Import], known: Mapping[str, Place]) -> list[Import
 
 
 def draw(imports: Sequence[Import], known: Mapping[str, Place]) -> str:
-    """Return the drawing: a row for each folder, a column of arrows for each that imports."""
+    """Return the drawing: a row for each folder, a column of arrows for each that imports.
+
+    An empty row parts two layers.
+    """
     arrows = {(found.source, found.target) for found in imports}
     taking_part = {folder for arrow in arrows for folder in arrow}
     rows = [folder for folder in known if folder in taking_part]
@@ -154,8 +157,7 @@ def draw(imports: Sequence[Import], known: Mapping[str, Place]) -> str:
     lines: list[str] = []
     for index, row in enumerate(rows):
         if index and known[row].layer != known[rows[index - 1]].layer:
-            between = ["│" if min(at) < index <= max(at) else " " for at in reach.values()]
-            lines.append(" " * width + "  ".join(between))
+            lines.append("")
         marks = []
         for column, at in reach.items():
             if row == column:

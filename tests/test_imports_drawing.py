@@ -77,11 +77,11 @@ def test_arrows_are_drawn_from_a_dot_to_each_head(tmp_path: Path) -> None:
     picture = draw(imports_of(at / "zerocopy", places()), places())
     assert picture.splitlines() == [
         "service  ●",
-        "         │",
+        "",
         "storage  ▼",
-        "         │",
+        "",
         "config   │  ●",
-        "         │  │",
+        "",
         "core     ▼  ▼",
     ]
 
