@@ -26,6 +26,7 @@ from zerocopy.config.descriptors import (
     plan_descriptors,
 )
 from zerocopy.core.bars import COMPUTING_THREADS
+from zerocopy.core.plan import BODIES_MAX, ENCODING_THREADS
 from zerocopy.core.window import GATHERERS_MAX
 from zerocopy.transport.admission import REFUSALS_MAX
 
@@ -264,9 +265,9 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
     }
     with serve(TRANSPORTS[name], root, **environ) as site:
-        threads = 1 + COMPUTING_THREADS
+        threads = 1 + COMPUTING_THREADS + ENCODING_THREADS
         kept = OWN_DESCRIPTORS + threads * plan_descriptors(32) + READING_DESCRIPTORS
-        kept += GATHERERS_MAX * GATHERING_DESCRIPTORS
+        kept += GATHERERS_MAX * GATHERING_DESCRIPTORS + BODIES_MAX
         kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)
         (warning,) = site.server.logged("connections_capped")

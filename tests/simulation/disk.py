@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypercorn import config as hypercorn_config
 from hypercorn.protocol import http_stream
 
-from zerocopy.service import service
+from zerocopy.service import planned, service
 from zerocopy.storage import catalog, dayfile, mapping, planner, pread, proof, tree
 from zerocopy.storage.symbols import walk as symbols
 from zerocopy.transport.tls import server as tls_server
@@ -46,7 +46,7 @@ TICK_NS = 4_000_000
 """A tick of the kernel's clock (HZ=250): two changes within one have the same time."""
 
 _OS_USERS = (tree, dayfile, pread, catalog, planner, proof, mapping, symbols)
-_TIME_USERS = (planner, catalog, service, tls_server)
+_TIME_USERS = (planner, catalog, service, planned, tls_server)
 _TIME_CALLERS = (hypercorn_config, http_stream)
 
 

@@ -33,6 +33,7 @@ from zerocopy.core import window
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
+from zerocopy.service import planned
 from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import catalog, dayfile, planner, pread, proof, tree
@@ -114,6 +115,9 @@ def _secured(rng: random.Random, loop: asyncio.AbstractEventLoop, sock: Socket) 
     return TlsChannel(loop, cast("ssl.SSLSocket", tls.TlsSocket(sock, rng)))
 
 
+_TIME_USERS = (service_module, planned, catalog, planner, http1_server)
+
+
 @contextlib.contextmanager
 def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
     """The package's modules call `kernel` in place of the operating system, and have its sizes."""
@@ -123,7 +127,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
             (module, "os", fake_os)
             for module in (tree, catalog, dayfile, pread, planner, proof, symbols, sendfile)
         ),
-        *((m, "time", kernel.clock) for m in (service_module, catalog, planner, http1_server)),
+        *((m, "time", kernel.clock) for m in _TIME_USERS),
         (channel, "fcntl", FakeFcntl(kernel)),
         (acceptor, "socket", FakeSockets(kernel)),
         (window, "TINY_BYTES", shape.tiny_bytes),
