@@ -168,3 +168,35 @@ def test_answer_beyond_the_window_is_reset_soon(tmp_path: Path, *, is_notified: 
         assert bench.failures == []
 
     run(scenario)
+
+
+@pytest.mark.parametrize("is_notified", [True, False], ids=["close_notify", "FIN"])
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+def test_end_is_said_once_there_is_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, *, is_notified: bool
+) -> None:
+    """A socket that is full when the last response has left still gets close_notify."""
+    refused: set[ssl.SSLSocket] = set()
+    honest = ssl.SSLSocket.unwrap
+
+    def unwrap(self: ssl.SSLSocket) -> socket.socket:
+        if self not in refused:
+            refused.add(self)
+            raise ssl.SSLWantWriteError
+        return honest(self)
+
+    said = {"http/1.1": http1("/api/data?small"), "h2": HELLO + http2("/api/data?small")}[protocol]
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        monkeypatch.setattr(ssl.SSLSocket, "unwrap", unwrap)
+        call = partial(talk, bench, protocol, said, is_notified=is_notified)
+        [received] = await bench.in_threads([call])
+        assert received
+        assert refused
+        await bench.until_nothing_is_held()
+        await bench.stop()
+
+    run(scenario)
+    refused.clear()

@@ -176,11 +176,12 @@ class Connection:
 
     def _on_end_of_input(self) -> None:
         """The client will send no more; what it asked for before is still answered."""
-        if self.state in {State.READY, State.LINGERING}:
+        self._at_end_of_input = True
+        self._channel.stop_reading()
+        if self.state is _READY:
+            self._linger()
+        elif self.state is State.LINGERING and self._says_end():
             self.close()
-        else:
-            self._at_end_of_input = True
-            self._channel.stop_reading()
 
     # ---- answering
 
@@ -195,7 +196,7 @@ class Connection:
         if self.state is not _READY:
             return
         if self._at_end_of_input:
-            self.close()
+            self._linger()
         else:
             self._channel.wait_readable(self.on_readable)
 
@@ -324,17 +325,23 @@ class Connection:
         Closing with input unread would send a reset, which can destroy the response before the
         client has read it (RFC 9112 section 9.6).
         """
-        try:
-            is_said = self._channel.shut_down()
-        except OSError:
-            is_said = self._at_end_of_input = True  # the peer is gone
+        is_said = self._says_end()
         if self._at_end_of_input and is_said:
             self.close()
             return
         self.move(State.LINGERING)
         self._parser = None
         self.deadline = self._context.wheel.now + LINGER_TICKS
-        self._channel.wait_readable(self.on_readable)
+        if not self._at_end_of_input:
+            self._channel.wait_readable(self.on_readable)
+
+    def _says_end(self) -> bool:
+        """Whether our side is closed; over TLS its close_notify may have to wait for room."""
+        try:
+            return self._channel.shut_down()
+        except OSError:  # the peer is gone
+            self._at_end_of_input = True
+            return True
 
     def fail(self, error: Exception) -> None:
         """A fault of the server: log it, and end this connection and no other."""
