@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tests.tls import make_pair, trusting
@@ -135,6 +138,11 @@ class Ends:
                 break
             taken += data
         return taken
+
+    def unread_bytes(self) -> int:
+        """What has come for the channel and was not read (FIONREAD, tcp(7))."""
+        [nbytes] = struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))
+        return int(nbytes)
 
     def fill(self, piece: bytes = bytes(1_000)) -> int:
         """Send until the socket is full; how many bytes count as sent."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.transport.channel import SocketChannel
 from zerocopy.transport.sendfile import send_range
+from zerocopy.transport.tls import auto_retry
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,6 +51,7 @@ class TlsChannel(SocketChannel):
         self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, *, is_kernel: bool = False
     ) -> None:
         super().__init__(loop, sock)
+        auto_retry.clear(sock)
         self.can_send_file = is_kernel
         self._tls = sock  # the object that `_sock` is too, by the type that has OpenSSL's methods
         self._read: Callable[[int], bytes] = sock.read
@@ -61,7 +63,10 @@ class TlsChannel(SocketChannel):
     # ---- receiving
 
     def recv(self, nbytes_max: int, /) -> bytes:
-        """Decrypt at most one record. Returns b"" after close_notify, or if the peer sent none."""
+        """Decrypt at most one record. Returns b"" after close_notify, or if the peer sent none.
+
+        A record without data raises BlockingIOError like none at all (`tls/auto_retry.py`).
+        """
         try:
             data = self._read(nbytes_max)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
