@@ -60,9 +60,13 @@ class Http1Connections:
         assert self.context.draining, "or connections would stay"
         for connection in list(self._open):
             connection.drain()
+        await self.until_empty(deadline_s)
+
+    async def until_empty(self, deadline_s: float) -> None:
+        """Until no connection is left; the late ones are aborted."""
         if self._open:
             self._emptied = self.context.loop.create_future()
-            await asyncio.wait([self._emptied], timeout=deadline_s)
+            await asyncio.wait([self._emptied], timeout=max(0.0, deadline_s))
         for connection in list(self._open):
             connection.abort()
 

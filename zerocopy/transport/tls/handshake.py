@@ -114,8 +114,7 @@ class Handshake:
     def close(self) -> None:
         """Give everything back; there is no connection."""
         self._stop_watching()
-        self._sock.close()
-        self._on_failed(self)
+        self._give_back()
 
     def fail(self, error: Exception) -> None:
         """A fault of the server: log it, and end this connection and no other."""
@@ -219,7 +218,11 @@ class Handshake:
             self.close()
         else:
             self._stop_watching()
-            self._on_done(self, sock)
+            try:
+                self._on_done(self, sock)
+            except Exception:
+                self._give_back()  # nobody else has it
+                raise
 
     # ---- ending
 
@@ -249,6 +252,12 @@ class Handshake:
             is_over = True
         if is_over:
             self.close()
+
+    def _give_back(self) -> None:
+        try:
+            self._sock.close()
+        finally:
+            self._on_failed(self)
 
     def _stop_watching(self) -> None:
         self.deadline = NEVER

@@ -114,6 +114,7 @@ class TlsServer:
     async def drain(self) -> None:
         """Stop accepting, tell clients to go, let responses finish, abort the late ones."""
         deadline_s, idle_s = self._limits.drain_deadline_s, self._limits.drain_idle_s
+        begun_s = self._loop.time()
         self.context.drain(idle_s)
         self.http1.context.drain(idle_s)
         self._acceptor.stop()
@@ -124,6 +125,8 @@ class TlsServer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.http1.drain(deadline_s))
             tasks.create_task(self._until_empty(deadline_s))
+        # A handshake that was under way may have made a connection of HTTP/1.1 since.
+        await self.http1.until_empty(begun_s + deadline_s - self._loop.time())
         if self._ticking is not None:
             self._ticking.cancel()
 
