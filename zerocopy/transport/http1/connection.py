@@ -26,7 +26,7 @@ from zerocopy.transport.http1.state import (
     RESPONSE_COST_BYTES,
     State,
 )
-from zerocopy.transport.timers import NEVER
+from zerocopy.transport.timers import NEVER, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.http1.parser import Message
     from zerocopy.transport.http1.reply import Reply
 
+_NOTHING = Progress()
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Looked at for every request: a global costs a tenth of a member of an enumeration.
@@ -55,7 +56,7 @@ class Connection:
 
     __slots__ = (
         "_at_end_of_input", "_channel", "_context", "_is_last", "_lingered_bytes", "_parser",
-        "_recv", "_sender", "deadline", "send", "state",
+        "_recv", "_sender", "_tail", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, context: Http1Context, channel: Channel) -> None:
@@ -70,6 +71,7 @@ class Connection:
         self._lingered_bytes = 0
         self._is_last = False  # the client was told that nothing follows this response
         self._sender = Sender(context, channel, self)
+        self._tail = _NOTHING  # while lingering: what is left of the last response
         channel.wait_readable(self.on_readable)
 
     # ---- what the event loop calls
@@ -124,6 +126,8 @@ class Connection:
             self.deadline = context.wheel.now + context.stall_ticks
         elif self.state is _READY and context.draining and self._is_idle():
             self._linger()  # a request may be on its way, which close() would answer with a reset
+        elif self.state is State.LINGERING:
+            self._on_lingered()
         elif self.state is not _SENDING:
             self.close()
         elif self._sender.is_stalled():
@@ -331,6 +335,8 @@ class Connection:
             return
         self.move(State.LINGERING)
         self._parser = None
+        self._tail = Progress()
+        self._tail.has_moved(0)
         self.deadline = self._context.wheel.now + LINGER_TICKS
         if not self._at_end_of_input:
             self._channel.wait_readable(self.on_readable)
@@ -342,6 +348,19 @@ class Connection:
         except OSError:  # the peer is gone
             self._at_end_of_input = True
             return True
+
+    def _on_lingered(self) -> None:
+        """The client has not closed. It gets longer while its kernel takes the last response.
+
+        What it sends to a socket that is closed makes our kernel drop what it has not sent.
+        """
+        context, untaken = self._context, self._channel.untaken_bytes()
+        if self._tail.has_moved(untaken) or (untaken and not self._tail.is_stalled):
+            self.deadline = context.wheel.now + (context.stall_ticks if untaken else LINGER_TICKS)
+        elif untaken:
+            self.abort()
+        else:
+            self.close()
 
     def fail(self, error: Exception) -> None:
         """A fault of the server: log it, and end this connection and no other."""

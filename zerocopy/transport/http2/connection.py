@@ -107,8 +107,18 @@ class Http2Connection(DataStreams):
     @property
     def is_mid_head(self) -> bool:
         """Whether the client began the preface, a frame or a header block and did not end it."""
+        return bool(self._partial) or self.is_mid_block
+
+    @property
+    def is_mid_block(self) -> bool:
+        """Whether what it began has more than one frame."""
         incoming = self.connection.incoming_buffer
-        return bool(self._preface_left or self._partial or incoming._headers_buffer)  # noqa: SLF001
+        return bool(self._preface_left or incoming._headers_buffer)  # noqa: SLF001
+
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes that came of a frame whose rest did not."""
+        return len(self._partial)
 
     # ---- receiving
 
@@ -150,6 +160,11 @@ class Http2Connection(DataStreams):
         self._wire.resume_reading(
             data[requests[answered][0] :] if answered < len(requests) else b""
         )
+
+    def go_away(self) -> bytes:
+        """Accept no further requests; the GOAWAY frame that says so."""
+        self._is_leaving = True
+        return self.connection.goaway_frame()
 
     def fail(self, error: Exception) -> None:
         """End the connection: what it asked for is lost."""

@@ -23,7 +23,15 @@ from h2.exceptions import (
 )
 from h2.stream import StreamClosedBy, StreamState
 from hpack.exceptions import HPACKError
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    RstStreamFrame,
+    WindowUpdateFrame,
+)
+
+from zerocopy.transport.http2.head import STREAM_ID_MAX, goaway_frame
 
 if TYPE_CHECKING:
     from h2.config import H2Configuration
@@ -78,6 +86,7 @@ class JudgedConnection(H2Connection):
     updates_due = 0  # WINDOW_UPDATEs that requests and their answers explain
     _late_bytes = 0  # of content that are excused
     _open_streams_seen = 0
+    _last_accepted = STREAM_ID_MAX  # what GOAWAY has named
     _window_seen = 65_535  # of the connection, when a WINDOW_UPDATE was seen last
 
     @property
@@ -89,6 +98,20 @@ class JudgedConnection(H2Connection):
     def __init__(self, config: H2Configuration) -> None:
         super().__init__(config)
         self._closed_streams = ClosedStreams()
+
+    def goaway_frame(self) -> bytes:
+        """A GOAWAY after which streams that are open go on; h2's own would end them.
+
+        It names the last stream, or less if one before did so (RFC 9113 section 6.8).
+        """
+        self._last_accepted = min(self._last_accepted, self.highest_inbound_stream_id)
+        return goaway_frame(self._last_accepted, ErrorCodes.NO_ERROR)
+
+    def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if isinstance(frame, GoAwayFrame):
+                frame.last_stream_id = min(frame.last_stream_id, self._last_accepted)
+        super()._prepare_for_sending(frames)
 
     def forget_closed_streams(self) -> None:
         """Keep the bound of closed streams that were noted past it."""

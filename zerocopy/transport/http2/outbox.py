@@ -31,7 +31,7 @@ class Owner(Protocol):
 class Outbox:
     """Sends at once what the channel takes, and the rest when it has room again."""
 
-    __slots__ = ("_channel", "_loop", "_owner", "_unsent", "_waiters")
+    __slots__ = ("_channel", "_loop", "_owner", "_unsent", "_waiters", "taken_bytes")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, owner: Owner) -> None:
         self._loop = loop
@@ -39,6 +39,7 @@ class Outbox:
         self._owner = owner
         self._unsent = bytearray()
         self._waiters: list[asyncio.Future[None]] = []
+        self.taken_bytes = 0  # by the channel, so far
 
     @property
     def nbytes(self) -> int:
@@ -56,10 +57,10 @@ class Outbox:
     def _send(self, data: Buffer) -> Buffer:
         """Send `data`. Returns the part that the channel did not take."""
         try:
-            sent = self._channel.send(data)
-            while sent < len(data):
-                data = memoryview(data)[sent:]
+            while data:
                 sent = self._channel.send(data)
+                self.taken_bytes += sent
+                data = memoryview(data)[sent:] if sent < len(data) else b""
         except BlockingIOError:
             return data
         except OSError:

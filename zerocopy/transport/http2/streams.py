@@ -30,7 +30,7 @@ from hypercorn.events import Closed
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
-from priority.priority import PriorityError
+from priority.priority import PriorityError, PriorityTree
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
@@ -40,8 +40,8 @@ from zerocopy.transport.http2.head import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    STREAM_ID_MAX,
     frame_header,
-    goaway_frame,
     render_head,
 )
 
@@ -80,6 +80,7 @@ class DataStreams(H2Protocol):
             None,
             wire.send,
         )
+        self.priority = PriorityTree(STREAM_ID_MAX)  # h2 bounds the streams; 1000 would raise
         self._context = context
         self._wire = wire
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its response is planned
@@ -358,14 +359,6 @@ class DataStreams(H2Protocol):
                 await super()._priority_updated(event)
 
     # ---- the end
-
-    def go_away(self) -> bytes:
-        """Accept no further requests; the GOAWAY frame that says so.
-
-        h2 would send one too, but end the streams that are open (RFC 9113 section 6.8).
-        """
-        self._is_leaving = True
-        return goaway_frame(self.connection.highest_inbound_stream_id, ErrorCodes.NO_ERROR)
 
     def reset_stalled(self, oldest: int) -> bytes:
         """Reset streams whose client has given no window since the tick `oldest`; the frames."""

@@ -19,6 +19,7 @@ How a connection ends, in this order; a later step may come without those above 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hypercorn.events import Closed, RawData
@@ -120,13 +121,13 @@ class Http2Wire:
         self._is_over = True
         self.deadline = NEVER
         http2, self._http2 = self._http2, None
-        try:
-            if http2 is not None:
-                http2.close()
-            self._channel.close()
-        finally:
-            self._outbox.close()
-            self._on_end(self)
+        steps: list[Callable[[], None]] = [] if http2 is None else [http2.close]
+        steps += [self._channel.close, self._outbox.close, partial(self._on_end, self)]
+        for give_back in steps:
+            try:
+                give_back()
+            except Exception as error:  # noqa: BLE001 - whatever fails, the rest goes
+                self._context.on_connection_failed(error)
 
     # ---- receiving
 
@@ -187,11 +188,13 @@ class Http2Wire:
                 begun = self._context.wheel.now
             self._head_since = None  # what follows may wait for the client to read
             self._look_soon()
+            before = http2.partial_bytes
             await http2.handle(RawData(data))
-            if http2.is_mid_head:
-                self._head_since = begun if begun is not None else self._context.wheel.now
-            else:
-                self._idle_since = self._context.wheel.now
+            now = self._context.wheel.now
+            is_same = http2.is_mid_block or http2.partial_bytes == before + len(data)
+            if begun is None or not is_same:  # else nothing has come in full since
+                self._idle_since = begun = now
+            self._head_since = begun if http2.is_mid_head else None
             self._look_soon()
         self._channel.stop_reading()
         self._is_at_end = True
@@ -304,22 +307,26 @@ class Http2Wire:
             self.write(http2.reset_stalled(now - patience))
         if self._is_over:
             return False
-        mark = (self._outbox.nbytes, self._channel.untaken_bytes())
-        self._is_all_taken = not any(mark)
+        untaken = self._channel.untaken_bytes()
+        self._is_all_taken = not (self._outbox.nbytes or untaken)
         if now - self._sampled_at < context.stall_ticks:
             return False
         self._sampled_at = now
-        return not (self._progress.has_moved(mark) or self._is_all_taken) and (
-            self._progress.is_stalled
-        )
+        # Not what waits in the outbox: that grows with each request of a client that reads nothing.
+        has_moved = self._progress.has_moved((self._outbox.taken_bytes, untaken))
+        return not (has_moved or self._is_all_taken) and self._progress.is_stalled
 
     def _lingers(self, now: int) -> bool:
-        """Whether everything has left and the client does not close."""
-        return (
-            self._closing_since is not None
-            and now - self._closing_since > LINGER_TICKS
-            and not self._outbox.nbytes
-        )
+        """Whether the client's kernel has everything and the client does not close.
+
+        What it sends to a socket that is closed, were it a WINDOW_UPDATE for what it just read,
+        makes our kernel drop what it has not sent.
+        """
+        if self._closing_since is None:
+            return False
+        if not self._is_all_taken:
+            self._closing_since = now
+        return now - self._closing_since > LINGER_TICKS
 
     # ---- ending
 
