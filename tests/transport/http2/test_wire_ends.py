@@ -8,6 +8,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from priority.priority import Stream
+
 from tests.h2client import GOAWAY, PING
 from tests.transport.http2.frames import PREFACE, frame, settings
 from tests.transport.http2.test_wire_time import LostChannel, lost_wire
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
 STREAMS = 1_024
 OPAQUE = b"abcdefgh"
@@ -118,8 +122,17 @@ def test_fault_of_one_end_leaves_nothing_of_the_connection() -> None:
     run(scenario)
 
 
-def test_as_many_streams_as_may_be_configured_are_open_at_once(tmp_path: Path) -> None:
-    """The priority tree of Hypercorn's has room for a thousand by itself."""
+def test_as_many_streams_as_may_be_configured_are_open_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hypercorn's priority tree has room for 1000, and sorts all for each that it removes."""
+    comparisons = 0
+    compare = Stream.__lt__
+
+    def counted(stream: Stream, other: Stream) -> bool:
+        nonlocal comparisons
+        comparisons += 1
+        return compare(stream, other)
 
     async def scenario() -> None:
         bench = TlsBench(tmp_path, BenchHandler(), streams_max=STREAMS)
@@ -128,7 +141,9 @@ def test_as_many_streams_as_may_be_configured_are_open_at_once(tmp_path: Path) -
         [sock] = await bench.in_threads([partial(begin, bench, said)])
         with sock:
             assert bench.server.context.bodies.count == STREAMS
+            monkeypatch.setattr(Stream, "__lt__", counted)
         await bench.until_nothing_is_held()
+        assert comparisons <= STREAMS
         await bench.stop()
         assert bench.failures == []
 

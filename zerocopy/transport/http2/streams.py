@@ -301,6 +301,8 @@ class DataStreams(H2Protocol):
     def forget_all(self) -> None:
         """The connection is over; what was promised on it is cut off."""
         self._context.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
+        # Nobody has a turn any more; else each removal would sort all: 15 ms for 100, 2 s for 1000.
+        self.priority._root_stream.child_queue.clear()  # noqa: SLF001
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 
