@@ -63,6 +63,8 @@ class End(Protocol):
 class TlsSocket:
     """As much of ssl.SSLSocket as a channel uses, past its handshake."""
 
+    _sslobj = None  # no OpenSSL is behind it
+
     def __init__(self, end: End, rng: Random) -> None:
         self._end = end
         self._rng = rng
