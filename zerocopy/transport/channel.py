@@ -99,6 +99,18 @@ class Channel(Protocol):
         """Close with a reset (RST), so that the peer cannot take what it has for all there is."""
 
 
+def recv_all(channel: Channel, nbytes_max: int) -> bytes:
+    """Receive what has arrived, some more than `nbytes_max` bytes at most.
+
+    A channel that encrypts gives one record a call. An end, or an error, is told by the next call.
+    """
+    data = b""
+    with contextlib.suppress(OSError):
+        while len(data) < nbytes_max and (received := channel.recv(nbytes_max)):
+            data += received
+    return data
+
+
 class SocketChannel:
     """What all channels have in common: a TCP socket, and what the event loop watches of it."""
 

@@ -1,9 +1,8 @@
 """One HTTP/2 connection on its channel: what is received and sent of it, and its time.
 
 Owns the channel, what it has not taken yet, and the deadlines. Hypercorn's H2Protocol is fed by a
-task of the connection, because it may wait: for a client that does not read, for an application.
-Requests that were made before go past that task (`http2/batch.py`). A wheel looks at each
-connection now and then, and a request costs no timer.
+task, because it may wait: for a client that does not read, for an application. Requests that were
+made before go past it (`http2/batch.py`). A wheel looks at each connection now and then.
 
 How a connection ends, in this order; a later step may come without those above it:
 
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from hypercorn.events import Closed, RawData
 
+from zerocopy.transport.channel import recv_all
 from zerocopy.transport.http2.connection import Http2Connection
 from zerocopy.transport.http2.head import drain_frames
 from zerocopy.transport.http2.outbox import Outbox
@@ -54,8 +54,8 @@ class Http2Wire:
     __slots__ = (
         "_asked", "_begun", "_channel", "_closing_since", "_context", "_head_since", "_http2",
         "_idle_since", "_is_all_taken", "_is_at_end", "_is_begun", "_is_over", "_is_refused",
-        "_is_taken", "_on_end", "_outbox", "_progress", "_recv", "_retired_at", "_sampled_at",
-        "_serving", "deadline",
+        "_is_taken", "_on_end", "_outbox", "_progress", "_recv", "_retired_at", "_retires",
+        "_sampled_at", "_serving", "deadline",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Http2Wire:
         self._head_since: int | None = now  # a head is awaited in full since then
         self._idle_since = now
         self._closing_since: int | None = None
+        self._retires = False  # once what was read is handled
         self._retired_at: int | None = None  # the first GOAWAY is out, the one that counts is not
         self._progress = Progress()
         self._sampled_at = now
@@ -175,6 +176,8 @@ class Http2Wire:
 
     async def _next(self) -> bytes:
         self._asked = self._context.loop.create_future()
+        if self._retires:
+            self._context.loop.call_soon(self.retire)
         self._channel.wait_readable(self._on_readable)
         return await self._asked
 
@@ -237,7 +240,7 @@ class Http2Wire:
     # ---- time
 
     def on_deadline(self) -> None:
-        """Look whether the client gets on; called when something can be due, never while idle."""
+        """Look whether the client gets on; called when something can be due."""
         now = self._context.wheel.now
         self._look_soon()
         try:
@@ -317,10 +320,9 @@ class Http2Wire:
         return not (has_moved or self._is_all_taken) and self._progress.is_stalled
 
     def _lingers(self, now: int) -> bool:
-        """Whether the client's kernel has everything and the client does not close.
+        """Whether the client has all, as it has told, and does not close.
 
-        What it sends to a socket that is closed, were it a WINDOW_UPDATE for what it just read,
-        makes our kernel drop what it has not sent.
+        What it sends to a closed socket makes our kernel drop what it has not sent.
         """
         if self._closing_since is None:
             return False
@@ -336,12 +338,16 @@ class Http2Wire:
         if self._http2 is None:
             return  # it says so once it has begun, after its SETTINGS (RFC 9113 section 3.4)
         if not self._context.idle_ticks:
-            if self._asked is not None:
-                self._on_readable()  # requests may have come already
-            self._context.loop.call_soon(self.leave)
-            return
-        self._idle_since = self._retired_at = self._context.wheel.now
-        self.write(drain_frames())
+            if self._is_taken:
+                self._context.batch.answer()
+            self._retires = self._asked is None  # the task is busy, and comes back
+            if not self._retires:
+                if data := recv_all(self._channel, 4 * RECV_BYTES):
+                    self._hand_over(data)  # requests that came before the stop
+                self._context.loop.call_soon(self.leave)
+        else:
+            self._idle_since = self._retired_at = self._context.wheel.now
+            self.write(drain_frames())
 
     def leave(self) -> None:
         """Finish what is being answered, then close; at once where nothing is."""
