@@ -214,6 +214,8 @@ class AsgiApp:
             _ClientLeftError: nobody waits for a response.
         """
         nbytes = 0
+        if scope["http_version"] == "2" and request.values(b"expect"):
+            return False  # it waits for 100 or a final status, RFC 9110 section 10.1.1
         if scope["http_version"] in ("1.0", "1.1"):
             announced = [value for name, value in request.fields if name == b"content-length"]
             if announced and int(announced[0]) > self._limits.content_bytes_max:

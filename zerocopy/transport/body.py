@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SEGMENTS_HELD_MAX = 400_000
 """Segments of all bodies of a listener, about 500 bytes each; a response beyond them gets 503."""
 
+CONNECTION_SHARE = 4
+"""A connection that is sent several responses at once may hold one in so many of the segments."""
+
 SEGMENT_COST_BYTES = 8_192
 """What one segment costs its turn at least, so that many tiny ones end the turn as well."""
 
@@ -51,13 +54,16 @@ class Bodies:
         self.count = 0
         self.segments_held = 0
 
-    def has_room_for(self, response: Response) -> bool:
+    def has_room_for(self, response: Response, held: int = 0) -> bool:
         """Whether its segments fit beside those that other clients keep in memory.
 
-        One response is always served, however many segments it has.
+        `held` are those of the same connection, which has a bound of its own. One response is
+        always served, however many segments it has.
         """
-        return self.segments_held + len(response.segments) <= SEGMENTS_HELD_MAX or not (
-            self.segments_held and response.segments
+        count = len(response.segments)
+        return not count or (
+            (not self.segments_held or self.segments_held + count <= SEGMENTS_HELD_MAX)
+            and (not held or held + count <= SEGMENTS_HELD_MAX // CONNECTION_SHARE)
         )
 
     def open(

@@ -88,7 +88,7 @@ def test_buffer_lets_its_application_go_on_once_little_is_left() -> None:
     """However small the pieces that are taken."""
 
     async def scenario() -> None:
-        buffer = AppBuffer(EventWrapper)
+        buffer = AppBuffer(EventWrapper, 0)
         pushing = asyncio.ensure_future(buffer.push(bytes(100_000)))
         await asyncio.sleep(0)
         for size in (0, 1, 1_000, 60_000):

@@ -18,7 +18,8 @@ from tests.faults.client import (
     target_of,
     write_series,
 )
-from tests.h2client import H2Client
+from tests.h2client import PING, H2Client
+from tests.transport.http2.frames import FRAME_SIZE_ERROR, assert_connection_error, frame
 from zerocopy.core.counters import SLOTS, TLS
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.transport.http2.batch import REQUESTS_MAX, Batch
@@ -221,6 +222,18 @@ def test_request_cut_anywhere_is_answered_once(server: RunningServer, root: Path
             assert client.answer(first).content == body
             client.send_bytes(more[cut:])
             assert client.answer(second).content == body
+
+
+def test_request_before_a_connection_error_is_counted(server: RunningServer) -> None:
+    """What was answered of the bytes that end in a broken frame counts, and now."""
+    name = 'zerocopy_requests_total{endpoint="data",status="200"}'
+    with H2Client(server) as client:
+        warm(client)
+        before = server.metric(name)
+        _, raw = client.request_bytes(SMALL)
+        client.send_bytes(raw + frame(PING, 0, 0))
+        assert_connection_error(client, FRAME_SIZE_ERROR)
+    poll(lambda: server.metric(name) == before + 1, "the request to be counted")
 
 
 def is_reused(server: RunningServer, client: H2Client, target: str) -> bool:

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from h2.config import H2Configuration
 
 from tests.faults.client import LARGE, LARGE_BYTES, MEDIUM, SMALL, body_of
 from tests.h2client import (
@@ -23,15 +24,19 @@ from tests.transport.http2.frames import (
     ALIVE,
     END_HEADERS,
     END_STREAM,
+    ENHANCE_YOUR_CALM,
     PADDED,
     PREFACE,
     PROTOCOL_ERROR,
     WHOLE,
     WITH_PRIORITY,
+    assert_connection_error,
     assert_refused,
     block_of,
     frame,
+    settings,
 )
+from zerocopy.transport.http2.errors import JudgedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -259,3 +264,72 @@ def test_request_taken_back_in_the_same_bytes_costs_nobody_else(
             client.send_bytes(raw + wanted)
             assert client.answer(stream_id).status == 200
         assert not client.goaways
+
+
+def test_priority_frames_in_a_circle_hang_nobody(server: RunningServer) -> None:
+    """Two of the streams end and one is shut by its window: the worker goes on, and idles."""
+    with H2Client(server, connection_window=WINDOW_BYTES_MAX, auto_window=False) as client:
+        client.ping()
+        shut, second, third = client.request(LARGE), client.request(MEDIUM), client.request(MEDIUM)
+        client.ping()
+        for stream_id, depends_on in ((second, shut), (third, second), (shut, second)):
+            client.send_bytes(frame(PRIORITY, 0, stream_id, struct.pack(">IB", depends_on, 15)))
+        for stream_id in (third, second):
+            client.window(stream_id, 1 << 24)
+            assert client.answer(stream_id).status == 200
+        client.ping()
+        with H2Client(server) as other:
+            assert other.ask("/healthz").content == ALIVE
+
+
+def judged() -> JudgedConnection:
+    """The server's side, whose client has sent nothing but its preface."""
+    connection = JudgedConnection(H2Configuration(client_side=False, header_encoding=None))
+    connection.initiate_connection()
+    connection.receive_data(PREFACE + frame(SETTINGS, 0, 0))
+    return connection
+
+
+def test_unknown_settings_are_not_kept() -> None:
+    """RFC 9113 section 6.5.2: they mean nothing, so they cost nothing."""
+    connection = judged()
+    known = len(connection.remote_settings)
+    for begin in range(100, 30_000, 2_000):
+        many = [struct.pack(">HI", code, 1) for code in range(begin, begin + 2_000)]
+        connection.receive_data(frame(SETTINGS, 0, 0, b"".join(many)))
+    assert len(connection.remote_settings) == known
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, 0), (100, 100), (4_096,) * 2, (2**32 - 1, 4_096)])
+def test_table_of_the_encoder_is_as_small_as_the_client_asks_and_never_large(
+    asked: int, used: int
+) -> None:
+    """RFC 7541 section 4.2: an encoder may use less than it is allowed."""
+    connection = judged()
+    connection.receive_data(settings(1, asked))
+    assert connection.encoder.header_table_size == used
+    connection.receive_data(settings(1, 2**32 - 1))
+    assert connection.encoder.header_table_size == 4_096
+    assert connection.encoder.table_size_changes in ([], [used], [used, 4_096])
+
+
+def test_settings_of_many_bytes_are_a_flood_as_many_frames_are(strict: RunningServer) -> None:
+    """Ten settings that nobody knows are welcome, thousands in a frame are not."""
+    with H2Client(strict) as client:
+        client.ping()
+        one = struct.pack(">HI", 0x4242, 1)
+        client.send_bytes(frame(SETTINGS, 0, 0, one * 10))
+        client.ping()
+        client.send_bytes(frame(SETTINGS, 0, 0, one * 2_700))
+        assert_connection_error(client, ENHANCE_YOUR_CALM)
+
+
+@pytest.mark.parametrize("target", ["/healthz", SMALL])
+def test_table_size_that_is_said_twice_is_told(client: H2Client, target: str) -> None:
+    """RFC 7541 section 4.2: the next block says that the table is empty, and can be read."""
+    assert client.ask("/healthz").content == ALIVE  # its fields are in the table now
+    acks = client.settings_acks
+    client.send_bytes(settings(1, 0) * 2)
+    client.pump(lambda: client.settings_acks == acks + 2, "both to be acknowledged")
+    client.h2.decoder.max_allowed_table_size = 0
+    assert client.ask(target).status == 200

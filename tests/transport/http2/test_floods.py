@@ -82,6 +82,16 @@ def _half_closed(client: H2Client) -> int:
     return stream_id
 
 
+def _unread(client: H2Client) -> int:
+    client.set(initial_window_size=0)
+    return client.request(SMALL, end_stream=False)
+
+
+def _unread_of_an_application(client: H2Client) -> int:
+    client.set(initial_window_size=0)
+    return client.request("/healthz", end_stream=False)
+
+
 def _closed(client: H2Client) -> int:
     stream_id = client.request(SMALL)
     client.answer(stream_id)
@@ -108,6 +118,8 @@ STATES = {
     "idle": _idle,
     "open": _open,
     "half-closed": _half_closed,
+    "open and unread": _unread,
+    "open and unread, of an application": _unread_of_an_application,
     "closed": _closed,
     "reset": _reset,
     "refused": _refused,

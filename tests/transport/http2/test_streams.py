@@ -22,6 +22,7 @@ from tests.transport.test_tls_endings import HELLO, http2
 from tests.transport.tls_bench import BenchHandler, TlsBench, run, until
 from zerocopy.core import counters as slots
 from zerocopy.core.http.messages import Request, Response
+from zerocopy.transport.http2.connection import EVENTS_PER_TURN, UNSENT_BYTES_MAX
 from zerocopy.transport.http2.frames import BUFFER_BYTES
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STREAMS = 60
+UNREAD = 40_000
+GET = b"\x82"
 ITERATIONS = 200
 HEAD_BYTES_MAX = 200
 DATA_REQUEST = b"\x82\x87\x04\x09/api/data\x01\x01a"
@@ -151,6 +154,73 @@ def test_client_that_reads_nothing_makes_the_server_keep_one_turn(tmp_path: Path
             assert 0 < wire.unsent_bytes < BUFFER_BYTES + STREAMS * HEAD_BYTES_MAX
         sock.close()
         await bench.until_nothing_is_held()
+        await bench.stop()
+        assert bench.failures == []
+
+    run(scenario)
+
+
+class Known(BenchHandler):
+    """Makes every response at once, to HEAD as well."""
+
+    def respond_now(self, request: Request, times: int = 1) -> Response:
+        """As it would be planned."""
+        assert times > 0
+        return self._response(request)
+
+
+def known_requests(method: bytes) -> bytes:
+    """HEAD alone, or GET in crowds that are reset once they are answered."""
+    path = b"/api/data?large"
+    block = method + b"\x87\x04" + bytes([len(path)]) + path + b"\x01\x01a"
+    flood = b""
+    for begin in range(1, 2 * UNREAD, 2 * EVENTS_PER_TURN):
+        crowd = range(begin, begin + 2 * EVENTS_PER_TURN, 2)
+        flood += b"".join(frame(HEADERS, WHOLE, stream_id, block) for stream_id in crowd)
+        if method == GET:
+            flood += b"".join(frame(RST_STREAM, 0, stream_id, bytes(4)) for stream_id in crowd)
+    return flood
+
+
+@pytest.mark.parametrize("method", [GET, b"\x02\x04HEAD"], ids=["GET", "HEAD"])
+def test_heads_that_a_client_does_not_read_are_bounded(tmp_path: Path, method: bytes) -> None:
+    """Requests of a few bytes each, which are answered by heads alone: the server reads no more."""
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, Known(), control_frames_max=1 << 30)
+        reader, writer = await connect(bench, known_requests(method))
+        await until(lambda: len(bench.server._http2) == 1)
+        [wire] = bench.server._http2
+        await until(lambda: wire.unsent_bytes > UNSENT_BYTES_MAX)
+        for _ in range(ITERATIONS):
+            await asyncio.sleep(0)
+            assert wire.unsent_bytes < UNSENT_BYTES_MAX + EVENTS_PER_TURN * HEAD_BYTES_MAX
+        assert not reader.at_eof()
+        writer.transport.abort()
+        await bench.until_nothing_is_held()
+        await bench.stop()
+        assert bench.failures == []
+
+    run(scenario)
+
+
+def test_turn_of_a_stream_that_is_over_lets_others_run(tmp_path: Path) -> None:
+    """Whatever a tree of priorities says: the sending task yields, and the tree forgets it."""
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        _, writer = await connect(bench, b"")
+        await until(lambda: any(wire._http2 for wire in bench.server._http2))
+        [wire] = bench.server._http2
+        http2 = wire._http2
+        assert http2 is not None
+        http2.priority.insert_stream(99)
+        for _ in range(2):  # the second time the tree does not know it
+            turn = http2._send_data(99)
+            assert turn.send(None) is None, "it has yielded"
+            turn.close()
+            assert 99 not in http2.priority._streams
+        writer.close()
         await bench.stop()
         assert bench.failures == []
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
+
+from zerocopy.transport.http2.pace import Pace
+
+if TYPE_CHECKING:
+    from hypercorn.typing import Event
 
 
 class AppBuffer(StreamBuffer):
@@ -10,7 +17,12 @@ class AppBuffer(StreamBuffer):
 
     Hypercorn's own lets the application go on whenever a small piece is taken, however much is
     left: for a client that opens its window by the byte, or not at all, all of a response.
+    `pace` tells when the client last took enough; it begins at the tick `now`.
     """
+
+    def __init__(self, event_class: type[Event], now: int) -> None:
+        super().__init__(event_class)
+        self.pace = Pace(now)
 
     async def pop(self, max_length: int) -> bytes:
         """At most so many bytes; the application goes on once little is left."""

@@ -25,8 +25,8 @@ _CONTEXT_NEEDS = ("mark_request", "terminated")
 _H2_NEEDS = (
     "_closed_streams", "_frame_dispatch_table", "_handle_data_on_closed_stream",
     "_receive_data_frame", "_receive_frame", "_receive_headers_frame", "_receive_rst_stream_frame",
-    "_receive_window_update_frame", "_stream_closed_by", "decoder", "encoder",
-    "highest_inbound_stream_id", "incoming_buffer", "max_inbound_frame_size",
+    "_receive_settings_frame", "_receive_window_update_frame", "_stream_closed_by", "decoder",
+    "encoder", "highest_inbound_stream_id", "incoming_buffer", "max_inbound_frame_size",
     "max_outbound_frame_size", "open_inbound_streams", "outbound_flow_control_window",
     "remote_settings", "state_machine", "streams",
 )  # fmt: skip

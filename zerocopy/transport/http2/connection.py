@@ -27,7 +27,6 @@ from hypercorn.protocol.events import EndBody
 from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.core.http.messages import Request
-from zerocopy.transport.http2.app_buffer import AppBuffer
 from zerocopy.transport.http2.context import compact
 from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
 from zerocopy.transport.http2.head import (
@@ -64,6 +63,13 @@ EVENTS_PER_TURN = 32
 
 CONTENT_COST_BYTES = 64
 """What a DATA frame of a client costs its stream at least."""
+
+UNSENT_BYTES_MAX = 2 * LANE_BYTES_MAX
+"""Bytes that were written and not taken, above which nothing more is read. A turn of a body is half
+of that; the rest are heads and frames that the client makes the server send."""
+
+SETTINGS_COST_BYTES = 64
+"""Bytes of SETTINGS that count as one frame: ten settings, more than a client has."""
 
 WAITING_MAX = 32
 """Requests of one connection that are answered in one turn."""
@@ -180,9 +186,11 @@ class Http2Connection(DataStreams):
     async def handle(self, event: ConnectionEvent) -> None:
         """Take bytes of the client's, or the end of the connection."""
         if isinstance(event, RawData):
+            proved, begun_ns = Proved(), monotonic_ns()
             try:
-                await self._receive(event.data)
+                await self._receive(event.data, proved, begun_ns)
             except ProtocolError:  # h2 has its GOAWAY ready
+                proved.settle(self._context, begun_ns)
                 self.forget_all()
                 await self._flush()
                 await self.send(Closed())
@@ -192,8 +200,8 @@ class Http2Connection(DataStreams):
         for buffer in self.stream_buffers.values():
             await buffer.close()  # or an application that waits for room would wait for ever
 
-    async def _receive(self, data: bytes) -> None:
-        self._received_ns = begun_ns = monotonic_ns()
+    async def _receive(self, data: bytes, proved: Proved, begun_ns: int) -> None:
+        self._received_ns = begun_ns
         data = self._partial + data
         position, size = min(self._preface_left, len(data)), len(data)
         self._partial = b""
@@ -201,7 +209,7 @@ class Http2Connection(DataStreams):
         events: list[Event | KnownRequest] = []
         if position:
             events += self.connection.receive_data(data[:position])
-        proved, fed, kept = Proved(), 0, self._wire.unsent_bytes
+        fed, kept = 0, self._wire.unsent_bytes
         while size - position >= FRAME_HEADER_BYTES:
             nbytes = int.from_bytes(data[position : position + 3], "big")
             end = position + FRAME_HEADER_BYTES + nbytes
@@ -219,14 +227,21 @@ class Http2Connection(DataStreams):
                 await self._handle_events(events)
                 events, fed = [], 0
                 await asyncio.sleep(0)
-                if has_answered:  # else a body that is being sent would hold up what opens its way
-                    await self._wire.drain()
+                await self._wait_for_room(has_answered=has_answered)
                 kept = self._wire.unsent_bytes
         self._partial = data[position:]
-        if proved.settle(self._context, begun_ns):
-            await self._wire.drain()
+        has_answered = proved.settle(self._context, begun_ns)
         if fed:  # a frame without an event may have made h2 answer
             await self._handle_events(events)
+        await self._wait_for_room(has_answered=has_answered)
+
+    async def _wait_for_room(self, *, has_answered: int) -> None:
+        """Read on once the client has taken what it was answered.
+
+        A body that is being sent must not hold up the frames that open its way.
+        """
+        if has_answered or self._wire.unsent_bytes > UNSENT_BYTES_MAX:
+            await self._wire.drain()
 
     def _meet(self, frame: bytes, proved: Proved) -> list[Event | KnownRequest]:
         """Answer one frame at once, or read it. Returns the events that are still to be handled."""
@@ -247,7 +262,9 @@ class Http2Connection(DataStreams):
         kind, payload, wasted = frame[3], frame[FRAME_HEADER_BYTES:], self.connection.wasted
         ends = END_STREAM if kind == DATA else END_HEADERS
         if kind not in FRAMES_THAT_WORK or not (payload or frame[4] & ends):
-            self._count_control_frame()
+            self._count_control_frame(
+                1 + len(payload) // SETTINGS_COST_BYTES if kind == SETTINGS else 1
+            )
         if kind == GOAWAY and frame[5:9] == bytes(4) and len(payload) >= GOAWAY_BYTES_MIN:
             # RFC 9113 section 6.8: open streams go on, which h2 would not let them.
             return [ConnectionTerminated()]
@@ -255,9 +272,6 @@ class Http2Connection(DataStreams):
         if self.connection.wasted != wasted:
             self._count_control_frame()
         if kind == SETTINGS:
-            sizes = self.connection.encoder.table_size_changes
-            if len(sizes) > 1:  # RFC 7541 section 4.2: the smallest and the last, none between
-                sizes[:] = [min(sizes), sizes[-1]]
             self._lane.initial_window = self.connection.remote_settings.initial_window_size
             # Nothing that uses the new settings may leave before they are acknowledged.
             self._wire.write(self.connection.data_to_send())
@@ -272,10 +286,10 @@ class Http2Connection(DataStreams):
                     self._lane.learn(payload, request)
         return events
 
-    def _count_control_frame(self) -> None:
+    def _count_control_frame(self, cost: int = 1) -> None:
         if self._control_second != self._context.second:
             self._control_second, self._control_frames = self._context.second, 0
-        self._control_frames += 1
+        self._control_frames += cost
         if self._control_frames > self._context.control_frames_max:
             self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
             raise DenialOfServiceError("too many frames that ask for nothing")
@@ -314,14 +328,16 @@ class Http2Connection(DataStreams):
             self._wire.leave()
 
     def _drop_content(self, event: DataReceived) -> None:
-        """Content of a request that is answered already: not wanted, RFC 9113 section 8.1."""
+        """Drop content that nobody wants (RFC 9113 section 8.1); much of it is a flood."""
         stream_id = event.stream_id
         self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
         if stream_id not in self.stream_buffers and stream_id not in self._bodies:
             self._reset_stream(stream_id, ErrorCodes.NO_ERROR)
+        elif stream_id not in self._bodies or not self._has_room_for(event):
+            self._count_control_frame()
 
     def _has_room_for(self, event: DataReceived) -> bool:
-        """Charge the content to its stream. Returns whether the application may have it.
+        """Charge the content to its stream. Returns whether the stream may have so much.
 
         An application that leaves so much unread will hardly read more. Hypercorn would wait for
         it, and so would the whole connection. A tiny frame is charged `CONTENT_COST_BYTES`.
@@ -332,6 +348,10 @@ class Http2Connection(DataStreams):
         return left > 0
 
     # ---- what Hypercorn calls when a stream opens or closes
+
+    def _forget(self, stream_id: int) -> None:
+        self._content_left.pop(stream_id, None)
+        super()._forget(stream_id)
 
     async def _close_stream(self, stream_id: int) -> None:
         self._content_left.pop(stream_id, None)
@@ -350,12 +370,10 @@ class Http2Connection(DataStreams):
             error = NotFoundError("the path must be one of those in /openapi.json")
         if error is not None:
             response = handler.refuse(error)
-        elif event.stream_ended is not None and _asks_for_data(request):
+        elif _asks_for_data(request):  # whatever content follows: it is dropped
             response = handler.respond_now(request)
         elif request.method.isascii() and request.method.isupper():
             await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1
-            if event.stream_id in self.stream_buffers:
-                self.stream_buffers[event.stream_id] = AppBuffer(self.context.event_class)
             return
         await self._open(event.stream_id, request, response)
 

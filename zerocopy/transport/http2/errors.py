@@ -21,6 +21,7 @@ from h2.exceptions import (
     StreamClosedError,
     StreamIDTooLowError,
 )
+from h2.settings import SettingCodes
 from h2.stream import StreamClosedBy, StreamState
 from hpack.exceptions import HPACKError
 from hyperframe.frame import (
@@ -28,6 +29,7 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     RstStreamFrame,
+    SettingsFrame,
     WindowUpdateFrame,
 )
 
@@ -57,6 +59,10 @@ connection."""
 CLOSED_STREAMS_MAX = 256
 """Closed streams that are remembered, to excuse frames that were on their way when they closed."""
 
+TABLE_BYTES_MAX = 4_096
+"""Of the table with which responses are encoded: it is searched from end to end for each field."""
+
+_KNOWN_SETTINGS = frozenset(SettingCodes)
 _MAY_SEND = frozenset({StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL})
 _NEVER_EMPTY = frozenset({b":method", b":scheme", b":path"})
 
@@ -204,6 +210,21 @@ class JudgedConnection(H2Connection):
             self.wasted += 1
         outcome = super()._receive_window_update_frame(frame)
         self._window_seen = self.outbound_flow_control_window
+        return outcome
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> Outcome:
+        """Obey the settings that h2 knows; it would keep the others (RFC 9113 section 6.5.2)."""
+        known = {code: value for code, value in frame.settings.items() if code in _KNOWN_SETTINGS}
+        table_bytes = known.get(SettingCodes.HEADER_TABLE_SIZE)
+        if table_bytes is not None:  # RFC 7541 section 4.2: an encoder may use less
+            known[SettingCodes.HEADER_TABLE_SIZE] = min(table_bytes, TABLE_BYTES_MAX)
+        frame.settings = known
+        outcome = super()._receive_settings_frame(frame)
+        sizes = self.encoder.table_size_changes
+        if sizes:  # RFC 7541 section 4.2: the smallest and the last are told, none between
+            if len(sizes) > 1:
+                sizes[:] = [min(sizes), sizes[-1]]
+            self.encoder.header_table.resized = True  # which a size that is said twice takes back
         return outcome
 
     def _receive_rst_stream_frame(self, frame: RstStreamFrame) -> Outcome:

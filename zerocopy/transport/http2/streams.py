@@ -19,37 +19,29 @@ states are updated as h2 would have done, so that h2 keeps judging everything th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.stream import StreamInputs
-from hypercorn.events import Closed
-from hypercorn.protocol.events import StreamClosed
-from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.typing import ConnectionState
-from priority.priority import PriorityError, PriorityTree
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataError, OverloadError, ZerocopyError
 from zerocopy.core.http.pending import CURRENT, PendingRequest
-from zerocopy.transport.asgi import REFUSED
+from zerocopy.transport.http2.app_streams import AppStreams
 from zerocopy.transport.http2.head import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
-    STREAM_ID_MAX,
     frame_header,
     render_head,
 )
+from zerocopy.transport.http2.pace import Pace
 
 if TYPE_CHECKING:
-    from h2.events import PriorityUpdated
     from h2.stream import H2Stream
     from hypercorn.asyncio.task_group import TaskGroup
-    from hypercorn.protocol.events import Event as StreamEvent
 
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.core.window import Window
@@ -63,38 +55,27 @@ READY_TICKS = 4
 """Ticks for which a stalled client's next bytes are taken to be in memory without asking again."""
 
 
-class DataStreams(H2Protocol):
+class DataStreams(AppStreams):
     """What a connection has to send; `context` has what all connections share."""
 
     def __init__(
         self, tasks: TaskGroup, *, context: Http2Context, wire: Wire, is_refused: bool
     ) -> None:
-        super().__init__(
-            context.app,
-            context.hypercorn_config,
-            context.hypercorn,
-            tasks,
-            ConnectionState({REFUSED: is_refused}),
-            True,
-            None,  # the addresses of both sides, which no application of ours asks for
-            None,
-            wire.send,
-        )
-        self.priority = PriorityTree(STREAM_ID_MAX)  # h2 bounds the streams; 1000 would raise
-        self._context = context
-        self._wire = wire
+        super().__init__(tasks, context=context, wire=wire, is_refused=is_refused)
         self._bodies: dict[int, Body | None] = {}  # by stream; None while its response is planned
         self._pending: dict[int, PendingRequest] = {}  # by stream, as long as `_bodies` has it
         self._plans: dict[int, asyncio.Task[None]] = {}  # by stream, while its response is planned
         self._received_ns = monotonic_ns()  # when what is being handled was read
-        self._app_moved_at: dict[int, int] = {}  # streams of applications: when they sent last
-        self._is_leaving = False
-        self._moved_at = context.wheel.now  # when bytes of any stream left last
+        self._paces: dict[int, Pace] = {}  # by stream, once its response has begun
 
     @property
     def requests_open(self) -> int:
         """Requests that are not answered to the end."""
-        return len(self._bodies) + len(self.streams)
+        return len(self._bodies) + super().requests_open
+
+    @property
+    def _segments_held(self) -> int:
+        return sum(body.segment_count for body in self._bodies.values() if body is not None)
 
     async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
         """Answer the request of a stream that h2 has opened; plan the response if there is none."""
@@ -130,7 +111,7 @@ class DataStreams(H2Protocol):
         if stream is None or stream.closed:
             self._forget(stream_id)  # its RST_STREAM came in the same bytes as its HEADERS
             return
-        if not context.bodies.has_room_for(response):
+        if not context.bodies.has_room_for(response, self._segments_held):
             response = context.handler.refuse(OverloadError("too many large answers at once"))
         connection.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
         stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
@@ -152,7 +133,7 @@ class DataStreams(H2Protocol):
             nbytes = response.nbytes - len(response.content)
             body = context.bodies.open(response.content, response.segments, nbytes, mapped=True)
             body.moved_at = context.wheel.now
-            self._bodies[stream_id] = body
+            self._bodies[stream_id], self._paces[stream_id] = body, Pace(context.wheel.now)
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             await self._send_turn(stream_id, body, self._first_budget(body), head)
         await self.has_data.set()
@@ -160,11 +141,7 @@ class DataStreams(H2Protocol):
     async def _send_data(self, stream_id: int) -> None:
         """One turn of a stream; Hypercorn's sending task calls it for the one whose turn it is."""
         if stream_id not in self._bodies:
-            before = self.connection.outbound_flow_control_window
-            with contextlib.suppress(KeyError):  # its application ended amid a write
-                await super()._send_data(stream_id)
-            if self.connection.outbound_flow_control_window != before:
-                self._app_moved_at[stream_id] = self._context.wheel.now
+            await super()._send_data(stream_id)
             return
         await self._wire.drain()  # a client that takes nothing makes us keep one turn, no more
         body = self._bodies.get(stream_id)
@@ -235,10 +212,13 @@ class DataStreams(H2Protocol):
         """Note that `nbytes` have left, block the stream if it must wait, and read ahead for it."""
         context = self._context
         context.scheduler.sent(nbytes, is_from_disk=body.is_from_disk)
+        now, window = context.wheel.now, self.connection.outbound_flow_control_window
+        self._pace.took(nbytes, now, is_shut=window <= 0)
         if nbytes:
-            self._moved_at = body.moved_at = context.wheel.now
+            body.moved_at = now
         if not body.left_bytes:
             return
+        self._paces[stream_id].took(nbytes, now, is_shut=is_shut)
         if is_shut or body.is_waiting:
             self.priority.block(stream_id)  # until a WINDOW_UPDATE, or until it is prepared
         else:
@@ -270,6 +250,7 @@ class DataStreams(H2Protocol):
 
     def _forget(self, stream_id: int) -> None:
         body, pending = self._bodies.pop(stream_id), self._pending.pop(stream_id)
+        self._paces.pop(stream_id, None)
         plan = self._plans.pop(stream_id, None)
         if plan is not None:
             plan.cancel()  # no client waits for it: what is still queued for a thread is dropped
@@ -292,12 +273,6 @@ class DataStreams(H2Protocol):
         self._context.counters[slots.TRANSFERS_ABORTED] += 1
         self._reset_stream(stream_id, code)
 
-    def _reset_stream(self, stream_id: int, code: ErrorCodes) -> None:
-        """RST_STREAM, unless h2 knows of one that was received and is still to be handled."""
-        stream = self.connection.streams.get(stream_id)
-        if stream is not None and not stream.closed:
-            self.connection.reset_stream(stream_id, code)
-
     def forget_all(self) -> None:
         """The connection is over; what was promised on it is cut off."""
         self._context.counters[slots.TRANSFERS_ABORTED] += len(self._bodies)
@@ -306,44 +281,14 @@ class DataStreams(H2Protocol):
         for stream_id in list(self._bodies):
             self._forget(stream_id)
 
-    # ---- what Hypercorn calls when a stream changes, and what ends an application's
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        """Take what an application answers; one that ends early breaks its promise."""
-        if not isinstance(event, StreamClosed):
-            await super().stream_send(event)
-            return
-        stream_id = event.stream_id
-        buffer = self.stream_buffers.get(stream_id)
-        if buffer is not None and stream_id in self.streams and not buffer._complete:  # noqa: SLF001
-            await self._abandon(stream_id, ErrorCodes.INTERNAL_ERROR)
-        await self._close_stream(stream_id)
-        await self._leave_if_idle()
-
-    async def _abandon(self, stream_id: int, code: ErrorCodes) -> None:
-        """Reset a stream that an application answers, and let the application go."""
-        buffer = self.stream_buffers.pop(stream_id, None)
-        if buffer is not None:
-            await buffer.close()
-            self.priority.remove_stream(stream_id)
-            self._reset_stream(stream_id, code)
-            await self._flush()
-        await self._close_stream(stream_id)
-        await self._leave_if_idle()
+    # ---- what Hypercorn calls when a stream changes
 
     async def _close_stream(self, stream_id: int) -> None:
         if stream_id in self._bodies:
             self._forget(stream_id)
             self._context.counters[slots.TRANSFERS_ABORTED] += 1
         else:
-            self._app_moved_at.pop(stream_id, None)
             await super()._close_stream(stream_id)
-            stream = self.connection.streams.get(stream_id)
-            buffer = self.stream_buffers.get(stream_id)
-            if buffer is not None and (stream is None or stream.closed):
-                del self.stream_buffers[stream_id]  # nothing of it can leave any more
-                self.priority.remove_stream(stream_id)
-                await buffer.close()
 
     async def _window_updated(self, stream_id: int | None) -> None:
         for waiting in [stream_id] if stream_id else list(self._bodies):
@@ -352,20 +297,12 @@ class DataStreams(H2Protocol):
                 self.priority.unblock(waiting)
         await super()._window_updated(stream_id)
 
-    async def _priority_updated(self, event: PriorityUpdated) -> None:
-        """Order what is there; RFC 9113 section 5.3.2 makes PRIORITY advice, not a promise."""
-        known = self._bodies.keys() | self.stream_buffers.keys()
-        if event.stream_id in known:
-            event.depends_on = event.depends_on if event.depends_on in known else 0
-            with contextlib.suppress(PriorityError):
-                await super()._priority_updated(event)
-
     # ---- the end
 
     def reset_stalled(self, oldest: int) -> bytes:
-        """Reset streams whose client has given no window since the tick `oldest`; the frames."""
+        """Reset streams that are shut and got on last at the tick `oldest`. Returns the frames."""
         connection = self.connection
-        shut = connection.outbound_flow_control_window <= 0 and self._moved_at <= oldest
+        shut = connection.outbound_flow_control_window <= 0 and self._pace.at <= oldest
 
         def is_shut(stream_id: int) -> bool:
             stream = connection.streams.get(stream_id)
@@ -376,19 +313,7 @@ class DataStreams(H2Protocol):
                 continue
             if self._context.wheel.now - body.moved_at > READY_TICKS:
                 body.expire()
-            if body.moved_at <= oldest and is_shut(stream_id):
+            if self._paces[stream_id].at <= oldest and is_shut(stream_id):
                 self._reset(stream_id, ErrorCodes.CANCEL)
-        for stream_id, buffer in self.stream_buffers.items():
-            moved_at = self._app_moved_at.setdefault(stream_id, self._context.wheel.now)
-            if buffer.buffer and moved_at <= oldest and is_shut(stream_id):
-                self.task_group.spawn(self._abandon, stream_id, ErrorCodes.CANCEL)
+        self._abandon_stalled(oldest, is_shut)
         return connection.data_to_send()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing keeps the connection: a GOAWAY came or went, and all is answered."""
-        return self._is_leaving and not self.requests_open and not self.stream_buffers
-
-    async def _leave_if_idle(self) -> None:
-        if self.is_done:
-            await self.send(Closed())
