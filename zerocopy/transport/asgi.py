@@ -2,8 +2,8 @@
 
 Owns the translation of scope, receive and send into a `Request` and a `Response` and back. Bodies
 leave in bounded pieces, one awaited `send` each, so that the server's backpressure is ours too. It
-knows no server: Hypercorn's HTTP/2 runs it for all routes but the data, `bench/` under the whole
-of Hypercorn, and the tests bare.
+knows no server: Hypercorn's HTTP/2 runs it for all methods but GET and HEAD, `bench/` under the
+whole of Hypercorn, and the tests bare.
 """
 
 from __future__ import annotations

@@ -42,16 +42,17 @@ def test_data_asked_for_with_content_is_not_buffered(server: RunningServer) -> N
     poll(lambda: server.metric("zerocopy_streams") == 0, "the streams to be over")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("target", ["/healthz", SMALL, "/api/symbols", "/nowhere"])
 def test_client_that_expects_100_is_answered_at_once(
-    server: RunningServer, root: Path, target: str
+    server: RunningServer, root: Path, target: str, method: str
 ) -> None:
     """RFC 9110 section 10.1.1: by the final status; the content it may still send is refused."""
     with H2Client(server) as client:
         client.ping()
-        stream_id = client.request(target, fields=EXPECTS, end_stream=False)
-        answer = client.answer(stream_id)
-        assert answer.status == (404 if target == "/nowhere" else 200)
+        stream_id = client.request(target, method, EXPECTS, end_stream=False)
+        status = 200 if method == "GET" else 405
+        assert client.answer(stream_id).status == (404 if target == "/nowhere" else status)
         client.pump(lambda: (stream_id, NO_ERROR) in client.resets, "the reset")
         assert client.ask("/healthz").content == ALIVE
         assert client.ask(SMALL).content == body_of(root, "SMALL")
@@ -64,5 +65,5 @@ def test_streams_that_are_answered_before_their_content_give_back_their_place(
     with H2Client(server) as client:
         client.ping()
         for _ in range(120):
-            stream_id = client.request("/healthz", fields=EXPECTS, end_stream=False)
-            assert client.answer(stream_id).content == ALIVE
+            stream_id = client.request("/healthz", "POST", EXPECTS, end_stream=False)
+            assert client.answer(stream_id).status == 405

@@ -48,6 +48,7 @@ GROWTH_BYTES_MAX = 32 << 20
 PATIENCE_S = 15.0
 
 BLOCK = b"\x82\x87\x04\x08/healthz\x01\x01a"  # nothing of it goes into the table
+POST = b"\x83" + BLOCK[1:]
 ONE = struct.pack(">I", 1)
 MAKE: dict[str, Callable[[int], bytes]] = {
     "DATA": lambda n: frame(DATA, 0, n, b"x"),
@@ -89,7 +90,7 @@ def _unread(client: H2Client) -> int:
 
 def _unread_of_an_application(client: H2Client) -> int:
     client.set(initial_window_size=0)
-    return client.request("/healthz", end_stream=False)
+    return client.request("/healthz", "POST", end_stream=False)
 
 
 def _closed(client: H2Client) -> int:
@@ -233,7 +234,7 @@ FORCED: dict[str, Callable[[int], bytes]] = {
     "trailers that do not end": lambda n: (
         frame(HEADERS, END_HEADERS, n, BLOCK) + frame(HEADERS, END_HEADERS, n, b"\0\x01x\x01y")
     ),
-    "more than are allowed": lambda n: frame(HEADERS, END_HEADERS, n, BLOCK),
+    "more than are allowed": lambda n: frame(HEADERS, END_HEADERS, n, POST),
     "taken back": lambda n: frame(HEADERS, WHOLE, n, BLOCK) + frame(RST_STREAM, 0, n, ONE),
 }
 

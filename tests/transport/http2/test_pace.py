@@ -16,6 +16,7 @@ from tests.transport.http2.test_streams import PONG, connect, received
 from tests.transport.test_tls_endings import HELLO
 from tests.transport.tls_bench import BenchHandler, TlsBench, run, until
 from zerocopy.core import counters as slots
+from zerocopy.core.http.messages import Response
 from zerocopy.transport import body as body_module
 from zerocopy.transport.http2.pace import PROGRESS_BYTES, Pace
 from zerocopy.transport.timers import STALL_SAMPLES
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGE_REQUEST = b"\x82\x87\x04\x0f/api/data?large\x01\x01a"
-APP_REQUEST = b"\x82\x87\x04\x0b/page?large\x01\x01a"
+APP_REQUEST = b"\x83\x87\x04\x0b/page?large\x01\x01a"
 WIDE = (1 << 31) - 1
 
 
@@ -103,6 +104,30 @@ def test_window_that_is_opened_by_the_byte_is_one_that_stays_shut(
             await reading
         await bench.until_nothing_is_held(is_hurried=True)
         await bench.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", [b"/api/bars?wide", b"/nowhere"])
+def test_response_that_a_client_does_not_take_is_not_copied(tmp_path: Path, path: bytes) -> None:
+    """Content of a megabyte, which each stream of any route would keep for itself."""
+    handler = BenchHandler()
+    handler.small = Response(200, (), bytes(1 << 20))
+    block = b"\x82\x87\x04" + bytes([len(path)]) + path + b"\x01\x01a"
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, handler)
+        heads = b"".join(frame(HEADERS, WHOLE, stream_id, block) for stream_id in range(1, 100, 2))
+        reader, writer = await connect(bench, settings(4, 0) + heads + frame(PING, 0, 0, PONG[9:]))
+        await received(reader, PONG)
+        [wire] = bench.server._http2
+        assert wire._http2 is not None
+        assert bench.counters[slots.STREAMS] == 50
+        assert not sum(len(each.buffer) for each in wire._http2.stream_buffers.values())
+        writer.transport.abort()
+        await bench.until_nothing_is_held()
+        await bench.stop()
+        assert bench.failures == []
 
     run(scenario)
 

@@ -1,7 +1,7 @@
 """The streams of an HTTP/2 connection that an application answers, by Hypercorn's protocol.
 
 Owns how such a stream ends, and what ends streams of any kind: `_reset_stream`, and the end of the
-connection once all is answered. `http2/streams.py` adds the streams of the data route.
+connection once all is answered. `http2/streams.py` adds those of GET and HEAD.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """HTTP/2 inside Hypercorn: the receiving half of a connection.
 
 Owns what happens between TLS and h2. It cuts bytes into frames and gives them to h2 one by one,
-except for requests that the connection's lane can answer at once. Requests for data go to the
-sending half (`http2/streams.py`). Everything else (other routes, requests with content, SETTINGS,
-errors) stays h2's and Hypercorn's.
+except for requests that the connection's lane can answer at once. GET and HEAD go to the sending
+half (`http2/streams.py`). All else (other methods, SETTINGS, errors) stays h2's and Hypercorn's.
 """
 
 from __future__ import annotations
@@ -359,7 +358,7 @@ class Http2Connection(DataStreams):
         await super()._close_stream(stream_id)
 
     async def _create_stream(self, event: RequestReceived) -> None:
-        """Answer a request of the data route, or one that may not reach an application."""
+        """Answer GET, HEAD, and what may not reach an application, which copies its response."""
         request, handler = _request_of(event), self._context.handler
         response: Response | None = None
         error: ZerocopyError | None = self._context.request_limits.check(request)
@@ -370,7 +369,7 @@ class Http2Connection(DataStreams):
             error = NotFoundError("the path must be one of those in /openapi.json")
         if error is not None:
             response = handler.refuse(error)
-        elif _asks_for_data(request):  # whatever content follows: it is dropped
+        elif request.method in _READS:  # whatever content follows: it is dropped
             response = handler.respond_now(request)
         elif request.method.isascii() and request.method.isupper():
             await super()._create_stream(event)  # which would make get a GET, RFC 9110 section 9.1

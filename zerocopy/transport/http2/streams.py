@@ -1,17 +1,17 @@
-"""The sending half of an HTTP/2 connection: responses of the data route, framed without h2.
+"""The sending half of an HTTP/2 connection: responses to GET and HEAD, framed without h2.
 
-Owns the streams of the data route from their request to their end. Hypercorn's own sending task
-calls `_send_data` for the stream whose turn it is in its priority tree. `FrameBuffer` fills the
+Owns the streams of these requests, from request to end. Hypercorn's own sending task calls
+`_send_data` for the stream whose turn it is in its priority tree. `FrameBuffer` fills the
 frames of a turn from the stream's `Body`, and they leave in one write. h2's windows and stream
 states are updated as h2 would have done, so that h2 keeps judging everything the client does next.
 
     how one ends    whose stream      sends RST_STREAM                counts in TRANSFERS_ABORTED
-    _end            of the data route if content still comes          no: all was sent
-    _forget         of the data route no                              no: its callers do
-    _reset          of the data route yes                             yes
-    _abort          of the data route yes                             yes, and logs the error
-    forget_all      all of that route no: the connection is over      yes, each
-    _close_stream   any               no                              if of the data route
+    _end            of this module    if content still comes          no: all was sent
+    _forget         of this module    no                              no: its callers do
+    _reset          of this module    yes                             yes
+    _abort          of this module    yes                             yes, and logs the error
+    forget_all      all of them       no: the connection is over      yes, each
+    _close_stream   any               no                              if of this module
     _abandon        an application's  yes                             no
     _reset_stream   any               yes, unless h2 knows its end    no
 """
