@@ -25,7 +25,6 @@ from hypercorn.protocol.events import EndBody
 
 from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
-from zerocopy.core.http.messages import Request
 from zerocopy.transport.http2.context import compact
 from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
 from zerocopy.transport.http2.head import (
@@ -43,6 +42,7 @@ from zerocopy.transport.http2.head import (
     unpack_frame_header,
 )
 from zerocopy.transport.http2.lane import LANE_BYTES_MAX, Lane, Proved
+from zerocopy.transport.http2.request import request_of
 from zerocopy.transport.http2.streams import DataStreams
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from hypercorn.asyncio.task_group import TaskGroup
     from hypercorn.events import Event as ConnectionEvent
 
-    from zerocopy.core.http.messages import Response
+    from zerocopy.core.http.messages import Request, Response
     from zerocopy.transport.http2.context import Http2Context, Wire
     from zerocopy.transport.http2.lane import Waiting
 
@@ -278,7 +278,7 @@ class Http2Connection(DataStreams):
             return events
         for event in events:
             if isinstance(event, RequestReceived):
-                request = _request_of(event)
+                request = request_of(event)
                 if _asks_for_data(request) and not (
                     request.values(b"content-length") or self._context.request_limits.check(request)
                 ):
@@ -359,7 +359,7 @@ class Http2Connection(DataStreams):
 
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer GET, HEAD, and what may not reach an application, which copies its response."""
-        request, handler = _request_of(event), self._context.handler
+        request, handler = request_of(event), self._context.handler
         response: Response | None = None
         error: ZerocopyError | None = self._context.request_limits.check(request)
         if self._is_refused:
@@ -388,24 +388,6 @@ def _free(connection: H2Connection) -> None:
 def _stream_id_of(frame: bytes) -> int:
     """RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
     return int.from_bytes(frame[5:9], "big") & STREAM_ID_MAX
-
-
-def _request_of(event: RequestReceived) -> Request:
-    """The request of a field section that h2 has found valid, RFC 9113 section 8.3.1.
-
-    A CONNECT has no path, so its target is empty. `:authority` becomes Host, as it would be in
-    HTTP/1.1.
-    """
-    pseudo: dict[bytes, bytes] = {}
-    fields: list[tuple[bytes, bytes]] = []
-    for name, value in event.headers:
-        if name.startswith(b":"):
-            pseudo[name] = value
-        else:
-            fields.append((name, value))
-    if b":authority" in pseudo:
-        fields.append((b"host", pseudo[b":authority"]))
-    return Request(pseudo[b":method"], pseudo.get(b":path", b""), tuple(fields))
 
 
 def _asks_for_data(request: Request) -> bool:
