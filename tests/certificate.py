@@ -60,6 +60,7 @@ def _context(alpn: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
-def is_cut_off(error: ssl.SSLError) -> bool:
-    """Whether it is an end without close_notify, which CPython 3.11.2 has no class for."""
-    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+def is_cut_off(error: OSError) -> bool:
+    """Whether it is a reset, or an end without close_notify (no class of CPython 3.11.2)."""
+    ends = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
+    return isinstance(error, ends) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"

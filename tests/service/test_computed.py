@@ -125,6 +125,20 @@ def amid_encoding(bench: Bench, monkeypatch: pytest.MonkeyPatch, act: Callable[[
     )
 
 
+def held_encoding(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> tuple[threading.Event, threading.Event]:
+    """The next encoding tells by the first event that it has begun, and waits for the second."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert gate.wait(20)
+
+    amid_encoding(bench, monkeypatch, wait)
+    return begun, gate
+
+
 @pytest.mark.parametrize("name", ["json", "csv", "parquet"])
 def test_equal_queries_that_come_together_are_computed_once(bench: Bench, name: str) -> None:
     """Ten of them, and those that come later while the proof holds; nothing of a round is kept."""
@@ -243,13 +257,7 @@ def test_encoding_ends_when_nobody_waits_for_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client leaves amid it: no more is read, and its room is free again."""
-    begun, gate = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        assert gate.wait(20)
-
-    amid_encoding(bench, monkeypatch, wait)
+    begun, gate = held_encoding(bench, monkeypatch)
 
     async def scenario() -> None:
         asked = asyncio.ensure_future(bench.service.respond(bench.request()))
@@ -271,13 +279,7 @@ def test_request_that_comes_later_never_gets_what_was_read_before(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is at work when the day is replaced; who asks then gets the new one."""
-    begun, gate = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        assert gate.wait(20)
-
-    amid_encoding(bench, monkeypatch, wait)
+    begun, gate = held_encoding(bench, monkeypatch)
 
     async def scenario() -> tuple[Response, Response]:
         first = asyncio.ensure_future(bench.service.respond(bench.request()))

@@ -7,7 +7,6 @@ be counted and raises AssertionError at anything that is not right.
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -169,9 +168,7 @@ def wide(world: World, session: Session, chance: Random) -> int:
     """The same of larger ones, which are sent in turns and may be cut off by a change."""
     try:
         return _moving(world.wide, session, chance)
-    except ConnectionResetError:
-        raise Aborted from None
-    except ssl.SSLError as error:
+    except OSError as error:
         if is_cut_off(error):
             raise Aborted from None
         raise

@@ -17,6 +17,7 @@ from zerocopy.core.query import (
     REQUIRED,
     Query,
     check_name,
+    parse_format,
     parse_parameters,
     parse_span,
     require,
@@ -145,9 +146,7 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
     values = parse_parameters(query_string, PARAMETERS)
     require(values, REQUIRED)
     start_s, end_s = parse_span(values)
-    format_ = values.get("format", FORMATS[0])
-    if format_ not in FORMATS:
-        raise BadRequestError(f"parameter format: must be one of {', '.join(FORMATS)}")
+    format_ = parse_format(values, FORMATS)
     outputs = parse_outputs(values["columns"], columns_max)
     return BarsQuery(
         records=Query(

@@ -15,7 +15,7 @@ from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 DEFAULT_EXCHANGE = "coinbase"
 FORMATS = ("columns", "arrow", "json", "csv", "parquet")
@@ -114,6 +114,18 @@ def parse_span(values: Mapping[str, str]) -> tuple[int, int]:
     return start_s, end_s
 
 
+def parse_format(values: Mapping[str, str], names: Sequence[str]) -> str:
+    """The `format` that was asked for, or the first of `names`.
+
+    Raises:
+        BadRequestError: it is none of them.
+    """
+    text = values.get("format", names[0])
+    if text not in names:
+        raise BadRequestError(f"parameter format: must be one of {', '.join(names)}")
+    return text
+
+
 def parse_query(query_string: bytes, *, columns_max: int) -> Query:
     """The query that the bytes after `?` spell.
 
@@ -131,7 +143,7 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         start_s=start_s,
         end_s=end_s,
         columns=_parse_columns(values["columns"], columns_max),
-        format=_parse_format(values.get("format", FORMATS[0])),
+        format=parse_format(values, FORMATS),
         last=_parse_last(values["last"]) if "last" in values else None,
     )
 
@@ -191,12 +203,6 @@ def _parse_u32(text: str) -> int | None:
     digits = _U32.fullmatch(text)
     value = int(digits[1]) if digits else U32_MAX + 1
     return value if value <= U32_MAX else None
-
-
-def _parse_format(text: str) -> str:
-    if text not in FORMATS:
-        raise BadRequestError(f"parameter format: must be one of {', '.join(FORMATS)}")
-    return text
 
 
 def _parse_columns(text: str, columns_max: int) -> tuple[str, ...]:
