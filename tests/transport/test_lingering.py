@@ -17,10 +17,11 @@ from tests.transport.http1.bench import request as plain
 from tests.transport.http1.bench import run as run_plain
 from tests.transport.http1.bench import until as until_plain
 from tests.transport.http2.frames import frame
-from tests.transport.test_tls_endings import HELLO, http1, http2
+from tests.transport.test_tls_endings import HELLO, http1, http2, reset
 from tests.transport.tls_bench import SMALL_BYTES, BenchHandler, TlsBench, run
 from zerocopy.transport.channel import SocketChannel
 from zerocopy.transport.http1.state import State
+from zerocopy.transport.tls.channel import RECORD_BYTES
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +36,9 @@ LAST = {
 }
 TICKS = 200
 """Far more than any client gets to close, and than `write_progress_s`."""
+
+SOON_TICKS = 3
+"""Fewer than any client gets to close."""
 
 
 class Kernel:
@@ -63,6 +67,13 @@ def check(kernel: Kernel, end: str, wheel: Wheel, is_over: Callable[[], bool]) -
     assert is_over(), "the client closes never"
 
 
+def is_lingering(connection: Any, protocol: str) -> bool:
+    """Whether it has said its end, and the client is to close."""
+    if protocol == "h2":
+        return connection._closing_since is not None
+    return connection.state is State.LINGERING
+
+
 @pytest.mark.parametrize("end", ["taken", "stalled"])
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
 def test_tls_client_gets_the_rest_of_its_last_response(
@@ -88,16 +99,44 @@ def test_tls_client_gets_the_rest_of_its_last_response(
         connections: list[Any] = [*bench.server._http2, *bench.server.http1._open]
         [connection] = connections
         with sock:
-            await bench.until(lambda: is_said(connection))
+            await bench.until(lambda: is_lingering(connection, protocol))
             check(kernel, end, bench.server.context.wheel, lambda: connection.deadline < 0)
         await bench.until_nothing_is_held()
         await bench.stop()
         assert bench.failures == []
 
-    def is_said(connection: Any) -> bool:
-        if protocol == "h2":
-            return connection._closing_since is not None
-        return connection.state is State.LINGERING
+    run(scenario)
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+def test_reset_behind_more_than_one_read_ends_the_last_response_at_once(
+    tmp_path: Path, protocol: str
+) -> None:
+    """The event loop tells an error once; that look got bytes, which are more than a look takes."""
+
+    def ask(bench: TlsBench) -> ssl.SSLSocket:
+        sock = bench.connect(protocol)
+        sock.sendall(LAST[protocol])
+        sock.recv(SMALL_BYTES)
+        return sock
+
+    async def scenario() -> None:
+        bench = TlsBench(tmp_path, BenchHandler())
+        await bench.start()
+        assert bench.server._ticking is not None
+        bench.server._ticking.cancel()  # the test turns the wheel
+        [sock] = await bench.in_threads([partial(ask, bench)])
+        connections: list[Any] = [*bench.server._http2, *bench.server.http1._open]
+        [connection] = connections
+        await bench.until(lambda: is_lingering(connection, protocol))
+        sock.sendall(bytes(3 * RECORD_BYTES))  # the loop stands still until all of it is there
+        reset(sock)
+        wheel = bench.server.context.wheel
+        reset_at = wheel.now
+        await bench.until_nothing_is_held(is_hurried=True)
+        assert wheel.now - reset_at <= SOON_TICKS
+        await bench.stop()
+        assert bench.failures == []
 
     run(scenario)
 

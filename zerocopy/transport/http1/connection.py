@@ -50,6 +50,9 @@ assert _READY in _PENDING.follows
 _OURS = frozenset({State.PENDING, State.WAITING, State.QUEUED, State.FETCHING})
 """States in which the client waits for the server."""
 
+_RECEIVING = (_READY, State.LINGERING)
+"""States in which what comes next decides."""
+
 
 class Connection:
     """One accepted connection, until it is closed. Used in the event loop's thread only."""
@@ -110,6 +113,8 @@ class Connection:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES_MAX:
                 self.close()
+            else:
+                self._context.loop.call_soon(self._read_on)
         else:
             self._on_data(data)
 
@@ -158,11 +163,11 @@ class Connection:
             self._channel.stop_reading()
 
     def _read_on(self) -> None:
-        """Look once more after an unfinished request, for a reset right behind its bytes.
+        """Look once more after bytes that nothing answers, for a reset right behind them.
 
         On EPOLLERR uvloop calls the reader a last time and forgets it; that call got the bytes.
         """
-        if self.state is _READY and self._channel.is_reading:
+        if self.state in _RECEIVING and self._channel.is_reading:
             self.on_readable()
 
     def _on_continue_awaited(self, parser: RequestParser) -> None:

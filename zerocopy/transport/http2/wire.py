@@ -148,18 +148,22 @@ class Http2Wire:
             self.end()
             return
         try:
-            if (
-                data
-                and self._head_since is None
-                and not self._outbox.nbytes
-                and self._closing_since is None
-                and http2.take(data)
-            ):
+            if data and self._closing_since is not None:  # nobody answers it
+                self._context.loop.call_soon(self._read_on)
+            elif data and self._head_since is None and not self._outbox.nbytes and http2.take(data):
                 self._is_taken = True
             else:
                 self._hand_over(data)
         except Exception as error:  # noqa: BLE001 - the client would wait for what was read
             self.fail(error)
+
+    def _read_on(self) -> None:
+        """Look once more after bytes that nothing answers, for a reset right behind them.
+
+        On EPOLLERR uvloop calls the reader a last time and forgets it; that call got the bytes.
+        """
+        if self._channel.is_reading:
+            self._on_readable()
 
     def _hand_over(self, data: bytes) -> None:
         asked, self._asked = self._asked, None
@@ -244,10 +248,7 @@ class Http2Wire:
         now = self._context.wheel.now
         self._look_soon()
         try:
-            if self._channel.is_reading:
-                # On EPOLLERR uvloop calls the reader a last time and forgets it; that call may
-                # have got the bytes before the reset.
-                self._on_readable()
+            self._read_on()
             self._check_progress(now)
             if self.deadline != NEVER:
                 self.deadline = self._next_look(now)
