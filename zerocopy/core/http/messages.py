@@ -17,6 +17,7 @@ from zerocopy.core.plan import ends_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zerocopy.core.http.stream import Feed
     from zerocopy.core.http.validators import Validators
     from zerocopy.core.plan import Segment
     from zerocopy.core.window import Window
@@ -59,12 +60,14 @@ class Request:
 
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
     whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
-    `endpoint` is what its path names.
+    `endpoint` is what its path names. `is_websocket`: it is a valid opening handshake (RFC 6455
+    section 4.2.1, RFC 8441); who answers may ignore it (RFC 9110 section 7.8).
     """
 
     method: bytes
     target: bytes
     fields: Fields
+    is_websocket: bool = False
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)
 
@@ -103,7 +106,8 @@ def origin_form(target: bytes, method: bytes = b"") -> bytes:
 class Response:
     """One response: status, fields and a body of `content` followed by `segments`.
 
-    `content` holds everything of a small response and the header line of a large one. `ends` holds
+    `content` holds everything of a small response and the header line of a large one. With a `feed`
+    there is neither content nor an end: the transport pulls what follows from it. `ends` holds
     for each segment where it ends, in bytes after the content; a part of another response has only
     its `nbytes`, and is not cut again. `validators` tell the state of the
     representation, where it has any.
@@ -114,7 +118,7 @@ class Response:
     """
 
     __slots__ = (
-        "content", "ends", "fields", "head_h1", "head_h2", "nbytes", "segments", "status",
+        "content", "ends", "feed", "fields", "head_h1", "head_h2", "nbytes", "segments", "status",
         "unchanged", "validators",
     )  # fmt: skip
 
@@ -128,6 +132,7 @@ class Response:
         ends: Sequence[int] | None = None,
         nbytes: int | None = None,
         validators: Validators | None = None,
+        feed: Feed | None = None,
     ) -> None:
         self.status = status
         self.fields = fields
@@ -140,6 +145,7 @@ class Response:
         self.ends = ends
         self.nbytes = nbytes
         self.validators = validators
+        self.feed = feed
         self.unchanged: Response | None = None
         self.head_h1: bytes | None = None
         self.head_h2: bytes | None = None
