@@ -36,8 +36,13 @@ DTYPE_RULE = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
 YEAR_PIVOT = 70
 """Two-digit years from here on are 1970-1999, those below are 2000-2069."""
 
+YEAR_FIRST, YEAR_LAST = 1970, 2069
+"""The years of day files."""
+
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
-_DAYS = dt.date(2070, 1, 1).toordinal() - _EPOCH_ORDINAL
+LAST_DAY = dt.date(YEAR_LAST, 12, 31).toordinal() - _EPOCH_ORDINAL
+"""The last day that a file can have."""
+
 _NAME = re.compile(r"[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}")
 _FILE_NAME = re.compile(r"(.+)\.([0-9]{2})\.([0-9]{2})\.([0-9]{2})\.bin", re.DOTALL)
 _DTYPE = re.compile(r"[ui][1248]|f[48]|S(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
@@ -55,7 +60,7 @@ def day_of(time_s: int) -> int:
 
 def day_label(day: int) -> str:
     """`DD.MM.YY`, as in file names and in `skipped`; days of 2070 and later have none."""
-    assert 0 <= day < _DAYS, "two digits of a year mean 1970 to 2069"
+    assert 0 <= day <= LAST_DAY, "two digits of a year mean 1970 to 2069"
     date = dt.date.fromordinal(_EPOCH_ORDINAL + day)
     # A fifth of what strftime takes, for each file of a plan.
     return f"{date.day:02}.{date.month:02}.{date.year % 100:02}"
