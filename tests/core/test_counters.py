@@ -53,6 +53,13 @@ POSITIONS = [
     ("ROLLUPS_USED", "zerocopy_rollups_used", ()),
     ("ROLLUPS_MADE", "zerocopy_rollups_made", ()),
     ("ROLLUP_BYTES", "zerocopy_rollup_bytes", ()),
+    ("LIVE_SUBSCRIBERS", "zerocopy_live_subscribers", ()),
+    ("LIVE_SERIES", "zerocopy_live_series", ()),
+    ("LIVE_MESSAGES", "zerocopy_live_messages", ()),
+    ("LIVE_RECORDS", "zerocopy_live_records", ()),
+    ("LIVE_RESETS", "zerocopy_live_resets", ()),
+    ("LIVE_LOOKS", "zerocopy_live_looks", ()),
+    ("LIVE_POLLS", "zerocopy_live_polls", ()),
     ("STREAMS", "zerocopy_streams", ()),
     ("REQUESTS_IN_FLIGHT", "zerocopy_requests_in_flight", ()),
     ("LOG_LINES_DROPPED", "zerocopy_log_lines_dropped", ()),
@@ -90,7 +97,7 @@ def test_requests_have_a_slot_for_each_transport_endpoint_and_status() -> None:
                 "status": str(status) if status in STATUSES else "other",
             }
     others = len(REASONS) - len(STATUSES)
-    assert Counter(seen.values()) == {1: 16 * len(STATUSES), others: 16}
+    assert Counter(seen.values()) == {1: 18 * len(STATUSES), others: 18}
 
 
 def test_histograms_lie_side_by_side_behind_the_requests() -> None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zerocopy.core.bars import COMPUTING_THREADS
-from zerocopy.core.plan import BODIES_MAX, ENCODING_THREADS, HELD_FILES_MAX
+from zerocopy.core.plan import (
+    BODIES_MAX,
+    ENCODING_THREADS,
+    HELD_FILES_MAX,
+    LIVE_FILES,
+    LIVE_LOOKS_KEPT,
+    LIVE_THREADS,
+)
 from zerocopy.core.window import GATHERED_SLICES_MAX, GATHERERS_MAX, WINDOW_SLICES_MAX
 
 if TYPE_CHECKING:
@@ -44,6 +51,8 @@ def descriptors_kept(config: Config) -> int:
     kept += threads * plan_descriptors(limits.columns_max)
     kept += limits.reader_threads * READING_DESCRIPTORS
     kept += BODIES_MAX
+    kept += config.live.series_max * LIVE_FILES
+    kept += (LIVE_LOOKS_KEPT + LIVE_THREADS) * (1 + limits.columns_max + DIRECTORY_DESCRIPTORS)
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     return kept

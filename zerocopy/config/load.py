@@ -31,6 +31,7 @@ from zerocopy.config.options import (
     DataTable,
     FormatsTable,
     LimitsTable,
+    LiveTable,
     LogTable,
     MemoryTable,
     MetricsTable,
@@ -108,6 +109,7 @@ class Config(Struct, frozen=True, kw_only=True):
     timeouts: TimeoutsTable = TimeoutsTable()
     memory: MemoryTable = MemoryTable()
     rollups: RollupsTable = RollupsTable()
+    live: LiveTable = LiveTable()
     metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()
     profile: str = PROFILES[0]

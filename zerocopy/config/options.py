@@ -21,6 +21,10 @@ CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
 Bytes = Annotated[int, Meta(ge=0, le=1_073_741_824)]  # one sendfile(2) moves less than 2 GiB
 ManyBytes = Annotated[int, Meta(ge=0, le=1_099_511_627_776)]
 SomeBytes = Annotated[int, Meta(ge=256, le=1_073_741_824)]
+SomeSeries = Annotated[int, Meta(ge=1, le=65_536)]
+MessageBytes = Annotated[int, Meta(ge=65_536, le=67_108_864)]
+Heartbeat = Annotated[float, Meta(ge=1, le=3_600)]
+PollMs = Annotated[int, Meta(ge=10, le=60_000)]
 Days = Annotated[int, Meta(ge=0, le=366)]
 MaxAge = Annotated[int, Meta(ge=0, le=31_536_000)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -155,6 +159,20 @@ class RollupsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     bytes_max: Annotated[ManyBytes, _doc("Bytes of roll-ups kept in memory.")] = 67_108_864
     path: Annotated[Text | None, _doc("The directory of the files of roll-ups.")] = None
+
+
+class LiveTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[live]`: streams of what is appended, /api/live."""
+
+    subscribers_max: Annotated[Count, _doc("Streams at a time; one more gets 503.")] = 10_000
+    series_max: Annotated[
+        SomeSeries, _doc("Series and columns that are read at a time; one more gets 503.")
+    ] = 256
+    message_bytes_max: Annotated[MessageBytes, _doc("Bytes of a message.")] = 1_048_576
+    heartbeat_s: Annotated[Heartbeat, _doc("Seconds without a message until a sign of life.")] = (
+        15.0
+    )
+    poll_ms: Annotated[PollMs, _doc("Milliseconds between two looks where nobody tells.")] = 100
 
 
 class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,6 +70,11 @@ DURATION_BOUNDS_S = (
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 """The loop's timers count milliseconds, so below one there is nothing to tell apart."""
 
+LIVE_LAG_BOUNDS_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
+)  # fmt: skip
+"""From one reader to ten thousand of one append."""
+
 _BYTES_HELP = "Bytes given to the kernel for clients, by how they got there."
 _CONNECTIONS_HELP = "Connections open now, those that are being told 503 among them."
 _REQUESTS_HELP = "Requests whose status line was sent."
@@ -81,6 +86,10 @@ _DURATION_HELP = (
 _LAG_HELP = (
     "Seconds by which a timer of a worker's event loop ran late, four times a second for each "
     "listener."
+)
+_LIVE_LAG_HELP = (
+    "Seconds from seeing that a day has grown to handing the newest records to a connection of "
+    "/api/live."
 )
 
 _single: list[Slot] = []
@@ -139,6 +148,21 @@ ROLLUPS_USED = _slot(
 )
 ROLLUPS_MADE = _slot("counter", "zerocopy_rollups_made", "Roll-ups made in the background.")
 ROLLUP_BYTES = _slot("gauge", "zerocopy_rollup_bytes", "Memory that roll-ups take.")
+LIVE_SUBSCRIBERS = _slot("gauge", "zerocopy_live_subscribers", "Readers of /api/live now.")
+LIVE_SERIES = _slot(
+    "gauge", "zerocopy_live_series", "Series and columns that somebody reads by /api/live."
+)
+LIVE_MESSAGES = _slot("counter", "zerocopy_live_messages", "Messages of /api/live handed out.")
+LIVE_RECORDS = _slot("counter", "zerocopy_live_records", "Records in them.")
+LIVE_RESETS = _slot(
+    "counter", "zerocopy_live_resets", "Streams ended because a day shrank or was replaced."
+)
+LIVE_LOOKS = _slot("counter", "zerocopy_live_looks", "Looks at the files of a day for /api/live.")
+LIVE_POLLS = _slot(
+    "counter",
+    "zerocopy_live_polls",
+    "Looks that no event asked for: once a second, or at each poll.",
+)
 STREAMS = _slot("gauge", "zerocopy_streams", "HTTP/2 streams whose answer waits or is being sent.")
 REQUESTS_IN_FLIGHT = _slot(
     "gauge",
@@ -197,6 +221,7 @@ def _histograms(first: int) -> tuple[Histogram, ...]:
         for endpoint in _TIMED
     ]
     kinds.append(("zerocopy_loop_lag_seconds", (), _LAG_HELP, LAG_BOUNDS_S))
+    kinds.append(("zerocopy_live_lag_seconds", (), _LIVE_LAG_HELP, LIVE_LAG_BOUNDS_S))
     histograms = []
     for name, labels, text, bounds_s in kinds:
         bounds_ns = tuple(round(bound * 1e9) for bound in bounds_s)
@@ -206,7 +231,7 @@ def _histograms(first: int) -> tuple[Histogram, ...]:
 
 
 HISTOGRAMS = _histograms(REQUESTS + len(TRANSPORTS) * len(endpoints.NAMES) * len(_STATUS_LABELS))
-LOOP_LAG = HISTOGRAMS[-1]
+LOOP_LAG, LIVE_LAG = HISTOGRAMS[-2:]
 
 
 def duration_of(transport: int, endpoint: int) -> Histogram:

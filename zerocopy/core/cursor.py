@@ -78,9 +78,10 @@ def day_digits(day: int) -> str:
 class Sight(NamedTuple):
     """What one look saw of a `day`.
 
-    `aligned` is how many aligned records it has; None where the day, or a column that is asked for, has no file.
-    `identity` tells its files from others that take their names. `later` is the first later day
-    that has aligned records, None where there is none; it was looked for before `aligned` was.
+    `aligned` is how many aligned records it has; None where the day, or a column that is asked for,
+    has no file. `identity` tells its files from others that take their names. `later` is the first
+    later day that has aligned records, None where there is none; it was looked for before `aligned`
+    was.
     """
 
     day: int

@@ -13,10 +13,11 @@ READYZ = 3
 OPENAPI = 4
 BARS = 5
 CATALOG = 6
-OTHER = 7
+LIVE = 7
+OTHER = 8
 """The index of each endpoint; `OTHER` is whatever has no path of ours, `*` and the unreadable."""
 
-NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "other")
+NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "other")
 """By index."""
 
 PATHS = {
@@ -27,6 +28,7 @@ PATHS = {
     b"/openapi.json": OPENAPI,
     b"/api/bars": BARS,
     b"/api/catalog": CATALOG,
+    b"/api/live": LIVE,
 }
 
 

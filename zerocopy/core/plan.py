@@ -29,6 +29,15 @@ ENCODING_THREADS = 2
 BODIES_MAX = 256
 """Computed bodies that there may be at a time, each of which is a descriptor."""
 
+LIVE_FILES = 8
+"""Files of a live series that are open, on average: those of its newest day."""
+
+LIVE_LOOKS_KEPT = 16
+"""Looks at days that are over, of all live series: each keeps the files of its day open."""
+
+LIVE_THREADS = 2
+"""Threads that live streams have at once, of `[limits] planner_threads`."""
+
 
 class Source(Protocol):
     """One column of one day, as it was when its plan was made."""
@@ -159,7 +168,8 @@ class Plan:
 
     `days` ascend, and each has a source for each of `columns`. `skipped` are the days left out
     because they lack a column. `labels` tell what the records are of: exchange, symbol, type.
-    `interval_s` is how many seconds a record stands for, where it is a bar.
+    `interval_s` is how many seconds a record stands for, where it is a bar. `cursor` is where
+    a live stream goes on behind the records, in its spelling.
     """
 
     columns: tuple[Column, ...]
@@ -167,6 +177,7 @@ class Plan:
     skipped: Sequence[int] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     interval_s: int | None = None
+    cursor: str | None = None
 
     def __post_init__(self) -> None:
         assert all(a.day < b.day for a, b in pairwise(self.days)), "days ascend"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 
@@ -30,6 +31,13 @@ PARAMETERS_MAX = 100
 REQUIRED = ("symbol", "type", "start", "end", "columns")
 PARAMETERS = frozenset((*REQUIRED, "exchange", "format", "last"))
 """All that is read of a query string, here and in /api/symbols."""
+LIVE_PARAMETERS = frozenset({"symbol", "type", "columns", "exchange", "from", "start", "max_rate"})
+"""All that /api/live reads."""
+
+MAX_RATE_RULE = "messages a second, 0.1 to 1000"
+_RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_RATE_MIN, _RATE_MAX = 0.1, 1_000.0
+
 _U32 = re.compile(r"0*([0-9]{1,10})")
 LAST_MAX = U32_MAX
 """Records that `last` may ask for."""
@@ -57,6 +65,23 @@ class Query:
     columns: tuple[str, ...]
     format: str = FORMATS[0]
     last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQuery:
+    """What /api/live is asked for; every value is already checked.
+
+    It begins at `cursor`, else at the first record with time >= `start_s`, else now. `max_rate` is
+    in messages a second.
+    """
+
+    exchange: str
+    symbol: str
+    type: str
+    columns: tuple[str, ...]
+    cursor: Cursor | None = None
+    start_s: int | None = None
+    max_rate: float | None = None
 
 
 def parse_parameters(query_string: bytes, known: frozenset[str]) -> dict[str, str]:
@@ -148,6 +173,32 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
     )
 
 
+def parse_live_query(
+    query_string: bytes, *, columns_max: int, last_event_id: bytes | None = None
+) -> LiveQuery:
+    """The query of /api/live; `last_event_id` is the field of a browser that asks again.
+
+    It wins over `from`, and `from` over `start`; what does not win is checked as well.
+
+    Raises:
+        BadRequestError: a parameter or the field is malformed.
+    """
+    values = parse_parameters(query_string, LIVE_PARAMETERS)
+    require(values, ("symbol", "type", "columns"))
+    cursor = Cursor.parse(values["from"]) if "from" in values else None
+    if last_event_id:  # empty is none: WHATWG HTML, section 9.2.3
+        cursor = Cursor.parse(last_event_id.decode("ascii", "replace"), "Last-Event-ID")
+    return LiveQuery(
+        exchange=check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),
+        symbol=check_name("symbol", values["symbol"]),
+        type=check_name("type", values["type"]),
+        columns=_parse_columns(values["columns"], columns_max),
+        cursor=cursor,
+        start_s=parse_seconds("start", values["start"]) if "start" in values else None,
+        max_rate=_parse_rate(values["max_rate"]) if "max_rate" in values else None,
+    )
+
+
 def parse_catalog_query(query_string: bytes) -> tuple[str, str, str | None]:
     """Exchange, symbol and type that the bytes after `?` ask /api/catalog for; type may be None.
 
@@ -196,6 +247,12 @@ def _parse_last(text: str) -> int:
             f"parameter last: must be a number of records in digits, 1 to {LAST_MAX}"
         )
     return value
+
+
+def _parse_rate(text: str) -> float:
+    if _RATE.fullmatch(text) is None or not _RATE_MIN <= float(text) <= _RATE_MAX:
+        raise BadRequestError(f"parameter max_rate: must be {MAX_RATE_RULE}")
+    return float(text)
 
 
 def _parse_u32(text: str) -> int | None:

@@ -45,6 +45,8 @@ def header_line(plan: Plan) -> bytes:
     }
     if plan.interval_s is not None:
         header["interval_s"] = plan.interval_s
+    if plan.cursor is not None:
+        header["cursor"] = plan.cursor
     if plan.skipped:
         header["skipped"] = [day_label(day) for day in plan.skipped]
     return orjson.dumps(header, option=orjson.OPT_APPEND_NEWLINE)

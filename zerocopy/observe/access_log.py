@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.bars import PARAMETERS as BARS_PARAMETERS
 from zerocopy.core.endpoints import NAMES
-from zerocopy.core.query import PARAMETERS
+from zerocopy.core.query import LIVE_PARAMETERS, PARAMETERS
 from zerocopy.observe.log import get_logger
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def shown_target(target: bytes) -> str:
     return _text(path + mark + b"&".join(shown), TARGET_CHARS_MAX)
 
 
-_KNOWN = frozenset(name.encode("ascii") for name in PARAMETERS | BARS_PARAMETERS)
+_KNOWN = frozenset(name.encode("ascii") for name in PARAMETERS | BARS_PARAMETERS | LIVE_PARAMETERS)
 
 
 def _text(data: bytes, count: int) -> str:
