@@ -52,6 +52,7 @@ def test_openapi_describes_every_path(site: Site) -> None:
         "/api/bars",
         "/api/catalog",
         "/api/data",
+        "/api/live",
         "/api/symbols",
         "/healthz",
         "/readyz",

@@ -27,6 +27,7 @@ ENDPOINTS = (
     "/api/data",
     "/api/bars",
     "/api/catalog",
+    "/api/live",
     "/api/symbols",
     "/healthz",
     "/readyz",

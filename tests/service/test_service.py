@@ -24,6 +24,7 @@ from tests.faults.client import (
     unseal,
     write_series,
 )
+from tests.living import live
 from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
@@ -76,6 +77,7 @@ class Bench:
             requests_in_flight_max=values["requests_in_flight_max"],
             plan_cache_bytes_max=values["plan_cache_bytes_max"],
             computed=computed(planner, self.files),
+            live=live(self.files, self.executor, self.counters),
         )
 
     def ask(self, target: str, method: str = "GET", *fields: tuple[bytes, bytes]) -> Response:

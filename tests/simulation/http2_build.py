@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.computing import computed
+from tests.living import live
 from tests.simulation.http2_wire import TappedWire
 from tests.simulation.pagecache import FakePageCache
 from tests.storage.trees import DTYPES
@@ -149,6 +150,7 @@ class Built:
             columns_max=32,
             closed_max_age_s=3_600,
             computed=computed(planner, self.files),
+            live=live(self.files, cast("Any", None), self.counters),
         )
         self.service._boundary = BOUNDARY
         self.app = AsgiApp(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from structlog.testing import capture_logs
 
 from tests.computing import computed
+from tests.living import live
 from tests.simulation import oracle, tls
 from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
@@ -215,6 +216,7 @@ class World:
             columns_max=8,
             closed_max_age_s=60,
             computed=computed(planner, self.open_files),
+            live=live(self.open_files, cast("Executor", None), self.counters),
         )
 
     def _server(self) -> Http1Server:

@@ -16,6 +16,8 @@ from zerocopy.core.layout import U32_MAX
 from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
 from zerocopy.service.openapi_bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
 from zerocopy.service.openapi_catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
+from zerocopy.service.openapi_data import DATA
+from zerocopy.service.openapi_live import LIVE, LIVE_FIELDS, LIVE_MEDIA_TYPE, LIVE_PARAMETERS
 from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
@@ -33,20 +35,6 @@ _INTERFACE = """\
 Columnar market data of any time range, straight from day files. Every answer may be read by any
 origin. A path that is not listed here is answered 404. Errors are problem documents (RFC 9457)
 whose `detail` names the parameter and what would be right."""
-
-_DATA = """\
-All records with `start` <= time <= `end`, each exactly once. The content begins with one line of
-compact JSON, ended by one LF: `HeaderLine` among the schemas. After it come the raw little-endian
-records of the first column, days ascending, then those of the second, with nothing between. Every
-column has the same number of records, and record i of each belongs to record i of `time`. Times are
-u32 unix seconds. What the others are is told by `dtype`, in numpy's words: u32 of `side`, `nanos`,
-`count` and `flags`, else f32, unless the operator declared another. A range without records is no
-error: every `num_records` is 0. Preconditions and ranges (RFC 9110 sections 13 and 14) concern the
-content as a whole, header line included. `format` chooses another shape of the same records, with
-an `ETag` of its own and a file name; all else holds for every format. `json`, `csv` and `parquet`
-are computed, so they hold at most a number of records that the operator sets. `csv` and `parquet`
-need an extra on the server: 501 where it is missing. With `last` the content holds only so many
-records from the end of the range."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
@@ -198,7 +186,7 @@ _PATHS: Json = {
             )
         ),
         others={"206": _ref("responses", "Part")},
-        description=_DATA,
+        description=DATA,
         parameters=("symbol", "type", "start", "end", "columns", "exchange", "format", "last"),
         problems=(404, 405, 416),
     ),
@@ -220,6 +208,14 @@ _PATHS: Json = {
             *("interval", "maxPoints", "barsFormat"),
         ),
         problems=(404, 405, 416),
+    ),
+    "/api/live": _path_item(
+        "Live",
+        "What is appended, as it is appended: server-sent events, or a WebSocket.",
+        _response("Events, without end.", (*_ANY_RESPONSE, *LIVE_FIELDS), LIVE_MEDIA_TYPE),
+        description=LIVE,
+        parameters=("symbol", "type", "columns", "exchange", "from", "liveStart", "maxRate"),
+        problems=(404, 405),
     ),
     "/api/catalog": _path_item(
         "Catalog",
@@ -260,6 +256,7 @@ _PART: Json = {
 _PARAMETERS: Json = {
     **BARS_PARAMETERS,
     **CATALOG_PARAMETERS,
+    **LIVE_PARAMETERS,
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
     "type": _parameter("type", "As on disk.", _name("MD")),
     "start": _parameter("start", "Inclusive.", _integer("Unix seconds.", maximum=U32_MAX)),
@@ -311,6 +308,7 @@ _HEADERS: Json = {
     "Content-Range": _header("Which bytes of how many; 416 tells only that.", "bytes 0-99/8127"),
     "Allow": _header("The methods of every path.", "GET, HEAD, OPTIONS"),
     "Retry-After": _header("Seconds to wait.", "1"),
+    "X-Accel-Buffering": _header("A proxy is to pass each event on at once.", "no"),
     "Vary": _header("What the preflight depends on.", "Access-Control-Request-Headers"),
     "Access-Control-Allow-Origin": _header("Any origin may read.", "*"),
     "Access-Control-Expose-Headers": _header("Fields that scripts may read.", "ETag, Retry-After"),

@@ -26,6 +26,14 @@ CORS_FIELDS: Fields = (
 )
 """Fetch standard, CORS protocol: any origin may read, these fields included."""
 
+EVENT_FIELDS: Fields = (
+    (b"Content-Type", b"text/event-stream"),
+    (b"Cache-Control", b"no-store, no-transform"),
+    (b"X-Accel-Buffering", b"no"),
+    *CORS_FIELDS,
+)
+"""Of a stream of events: no cache keeps it, and no proxy holds it back (nginx's own field)."""
+
 
 def json_response(document: object) -> Response:
     """A 200 that holds `document` as compact JSON and must be asked for anew each time."""

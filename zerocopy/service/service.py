@@ -29,6 +29,7 @@ from zerocopy.core.query import (
     COMPUTED,
     check_name,
     parse_catalog_query,
+    parse_live_query,
     parse_parameters,
     parse_query,
 )
@@ -43,6 +44,7 @@ from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
     ALLOWED_METHODS,
     CORS_FIELDS,
+    EVENT_FIELDS,
     json_response,
     problem_response,
     written_response,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from zerocopy.core.window import Window
     from zerocopy.service.answers import Key
     from zerocopy.service.computed import ComputedWork
+    from zerocopy.service.live.live import Live
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planner
     from zerocopy.storage.symbols.index import SymbolIndex
@@ -107,6 +110,7 @@ class Service:
         columns_max: int,
         closed_max_age_s: int,
         computed: ComputedWork,
+        live: Live,
     ) -> None:
         self._root = root
         self._planner = planner
@@ -126,11 +130,13 @@ class Service:
         self._bars_work = BarsWork(planner, files)
         self._computed = computed
         self._answers_computed = 0
+        self._live_streams = live
         self._contents = Contents(root, planner.dtypes)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
             b"/api/bars": self._bars,
             b"/api/catalog": self._catalog,
+            b"/api/live": self._live,
             b"/api/symbols": self._symbols,
             b"/healthz": self._health,
             b"/readyz": self._readiness,
@@ -221,6 +227,7 @@ class Service:
         if self._symbol_index.watched_directories:
             self._symbol_calls.spare(self._symbol_index.maintain)
         self._count_symbols()
+        self._live_streams.tend()
         if self._computed.spool.has_dropped:
             self._executor.submit(self._computed.spool.close_dropped)
         self._count_computed()
@@ -240,7 +247,7 @@ class Service:
 
     def _select(self, request: Request, response: Response) -> Response:
         """What the request's preconditions and ranges make of its response."""
-        if not request.is_conditional or response.status != _OK:
+        if not request.is_conditional or response.status != _OK or response.feed is not None:
             return response
         try:
             return select(request, response, now_s=time.time(), boundary=self._boundary)
@@ -350,6 +357,13 @@ class Service:
     async def _catalog(self, query_string: bytes, _request: Request) -> Response:
         asked = parse_catalog_query(query_string)
         return await in_thread(self._executor, lambda: json_response(self._contents.of(*asked)))
+
+    async def _live(self, query_string: bytes, request: Request) -> Response:
+        is_websocket = request.is_websocket
+        last = None if is_websocket else b",".join(request.values(b"last-event-id"))
+        query = parse_live_query(query_string, columns_max=self._columns_max, last_event_id=last)
+        feed = await self._live_streams.subscribe(query, is_websocket=is_websocket)
+        return Response(_OK, CORS_FIELDS if is_websocket else EVENT_FIELDS, feed=feed)
 
     async def _health(self, _query_string: bytes, _request: Request) -> Response:
         return self._constant[b"/healthz"]

@@ -16,6 +16,7 @@ from zerocopy.core.settling import Settling
 from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.computed import ComputedWork
+from zerocopy.service.live.live import Live
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
@@ -96,6 +97,28 @@ def build_service(
             spool_path=config.formats.spool_path,
             small_answer_bytes_max=limits.small_answer_bytes_max,
         ),
+        live=build_live(config, counters, executor, files),
+    )
+
+
+def build_live(
+    config: Config, counters: Counters, executor: ThreadPoolExecutor, files: OpenFiles
+) -> Live:
+    """The live streams that `config` describes."""
+    return Live(
+        root=config.data.path,
+        files=files,
+        dtypes=Dtypes(config.columns),
+        executor=executor,
+        counters=counters,
+        subscribers_max=config.live.subscribers_max,
+        series_max=config.live.series_max,
+        message_bytes_max=config.live.message_bytes_max,
+        read_bytes_max=config.limits.small_answer_bytes_max,
+        heartbeat_s=config.live.heartbeat_s,
+        poll_ms=config.live.poll_ms,
+        on_refused=lambda sentence: _log.warning("live_not_watched", detail=sentence),
+        on_failed=on_stream_failed,
     )
 
 
@@ -161,6 +184,11 @@ def on_transfer_failed(error: Exception, exchange: PendingRequest | None) -> Non
     """Log a response that was cut off."""
     cause, reason = str(error), repr(error.__cause__)
     _log.error("transfer_aborted", cause=cause, reason=reason, **naming(exchange))
+
+
+def on_stream_failed(error: Exception) -> None:
+    """Log what ended a live stream."""
+    _log.error("live_stream_failed", cause=str(error), reason=repr(error.__cause__))
 
 
 def on_connection_failed(error: BaseException) -> None:

@@ -61,7 +61,7 @@ class Event(NamedTuple):
 
 
 class Inotify:
-    """Used by one thread at a time."""
+    """Used by one thread at a time; but another may call `add`, the kernel keeps them apart."""
 
     def __init__(self) -> None:
         """Make an instance.
@@ -74,6 +74,10 @@ class Inotify:
         self._fd = -1 if make is None else make(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
             raise _error(errno.ENOSYS if make is None else ctypes.get_errno(), "inotify_init1")
+
+    def fileno(self) -> int:
+        """The descriptor, which is readable when events wait."""
+        return self._fd
 
     def add(self, directory_fd: int) -> int | None:
         """Watch an open directory and the names in it; None if this instance does so already.
@@ -110,7 +114,7 @@ class Inotify:
         left = self.queued_bytes()
         while left > 0:
             try:
-                content = os.read(self._fd, _READ_BYTES)
+                content = os.read(self._fd, min(left, _READ_BYTES))
             except BlockingIOError:
                 return
             left -= len(content)

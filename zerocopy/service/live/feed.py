@@ -1,0 +1,204 @@
+"""One subscriber of a live stream: the `Feed` that a transport pulls.
+
+Owns a cursor, and when the next message may leave. All else is its tail's: a subscriber that waits
+costs some hundred bytes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.core.counters import LIVE_LAG, observe
+from zerocopy.core.cursor import Advance, Cursor, Records, Reset, next_step
+from zerocopy.core.errors import OverloadError, ZerocopyError
+from zerocopy.core.http.stream import HEARTBEAT, End
+from zerocopy.service.live.messages import FAILED, reset_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.http.stream import Item, Message
+    from zerocopy.service.live.tail import Tail
+    from zerocopy.storage.live.following import Look
+
+    class Hub(Protocol):
+        """What all subscribers of a worker use."""
+
+        counters: Counters
+        clock_ns: Callable[[], int]
+
+        def call_later(self, delay_s: float, call: Callable[[], object]) -> object:
+            """Call once, after some seconds."""
+
+        def note_left(self, tail: Tail) -> None:
+            """A subscriber has left."""
+
+        def note_failed(self, error: Exception) -> None:
+            """A stream ends because of this."""
+
+
+OVERLOADED = End(1013, "the server is short of descriptors or threads; go on with the cursor")
+
+_NS = 1_000_000_000
+
+
+class LiveFeed:
+    """Everything from `cursor` on, in messages of a `kind`; at least `gap_ns` between two."""
+
+    __slots__ = (
+        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_items", "_kind", "_next_ns",
+        "_on_ready", "_position", "_seen", "_tail",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
+        self._hub = hub
+        self._tail = tail
+        self._kind = kind
+        self._day, self._position = cursor
+        self._identity: object = None
+        """Of the files it reads from; None before it has seen any, and while `_items` wait."""
+        self._items: tuple[Item, ...] = (tail.opening(kind, cursor),)
+        self._seen: tuple[int, Look] | None = None
+        self._beats = False
+        self._gap_ns = gap_ns
+        self._next_ns = 0
+        self._on_ready: Callable[[], None] | None = None
+
+    # ---- the Feed of a transport
+
+    def start(self, on_ready: Callable[[], None]) -> None:
+        """See `Feed`."""
+        self._on_ready = on_ready
+
+    def next(self) -> Item | None:
+        """What all get that were up to date before the last append, or what this one needs."""
+        tail = self._tail
+        made = tail.newest[self._kind]
+        if (
+            made.first == self._position
+            and made.identity is self._identity
+            and made.stop == tail.aligned
+            and not self._gap_ns
+            and not self._items
+        ):
+            counters = self._hub.counters
+            counters[slots.LIVE_MESSAGES] += 1
+            counters[slots.LIVE_RECORDS] += made.stop - made.first
+            observe(counters, LIVE_LAG, self._hub.clock_ns() - tail.grown_ns)
+            self._position = made.stop
+            return made.message
+        try:
+            return self._next()
+        except ZerocopyError as error:
+            self.fail(error)
+            return self._next()
+
+    def close(self) -> None:
+        """See `Feed`."""
+        self._on_ready = None
+        self._tail.leave(self)
+        self._hub.note_left(self._tail)
+
+    # ---- the Reader of a tail
+
+    def wake(self) -> None:
+        """See `Reader`."""
+        if self._on_ready is not None:
+            self._on_ready()
+
+    def beat(self) -> None:
+        """See `Reader`."""
+        self._beats = True
+
+    def offer(self, version: int, look: Look) -> None:
+        """See `Reader`."""
+        self._seen = version, look
+
+    def give(self, message: Message, first: int, stop: int) -> None:
+        """See `Reader`."""
+        if first == self._position and not self._items:  # else it was asked for twice
+            self._note_message(stop)
+            self._items = (message,)
+
+    def fail(self, error: Exception) -> None:
+        """See `Reader`."""
+        self._hub.note_failed(error)
+        self._items = (OVERLOADED if isinstance(error, OverloadError) else FAILED,)
+
+    # ----
+
+    def _next(self) -> Item | None:
+        if self._items:
+            item, *rest = self._items
+            self._items = tuple(rest)
+            return item
+        while True:
+            look = self._look()
+            if look is None:
+                self._tail.seek(self._day, self)
+                return None
+            step = next_step(Cursor(self._day, self._position), look.sight, self._identity)
+            if isinstance(step, Advance):
+                (self._day, self._position), self._identity = step.cursor, None
+            elif isinstance(step, Records):
+                return self._records(look, step)
+            elif isinstance(step, Reset):
+                return self._reset(step)
+            else:
+                return self._wait(look)
+
+    def _records(self, look: Look, step: Records) -> Message | None:
+        assert look.opened is not None, "records lie in files"
+        self._identity = look.opened.identity
+        if self._gap_ns and self._must_pause():
+            return None
+        found = self._tail.message(self._kind, look.opened, step.first, step.stop, self)
+        if found is None:
+            return None
+        message, stop = found
+        self._note_message(stop)
+        return message
+
+    def _reset(self, reset: Reset) -> Item:
+        self._hub.counters[slots.LIVE_RESETS] += 1
+        item, *rest = reset_items(self._kind, reset)
+        self._items = tuple(rest)
+        return item
+
+    def _look(self) -> Look | None:
+        seen, self._seen = self._seen, None
+        if seen is not None and seen[0] == self._tail.version:
+            return seen[1]
+        return self._tail.look_at(self._day)
+
+    def _wait(self, look: Look) -> Item | None:
+        if look.sight.aligned is not None:
+            self._identity = look.sight.identity
+        if self._beats:
+            self._beats = False
+            return HEARTBEAT
+        self._tail.wait(self)
+        return None
+
+    def _must_pause(self) -> bool:
+        """Whether the last message is too young for another; the feed is woken then."""
+        left_ns = self._next_ns - self._hub.clock_ns()
+        if left_ns <= 0:
+            return False
+        self._hub.call_later(left_ns / _NS, partial(LiveFeed.wake, self))
+        return True
+
+    def _note_message(self, stop: int) -> None:
+        counters = self._hub.counters
+        counters[slots.LIVE_MESSAGES] += 1
+        counters[slots.LIVE_RECORDS] += stop - self._position
+        if self._gap_ns:
+            self._next_ns = self._hub.clock_ns() + self._gap_ns
+        if stop == self._tail.aligned:
+            observe(counters, LIVE_LAG, self._hub.clock_ns() - self._tail.grown_ns)
+        self._position = stop
+        self._beats = False

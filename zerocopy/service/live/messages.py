@@ -1,0 +1,180 @@
+"""The messages of a live stream: some records of one day, in one of two shapes.
+
+Owns how many records a message takes and how it is made: for server-sent events json in one event,
+for a WebSocket the format `columns`. What is small is read at once where that takes no waiting; a
+large message in `columns` is the files' own bytes, large json is written by a thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from zerocopy.core.cursor import Cursor
+from zerocopy.core.http.stream import End, Message
+from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
+from zerocopy.core.timeindex import RecordRange
+from zerocopy.formats import columns, events, json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zerocopy.core.cursor import Reset
+    from zerocopy.core.http.stream import Item
+    from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.live.following import LiveDay
+
+EVENTS: Final = 0
+COLUMNS: Final = 1
+"""What a stream's messages are: server-sent events, or whole answers in `columns`."""
+
+EVENT_RECORDS_MAX = json.PIECE_RECORDS
+"""Records of an event: encoding a column of them holds the interpreter's lock for 0.3 ms."""
+
+INLINE_VALUES_MAX = 2_048
+"""Values that the event loop itself encodes as json: 80 µs. Texts count eightfold."""
+
+HEADER_BYTES, HEADER_COLUMN_BYTES = 96, 192
+"""Bytes that the header line of a message in `columns` takes at most, and for each column."""
+
+EVENT_BYTES, EVENT_COLUMN_BYTES = 128, 80
+"""Bytes of an event beside its values, and for each column."""
+
+RESET_CODE = 4001
+FAILED = End(1011, "the data cannot be read")
+
+_TEXT_VALUES = 8
+_JSON_BYTES = {1: 5, 2: 7, 4: 16, 8: 26}
+"""Bytes of one number in json at most, with its comma, by the bytes it has in a file."""
+
+
+class Composer:
+    """Makes messages of some columns. `read_bytes_max` is what is read to be sent with its header.
+
+    A message has at most `message_bytes_max` bytes, and at least one record.
+    """
+
+    __slots__ = ("_columns", "_files", "_names", "_read_bytes_max", "_records_max", "_width")
+
+    def __init__(
+        self,
+        columns: tuple[Column, ...],
+        files: OpenFiles,
+        *,
+        message_bytes_max: int,
+        read_bytes_max: int,
+    ) -> None:
+        self._columns = columns
+        self._names = tuple(column.name for column in columns)
+        self._files = files
+        self._read_bytes_max = read_bytes_max
+        self._width = sum(column.dtype.nbytes for column in columns)
+        count = len(columns)
+        spelled = sum(map(_json_bytes, columns))
+        self._records_max = (
+            min(
+                EVENT_RECORDS_MAX,
+                max(1, (message_bytes_max - EVENT_BYTES - EVENT_COLUMN_BYTES * count) // spelled),
+            ),
+            max(1, (message_bytes_max - HEADER_BYTES - HEADER_COLUMN_BYTES * count) // self._width),
+        )
+
+    def stop_of(self, kind: int, first: int, aligned: int) -> int:
+        """Where a message from `first` ends."""
+        return min(aligned, first + self._records_max[kind])
+
+    def make_now(self, kind: int, day: LiveDay, first: int, stop: int) -> Message | None:
+        """The records [first, stop) as a message; None: it takes a thread to make it.
+
+        Raises:
+            DataChangedError: a file has less records.
+            DataError: the system cannot tell of a file.
+            OverloadError: there are no descriptors left.
+        """
+        cursor = str(Cursor(day.day, stop))
+        if kind == COLUMNS:
+            return self._in_columns(day, first, stop, cursor)
+        values = len(self._columns) * (stop - first)
+        if any(column.dtype.name[1] == "S" for column in self._columns):
+            values *= _TEXT_VALUES
+        if values > INLINE_VALUES_MAX:
+            return None
+        blocks = self._read_now(day, first, stop)
+        if blocks is None:
+            return None
+        return self._in_json(day, first, stop, lambda place, _first, _count: blocks[place])
+
+    def make(self, day: LiveDay, first: int, stop: int) -> Message:
+        """The records [first, stop) as an event; blocks, and may run in any thread.
+
+        Raises:
+            DataChangedError: a file has become shorter.
+            DataError: a file cannot be read.
+        """
+        names = self._names
+        return self._in_json(
+            day, first, stop, lambda place, begin, count: day.read(names[place], begin, count)
+        )
+
+    def opening(self, kind: int, cursor: Cursor) -> Message:
+        """What a stream begins with: where it begins, and no record."""
+        if kind == EVENTS:
+            return _whole(events.opening(str(cursor)))
+        return _whole(columns.header_line(Plan(self._columns, [], cursor=str(cursor))))
+
+    def _in_columns(self, day: LiveDay, first: int, stop: int, cursor: str) -> Message:
+        nbytes = (stop - first) * self._width
+        blocks = None
+        if nbytes <= self._read_bytes_max:
+            blocks = self._read_now(day, first, stop)
+        if blocks is not None:
+            records = RecordRange(0, stop - first)
+            sources = [in_memory(block).source for block in blocks]
+            plan = Plan(self._columns, [DayRecords(day.day, records, sources)], cursor=cursor)
+            return _whole(b"".join((columns.header_line(plan), *blocks)))
+        records = RecordRange(first, stop)
+        day_records = DayRecords(day.day, records, day.sources(self._files, self._names, stop))
+        found = columns.represent(Plan(self._columns, [day_records], cursor=cursor))
+        return Message(found.content, found.segments, found.nbytes)
+
+    def _in_json(
+        self, day: LiveDay, first: int, stop: int, read: Callable[[int, int, int], bytes]
+    ) -> Message:
+        parts: list[bytes] = []
+        records = DayRecords(day.day, RecordRange(first, stop), [_UNREAD] * len(self._columns))
+        json.encode(
+            Plan(self._columns, [records]),
+            lambda _day, place, begin, count: read(place, begin, count),
+            parts.append,
+        )
+        return _whole(events.records(str(Cursor(day.day, stop)), b"".join(parts)))
+
+    def _read_now(self, day: LiveDay, first: int, stop: int) -> list[bytes] | None:
+        blocks = []
+        for name in self._names:
+            block = day.read_now(self._files, name, first, stop - first)
+            if block is None:
+                return None
+            blocks.append(block)
+        return blocks
+
+
+_UNREAD = in_memory(b"\0").source
+"""Stands for a file where a plan is given to a format that reads by a function."""
+
+
+def reset_items(kind: int, reset: Reset) -> tuple[Item, ...]:
+    """What a stream says whose cursor is good for nothing any more: then it ends."""
+    cursor = str(reset.cursor)
+    if kind == COLUMNS:
+        return (End(RESET_CODE, f"{reset.reason}; it begins at {cursor}"),)
+    return _whole(events.reset(cursor, reset.reason)), End(RESET_CODE, reset.reason)
+
+
+def _whole(content: bytes) -> Message:
+    return Message(content, (), len(content))
+
+
+def _json_bytes(column: Column) -> int:
+    """Bytes of one value in json at most: a byte of text may be escaped as six."""
+    name, nbytes = column.dtype
+    return 6 * nbytes + 3 if name[1] == "S" else _JSON_BYTES[nbytes]

@@ -1,0 +1,368 @@
+"""The end of one series, as all see it who read the same columns of it.
+
+Owns what was last seen of the newest day, who waits for more of it, and the messages made of it:
+one look and one message for all. A reader that is behind gets what it asks for, by looks at other
+days that are shared as well. Used in the event loop's thread; work that may block goes to `Jobs`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from weakref import ref
+
+from zerocopy.core import counters as slots
+from zerocopy.core.cursor import Cursor
+from zerocopy.core.errors import DataChangedError
+from zerocopy.core.layout import TIME_COLUMN, parse_file_name
+from zerocopy.core.plan import LIVE_LOOKS_KEPT
+from zerocopy.storage.symbols.inotify import IN_MODIFY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.http.stream import Message
+    from zerocopy.service.live.jobs import Jobs
+    from zerocopy.service.live.messages import Composer
+    from zerocopy.storage.live.following import Followed, Follower, LiveDay, Look
+
+MESSAGES_KEPT = 8
+"""Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
+
+
+class Reader(Protocol):
+    """A subscriber, as a tail sees it."""
+
+    def wake(self) -> None:
+        """Something may have come."""
+
+    def beat(self) -> None:
+        """Nothing has come for long."""
+
+    def offer(self, version: int, look: Look) -> None:
+        """What it asked for was seen of its day; of use while the tail has that version."""
+
+    def give(self, message: Message, first: int, stop: int) -> None:
+        """The message it asked for, of the records [first, stop)."""
+
+    def fail(self, error: Exception) -> None:
+        """What it asked for cannot be had."""
+
+
+class Made(NamedTuple):
+    """A message of the records [first, stop) of the files that `identity` names."""
+
+    identity: object
+    first: int
+    stop: int
+    message: Message | None
+
+
+_NONE: Final = Made(None, -1, -1, None)
+
+
+class Shared(NamedTuple):
+    """What all tails of a worker use. `wake` calls the readers, some at a time."""
+
+    follower: Follower
+    jobs: Jobs
+    counters: Counters
+    clock_ns: Callable[[], int]
+    wake: Callable[[Iterable[Reader]], object]
+    past: OrderedDict[tuple[Followed, int], Look]
+
+
+class Tail:
+    """All that read the same columns of a series."""
+
+    __slots__ = (
+        "_again", "_composing", "_epoch", "_is_stirred", "_looking", "_made", "_seeking", "_shared",
+        "_waiting", "_wanted", "aligned", "composer", "followed", "grown_ns", "is_inline", "look",
+        "newest", "quiet_ns", "readers", "version",
+    )  # fmt: skip
+
+    def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
+        self.followed = followed
+        self.composer = composer
+        self._shared = shared
+        self._wanted = frozenset((TIME_COLUMN, *followed.columns))
+        self.readers = 0
+        self.look: Look | None = None
+        """Of the newest day that somebody has come to; None where nobody has."""
+        self.aligned = -1
+        """Its aligned records."""
+        self.newest = [_NONE, _NONE]
+        """The last message that brought readers up to date, by kind."""
+        self.grown_ns = 0
+        self.quiet_ns = shared.clock_ns()
+        self.is_inline = False
+        """Whether the event loop itself may ask for the sizes of files."""
+        self.version = 0
+        """How often the newest day was seen to change, or was said to."""
+        self._epoch = 0
+        """How often files may have got other records in the place of some: no message holds."""
+        self._is_stirred = False
+        self._waiting: dict[Reader, None] = {}
+        self._seeking: dict[int, dict[Reader, None]] = {}
+        # The looks that are being taken, by day: the version they began with, and who waits.
+        self._looking: dict[int, tuple[int, dict[Reader, None]]] = {}
+        self._again: set[int] = set()
+        self._composing: dict[tuple[object, ...], dict[Reader, None]] = {}
+        self._made: OrderedDict[tuple[object, ...], Message] = OrderedDict()
+
+    # ---- for readers
+
+    def look_at(self, day: int) -> Look | None:
+        """What was seen of a day, if it need not be looked at again."""
+        if self.look is not None and self.look.sight.day == day:
+            return self.look
+        return self._shared.past.get((self.followed, day))
+
+    def now(self) -> Cursor | None:
+        """The cursor behind all records, where no thread is needed to tell."""
+        if not self.refresh() or self.look is None:
+            return None
+        day, aligned, _, later = self.look.sight
+        return None if aligned is None or later is not None else Cursor(day, aligned)
+
+    def opening(self, kind: int, cursor: Cursor) -> Message:
+        """What a stream begins with: one for all that begin at the same cursor."""
+        key = (kind, cursor)
+        message = self._made.get(key)
+        if message is None:
+            message = self.composer.opening(kind, cursor)
+            self._keep(key, message)
+        return message
+
+    def wait(self, reader: Reader) -> None:
+        """It has all there is; `wake` tells it of more."""
+        self._waiting[reader] = None
+
+    def leave(self, reader: Reader) -> None:
+        """It no longer waits."""
+        self._waiting.pop(reader, None)
+
+    def seek(self, day: int, reader: Reader) -> None:
+        """Have a thread look at a day that was not looked at, then wake the reader."""
+        self._seeking.setdefault(day, {})[reader] = None
+        self._begin_look(day, None)
+
+    def message(
+        self, kind: int, day: LiveDay, first: int, aligned: int, reader: Reader
+    ) -> tuple[Message, int] | None:
+        """A message from the record `first` on, and where it ends; None: it is given later.
+
+        Raises:
+            DataError: a file cannot be read.
+            OverloadError: there are no descriptors left.
+        """
+        stop = self.composer.stop_of(kind, first, aligned)
+        key = (kind, self._epoch, day.identity, first, stop)
+        message = self._made.get(key)
+        if message is None:
+            try:
+                message = self.composer.make_now(kind, day, first, stop)
+            except DataChangedError:
+                self._seek_anew(day.day, (reader,))
+                return None
+            if message is None:
+                self._compose(key, day, first, stop, reader)
+                return None
+            self._keep(key, message)
+        if stop == self.aligned and self.look is not None and day is self.look.opened:
+            self.newest[kind] = Made(day.identity, first, stop, message)
+        return message, stop
+
+    # ---- what happens to the files
+
+    def on_names(self, names: Mapping[bytes, int]) -> None:
+        """Names in the directory had an event; by name, the mask of what happened."""
+        newest = None if self.look is None else self.look.sight.day
+        has_grown = is_other = False
+        for name, mask in names.items():
+            parsed = parse_file_name(name.decode("ascii", "replace"))
+            if parsed is None or parsed[0] not in self._wanted:
+                continue
+            day = parsed[1]
+            self._shared.past.pop((self.followed, day), None)
+            if day == newest and mask == IN_MODIFY and self.is_inline:
+                has_grown = True
+            elif newest is None or day >= newest or self.aligned <= 0:
+                is_other = True
+        if is_other or (has_grown and not self.refresh()):
+            self.version += 1
+            self.stir()
+
+    def refresh(self) -> bool:
+        """Ask for the sizes of the newest day's files. False: it must be looked at anew."""
+        look = self.look
+        if look is None or look.opened is None or not self.is_inline:
+            return False
+        self._shared.counters[slots.LIVE_LOOKS] += 1
+        aligned = look.opened.measure()
+        if aligned is None:
+            return False
+        if aligned != self.aligned:
+            sight = look.sight._replace(aligned=aligned)
+            self._set(look._replace(sight=sight))
+        return True
+
+    def stir(self) -> None:
+        """Anything may have happened: look anew, for all that wait."""
+        if self.look is not None:
+            self._is_stirred = True
+            self._begin_look(self.look.sight.day, None)
+        else:
+            self._wake_waiting()
+
+    def poll(self) -> None:
+        """Look whether anything has changed, if nobody tells."""
+        self._shared.counters[slots.LIVE_POLLS] += 1
+        if self.look is None or self.aligned <= 0:
+            self.stir()  # what comes next may be of any day
+        elif self.look.sight.day not in self._looking:
+            self._begin_look(self.look.sight.day, self.look)
+
+    def beat(self) -> None:
+        """Tell those that wait that nothing has happened."""
+        self.quiet_ns = self._shared.clock_ns()
+        for reader in self._waiting:
+            reader.beat()
+        self._wake_waiting()
+
+    # ---- looks
+
+    def _begin_look(self, day: int, known: Look | None) -> None:
+        if day in self._looking:
+            self._again.add(day)  # what it sees may be older than what this is about
+            return
+        self._looking[day] = self.version, self._seeking.pop(day, {})
+        self._shared.counters[slots.LIVE_LOOKS] += 1
+        work = partial(self._shared.follower.look, self.followed, day, known)
+        self._shared.jobs.submit(work, partial(self._on_look, day), urgent=True)
+
+    def _on_look(self, day: int, look: Look | Exception) -> None:
+        version, seeking = self._looking.pop(day)
+        if day in self._again:
+            self._again.discard(day)
+            self._begin_look(day, None)
+        if isinstance(look, Exception):
+            for reader in seeking:
+                reader.fail(look)
+        elif look is not self.look:
+            self._take(look, seeking, version)
+        self._shared.wake(seeking)
+
+    def _take(self, look: Look, seeking: Iterable[Reader], version: int) -> None:
+        """Note what was seen, as of the newest day, as of one that is over, or for those alone.
+
+        The newest is the last that has records: whoever waits does so there, or on a later day.
+        """
+        day, aligned, _, later = look.sight
+        known = self.look
+        is_known = known is not None and known.sight.day == day
+        is_newest = later is None and look.opened is not None and (known is None or bool(aligned))
+        if is_known or is_newest:
+            if self.is_inline and look.opened is not None:
+                # The event loop may have seen more since the thread looked.
+                aligned = look.opened.measure()
+                if aligned is None:
+                    self.stir()
+                    return
+                look = look._replace(sight=look.sight._replace(aligned=aligned))
+            # Whoever waits for another day learns of it here: that there is one, or that it stirs.
+            if self._is_stirred or later is not None:
+                self._is_stirred = False
+                self._wake_waiting()
+            if not is_known and version != self.version:
+                self._begin_look(day, None)  # what happened meanwhile was not about this day
+            self._set(look)
+        elif later is not None:
+            self._epoch += 1
+            past = self._shared.past
+            past[self.followed, day] = look
+            past.move_to_end((self.followed, day))
+            if len(past) > LIVE_LOOKS_KEPT:
+                past.popitem(last=False)
+        else:
+            for reader in seeking:
+                reader.offer(version, look)
+
+    def _set(self, look: Look) -> None:
+        before, self.look = self.look, look
+        if before is None or (look.sight.aligned or 0) < (before.sight.aligned or 0):
+            self._epoch += 1
+        aligned = look.sight.aligned
+        self.aligned = -1 if aligned is None else aligned
+        if before is None or before.sight != look.sight:
+            self.version += 1
+            self.newest = [_NONE, _NONE]
+            self.grown_ns = self.quiet_ns = self._shared.clock_ns()
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        if waiting:
+            self._shared.wake(waiting)
+
+    # ---- messages
+
+    def _compose(
+        self, key: tuple[object, ...], day: LiveDay, first: int, stop: int, reader: Reader
+    ) -> None:
+        known = self._composing.get(key)
+        if known is not None:
+            known[reader] = None
+            return
+        self._composing[key] = {reader: None}
+        # Of a reference that keeps no file open while it waits for a thread.
+        work = partial(self._make, ref(day), day.day, day.identity, first, stop)
+        self._shared.jobs.submit(
+            work, partial(self._on_made, key, day.day, first, stop), urgent=False
+        )
+
+    def _make(
+        self, known: ref[LiveDay], day: int, identity: object, first: int, stop: int
+    ) -> Message:
+        """Make a message in a thread.
+
+        Raises:
+            DataChangedError: the files are no longer the same, or shorter.
+            DataError: a file cannot be read.
+        """
+        opened = known()
+        if opened is None:
+            look = self._shared.follower.look(self.followed, day)
+            opened = look.opened
+            if opened is None or opened.identity != identity:
+                raise DataChangedError("a day file was replaced")
+        return self.composer.make(opened, first, stop)
+
+    def _on_made(
+        self, key: tuple[object, ...], day: int, first: int, stop: int, made: Message | Exception
+    ) -> None:
+        readers = self._composing.pop(key)
+        if isinstance(made, DataChangedError):
+            self._seek_anew(day, readers)
+            return
+        for reader in readers:
+            if isinstance(made, Exception):
+                reader.fail(made)
+            else:
+                reader.give(made, first, stop)
+        if not isinstance(made, Exception):
+            self._keep(key, made)
+        self._shared.wake(readers)
+
+    def _seek_anew(self, day: int, readers: Iterable[Reader]) -> None:
+        """A day has changed since it was looked at."""
+        self._shared.past.pop((self.followed, day), None)
+        for reader in readers:
+            self.seek(day, reader)
+
+    def _keep(self, key: tuple[object, ...], message: Message) -> None:
+        self._made[key] = message
+        if len(self._made) > MESSAGES_KEPT:
+            self._made.popitem(last=False)
