@@ -28,8 +28,10 @@ BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 LAYERS = (
     "commands",
     "supervise",
-    "service > service/live | ingest | client | "
-    "transport/tls > transport/http2 > transport/http1 > transport",
+    (
+        "service > service/live | ingest | client | "
+        "transport/tls > transport/http2 > transport/http1 > transport"
+    ),
     "formats | storage/live > storage/symbols > storage | observe",
     "config",
     "core/http > core",

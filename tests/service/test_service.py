@@ -349,3 +349,44 @@ def test_symbols_are_hashed_in_the_thread_that_reads_them(
         assert bench.ask(target).status == 200
     assert threads
     assert threading.current_thread().name not in threads
+
+
+LIVE = "/api/live?symbol=BTC-USD&type=SMALL&columns=time"
+
+
+def test_live_answers_with_a_stream(bench: Bench) -> None:
+    """Events, which no cache keeps and no proxy holds back; a WebSocket gets no content type."""
+    response = bench.ask(LIVE)
+    fields = dict(response.fields)
+    assert response.status == 200
+    assert response.feed is not None
+    assert fields[b"Content-Type"] == b"text/event-stream"
+    assert fields[b"Cache-Control"] == b"no-store, no-transform"
+    response.feed.close()
+    request = Request(b"GET", LIVE.encode(), ((b"if-none-match", b"*"),), is_websocket=True)
+    response = asyncio.run(bench.service.respond(request))
+    assert response.feed is not None
+    assert b"Content-Type" not in dict(response.fields)
+    response.feed.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "status"),
+    [
+        (LIVE + "&from=1", b"", 400),
+        (LIVE, b"x", 400),
+        (LIVE.replace("SMALL", "NONE"), b"", 404),
+        (LIVE.replace("=time", "=nope"), b"", 404),
+    ],
+)
+def test_live_faults_before_the_stream_are_problems(
+    bench: Bench, target: str, field: bytes, status: int
+) -> None:
+    """For a WebSocket too; it has no Last-Event-ID."""
+    response = bench.ask(target, "GET", (b"last-event-id", field))
+    assert problem_of(response)["status"] == status
+    request = Request(b"GET", target.encode(), ((b"last-event-id", field),), is_websocket=True)
+    told = asyncio.run(bench.service.respond(request))
+    assert (told.feed is None) == (field == b"")
+    if told.feed is not None:
+        told.feed.close()

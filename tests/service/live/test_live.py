@@ -1,0 +1,378 @@
+"""Live streams one by one: bounds, shapes, sharing, pace, signs of life, and what ends one."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from tests.eventstream import EventSource
+from tests.living import live
+from tests.service.live.readers import content_of
+from tests.service.live.recorder import DECLARED, Recorder
+from zerocopy.core import counters as slots
+from zerocopy.core.counters import LIVE_LAG, SLOTS
+from zerocopy.core.cursor import Cursor
+from zerocopy.core.errors import NotFoundError, OverloadError
+from zerocopy.core.http.stream import HEARTBEAT, End, Item, Message
+from zerocopy.core.layout import DAY_S, Dtypes, file_name
+from zerocopy.core.query import LiveQuery
+from zerocopy.storage.dayfile import OpenFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from zerocopy.service.live.feed import LiveFeed
+
+DAY = 20_000
+PATIENCE_S = 30
+SECOND_NS = 1_000_000_000
+
+
+class NoChance:
+    """Stands for a random number generator: the last choice, the largest number."""
+
+    def choice(self, several: Any) -> Any:
+        """The last."""
+        return several[-1]
+
+
+class Bench:
+    """One series `A`, its recorder, and live streams with a clock that a test moves."""
+
+    def __init__(self, root: Path, executor: ThreadPoolExecutor, **changes: Any) -> None:
+        self.recorder = Recorder(root, "A", DAY, NoChance())  # type: ignore[arg-type]
+        self.counters = [0] * len(SLOTS)
+        self.now_ns = SECOND_NS
+        self.later: list[tuple[float, Callable[[], object]]] = []
+        self.woken = asyncio.Event()
+        self.live = live(
+            OpenFiles(str(root), 16),
+            executor,
+            self.counters,
+            dtypes=Dtypes(DECLARED),
+            clock_ns=lambda: self.now_ns,
+            **changes,
+        )
+
+    def append(self, count: int) -> None:
+        """Records of all columns, written to the end."""
+        self.recorder.record(count)
+        for column in ("time", "id", "price"):
+            day = self.recorder.days[DAY]
+            self.recorder._append(day, column, day.data(column)[day.written[column] :])
+
+    async def open(self, *, websocket: bool = False, **query: Any) -> LiveFeed:
+        """A stream that tells this bench when it has something."""
+        asked = {"exchange": "coinbase", "symbol": "A", "type": "MD", "columns": ("id",), **query}
+        feed = await self.live.subscribe(LiveQuery(**asked), is_websocket=websocket)
+        feed.start(self.woken.set)
+        return feed
+
+    async def item(self, feed: LiveFeed) -> Item:
+        """The next item, waited for."""
+        while (item := feed.next()) is None:
+            await asyncio.wait_for(self.woken.wait(), PATIENCE_S)
+            self.woken.clear()
+        return item
+
+    async def message(self, feed: LiveFeed) -> Message:
+        """The next item, which is a message."""
+        item = await self.item(feed)
+        assert isinstance(item, Message)
+        return item
+
+    async def up_to_date(self, feed: LiveFeed) -> None:
+        """Take what there is until the feed waits for an append."""
+        [tail] = self.live._tails.values()
+        while feed not in tail._waiting:
+            if feed.next() is None and feed not in tail._waiting:
+                await asyncio.wait_for(self.woken.wait(), PATIENCE_S)
+                self.woken.clear()
+
+
+def run(root: Path, test: Callable[[Bench], Awaitable[None]], **changes: Any) -> None:
+    """Run a test in a loop of its own."""
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as executor:
+            bench = Bench(root, executor, **changes)
+            bench.append(3)
+            await test(bench)
+            bench.live.close()
+
+    asyncio.run(main())
+
+
+def ids_of(message: Message) -> list[int]:
+    """The ids in a message of events."""
+    [event] = EventSource().feed(message.content)
+    found: list[int] = orjson.loads(event.data)["columns"]["id"]
+    return found
+
+
+def test_events_begin_with_the_present_cursor_and_hold_what_comes(tmp_path: Path) -> None:
+    """Nothing older than now; json in one line, and the cursor behind it."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open()
+        source = EventSource()
+        assert source.feed((await bench.message(feed)).content) == []
+        assert source.last_event_id == str(Cursor(DAY, 3))
+        await bench.up_to_date(feed)
+        bench.append(2)
+        [event] = source.feed((await bench.message(feed)).content)
+        assert event.kind == "records"
+        assert event.data == '{"columns":{"id":[4,5]},"num_records":2}'
+        assert source.last_event_id == str(Cursor(DAY, 5))
+
+    run(tmp_path, test)
+
+
+def test_websocket_messages_are_whole_answers_with_a_cursor(tmp_path: Path) -> None:
+    """The first has no records; both begin with a header line of `columns`."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open(websocket=True)
+        line, _, body = (await bench.message(feed)).content.partition(b"\n")
+        assert (orjson.loads(line)["cursor"], body) == (str(Cursor(DAY, 3)), b"")
+        await bench.up_to_date(feed)
+        bench.append(1)
+        line, _, body = (await bench.message(feed)).content.partition(b"\n")
+        header = orjson.loads(line)
+        assert header["cursor"] == str(Cursor(DAY, 4))
+        assert header["columns"][0]["num_records"] == 1
+        assert body == (4).to_bytes(8, "little")
+
+    run(tmp_path, test)
+
+
+def test_one_append_is_one_message_for_all_who_are_up_to_date(tmp_path: Path) -> None:
+    """The very same object, for each of the two shapes; counted for each reader."""
+
+    async def test(bench: Bench) -> None:
+        feeds = [await bench.open(websocket=kind > 2) for kind in range(6)]
+        for feed in feeds:
+            await bench.up_to_date(feed)
+        looks = bench.counters[slots.LIVE_LOOKS]
+        bench.append(2)
+        messages = [await bench.message(feed) for feed in feeds]
+        assert len({id(message) for message in messages}) == 2
+        assert bench.counters[slots.LIVE_MESSAGES] == 6
+        assert bench.counters[slots.LIVE_RECORDS] == 12
+        assert bench.counters[slots.LIVE_SUBSCRIBERS] == 6
+        first, bounds_ns = LIVE_LAG.first, LIVE_LAG.bounds_ns
+        assert sum(bench.counters[first : first + len(bounds_ns) + 1]) == 6
+        assert bench.counters[slots.LIVE_LOOKS] - looks < 6
+
+    run(tmp_path, test)
+
+
+def test_slow_reader_gets_a_larger_piece_of_the_same_file(tmp_path: Path) -> None:
+    """What was appended in three steps while it did not pull is one message."""
+
+    async def test(bench: Bench) -> None:
+        slow, fast = await bench.open(), await bench.open()
+        await bench.up_to_date(slow)
+        for _ in range(3):
+            await bench.up_to_date(fast)
+            bench.append(2)
+            await bench.message(fast)
+        assert ids_of(await bench.message(slow)) == [4, 5, 6, 7, 8, 9]
+
+    run(tmp_path, test)
+
+
+def test_large_messages_of_a_websocket_are_the_bytes_of_the_file(tmp_path: Path) -> None:
+    """Beyond what is read with the header they are segments, and no message passes the bound."""
+
+    async def test(bench: Bench) -> None:
+        bench.append(20_000)
+        feed = await bench.open(websocket=True, cursor=Cursor(DAY, 0))
+        await bench.message(feed)
+        count = 0
+        while count < 20_003:
+            message = await bench.message(feed)
+            assert message.segments
+            assert message.nbytes <= 65_536
+            content = content_of(message).partition(b"\n")[2]
+            ids = [int.from_bytes(content[at : at + 8], "little") for at in (0, len(content) - 8)]
+            assert ids == [count + 1, count + len(content) // 8]
+            count = ids[1]
+
+    run(tmp_path, test)
+
+
+def test_large_events_are_written_by_a_thread(tmp_path: Path) -> None:
+    """Some thousand records at a time, within the bound."""
+
+    async def test(bench: Bench) -> None:
+        bench.append(20_000)
+        feed = await bench.open(start_s=DAY * DAY_S)
+        await bench.message(feed)
+        found: list[int] = []
+        while len(found) < 20_003:
+            message = await bench.message(feed)
+            assert message.nbytes <= 65_536
+            found += ids_of(message)
+        assert found == [*range(1, 20_004)]
+
+    run(tmp_path, test)
+
+
+def test_max_rate_thins_messages_and_no_records(tmp_path: Path) -> None:
+    """The second message waits for its time, and holds all that came meanwhile."""
+
+    async def test(bench: Bench) -> None:
+        bench.live.call_later = lambda delay_s, call: bench.later.append((delay_s, call))  # type: ignore[method-assign]
+        feed = await bench.open(max_rate=2.0)
+        await bench.up_to_date(feed)
+        bench.append(1)
+        assert ids_of(await bench.message(feed)) == [4]
+        await bench.up_to_date(feed)
+        bench.append(1)
+        await asyncio.wait_for(bench.woken.wait(), PATIENCE_S)
+        bench.now_ns += SECOND_NS // 10
+        assert feed.next() is None
+        [(delay_s, wake)] = bench.later
+        assert delay_s == pytest.approx(0.4)
+        bench.append(1)
+        [tail] = bench.live._tails.values()
+        tail.refresh()
+        bench.now_ns += SECOND_NS // 2
+        bench.woken.clear()
+        wake()
+        assert bench.woken.is_set()
+        assert ids_of(await bench.message(feed)) == [5, 6]
+
+    run(tmp_path, test)
+
+
+def test_heartbeat_after_a_while_without_a_message(tmp_path: Path) -> None:
+    """One for each while, to those that wait; a message begins it anew."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open()
+        await bench.up_to_date(feed)
+        bench.now_ns += 14 * SECOND_NS
+        bench.live.tend()
+        assert feed.next() is None
+        for _ in range(2):
+            bench.now_ns += 15 * SECOND_NS
+            bench.live.tend()
+            assert feed.next() is HEARTBEAT
+            assert feed.next() is None
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+@pytest.mark.parametrize("how", ["replaced", "shrank"])
+def test_reset_where_the_day_is_no_longer_what_was_read(
+    tmp_path: Path, how: str, *, websocket: bool
+) -> None:
+    """An event with the reason and the beginning of the day, or close code 4001; then the end."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open(websocket=websocket)
+        await bench.up_to_date(feed)
+        directory = bench.recorder.directory
+        path = directory / file_name("id", DAY)
+        if how == "shrank":
+            path.write_bytes(path.read_bytes()[:8])
+        else:
+            (directory / "new").write_bytes(bytes(8 * 9))
+            (directory / "new").rename(path)
+        if not websocket:
+            source = EventSource()
+            [event] = source.feed((await bench.message(feed)).content)
+            assert event.kind == "reset"
+            assert how in orjson.loads(event.data)["reason"] or how == "shrank"
+            assert source.last_event_id == str(Cursor(DAY, 0))
+        end = await bench.item(feed)
+        assert isinstance(end, End)
+        assert end.code == 4001
+        assert bench.counters[slots.LIVE_RESETS] == 1
+
+    run(tmp_path, test)
+
+
+def test_cursor_beyond_the_records_is_reset_at_once(tmp_path: Path) -> None:
+    """As one of a server with other files would be; the status line has left by then."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open(websocket=True, cursor=Cursor(DAY, 4))
+        await bench.message(feed)
+        end = await bench.item(feed)
+        assert isinstance(end, End)
+        assert end.code == 4001
+
+    run(tmp_path, test)
+
+
+def test_series_that_does_not_exist_is_refused_and_a_day_is_waited_for(tmp_path: Path) -> None:
+    """404 for exchange, symbol, type and column; a cursor of a day to come waits for its file."""
+
+    async def test(bench: Bench) -> None:
+        for wrong in ({"symbol": "B"}, {"type": "X"}, {"exchange": "x"}, {"columns": ("nope",)}):
+            with pytest.raises(NotFoundError):
+                await bench.open(**wrong)
+        feed = await bench.open(cursor=Cursor(DAY + 1, 0))
+        await bench.message(feed)
+        await bench.up_to_date(feed)
+        directory = bench.recorder.directory
+        (directory / file_name("time", DAY + 1)).write_bytes(bytes(4))
+        (directory / file_name("id", DAY + 1)).write_bytes(bytes(8))
+        assert ids_of(await bench.message(feed)) == [0]
+        assert bench.counters[slots.LIVE_SUBSCRIBERS] == 1
+
+    run(tmp_path, test)
+
+
+def test_bounds_refuse_one_more_and_let_it_in_once_one_has_left(tmp_path: Path) -> None:
+    """Of subscribers, and of series with their columns; what was refused holds no place."""
+
+    async def test(bench: Bench) -> None:
+        one, two = await bench.open(), await bench.open()
+        with pytest.raises(OverloadError, match="too many live streams"):
+            await bench.open()
+        two.close()
+        with pytest.raises(OverloadError, match="too many series"):
+            await bench.open(columns=("price",))
+        one.close()
+        (await bench.open(columns=("price",))).close()
+        bench.live.tend()
+        assert bench.counters[slots.LIVE_SUBSCRIBERS] == bench.counters[slots.LIVE_SERIES] == 0
+        assert not bench.live._watched
+
+    run(tmp_path, test, subscribers_max=2, series_max=1)
+
+
+def test_directory_that_is_moved_away_and_made_anew_is_watched_again(tmp_path: Path) -> None:
+    """No event tells of it; the look once a second does."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open(websocket=True)
+        await bench.up_to_date(feed)
+        directory = bench.recorder.directory
+        directory.rename(directory.with_name("old"))
+        directory.mkdir()
+        for column, size in (("time", 4), ("id", 8)):
+            (directory / file_name(column, DAY)).write_bytes(bytes(9 * size))
+        bench.live.tend()
+        end = await bench.item(feed)
+        assert isinstance(end, End)
+        assert end.code == 4001
+        feed.close()
+        again = await bench.open()
+        await bench.up_to_date(again)
+        for column, size in (("time", 4), ("id", 8)):
+            with (directory / file_name(column, DAY)).open("ab") as file:
+                file.write(bytes(size))
+        assert ids_of(await bench.message(again)) == [0]
+
+    run(tmp_path, test)
