@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerocopy.transport.body import Bodies
+from zerocopy.transport.streaming import Framed
 from zerocopy.transport.timers import STALL_SAMPLES, Wheel
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Context:
         self.bodies = bodies or Bodies(
             window_bytes_max=limits.read_ahead_bytes_max, open_files_max=limits.open_files_max
         )
+        self.framed = Framed()
         self.wheel = wheel or Wheel()
         self.header_ticks = Wheel.ticks(limits.header_read_s)
         self.idle_ticks = Wheel.ticks(limits.idle_s)

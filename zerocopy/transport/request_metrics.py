@@ -90,14 +90,23 @@ class RequestMetrics:
         return PendingRequest(request, begun_ns)
 
     def promise(self, pending: PendingRequest, response: Response) -> None:
-        """The status line of a request under way was sent."""
+        """The status line of a request under way was sent.
+
+        To an endless response the request is answered with that, and is under way no longer. Its
+        hours would hide the seconds of others.
+        """
         pending.response = response
         self.count(pending.request, response)
+        if response.feed is not None:
+            self._counters[slots.REQUESTS_IN_FLIGHT] -= 1
+            self.time(pending.request.endpoint, pending.begun_ns)
 
     def end(self, pending: PendingRequest) -> None:
         """A request is no longer under way; it has its last byte, or was cut off."""
-        self._counters[slots.REQUESTS_IN_FLIGHT] -= 1
-        if pending.response is not None and not pending.left_bytes:
+        response = pending.response
+        if response is None or response.feed is None:
+            self._counters[slots.REQUESTS_IN_FLIGHT] -= 1
+        if response is not None and response.feed is None and not pending.left_bytes:
             self.time(pending.request.endpoint, pending.begun_ns)
         if self.access is not None:
             self.access(self._transport, pending, monotonic_ns() - pending.begun_ns)

@@ -87,6 +87,12 @@ class Progress:
         self._stalls += 1
         return False
 
+    def has_grown(self, taken_bytes: int) -> bool:
+        """The same for a mark that counts bytes; less of them is no progress."""
+        if isinstance(self._mark, int) and taken_bytes <= self._mark:
+            taken_bytes = self._mark
+        return self.has_moved(taken_bytes)
+
     @property
     def is_stalled(self) -> bool:
         """Whether it was where it was in the last `STALL_SAMPLES` looks."""

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tests.sources import Scatters
+from tests.transport.feeds import FakeFeed
 from zerocopy.core.counters import PLAIN, SLOTS, requests_slot
 from zerocopy.core.endpoints import OTHER
 from zerocopy.core.http.messages import Request, Response
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zerocopy.core.errors import ZerocopyError
+    from zerocopy.core.http.stream import Item
     from zerocopy.core.window import Window
     from zerocopy.transport.http1.connection import Connection
     from zerocopy.transport.http1.reply import Reply
@@ -72,7 +74,10 @@ class FileSource(Scatters):
 
 
 class FakeHandler:
-    """Answers /now at once, /later when `gate` opens, /large from a file; writes down all."""
+    """Answers /now at once, /later when `gate` opens, /large from a file; writes down all.
+
+    /live has a feed of its own for each request, which says `first`; `feeds` has them all.
+    """
 
     def __init__(self, source: FileSource) -> None:
         self.source = source
@@ -80,12 +85,14 @@ class FakeHandler:
         self.asked: list[bytes] = []
         self.times: list[int] = []
         self.refused: list[Exception] = []
+        self.feeds: list[FakeFeed] = []
+        self.first: list[Item] = []
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
-        """All but /later."""
+        """All but /later and /live."""
         self.asked.append(request.target)
         self.times.append(times)
-        if request.target == b"/later":
+        if request.target in (b"/later", b"/live"):
             return None
         if request.target == b"/large":
             segments = (Segment(self.source, 0, len(LARGE)),)
@@ -100,8 +107,12 @@ class FakeHandler:
         """What the test has not made ready stays so."""
 
     async def respond(self, request: Request) -> Response:
-        """The answer to /later."""
+        """The answers to /later and /live."""
         await self.gate.wait()
+        if request.target == b"/live":
+            self.feeds.append(FakeFeed(*self.first))
+            fields = ((b"Content-Type", b"text/event-stream"),)
+            return Response(200, fields, feed=self.feeds[-1])
         return Response(200, ((b"X-Target", request.target),), b"later")
 
     def refuse(self, error: Exception) -> Response:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.transport.http1.bench import Bench, FileSource, answer, request, run, until
+from tests.transport.feeds import message
+from tests.transport.http1.bench import (
+    LARGE,
+    Bench,
+    FileSource,
+    answer,
+    receive,
+    request,
+    run,
+    until,
+)
 from zerocopy.core import counters as slots
+from zerocopy.core.http.stream import End
 from zerocopy.transport.http1.connection import Connection
 from zerocopy.transport.http1.state import MEANINGS, MOVES, State
 
@@ -117,6 +128,19 @@ def test_every_move_of_the_table_is_made_and_no_other(
         await until(lambda: connection.state is State.LINGERING)
         peer.sock.close()
         await until(lambda: connection.state is State.CLOSED)
+        # An endless one: small messages, a full socket, a large message, more than a turn, the end.
+        peer, connection = bench.connect()
+        peer.send(request("/live"))
+        await until(lambda: connection.state is State.STREAMING)
+        (feed,) = bench.handler.feeds
+        feed.say(message(b"small"), *[message(LARGE[:60_000])] * 20)
+        feed.say(*[message(b"small")] * 40)
+        await receive(peer, 60_000 * 20)
+        await until(lambda: connection.state is State.STREAMING and not feed.items)
+        feed.say(End(1000, ""))
+        await until(lambda: connection.state is State.LINGERING)
+        peer.sock.close()
+        await until(lambda: connection.state is State.CLOSED)
 
     async def scenario(bench: Bench) -> None:
         await make_moves(bench)
@@ -142,12 +166,15 @@ async def bring(bench: Bench, state: State, patch: pytest.MonkeyPatch) -> Connec
         State.QUEUED: request("/large"),
         State.SENDING: request("/large"),
         State.FETCHING: request("/large"),
+        State.STREAMING: request("/live"),
         State.LINGERING: request("/now", "Connection: close"),
     }
     if state in asked:
         peer.send(asked[state])
         connection.on_readable()
-    if state is State.SENDING:
+    if state is State.STREAMING:
+        bench.handler.gate.set()
+    if state in (State.SENDING, State.STREAMING):
         await until(lambda: connection.state is state)
     assert connection.state is state
     return connection

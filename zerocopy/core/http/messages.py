@@ -158,6 +158,7 @@ class Handler(Protocol):
         """The response, where it takes no waiting: microseconds, no disk; else None.
 
         `times` is how many equal requests it answers; all of them were received before this call.
+        It has no feed, for each request needs its own: `respond` gives those.
         """
 
     async def respond(self, request: Request) -> Response:

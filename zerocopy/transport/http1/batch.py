@@ -91,6 +91,7 @@ class Batch:
         for message, connections in waiting.items():
             try:
                 response = context.handler.respond_now(message.request, len(connections))
+                assert response is None or response.feed is None, "each has a feed of its own"
                 if (
                     response is None
                     or response.segments

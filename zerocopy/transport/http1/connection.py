@@ -2,13 +2,13 @@
 
 Owns the state of the connection (`http1/state.py` has the table) and the order of things on it:
 requests are answered one at a time in the order they came. A small response leaves in one call, a
-large one as its head and then, turn by turn, as its body (`http1/sender.py`). Nothing but the
-connection writes one of its fields. It knows neither what is asked nor where the bytes lie.
+large one as its head and then, turn by turn, as its body (`http1/sender.py`). An endless one is the
+last (`http1/streamer.py`). Nothing but the connection writes one of its fields. It knows neither
+what is asked nor where the bytes lie.
 """
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.transport.faults import contained
+from zerocopy.transport.http1.interim import answer_continue
+from zerocopy.transport.http1.linger import LINGER_TICKS, Linger
 from zerocopy.transport.http1.parser import Persistence, RequestParser
 from zerocopy.transport.http1.sender import Sender
-from zerocopy.transport.http1.state import (
-    LINGER_BYTES_MAX,
-    LINGER_TICKS,
-    PIPELINE_MAX,
-    RECV_BYTES,
-    RESPONSE_COST_BYTES,
-    State,
-)
-from zerocopy.transport.timers import NEVER, Progress
+from zerocopy.transport.http1.state import PIPELINE_MAX, RECV_BYTES, RESPONSE_COST_BYTES, State
+from zerocopy.transport.http1.streamer import Streamer
+from zerocopy.transport.timers import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,20 +33,18 @@ if TYPE_CHECKING:
     from zerocopy.transport.http1.parser import Message
     from zerocopy.transport.http1.reply import Reply
 
-_NOTHING = Progress()
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 # Looked at for every request: a global costs a tenth of a member of an enumeration.
 _READY = State.READY
 _PENDING = State.PENDING
 _SENDING = State.SENDING
+_STREAMING = State.STREAMING
 # The two moves of each small request are asserted here, once, and cost it nothing.
 assert _PENDING in _READY.follows
 assert _READY in _PENDING.follows
 _OURS = frozenset({State.PENDING, State.WAITING, State.QUEUED, State.FETCHING})
 """States in which the client waits for the server."""
 
-_RECEIVING = (_READY, State.LINGERING)
+_RECEIVING = (_READY, _STREAMING, State.LINGERING)
 """States in which what comes next decides."""
 
 
@@ -58,8 +52,8 @@ class Connection:
     """One accepted connection, until it is closed. Used in the event loop's thread only."""
 
     __slots__ = (
-        "_at_end_of_input", "_channel", "_context", "_is_last", "_lingered_bytes", "_parser",
-        "_recv", "_sender", "_tail", "deadline", "send", "state",
+        "_at_end_of_input", "_channel", "_context", "_is_last", "_linger", "_parser", "_recv",
+        "_sender", "_streamer", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, context: Http1Context, channel: Channel) -> None:
@@ -71,10 +65,10 @@ class Connection:
         self.deadline = context.wheel.now + context.idle_ticks
         self._parser: RequestParser | None = None
         self._at_end_of_input = False
-        self._lingered_bytes = 0
         self._is_last = False  # the client was told that nothing follows this response
         self._sender = Sender(context, channel, self)
-        self._tail = _NOTHING  # while lingering: what is left of the last response
+        self._streamer: Streamer | None = None  # the sender, once an endless response has begun
+        self._linger: Linger | None = None  # what is left to do once the last response has left
         channel.wait_readable(self.on_readable)
 
     # ---- what the event loop calls
@@ -109,12 +103,16 @@ class Connection:
     def _on_input(self, data: bytes) -> None:
         if not data:
             self._on_end_of_input()
-        elif self.state is State.LINGERING:
-            self._lingered_bytes += len(data)
-            if self._lingered_bytes > LINGER_BYTES_MAX:
-                self.close()
-            else:
+        elif self._linger is not None:
+            if self._linger.has_room_for(data):
                 self._context.loop.call_soon(self._read_on)
+            else:
+                self.close()
+        elif self._streamer is not None:
+            if self._streamer.on_data(data):
+                self._context.loop.call_soon(self._read_on)
+            else:
+                self._channel.stop_reading()
         else:
             self._on_data(data)
 
@@ -130,10 +128,10 @@ class Connection:
         if self.state in _OURS:
             self.deadline = context.wheel.now + context.stall_ticks
         elif self.state is _READY and context.draining and self._is_idle():
-            self._linger()  # a request may be on its way, which close() would answer with a reset
-        elif self.state is State.LINGERING:
-            self._on_lingered()
-        elif self.state is not _SENDING:
+            self._leave()  # a request may be on its way, which close() would answer with a reset
+        elif self._linger is not None:
+            self._on_lingered(self._linger)
+        elif self.state is not _SENDING and self.state is not _STREAMING:
             self.close()
         elif self._sender.is_stalled():
             self.abort()
@@ -151,7 +149,10 @@ class Connection:
         if fresh and parser.at_boundary and len(parser.messages) == 1 and not parser.ended:
             context.heads.remember(data, parser.messages[0])
         if parser.awaits_continue:
-            self._on_continue_awaited(parser)
+            is_first = self.state is _READY and not parser.messages
+            if not answer_continue(parser, self.send, self._channel, is_first=is_first):
+                self.abort()
+                return
         if self.state is _READY:
             if fresh and not parser.at_boundary:
                 self.deadline = context.wheel.now + context.header_ticks
@@ -170,27 +171,16 @@ class Connection:
         if self.state in _RECEIVING and self._channel.is_reading:
             self.on_readable()
 
-    def _on_continue_awaited(self, parser: RequestParser) -> None:
-        """100 (Continue) may only be sent when no earlier response is still to come."""
-        sent = 0
-        if self.state is _READY and not parser.messages:
-            with contextlib.suppress(OSError):  # full of earlier responses, or the peer is gone
-                sent = self.send(_CONTINUE)
-        if sent == len(_CONTINUE):
-            parser.awaits_continue = False
-        elif sent == 0 and not self._channel.retry_bytes:
-            parser.end_early()
-        else:
-            self.abort()  # nothing can follow a part of it
-
     def _on_end_of_input(self) -> None:
         """The client will send no more; what it asked for before is still answered."""
         self._at_end_of_input = True
         self._channel.stop_reading()
         if self.state is _READY:
-            self._linger()
+            self._leave()
         elif self.state is State.LINGERING and self._says_end():
             self.close()
+        elif self._streamer is not None:
+            self._streamer.on_end_of_input()
 
     # ---- answering
 
@@ -205,7 +195,7 @@ class Connection:
         if self.state is not _READY:
             return
         if self._at_end_of_input:
-            self._linger()
+            self._leave()
         else:
             self._channel.wait_readable(self.on_readable)
 
@@ -255,6 +245,11 @@ class Connection:
             reply = self._sender.expect(message, begun_ns)
             reply.planning = context.spawn(self._answer_later(reply, begun_ns))
             return
+        if response.feed is not None:
+            if not message.is_head:
+                self._begin_stream(message, response, begun_ns)
+                return
+            response.feed.close()
         persistence = Persistence.CLOSE if context.draining else message.persistence
         self._is_last = persistence is Persistence.CLOSE
         try:
@@ -266,6 +261,16 @@ class Connection:
             return
         if is_sent:
             self.on_sent()
+
+    def _begin_stream(self, message: Message, response: Response, begun_ns: int) -> None:
+        """The response has no end: no request follows it on this connection."""
+        reply = self._sender.expect(message, begun_ns)
+        self._parser, self._is_last = None, True
+        self._sender = self._streamer = Streamer(
+            self._context, self._channel, self, reply, response
+        )
+        self._channel.wait_readable(self.on_readable)
+        self._streamer.begin()
 
     async def _answer_later(self, reply: Reply, begun_ns: int) -> None:
         CURRENT.set(reply.pending)
@@ -281,12 +286,14 @@ class Connection:
 
     @contained
     def _on_planned(self, message: Message, response: Response, begun_ns: int) -> None:
-        if self.state is State.WAITING:  # not closed in between
+        if self.state is State.WAITING:
             self.move(_READY)
             self._sender.begin_turn()
             self._answer_with(message, response, begun_ns)
             if self.state is _READY:
                 self._answer_queued()
+        elif response.feed is not None:  # closed in between
+            response.feed.close()
 
     # ---- what the sender tells
 
@@ -305,7 +312,7 @@ class Connection:
         """The response is in the kernel; go on, or close for good."""
         context = self._context
         if self._is_last or context.leaves_at_once:
-            self._linger()
+            self._leave()
         else:
             ticks = context.idle_ticks if self._is_idle() else context.header_ticks
             self.deadline = context.wheel.now + ticks
@@ -316,7 +323,9 @@ class Connection:
     def drain(self) -> None:
         """The server is stopping: the next response is the last, and idle time is short."""
         context = self._context
-        if self.state is _READY:
+        if self._streamer is not None:
+            self._streamer.on_ready()
+        elif self.state is _READY:
             self.on_readable()  # a request may have come already
         if self.state is not _READY or not self._is_idle():
             return
@@ -328,7 +337,7 @@ class Connection:
     def _is_idle(self) -> bool:
         return self._parser is None or self._parser.at_boundary
 
-    def _linger(self) -> None:
+    def _leave(self) -> None:
         """Close our side, then wait until the client has closed its own.
 
         Closing with input unread would send a reset, which can destroy the response before the
@@ -340,8 +349,7 @@ class Connection:
             return
         self.move(State.LINGERING)
         self._parser = None
-        self._tail = Progress()
-        self._tail.has_moved(0)
+        self._linger = Linger()
         self.deadline = self._context.wheel.now + LINGER_TICKS
         if not self._at_end_of_input:
             self._channel.wait_readable(self.on_readable)
@@ -354,14 +362,11 @@ class Connection:
             self._at_end_of_input = True
             return True
 
-    def _on_lingered(self) -> None:
-        """The client has not closed. It gets longer while its kernel takes the last response.
-
-        What it sends to a socket that is closed makes our kernel drop what it has not sent.
-        """
-        context, untaken = self._context, self._channel.untaken_bytes()
-        if self._tail.has_moved(untaken) or (untaken and not self._tail.is_stalled):
-            self.deadline = context.wheel.now + (context.stall_ticks if untaken else LINGER_TICKS)
+    def _on_lingered(self, linger: Linger) -> None:
+        """The client has not closed in time."""
+        untaken = self._channel.untaken_bytes()
+        if ticks := linger.more_ticks(untaken, self._context.stall_ticks):
+            self.deadline = self._context.wheel.now + ticks
         elif untaken:
             self.abort()
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zerocopy.transport.context import Context
+from zerocopy.transport.fanout import Fanout
 from zerocopy.transport.http1.batch import Batch
 from zerocopy.transport.http1.head import Tails
 from zerocopy.transport.http1.heads import KnownHeads
@@ -33,6 +34,7 @@ class Http1Context(Context):
         self.tails = Tails()
         self.heads = KnownHeads()
         self.batch = Batch(self, self.tails)
+        self.fanout = Fanout(self.loop, self.batch.answer)
 
     @property
     def leaves_at_once(self) -> bool:

@@ -22,7 +22,7 @@ def render_head(response: Response) -> bytes:
     lines = [b"HTTP/1.1 %d %s" % (response.status, REASONS[response.status].encode())]
     lines += [b"Server: zerocopy"]
     lines += [b"%s: %s" % field for field in response.fields]
-    if response.status not in _NO_CONTENT_LENGTH:
+    if response.status not in _NO_CONTENT_LENGTH and response.feed is None:
         lines.append(b"Content-Length: %d" % response.nbytes)
     response.head_h1 = b"\r\n".join(lines) + b"\r\n"
     return response.head_h1

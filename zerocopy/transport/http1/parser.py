@@ -34,7 +34,7 @@ class Persistence(enum.IntEnum):
 class Message:
     """One parsed request and how its connection goes on, or the error that ends it."""
 
-    __slots__ = ("error", "is_head", "persistence", "received_ns", "request")
+    __slots__ = ("error", "is_1_0", "is_head", "persistence", "received_ns", "request")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Message:
         received_ns: int = 0,
     ) -> None:
         self.request = request
+        self.is_1_0 = False
         self.is_head = request.method == b"HEAD"
         self.persistence = persistence
         self.error = error
@@ -127,6 +128,7 @@ class RequestParser:
             persistence = Persistence.KEEP_ALIVE if head.is_1_1 else Persistence.KEEP_ALIVE_HTTP_1_0
         request = Request(head.method, head.target, tuple(head.fields))
         message = Message(request, persistence, None, self._received_ns)
+        message.is_1_0 = not head.is_1_1
         length = head.content_bytes
         if length == 0:
             self._finish(message)

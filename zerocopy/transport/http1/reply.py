@@ -115,6 +115,8 @@ class Reply:
 
     async def prepare(self, window: Window, on_prepared: Callable[[Reply], None]) -> None:
         """Have a thread read what comes next; call `on_prepared` if the body has waited for it."""
+        body = self.body  # an endless response has one for each large message
+        assert body is not None, "the window is one of its body"
         error: ZerocopyError | None = DataError("a window could not be made ready")
         try:
             await self._context.handler.prepare(window)
@@ -122,9 +124,8 @@ class Reply:
         except ZerocopyError as failure:
             error = failure
         finally:
-            assert self.body is not None, "the window is one of its body"
-            was_waiting = self.body.is_waiting
-            self.body.prepared(window, error)
+            was_waiting = body.is_waiting
+            body.prepared(window, error)
             if was_waiting:
                 on_prepared(self)
 

@@ -107,8 +107,9 @@ class Sender:
     # ---- responses
 
     def expect(self, message: Message, begun_ns: int) -> Reply:
-        """Its response is being planned."""
-        self._reply = Reply(self._context, message, begun_ns)
+        """Its response is being planned, or does not leave at once."""
+        if self._reply is None:
+            self._reply = Reply(self._context, message, begun_ns)
         return self._reply
 
     def send(self, message: Message, response: Response, tail: bytes, begun_ns: int) -> bool:
@@ -137,7 +138,7 @@ class Sender:
     ) -> None:
         """Send what did not leave at once, from now on turn by turn."""
         scheduler = self._context.scheduler
-        reply = self._reply or self.expect(message, begun_ns)
+        reply = self.expect(message, begun_ns)
         reply.begin(response, unsent, self._channel)
         if scheduler.has_room and self._turn_bytes < scheduler.turn_bytes:
             self._owner.move(State.SENDING)
@@ -147,12 +148,19 @@ class Sender:
         scheduler.spend(self._charge())
 
     def _send_turn(self, reply: Reply) -> None:
+        """Send a turn, and end the response once all of it has left."""
+        if self._has_sent(reply):
+            self.drop()
+            self._owner.move(State.READY)
+            self._owner.on_sent()
+
+    def _has_sent(self, reply: Reply) -> bool:
         """Send until done or blocked, by the client or the disk, or the turn's bytes are spent."""
         try:
             stop, spent = reply.send_turn(self._channel, self._turn_bytes)
         except (ZerocopyError, OSError):
             self._owner.abort()
-            return
+            return False
         self._turn_bytes += spent
         window = reply.next_window()
         if window is not None:
@@ -163,10 +171,7 @@ class Sender:
             self.queue_turn()  # there may be room for more
         elif stop is Stop.FETCHING:
             self._owner.move(State.FETCHING)
-        else:
-            self.drop()
-            self._owner.move(State.READY)
-            self._owner.on_sent()
+        return stop is Stop.DONE
 
     @contained
     def _on_writable(self) -> None:

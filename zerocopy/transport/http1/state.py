@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import enum
 
-from zerocopy.transport.timers import Wheel
-
 RECV_BYTES = 8_192
 """Bytes asked of one recv(2), allocated anew for each: some dozens of small requests."""
 
@@ -19,11 +17,9 @@ PIPELINE_MAX = 64
 RESPONSE_COST_BYTES = 8_192
 """What one response costs its turn at least, so that many tiny ones end it too."""
 
-LINGER_TICKS = Wheel.ticks(2.0)
-"""How long a client gets to close after the last response; see RFC 9112 section 9.6."""
-
-LINGER_BYTES_MAX = 1_048_576
-"""Bytes dropped while lingering before the connection is closed regardless."""
+IGNORED_BYTES_MAX = 65_536
+"""Bytes behind a request whose response is endless: nothing answers them. Above this the socket is
+no longer read."""
 
 
 class State(enum.Enum):
@@ -35,6 +31,7 @@ class State(enum.Enum):
     QUEUED = "queued"
     SENDING = "sending"
     FETCHING = "fetching"
+    STREAMING = "streaming"
     LINGERING = "lingering"
     CLOSED = "closed"
 
@@ -50,6 +47,7 @@ MEANINGS = {
     State.QUEUED: "the connection waits for its next turn",
     State.SENDING: "a response is being sent; the client is to take some of it",
     State.FETCHING: "a thread reads from the disk what is sent next",
+    State.STREAMING: "an endless response has begun; its feed is to say more",
     State.LINGERING: "the last response has left; the client is to close",
     State.CLOSED: "the socket is closed",
 }
@@ -69,6 +67,11 @@ MOVES = {
     (State.SENDING, State.FETCHING): "the next bytes are not in memory",
     (State.FETCHING, State.QUEUED): "they are",
     (State.SENDING, State.READY): "the kernel has all of the response",
+    (State.STREAMING, State.SENDING): "the socket is full, or a message is large",
+    (State.SENDING, State.STREAMING): "the kernel has all of a message, or of the head",
+    (State.STREAMING, State.QUEUED): "the turn is spent between two messages",
+    (State.QUEUED, State.STREAMING): "the turn comes, between two messages",
+    (State.STREAMING, State.LINGERING): "the endless response has ended",
     (State.READY, State.LINGERING): "no request follows (RFC 9112 section 9.6)",
 }
 """All legal moves but one: each state leads to CLOSED, by the client, a deadline, or a broken

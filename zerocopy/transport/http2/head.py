@@ -87,7 +87,7 @@ def render_head(response: Response) -> bytes:
     """The header block of `response`, all but Date; kept in the response."""
     block = literal(b":status", b"%d" % response.status) + literal(b"server", b"zerocopy")
     block += b"".join(literal(name.lower(), value) for name, value in response.fields)
-    if response.status not in _WITHOUT_CONTENT:
+    if response.status not in _WITHOUT_CONTENT and response.feed is None:
         block += literal(b"content-length", b"%d" % response.nbytes)
     response.head_h2 = block
     return block
