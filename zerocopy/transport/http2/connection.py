@@ -27,6 +27,7 @@ from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.transport.http2.context import compact
 from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
+from zerocopy.transport.http2.feeds import FeedStreams
 from zerocopy.transport.http2.head import (
     DATA,
     DRAIN_PING,
@@ -43,7 +44,6 @@ from zerocopy.transport.http2.head import (
 )
 from zerocopy.transport.http2.lane import LANE_BYTES_MAX, Lane, Proved
 from zerocopy.transport.http2.request import request_of
-from zerocopy.transport.http2.streams import DataStreams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ class KnownRequest(NamedTuple):
     request: Request
 
 
-class Http2Connection(DataStreams):
+class Http2Connection(FeedStreams):
     """One HTTP/2 connection; `context` has what all of them share."""
 
     connection: JudgedConnection
@@ -169,6 +169,7 @@ class Http2Connection(DataStreams):
     def go_away(self) -> bytes:
         """Accept no further requests; the GOAWAY frame that says so."""
         self._is_leaving = True
+        self.end_feeds()
         return self.connection.goaway_frame()
 
     def fail(self, error: Exception) -> None:

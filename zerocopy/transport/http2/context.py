@@ -16,6 +16,7 @@ from hypercorn.config import Config
 
 from zerocopy.core.http.validators import http_date
 from zerocopy.transport.context import ConnectionLimits, Context
+from zerocopy.transport.fanout import Fanout
 from zerocopy.transport.http2.batch import Batch
 from zerocopy.transport.http2.frames import FrameBuffer
 from zerocopy.transport.http2.head import literal
@@ -96,6 +97,7 @@ class Http2Context(Context):
         self.control_frames_max = limits.control_frames_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
         self.batch = Batch(self)
+        self.fanout = Fanout(self.loop, self.batch.answer)
         self.frames = FrameBuffer()
         self.second = 0
         self.date_h2 = b""

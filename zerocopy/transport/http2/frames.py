@@ -37,12 +37,19 @@ class FrameBuffer:
         self._view = memoryview(bytearray(BUFFER_BYTES))
 
     def fill(
-        self, body: Body, stream_id: int, head: bytes, *, most: int, frame_bytes_max: int
+        self,
+        body: Body,
+        stream_id: int,
+        head: bytes,
+        *,
+        most: int,
+        frame_bytes_max: int,
+        is_last: bool = True,
     ) -> tuple[memoryview, int]:
         """Build `head` and DATA frames of at most `most` bytes of `body`.
 
         Returns the frames and how many bytes of the body they carry. Stops at bytes that are not in
-        memory; `body.is_waiting` then. The last frame ends the stream.
+        memory; `body.is_waiting` then. The last frame ends the stream, unless another body follows.
 
         Raises:
             DataError: a file changed or failed; the promise cannot be kept.
@@ -80,6 +87,6 @@ class FrameBuffer:
             body.advance(count)
             taken += count
             cost += max(count, SEGMENT_COST_BYTES)
-        if taken and not body.left_bytes:
+        if taken and is_last and not body.left_bytes:
             view[last + _FLAGS_AT] = END_STREAM
         return view[:at], taken

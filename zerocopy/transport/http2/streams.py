@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hypercorn.asyncio.task_group import TaskGroup
 
     from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.http.stream import Feed
     from zerocopy.core.window import Window
     from zerocopy.transport.body import Body
     from zerocopy.transport.http2.context import Http2Context, Wire
@@ -74,6 +75,11 @@ class DataStreams(AppStreams):
         return len(self._bodies) + super().requests_open
 
     @property
+    def _sharers(self) -> int:
+        """Responses that share the turns of the connection, one of them at least."""
+        return max(1, len(self._bodies))
+
+    @property
     def _segments_held(self) -> int:
         return sum(body.segment_count for body in self._bodies.values() if body is not None)
 
@@ -101,8 +107,10 @@ class DataStreams(AppStreams):
         finally:
             self._plans.pop(stream_id, None)  # from here on `_forget` must not cancel this task
         CURRENT.set(None)  # or what is registered from here on would keep the pending request
-        if stream_id in self._bodies:  # not reset in between
+        if stream_id in self._bodies:
             await self._begin(stream_id, request, response)
+        elif response.feed is not None:  # reset in between
+            response.feed.close()
 
     async def _begin(self, stream_id: int, request: Request, response: Response) -> None:
         """Send the head, and as much of the body as the windows take."""
@@ -110,6 +118,8 @@ class DataStreams(AppStreams):
         stream = connection.streams.get(stream_id)
         if stream is None or stream.closed:
             self._forget(stream_id)  # its RST_STREAM came in the same bytes as its HEADERS
+            if response.feed is not None:
+                response.feed.close()
             return
         if not context.bodies.has_room_for(response, self._segments_held):
             response = context.handler.refuse(OverloadError("too many large answers at once"))
@@ -123,7 +133,13 @@ class DataStreams(AppStreams):
         context.metrics.promise(self._pending[stream_id], response)
         if not response.segments:
             context.scheduler.hurry(1)
-        if request.is_head or not response.nbytes:
+        if response.feed is not None and request.is_head:
+            response.feed.close()
+        if response.feed is not None and not request.is_head:
+            head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
+            self._begin_feed(stream_id, response.feed, head)
+            await self._flush()
+        elif request.is_head or not response.nbytes:
             flags = END_HEADERS | END_STREAM
             self._end(stream_id, stream)
             self._wire.write(frame_header(len(block), HEADERS, flags, stream_id) + block)
@@ -137,6 +153,10 @@ class DataStreams(AppStreams):
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             await self._send_turn(stream_id, body, self._first_budget(body), head)
         await self.has_data.set()
+
+    def _begin_feed(self, stream_id: int, feed: Feed, head: bytes) -> None:
+        """Send the head of an endless response, then what `feed` has to say."""
+        raise NotImplementedError
 
     async def _send_data(self, stream_id: int) -> None:
         """One turn of a stream; Hypercorn's sending task calls it for the one whose turn it is."""
@@ -174,7 +194,8 @@ class DataStreams(AppStreams):
     def _budget(self) -> int:
         """Bytes of a turn that begins now."""
         turn_bytes = self._context.scheduler.turn_bytes
-        return turn_bytes if self.requests_open == 1 else min(turn_bytes, SHARED_TURN_BYTES)
+        is_alone = self._sharers + super().requests_open == 1
+        return turn_bytes if is_alone else min(turn_bytes, SHARED_TURN_BYTES)
 
     async def _send_turn(self, stream_id: int, body: Body, budget: int, head: bytes = b"") -> None:
         """Send `head` and frames of `body`: `budget` bytes at most, or until the socket is full."""
@@ -188,14 +209,19 @@ class DataStreams(AppStreams):
         try:
             while True:
                 frames, taken = self._context.frames.fill(
-                    body, stream_id, head, most=most - total, frame_bytes_max=full
+                    body,
+                    stream_id,
+                    head,
+                    most=most - total,
+                    frame_bytes_max=full,
+                    is_last=self._is_last(stream_id),
                 )
                 connection.outbound_flow_control_window -= taken
                 stream.outbound_flow_control_window -= taken
                 self._context.counters[slots.SENT_BYTES_COPY] += taken
                 total += taken
                 if not body.left_bytes:
-                    self._end(stream_id, stream)
+                    self._sent_all(stream_id, stream, body)
                 self._wire.write(frames)
                 head = b""
                 if not taken or total >= most or not body.left_bytes or self._wire.unsent_bytes:
@@ -207,6 +233,14 @@ class DataStreams(AppStreams):
         self._sent(stream_id, body, total, is_shut=window <= total)
         await self._flush()
         await self._leave_if_idle()
+
+    def _is_last(self, _stream_id: int) -> bool:
+        """Whether the body of the stream is all there is to send."""
+        return True
+
+    def _sent_all(self, stream_id: int, stream: H2Stream, _body: Body) -> None:
+        """A body has been framed to its end."""
+        self._end(stream_id, stream)
 
     def _sent(self, stream_id: int, body: Body, nbytes: int, *, is_shut: bool) -> None:
         """Note that `nbytes` have left, block the stream if it must wait, and read ahead for it."""
@@ -223,7 +257,7 @@ class DataStreams(AppStreams):
             self.priority.block(stream_id)  # until a WINDOW_UPDATE, or until it is prepared
         else:
             self.priority.unblock(stream_id)
-        ahead = body.next_window(len(self._bodies))
+        ahead = body.next_window(self._sharers)
         if ahead is not None:
             self.task_group.spawn(self._prepare, stream_id, body, ahead)
 

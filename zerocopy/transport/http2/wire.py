@@ -316,9 +316,9 @@ class Http2Wire:
         if now - self._sampled_at < context.stall_ticks:
             return False
         self._sampled_at = now
-        # Not what waits in the outbox: that grows with each request of a client that reads nothing.
-        has_moved = self._progress.has_moved((self._outbox.taken_bytes, untaken))
-        return not (has_moved or self._is_all_taken) and self._progress.is_stalled
+        # Not what waits in the outbox or our kernel: that grows for a client that reads nothing.
+        has_grown = self._progress.has_grown(self._outbox.taken_bytes - untaken)
+        return not (has_grown or self._is_all_taken) and self._progress.is_stalled
 
     def _lingers(self, now: int) -> bool:
         """Whether the client has all, as it has told, and does not close.
@@ -349,6 +349,7 @@ class Http2Wire:
         else:
             self._idle_since = self._retired_at = self._context.wheel.now
             self.write(drain_frames())
+            self._http2.end_feeds()
 
     def leave(self) -> None:
         """Finish what is being answered, then close; at once where nothing is."""
