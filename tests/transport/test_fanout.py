@@ -39,7 +39,7 @@ def test_ten_thousand_are_served_in_slices() -> None:
     """Each once, in order; no slice is charged more than it may be; small answers go before."""
     loop, served, slices = Loop(), list[int](), list[int]()
     fanout = _fanout(loop, lambda: slices.append(len(served)))
-    cost = SLICE_BYTES // 64
+    cost = SLICE_BYTES // 32
 
     def turn(number: int) -> Callable[[], int]:
         def take() -> int:
@@ -53,7 +53,7 @@ def test_ten_thousand_are_served_in_slices() -> None:
     while loop.calls:
         assert loop.turn() == 1, "scheduled once"
     assert served == list(range(10_000))
-    assert slices == list(range(0, 10_000, 64))
+    assert slices == list(range(0, 10_000, 32))
 
 
 def test_stream_that_comes_back_waits_for_the_next_slice() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.transport.feeds import FakeFeed, message
 from tests.transport.tls_bench import MemorySource
-from zerocopy.core.http.stream import HEARTBEAT, End
+from zerocopy.core.http.stream import HEARTBEAT, End, Message
 from zerocopy.core.plan import Segment
 from zerocopy.transport.body import Bodies, Body
 from zerocopy.transport.streaming import (
@@ -116,14 +116,21 @@ def test_large_content_is_not_copied() -> None:
 def test_equal_message_is_framed_once() -> None:
     """All streams with the same message and framing get the same bytes object."""
     framed, same = Framed(), message(b"same")
-    data = framed.bytes_of(same, CHUNKED_EVENTS)
-    assert framed.bytes_of(same, CHUNKED_EVENTS) is data
-    assert framed.bytes_of(message(b"same"), CHUNKED_EVENTS) is not data
-    assert framed.bytes_of(same, PLAIN_EVENTS) is same.content
+
+    def given(said: Message, framing: Framing = CHUNKED_EVENTS) -> object:
+        feed = FakeFeed(said)
+        stream = Stream(feed, framing, None, framed=framed, bodies=Bodies(), is_mapped=True)
+        stream.start(lambda: None)
+        return stream.next(is_draining=False)
+
+    data = given(same)
+    assert given(same) is data
+    assert given(message(b"same")) is not data
+    assert given(same, PLAIN_EVENTS) is same.content
     for number in range(FRAMED_MAX):
-        framed.bytes_of(message(b"%d" % number), CHUNKED_EVENTS)
-    assert framed.bytes_of(same, CHUNKED_EVENTS) == data, "forgotten at the bound, and made again"
-    assert len(framed._kept) <= FRAMED_MAX
+        given(message(b"%d" % number))
+    assert given(same) == data, "forgotten at the bound, and made again"
+    assert len(framed) <= FRAMED_MAX
 
 
 @pytest.mark.parametrize("taken", range(4))

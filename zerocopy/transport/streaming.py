@@ -20,7 +20,7 @@ from zerocopy.core.http.stream import GOING_AWAY, End, Heartbeat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zerocopy.core.http.stream import Feed, Message
+    from zerocopy.core.http.stream import Feed, Item, Message
     from zerocopy.transport.body import Bodies, Body
 
 SMALL_MESSAGE_BYTES = 65_536
@@ -97,28 +97,19 @@ PLAIN_EVENTS = PlainEvents()
 CHUNKED_EVENTS = ChunkedEvents()
 
 
-class Framed:
-    """Small messages as bytes, which all streams with the same message and framing share."""
+class Framed(dict[tuple[int, Framing], tuple["Message", bytes]]):
+    """Small messages as bytes, which all streams with the same message and framing share.
 
-    __slots__ = ("_kept",)
+    By identity; each entry keeps its message, so that no other object gets that identity.
+    """
 
-    def __init__(self) -> None:
-        # By identity; each entry keeps its message, so that no other object gets its identity.
-        self._kept: dict[tuple[int, Framing], tuple[Message, bytes]] = {}
-
-    def bytes_of(self, message: Message, framing: Framing) -> bytes:
-        """The message with what goes around it."""
-        key = id(message), framing
-        kept = self._kept.get(key)
-        if kept is not None:
-            return kept[1]
+    def add(self, message: Message, framing: Framing) -> bytes:
+        """The message with what goes around it; all are forgotten at the bound."""
         before, after = framing.message(message.nbytes)
-        if not (before or after):
-            return message.content
-        if len(self._kept) >= FRAMED_MAX:
-            self._kept.clear()
-        data = before + message.content + after
-        self._kept[key] = message, data
+        data = before + message.content + after if before or after else message.content
+        if len(self) >= FRAMED_MAX:
+            self.clear()
+        self[id(message), framing] = message, data
         return data
 
 
@@ -164,26 +155,24 @@ class Stream:
             return self._rest()
         if self.inbox is not None and (data := self._replies(self.inbox)):
             return data
-        if self.is_over:
-            return b""
-        return self._end(GOING_AWAY) if is_draining else self._pull()
-
-    def _pull(self) -> bytes | Body | None:
+        if self.is_over or is_draining:
+            return b"" if self.is_over else self._end(GOING_AWAY)
         assert self._feed is not None, "it was not closed"
         item = self._feed.next()
         if item is None:
             return None
+        kept = self._framed.get((id(item), self._framing))  # nearly always, where many wait
+        return self._bytes_of(item) if kept is None else kept[1]
+
+    def _bytes_of(self, item: Item) -> bytes | Body:
         if isinstance(item, Heartbeat):
             return self._framing.heartbeat()
         if isinstance(item, End):
             return self._end(item)
-        return self._message(item)
-
-    def _message(self, item: Message) -> bytes | Body:
         assert item.nbytes > 0, "an empty chunk would be the last one"
         if item.segments or len(item.content) > SMALL_MESSAGE_BYTES:
             return self._begin(item)
-        return self._framed.bytes_of(item, self._framing)
+        return self._framed.add(item, self._framing)
 
     def _begin(self, message: Message) -> bytes | Body:
         """The first piece of a large message. Its content is not copied where that is large."""
