@@ -19,6 +19,7 @@ from tests.transport.asgi_driver import (
     scope_of,
     settle,
 )
+from tests.transport.feeds import FakeFeed
 from tests.transport.test_tls_endings import HELLO, http1, http2
 from tests.transport.tls_bench import LIMITS, BenchHandler, TlsBench, run
 from zerocopy.core.counters import SLOTS
@@ -139,6 +140,20 @@ def test_answer_is_counted_until_it_ends() -> None:
                 task.cancel()
             await asyncio.wait([task], timeout=TIMEOUT_S)
             assert rig.held == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_endless_response_is_refused() -> None:
+    """It is for the listeners of zerocopy, which pull it; its feed is closed all the same."""
+
+    async def scenario() -> None:
+        feed = FakeFeed()
+        rig, driver = Rig(TINY_SEGMENTS, NBYTES), Driver()
+        rig.handler.response = Response(200, (), feed=feed)
+        await cast("Any", rig.app(scope_of("/live"), driver.receive, driver.send))
+        assert driver.sent[0]["status"] == 501
+        assert feed.closed == 1
 
     asyncio.run(scenario())
 

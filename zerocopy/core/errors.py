@@ -106,7 +106,7 @@ class UnknownCodingError(RequestError):
 
 
 class NotInstalledError(RequestError):
-    """A format needs an extra of the package that is not installed; the detail names it."""
+    """What is asked for needs something that this server lacks; the detail names it."""
 
     status = 501
 

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import BadRequestError, DataError, OverloadError, ZerocopyError
+from zerocopy.core.errors import (
+    BadRequestError,
+    DataError,
+    NotInstalledError,
+    OverloadError,
+    ZerocopyError,
+)
 from zerocopy.core.http.messages import Request, origin_form
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.transport.body import Bodies
@@ -205,7 +211,11 @@ class AsgiApp:
             error = BadRequestError("the request must have exactly one Host field")
         if error is not None:
             return self._handler.refuse(error)
-        return self._handler.respond_now(request) or await self._handler.respond(request)
+        response = self._handler.respond_now(request) or await self._handler.respond(request)
+        if response.feed is None:
+            return response
+        response.feed.close()  # GET comes here only under another server's listener
+        return self._handler.refuse(NotInstalledError("live data need a listener of zerocopy's"))
 
     async def _read_content(self, scope: Event, request: Request, receive: Receive) -> bool:
         """Read and drop the request's content; False where it is too long or too slow.
