@@ -30,7 +30,7 @@ LAYERS = (
     "supervise",
     (
         "service > service/live | ingest | client | "
-        "transport/tls > transport/http2 > transport/http1 > transport"
+        "transport/tls > transport/http2 > transport/http1 > transport/websocket > transport"
     ),
     "formats | storage/live > storage/symbols > storage | observe",
     "config",

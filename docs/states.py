@@ -24,12 +24,11 @@ BEGIN, END = "<!-- states: begin -->", "<!-- states: end -->"
 
 
 def table() -> str:
-    """Return both tables: what each state means, and which moves there are."""
-    lines = ["| state | meaning |", "|---|---|"]
-    lines += [f"| {state.name} | {meaning} |" for state, meaning in MEANINGS.items()]
-    lines += ["", "| from | to | when |", "|---|---|---|"]
-    lines += [f"| {a.name} | {b.name} | {when} |" for (a, b), when in MOVES.items()]
-    lines += ["| any | CLOSED | by the client, a deadline, or a broken promise |"]
+    """What each state means, and which may come next; each may lead to CLOSED."""
+    lines = ["| state | meaning | leads to |", "|---|---|---|"]
+    for state, meaning in MEANINGS.items():
+        after = ", ".join(b.name for a, b in MOVES if a is state)
+        lines.append(f"| {state.name} | {meaning} | {after} |")
     return "\n".join(lines)
 
 

@@ -31,6 +31,7 @@ STATUSES = {
     "TargetTooLongError": 414,
     "RangeError": 416,
     "ExpectationFailedError": 417,
+    "UpgradeRequiredError": 426,
     "FieldsTooLargeError": 431,
     "NotInstalledError": 501,
     "UnknownCodingError": 501,

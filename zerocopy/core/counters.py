@@ -58,8 +58,8 @@ TRANSPORTS = ("plain", "tls")
 PLAIN, TLS = 0, 1
 """How requests and connections come in; indexes `TRANSPORTS`."""
 
-STATUSES = (200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 431, 500, 503)
-"""Statuses with their own time series. All others (we send 417, 501, 505) share one."""
+STATUSES = (101, 200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 431, 500, 503)
+"""Statuses with their own time series. All others (we send 417, 426, 501, 505) share one."""
 
 DURATION_BOUNDS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,

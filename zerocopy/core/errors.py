@@ -13,6 +13,7 @@ it never holds a path, a stack trace or another library's wording.
     │   ├── TargetTooLongError      414
     │   ├── RangeError              416
     │   ├── ExpectationFailedError  417
+    │   ├── UpgradeRequiredError    426
     │   ├── FieldsTooLargeError     431
     │   ├── UnknownCodingError      501
     │   ├── NotInstalledError       501
@@ -91,6 +92,12 @@ class ExpectationFailedError(RequestError):
     """An Expect field asks for something other than 100-continue."""
 
     status = 417
+
+
+class UpgradeRequiredError(RequestError):
+    """A WebSocket is asked for in a version other than 13: RFC 6455 section 4.4."""
+
+    status = 426
 
 
 class FieldsTooLargeError(RequestError):

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import orjson
 
-from zerocopy.core.errors import MethodNotAllowedError, OverloadError, RangeError, ZerocopyError
+from zerocopy.core.errors import (
+    MethodNotAllowedError,
+    OverloadError,
+    RangeError,
+    UpgradeRequiredError,
+    ZerocopyError,
+)
 from zerocopy.core.http.messages import REASONS, Fields, Response
 from zerocopy.core.http.validators import document_validators
 
@@ -16,6 +22,14 @@ RETRY_AFTER_S = 1
 """What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
 
 ALLOWED_METHODS = b"GET, HEAD, OPTIONS"
+
+UPGRADE_FIELDS: Fields = (
+    (b"Upgrade", b"websocket"),
+    (b"Connection", b"Upgrade"),
+    (b"Sec-WebSocket-Version", b"13"),
+)
+"""What 426 (Upgrade Required) offers: RFC 9110 section 15.5.22, RFC 6455 section 4.4. Only HTTP/1.1
+has that status, for HTTP/2 has no Upgrade."""
 
 CORS_FIELDS: Fields = (
     (b"Access-Control-Allow-Origin", b"*"),
@@ -64,6 +78,8 @@ def problem_response(error: Exception) -> Response:
         fields = ((b"Allow", ALLOWED_METHODS),)
     elif isinstance(error, RangeError):
         fields = ((b"Content-Range", b"bytes */%d" % error.nbytes),)
+    elif isinstance(error, UpgradeRequiredError):
+        fields = UPGRADE_FIELDS
     problem = {
         "type": "about:blank",  # RFC 9457 section 4.2.1: the title is the status phrase
         "title": REASONS[status],

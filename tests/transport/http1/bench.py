@@ -192,13 +192,19 @@ class Bench:
             peer.sock.close()
 
 
-def run(source: FileSource, scenario: Callable[[Bench], Awaitable[None]], **limits: float) -> None:
+def run(
+    source: FileSource,
+    scenario: Callable[[Bench], Awaitable[None]],
+    *,
+    patience_s: float = 10,
+    **limits: float,
+) -> None:
     """Run a scenario on our event loop, with a bench made there."""
 
     async def main() -> None:
         bench = Bench(source, **limits)
         try:
-            await asyncio.wait_for(scenario(bench), 10)
+            await asyncio.wait_for(scenario(bench), patience_s)
         finally:
             await bench.close()
             source.file.close()

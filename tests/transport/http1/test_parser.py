@@ -26,6 +26,10 @@ WIDE = RequestLimits(
 )
 GET = b"GET /a HTTP/1.1\r\nHost: t\r\n\r\n"
 
+WEBSOCKET = (
+    b"GET /w HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 STREAMS = {
     "one": GET,
     "two": GET + GET,
@@ -58,6 +62,14 @@ STREAMS = {
 }
 
 
+HANDSHAKES = {
+    "to be accepted": WEBSOCKET + GET,
+    "of 1.0": WEBSOCKET.replace(b"HTTP/1.1", b"HTTP/1.0") + GET,
+    "with a fault": WEBSOCKET.replace(b"13", b"12") + GET,
+    "with content": WEBSOCKET[:-2] + b"Content-Length: 3\r\n\r\nabc" + GET,
+}
+
+
 def outline(message: Message) -> tuple[object, ...]:
     """What a message says, comparable."""
     request = message.request
@@ -67,6 +79,8 @@ def outline(message: Message) -> tuple[object, ...]:
         request.fields,
         message.persistence,
         message.is_head,
+        request.is_websocket,
+        message.handshake is not None,
         type(message.error),
     )
 
@@ -86,6 +100,15 @@ def test_parser_fed_in_any_pieces_gives_the_same_messages(stream: bytes) -> None
     assert whole
     for step in (1, 2, 7, 64):
         assert [outline(message) for message in parse(stream, step)] == whole, step
+
+
+@pytest.mark.parametrize("stream", HANDSHAKES.values(), ids=HANDSHAKES)
+def test_handshakes_fed_in_any_pieces_are_the_same(stream: bytes) -> None:
+    """The same, and what follows one that may be accepted is no message yet."""
+    whole = [outline(message) for message in parse(stream, len(stream), WIDE)]
+    assert whole
+    for step in (1, 2, 7, 64):
+        assert [outline(message) for message in parse(stream, step, WIDE)] == whole, step
 
 
 def test_parser_reads_what_was_asked() -> None:
@@ -251,3 +274,45 @@ def test_at_boundary_is_true_only_between_messages() -> None:
     assert parser.at_boundary
     parser.feed(GET + GET[:1])
     assert not parser.at_boundary
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_what_follows_a_handshake_waits_until_it_is_decided(step: int) -> None:
+    """It is the WebSocket's, or it is requests."""
+    stream = WEBSOCKET + GET + GET
+    for is_accepted in (True, False):
+        parser = RequestParser(WIDE)
+        for position in range(0, len(stream), step):
+            parser.feed(stream[position : position + step])
+        (message,) = parser.messages
+        assert (parser.is_held, parser.at_boundary, parser.ended) == (True, False, False)
+        assert message.request.is_websocket
+        if is_accepted:
+            assert parser.take_rest() == GET + GET
+            assert (parser.is_held, parser.ended) == (False, True)
+            parser.feed(GET)
+        else:
+            parser.release(message)
+            assert (parser.is_held, parser.at_boundary, parser.ended) == (False, True, False)
+        assert len(parser.messages) == (1 if is_accepted else 3)
+
+
+def test_nothing_follows_a_handshake_that_wants_the_end() -> None:
+    """`close` holds for a response that is none of a WebSocket: the rest is dropped."""
+    parser = RequestParser(WIDE)
+    parser.feed(WEBSOCKET.replace(b"Upgrade\r\nU", b"Upgrade, close\r\nU") + GET)
+    (message,) = parser.messages
+    assert message.persistence is Persistence.CLOSE
+    parser.release(message)
+    assert (parser.ended, parser.at_boundary, len(parser.messages)) == (True, True, 1)
+
+
+def test_a_handshake_with_a_fault_holds_nothing() -> None:
+    """It opens no WebSocket, whatever the response is."""
+    parser = RequestParser(WIDE)
+    parser.feed(WEBSOCKET.replace(b"13", b"12") + GET)
+    first, second = parser.messages
+    assert first.handshake is not None
+    assert not first.request.is_websocket
+    assert second.handshake is None
+    assert not parser.is_held

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 PSEUDO = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/healthz"}
 CONNECT = {":method": "CONNECT", ":authority": "localhost:443"}
-WEBSOCKET = {**PSEUDO, ":method": "CONNECT", ":protocol": "websocket"}
 CONTROL_FRAMES_MAX = 20
 REFUSED_STREAM = 7
 
@@ -126,7 +125,10 @@ MALFORMED: dict[str, tuple[Mapping[str, str], Sequence[tuple[str, str]]]] = {
     "CONNECT with :scheme": ({**CONNECT, ":scheme": "https"}, []),
     "CONNECT with :path": ({**CONNECT, ":path": "/"}, []),
     "CONNECT without :authority": ({":method": "CONNECT"}, [("host", "localhost:443")]),
-    "CONNECT of a protocol": (WEBSOCKET, []),
+    "CONNECT of a protocol without :path": (
+        {":method": "CONNECT", ":protocol": "websocket", ":scheme": "https", ":authority": "a"},
+        [],
+    ),
     ":protocol without CONNECT": ({**PSEUDO, ":protocol": "websocket"}, []),
     # section 8.1.1
     "content-length twice": (PSEUDO, [("content-length", "0"), ("content-length", "1")]),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zerocopy.core.window import Window
 
 REASONS = {
+    101: "Switching Protocols",
     200: "OK",
     204: "No Content",
     206: "Partial Content",
@@ -34,6 +35,7 @@ REASONS = {
     414: "URI Too Long",
     416: "Range Not Satisfiable",
     417: "Expectation Failed",
+    426: "Upgrade Required",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",

@@ -7,13 +7,14 @@ large message in `columns` is the files' own bytes, large json is written by a t
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.http.stream import End, Message
 from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
 from zerocopy.core.timeindex import RecordRange
-from zerocopy.formats import columns, events, json
+from zerocopy.formats import columns, events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ EVENTS: Final = 0
 COLUMNS: Final = 1
 """What a stream's messages are: server-sent events, or whole answers in `columns`."""
 
-EVENT_RECORDS_MAX = json.PIECE_RECORDS
+EVENT_RECORDS_MAX = 8_192
 """Records of an event: encoding a column of them holds the interpreter's lock for 0.3 ms."""
 
 INLINE_VALUES_MAX = 2_048
@@ -38,6 +39,8 @@ HEADER_BYTES, HEADER_COLUMN_BYTES = 96, 192
 
 EVENT_BYTES, EVENT_COLUMN_BYTES = 128, 80
 """Bytes of an event beside its values, and for each column."""
+
+_JSON = "zerocopy.formats.json"
 
 RESET_CODE = 4001
 FAILED = End(1011, "the data cannot be read")
@@ -96,8 +99,8 @@ class Composer:
         values = len(self._columns) * (stop - first)
         if any(column.dtype.name[1] == "S" for column in self._columns):
             values *= _TEXT_VALUES
-        if values > INLINE_VALUES_MAX:
-            return None
+        if values > INLINE_VALUES_MAX or _JSON not in sys.modules:
+            return None  # the first event imports numpy, in a thread
         blocks = self._read_now(day, first, stop)
         if blocks is None:
             return None
@@ -139,6 +142,8 @@ class Composer:
     def _in_json(
         self, day: LiveDay, first: int, stop: int, read: Callable[[int, int, int], bytes]
     ) -> Message:
+        from zerocopy.formats import json  # noqa: PLC0415 - with numpy, once it is asked for
+
         parts: list[bytes] = []
         records = DayRecords(day.day, RecordRange(first, stop), [_UNREAD] * len(self._columns))
         json.encode(

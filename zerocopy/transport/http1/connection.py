@@ -18,6 +18,7 @@ from zerocopy.core.http.pending import CURRENT
 from zerocopy.transport.faults import contained
 from zerocopy.transport.http1.interim import answer_continue
 from zerocopy.transport.http1.linger import LINGER_TICKS, Linger
+from zerocopy.transport.http1.opening import settle
 from zerocopy.transport.http1.parser import Persistence, RequestParser
 from zerocopy.transport.http1.sender import Sender
 from zerocopy.transport.http1.state import PIPELINE_MAX, RECV_BYTES, RESPONSE_COST_BYTES, State
@@ -160,7 +161,7 @@ class Connection:
             self._answer_queued()
             if self.state is _READY and not parser.at_boundary:
                 context.loop.call_soon(self._read_on)
-        elif len(parser.messages) > PIPELINE_MAX:
+        elif parser.is_held or len(parser.messages) > PIPELINE_MAX:
             self._channel.stop_reading()
 
     def _read_on(self) -> None:
@@ -245,17 +246,16 @@ class Connection:
             reply = self._sender.expect(message, begun_ns)
             reply.planning = context.spawn(self._answer_later(reply, begun_ns))
             return
-        if response.feed is not None:
-            if not message.is_head:
+        if response.feed is not None or message.handshake is not None:
+            response = settle(message, response, context.handler, self._parser)
+            if response.feed is not None and not message.is_head:
                 self._begin_stream(message, response, begun_ns)
                 return
-            response.feed.close()
         persistence = Persistence.CLOSE if context.draining else message.persistence
         self._is_last = persistence is Persistence.CLOSE
+        tail = context.tails.lines[persistence]
         try:
-            is_sent = self._sender.send(
-                message, response, context.tails.lines[persistence], begun_ns
-            )
+            is_sent = self._sender.send(message, response, tail, begun_ns)
         except OSError:
             self.abort()
             return
@@ -265,12 +265,12 @@ class Connection:
     def _begin_stream(self, message: Message, response: Response, begun_ns: int) -> None:
         """The response has no end: no request follows it on this connection."""
         reply = self._sender.expect(message, begun_ns)
-        self._parser, self._is_last = None, True
+        parser, self._parser, self._is_last = self._parser, None, True
         self._sender = self._streamer = Streamer(
             self._context, self._channel, self, reply, response
         )
         self._channel.wait_readable(self.on_readable)
-        self._streamer.begin()
+        self._streamer.begin(b"" if parser is None else parser.take_rest())
 
     async def _answer_later(self, reply: Reply, begun_ns: int) -> None:
         CURRENT.set(reply.pending)
@@ -343,13 +343,13 @@ class Connection:
         Closing with input unread would send a reset, which can destroy the response before the
         client has read it (RFC 9112 section 9.6).
         """
-        is_said = self._says_end()
+        self._linger = Linger(None if self._streamer is None else self._streamer.inbox)
+        is_said = self._linger.awaits_close or self._says_end()
         if self._at_end_of_input and is_said:
             self.close()
             return
         self.move(State.LINGERING)
         self._parser = None
-        self._linger = Linger()
         self.deadline = self._context.wheel.now + LINGER_TICKS
         if not self._at_end_of_input:
             self._channel.wait_readable(self.on_readable)

@@ -23,9 +23,12 @@ class KnownHeads(dict[bytes, "Message"]):
     def remember(self, head: bytes, message: Message) -> None:
         """Keep what these bytes mean; at the bound the oldest head is forgotten.
 
-        Does not keep heads with Range or CF-Ray. They rarely repeat, and would evict heads that do.
+        Does not keep heads with Range or CF-Ray, nor those that open a WebSocket, with a key for
+        each. They rarely repeat, and would evict heads that do.
         """
         request = message.request
+        if message.handshake is not None:
+            return
         if len(head) > HEAD_BYTES_MAX or len(request.fields) > HEAD_FIELDS_MAX:
             return
         if request.is_conditional and request.values(b"range"):

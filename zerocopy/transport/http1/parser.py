@@ -21,6 +21,7 @@ from zerocopy.transport.http1.request import CHUNKED, RequestReader
 if TYPE_CHECKING:
     from zerocopy.transport.http1.request import RequestHead
     from zerocopy.transport.limits import RequestLimits
+    from zerocopy.transport.websocket.opening import Handshake
 
 
 class Persistence(enum.IntEnum):
@@ -32,9 +33,13 @@ class Persistence(enum.IntEnum):
 
 
 class Message:
-    """One parsed request and how its connection goes on, or the error that ends it."""
+    """One parsed request and how its connection goes on, or the error that ends it.
 
-    __slots__ = ("error", "is_1_0", "is_head", "persistence", "received_ns", "request")
+    `handshake` is there where the client would go on with a WebSocket. If that may be, nothing
+    behind the request is parsed before `RequestParser.release`.
+    """
+
+    __slots__ = ("error", "handshake", "is_1_0", "is_head", "persistence", "received_ns", "request")
 
     def __init__(
         self,
@@ -42,8 +47,10 @@ class Message:
         persistence: Persistence,
         error: ZerocopyError | None = None,
         received_ns: int = 0,
+        handshake: Handshake | None = None,
     ) -> None:
         self.request = request
+        self.handshake = handshake
         self.is_1_0 = False
         self.is_head = request.method == b"HEAD"
         self.persistence = persistence
@@ -61,6 +68,7 @@ class RequestParser:
     `at_boundary` is True between messages: nothing of a next one has been seen.
     `awaits_continue` is True while a client waits for 100 (Continue) before it sends content.
     `ended` is True once nothing more will be read as a request.
+    `is_held` is True while it is open whether what follows is a request or a WebSocket's.
     """
 
     __slots__ = (
@@ -72,6 +80,7 @@ class RequestParser:
         "at_boundary",
         "awaits_continue",
         "ended",
+        "is_held",
         "messages",
     )
 
@@ -85,6 +94,7 @@ class RequestParser:
         self.at_boundary = True
         self.awaits_continue = False
         self.ended = False
+        self.is_held = False
 
     def feed(self, data: bytes, received_ns: int = 0) -> None:
         """Parse `data`, which was read then; complete requests are appended to `messages`."""
@@ -94,7 +104,7 @@ class RequestParser:
         reader = self._reader
         reader.feed(data)
         try:
-            while not self.ended and self._take_content():
+            while not (self.ended or self.is_held) and self._take_content():
                 head = reader.take()
                 if head is None:
                     break
@@ -102,7 +112,22 @@ class RequestParser:
         except RequestError as error:
             request = _UNREADABLE_HEAD if reader.is_head else _UNREADABLE
             self._end(Message(request, Persistence.CLOSE, error, received_ns))
-        self.at_boundary = self._pending is None and reader.is_at_boundary
+        self.at_boundary = self._pending is None and reader.is_at_boundary and not self.is_held
+
+    def release(self, message: Message) -> None:
+        """`message` is answered like any other: what follows it is a request, if anything is."""
+        self.is_held = False
+        if message.persistence is Persistence.CLOSE:
+            self._reader.clear()
+            self.ended = True
+            self.at_boundary = True
+        self.feed(b"", self._received_ns)
+
+    def take_rest(self) -> bytes:
+        """No request follows those that were handed out. Returns what came behind them."""
+        self.is_held = False
+        self.ended = True
+        return self._reader.read(len(self._reader))
 
     def end_early(self) -> None:
         """Answer the request whose content is awaited without it, then close."""
@@ -126,11 +151,17 @@ class RequestParser:
         persistence = Persistence.CLOSE
         if head.keeps_alive:
             persistence = Persistence.KEEP_ALIVE if head.is_1_1 else Persistence.KEEP_ALIVE_HTTP_1_0
-        request = Request(head.method, head.target, tuple(head.fields))
-        message = Message(request, persistence, None, self._received_ns)
+        handshake = head.handshake
+        is_websocket = handshake is not None and handshake.fault is None
+        request = Request(head.method, head.target, tuple(head.fields), is_websocket)
+        message = Message(request, persistence, None, self._received_ns, handshake)
         message.is_1_0 = not head.is_1_1
         length = head.content_bytes
-        if length == 0:
+        if is_websocket:
+            # Held even where the connection is to end after an ordinary response.
+            self.messages.append(message)
+            self.is_held = True
+        elif length == 0:
             self._finish(message)
         elif length == CHUNKED or length > self._content_max:
             # Chunked, or more than is worth reading: the response does not depend on it.

@@ -29,6 +29,7 @@ from zerocopy.transport.limits import (
     target_fault,
     unknown_expectation,
 )
+from zerocopy.transport.websocket.opening import Handshake, asks_for_websocket
 
 REQUEST_LINE_REST_BYTES_MAX = 64
 """Bytes of a request line beside its target: no method that is registered takes more."""
@@ -58,7 +59,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 _KNOWN_TO_HTTPTOOLS = frozenset(
     {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"}
 )
-_JUDGED = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"})
+_JUDGED = frozenset(
+    {b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+)
 
 
 class RequestHead:
@@ -66,12 +69,14 @@ class RequestHead:
 
     `content_bytes` is the length of its content, or `CHUNKED`. `keeps_alive` says whether the
     connection may go on after the response, `is_1_1` whether the minor version is at least 1.
+    `handshake` is None unless the client asks to go on with a WebSocket.
     """
 
     __slots__ = (
         "content_bytes",
         "expects_continue",
         "fields",
+        "handshake",
         "is_1_1",
         "keeps_alive",
         "method",
@@ -106,6 +111,10 @@ class RequestHead:
         self.content_bytes = self._content_bytes(judged)
         self.keeps_alive = self._keeps_alive(judged.get(b"connection"))
         self.expects_continue = self._expects_continue(judged.get(b"expect"))
+        self.handshake: Handshake | None = None
+        upgrades = judged.get(b"upgrade")  # RFC 9110 section 7.8: ignored in HTTP/1.0
+        if upgrades is not None and self.is_1_1 and asks_for_websocket(self.method, upgrades):
+            self.handshake = Handshake(self.fields, has_content=self.content_bytes != 0)
 
     def _resolve_target(self) -> None:
         """RFC 9112 section 3.2; the grammar leaves nothing else to ask of an origin-form."""
@@ -122,7 +131,7 @@ class RequestHead:
         try:
             httptools.HttpRequestParser(self).feed_data(_as_httptools_knows_it(head, line))
         except httptools.HttpParserUpgrade:
-            pass  # RFC 9110 section 7.8: a server may ignore Upgrade
+            pass  # whether it is heeded, the response says
         except httptools.HttpParserCallbackError:
             raise  # `on_header` failed, a fault of ours: the next clause would blame the client
         except httptools.HttpParserError:

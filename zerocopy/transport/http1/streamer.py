@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.http1.context import Http1Context
     from zerocopy.transport.http1.reply import Reply
     from zerocopy.transport.http1.sender import Owner
+    from zerocopy.transport.streaming import Inbox
 
 
 _STREAMING = State.STREAMING  # a global costs a tenth of a member of an enumeration
@@ -48,9 +49,9 @@ class Streamer(Sender):
     ) -> None:
         super().__init__(context, channel, owner)
         assert response.feed is not None, "or it has an end"
-        opening = opening_of(reply.message, response, context.tails)
+        opening = opening_of(reply.message, response, context)
         self._reply = self._streaming = reply
-        self._response = response
+        self._response = opening.response
         self._stream = Stream(
             response.feed,
             opening.framing,
@@ -65,8 +66,14 @@ class Streamer(Sender):
         self._is_waiting = False  # for a turn among the streams that have something
         self._progress = Progress()
 
-    def begin(self) -> None:
-        """Send the head, and what the feed has already."""
+    @property
+    def inbox(self) -> Inbox | None:
+        """What the client sends, if it may send something."""
+        return self._stream.inbox
+
+    def begin(self, behind: bytes) -> None:
+        """Send the head, and what the feed has already; `behind` came behind the request."""
+        self.on_data(behind)
         self._context.metrics.promise(self._streaming.pending, self._response)
         self._stream.start(self.on_ready)
         self._owner.move(State.SENDING)
@@ -87,7 +94,7 @@ class Streamer(Sender):
         if inbox is not None:
             inbox.on_data(data)
             self.on_ready()
-            return True
+            return not inbox.is_over
         self._ignored_bytes += len(data)
         return self._ignored_bytes <= IGNORED_BYTES_MAX
 

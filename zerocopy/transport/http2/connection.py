@@ -27,7 +27,6 @@ from zerocopy.core import endpoints
 from zerocopy.core.errors import NotFoundError, OverloadError, ZerocopyError
 from zerocopy.transport.http2.context import compact
 from zerocopy.transport.http2.errors import UPDATES_PER_REQUEST, JudgedConnection
-from zerocopy.transport.http2.feeds import FeedStreams
 from zerocopy.transport.http2.head import (
     DATA,
     DRAIN_PING,
@@ -40,10 +39,12 @@ from zerocopy.transport.http2.head import (
     HEADERS,
     SETTINGS,
     STREAM_ID_MAX,
+    stream_id_of,
     unpack_frame_header,
 )
 from zerocopy.transport.http2.lane import LANE_BYTES_MAX, Lane, Proved
 from zerocopy.transport.http2.request import request_of
+from zerocopy.transport.http2.websockets import WebSocketStreams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ class KnownRequest(NamedTuple):
     request: Request
 
 
-class Http2Connection(FeedStreams):
+class Http2Connection(WebSocketStreams):
     """One HTTP/2 connection; `context` has what all of them share."""
 
     connection: JudgedConnection
@@ -246,7 +247,7 @@ class Http2Connection(FeedStreams):
     def _meet(self, frame: bytes, proved: Proved) -> list[Event | KnownRequest]:
         """Answer one frame at once, or read it. Returns the events that are still to be handled."""
         if frame[3:5] == _WHOLE_REQUEST_BYTES and not (self._is_leaving or self._is_refused):
-            block, stream_id = frame[FRAME_HEADER_BYTES:], _stream_id_of(frame)
+            block, stream_id = frame[FRAME_HEADER_BYTES:], stream_id_of(frame)
             answered, frames = self._lane.answer([(0, block, stream_id)], proved)
             if answered:
                 self.connection.updates_due += UPDATES_PER_REQUEST
@@ -310,8 +311,7 @@ class Http2Connection(FeedStreams):
                 isinstance(event, (DataReceived, StreamEnded))
                 and event.stream_id not in self.streams
             ):
-                if isinstance(event, DataReceived):
-                    self._drop_content(event)
+                self._drop_content(event)
             elif isinstance(event, DataReceived) and not self._has_room_for(event):
                 self._drop_content(event)
                 if event.stream_id not in self._overrun:
@@ -327,8 +327,13 @@ class Http2Connection(FeedStreams):
         if event.ping_data == DRAIN_PING and self._context.draining:
             self._wire.leave()
 
-    def _drop_content(self, event: DataReceived) -> None:
-        """Drop content that nobody wants (RFC 9113 section 8.1); much of it is a flood."""
+    def _drop_content(self, event: DataReceived | StreamEnded) -> None:
+        """Drop content that no WebSocket wants (RFC 9113 section 8.1); much of it is a flood."""
+        if self.take_content(event):
+            self._count_control_frame()
+            return
+        if isinstance(event, StreamEnded):
+            return
         stream_id = event.stream_id
         self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
         if stream_id not in self.stream_buffers and stream_id not in self._bodies:
@@ -368,6 +373,8 @@ class Http2Connection(FeedStreams):
             self._wire.write(self.go_away())
         elif not request.target:
             error = NotFoundError("the path must be one of those in /openapi.json")
+        elif request.is_websocket and error is None:
+            error = self.expect_websocket(event.stream_id, request)
         if error is not None:
             response = handler.refuse(error)
         elif request.method in _READS:  # whatever content follows: it is dropped
@@ -386,10 +393,6 @@ def _free(connection: H2Connection) -> None:
     connection._frame_dispatch_table.clear()  # noqa: SLF001
 
 
-def _stream_id_of(frame: bytes) -> int:
-    """RFC 9113 section 4.1: the highest bit is reserved and means nothing."""
-    return int.from_bytes(frame[5:9], "big") & STREAM_ID_MAX
-
-
 def _asks_for_data(request: Request) -> bool:
-    return request.endpoint == endpoints.DATA and request.method in _READS
+    is_get = request.method in _READS and not request.is_websocket
+    return request.endpoint == endpoints.DATA and is_get

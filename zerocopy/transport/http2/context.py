@@ -116,6 +116,7 @@ class Http2Context(Context):
                 initial_values={
                     SettingCodes.MAX_CONCURRENT_STREAMS: self.streams_max,
                     SettingCodes.MAX_HEADER_LIST_SIZE: self.request_limits.head_bytes_max,
+                    SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 section 3
                 },
             )
         )

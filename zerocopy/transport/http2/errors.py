@@ -260,8 +260,6 @@ def _is_malformed(headers: list[tuple[bytes, bytes]]) -> bool:
         if not name.startswith(b":"):
             break
         pseudo[name] = value
-    return (
-        b":protocol" in pseudo  # RFC 8441 section 3: only where the server has offered it
-        or any(not pseudo.get(name, b"x") for name in _NEVER_EMPTY)
-        or (pseudo[b":method"] == b"CONNECT" and not pseudo.get(b":authority"))
+    return any(not pseudo.get(name, b"x") for name in _NEVER_EMPTY) or (
+        pseudo[b":method"] == b"CONNECT" and not pseudo.get(b":authority")
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.stream import Feed
     from zerocopy.transport.body import Body
     from zerocopy.transport.http2.context import Http2Context, Wire
+    from zerocopy.transport.streaming import Framing, Inbox
 
 MESSAGE_COST_BYTES = 8_192
 """What one message costs its turn at least, as on HTTP/1.1."""
@@ -51,10 +52,11 @@ class FeedStreams(DataStreams):
 
     def _begin_feed(self, stream_id: int, feed: Feed, head: bytes) -> None:
         context = self._context
+        framing, inbox = self._framing_of(stream_id)
         stream = self._feeds[stream_id] = Stream(
             feed,
-            PLAIN_EVENTS,
-            None,
+            framing,
+            inbox,
             framed=context.framed,
             bodies=context.bodies,
             is_mapped=True,
@@ -63,6 +65,10 @@ class FeedStreams(DataStreams):
         self._wire.write(head)
         stream.start(partial(self._on_feed_ready, stream_id))
         self._on_feed_ready(stream_id)
+
+    def _framing_of(self, _stream_id: int) -> tuple[Framing, Inbox | None]:
+        """How its messages become bytes, and what its client may send."""
+        return PLAIN_EVENTS, None
 
     def end_feeds(self) -> None:
         """End each behind its whole message: the server stops, or the client will say no more.

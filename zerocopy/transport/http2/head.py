@@ -52,6 +52,11 @@ def frame_header(nbytes: int, kind: int, flags: int, stream_id: int) -> bytes:
     return _FRAME_HEADER.pack(nbytes >> 8, nbytes & 0xFF, kind, flags, stream_id)
 
 
+def stream_id_of(frame: bytes) -> int:
+    """Whose frame it is; the highest bit is reserved and means nothing."""
+    return int.from_bytes(frame[5:9], "big") & STREAM_ID_MAX
+
+
 def write_data_header(buffer: memoryview, at: int, nbytes: int, stream_id: int) -> None:
     """The same of a DATA frame without flags, written into a buffer."""
     _FRAME_HEADER.pack_into(buffer, at, nbytes >> 8, nbytes & 0xFF, DATA, 0, stream_id)

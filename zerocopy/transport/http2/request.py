@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def request_of(event: RequestReceived) -> Request:
     """The request of a field section that h2 has found valid, RFC 9113 section 8.3.1.
 
-    A CONNECT has no path, so its target is empty. `:authority` becomes Host, as it would be in
-    HTTP/1.1.
+    A CONNECT has no path, so its target is empty, and so is that of one for a protocol that is not
+    spoken. One for a WebSocket (RFC 8441) becomes the GET of HTTP/1.1 that it stands for.
+    `:authority` becomes Host, as it would be in HTTP/1.1.
     """
     pseudo: dict[bytes, bytes] = {}
     fields: list[tuple[bytes, bytes]] = []
@@ -25,4 +26,9 @@ def request_of(event: RequestReceived) -> Request:
             fields.append((name, value))
     if b":authority" in pseudo:
         fields.append((b"host", pseudo[b":authority"]))
+    protocol = pseudo.get(b":protocol")
+    if protocol is not None:
+        is_websocket = protocol == b"websocket"
+        target = pseudo[b":path"] if is_websocket else b""
+        return Request(b"GET" if is_websocket else b"CONNECT", target, tuple(fields), is_websocket)
     return Request(pseudo[b":method"], pseudo.get(b":path", b""), tuple(fields))
