@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from bench.bars import measure_bars
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
+from bench.live import measure_live
 from bench.machine import describe_machine
 from bench.peers import pinned
 from bench.picture import svg
@@ -47,6 +48,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "slow-readers": measure_slow_readers,
     "scaling": measure_scaling,
     "bars": measure_bars,
+    "live": measure_live,
 }
 """In the order of the report."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGES = {"h2load": "nghttp2-client"}
 """Debian's, where it is not called as the tool."""
 
-MODULES = ("uvicorn", "polars", "duckdb")
+MODULES = ("uvicorn", "polars", "duckdb", "websockets")
 """Tools that are packages of Python."""
 
 START_TIMEOUT_S = 10.0

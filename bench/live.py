@@ -1,0 +1,237 @@
+"""From an append to those who listen: latency, and what ten thousand listeners cost.
+
+Owns the listeners, which are sockets in one epoll(7): the kernel takes what comes, its arrival is
+an edge, and only a few of them are read and understood. A Python reader would be what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Self
+
+from bench.clients import ClientError
+from bench.live_ways import PEERS, peer_way, zerocopy_way
+from bench.meter import Meter, memory_of
+from bench.peers import missing, pinned
+from bench.rounds import progress
+from bench.section import Table, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from bench.live_ways import Way
+    from bench.rounds import Options
+    from bench.servers import Servers
+
+READERS = (1, 100, 1_000)
+APPENDS_A_SECOND = (100, 1_000)
+CROWD = 10_000
+SMOKE_CROWD = 50
+SAMPLES = 5
+"""Listeners whose messages are read, evenly among all."""
+
+CROWD_APPENDS = 10
+PATIENCE_S = 30.0
+DROP_BYTES = 1 << 20
+_SPARE_BUFFER = memoryview(bytearray(DROP_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Seconds from each append to each sample, and the server's share of its core."""
+
+    latencies_s: list[float]
+    server_share: float
+
+
+class Listeners:
+    """Sockets that listen; a context manager that closes them."""
+
+    def __init__(self, way: Way, count: int) -> None:
+        self._way = way
+        self._stack = ExitStack()
+        self._epoll = self._stack.enter_context(select.epoll())
+        self._by_fd: dict[int, socket.socket] = {}
+        self.sampled: dict[int, int] = {}
+        """The number of messages seen, by descriptor of a sample."""
+        step = max(1, count // SAMPLES)
+        try:
+            for index in range(count):
+                sock = self._stack.enter_context(self._connect())
+                self._by_fd[sock.fileno()] = sock
+                if index % step == step // 2:
+                    self.sampled[sock.fileno()] = way.published
+                if index % 100 == 99:  # the server accepts in between
+                    self._welcome(index - 99)
+            self._welcome(count - count % 100)
+        except BaseException:
+            self._stack.close()
+            raise
+        for fd in self._by_fd:
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET | select.EPOLLRDHUP)
+        self._epoll.poll(0, len(self._by_fd))  # what was there before
+
+    def __enter__(self) -> Self:
+        """They listen."""
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Close all."""
+        self._stack.close()
+
+    def _connect(self) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", self._way.port))
+        sock.settimeout(PATIENCE_S)
+        sock.sendall(self._way.hello)
+        return sock
+
+    def _welcome(self, first: int) -> None:
+        """Wait until those from `first` on miss nothing any more."""
+        for sock in list(self._by_fd.values())[first:]:
+            got = b""
+            while not self._way.welcome.search(got):
+                data = sock.recv(65_536)
+                if not data:
+                    raise ClientError(f"{self._way.name} ended a listener: {got[:200]!r}")
+                got += data
+            sock.setblocking(False)
+
+    def wait(self, timeout_s: float) -> tuple[int, float, list[int]]:
+        """Wait for arrivals.
+
+        Returns how many sockets have something new, when that was seen, and those of them that are
+        samples. What the others have is dropped in the kernel (MSG_TRUNC, tcp(7)).
+        """
+        arrived = self._epoll.poll(timeout_s, len(self._by_fd))
+        now_s = time.perf_counter()
+        samples = []
+        for fd, _ in arrived:
+            if fd in self.sampled:
+                samples.append(fd)
+            else:
+                self._by_fd[fd].recv_into(_SPARE_BUFFER, DROP_BYTES, socket.MSG_TRUNC)
+        return len(arrived), now_s, samples
+
+    def read(self, fd: int) -> range:
+        """The numbers of the messages that a sample has got."""
+        found = self._way.number.findall(self._by_fd[fd].recv(DROP_BYTES))
+        before = self.sampled[fd]
+        if found:
+            self.sampled[fd] = int(found[-1])
+        return range(before, self.sampled[fd])
+
+
+def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
+    """Two tables: latencies by readers and pace, and a crowd."""
+    latencies = Table(
+        title="Live: from an append to those who listen",
+        client=(
+            "server-sent events over plain HTTP/1.1; listeners are sockets in one epoll, of which "
+            f"{SAMPLES} are read; a message is one record, or a number"
+        ),
+        head=("server", "listeners", "appends a second", "p50 ms", "p99 ms", "share of its core"),
+    )
+    crowd_size = SMOKE_CROWD if options.smoke else CROWD
+    crowd = Table(
+        title=f"Live: {crowd_size:,} listeners on one worker",
+        client=f"as above; {CROWD_APPENDS} appends, one at a time",
+        head=("server", "KB of the server each", "ms until the last has it, median (range)"),
+    )
+    with ExitStack() as stack:
+        for name, way in _ways(servers, latencies):
+            with pinned(servers.server_core):
+                running = stack.enter_context(way)
+            for count in (1, 10) if options.smoke else READERS:
+                with Listeners(running, count) as listeners:
+                    for pace in APPENDS_A_SECOND:
+                        progress(f"live: {name}, {count} listeners, {pace} appends a second")
+                        taken = [
+                            _take(running, listeners, pace, options.seconds, servers)
+                            for _ in range(options.rounds)
+                        ]
+                        latencies.rows.append((name, f"{count:,}", f"{pace:,}", *_told(taken)))
+            progress(f"live: {name}, {crowd_size} listeners")
+            crowd.rows.append((name, *_crowd(running, crowd_size)))
+    yield latencies
+    yield crowd
+
+
+def _ways(servers: Servers, table: Table) -> Iterator[tuple[str, AbstractContextManager[Way]]]:
+    """zerocopy, and the peers that are here."""
+    folder = os.path.join(servers.directory, "live")
+    yield "zerocopy", zerocopy_way(os.path.join(folder, "data"))
+    for kind in PEERS:
+        reason = missing(kind.name)
+        if reason is not None:
+            table.notes.append(f"{kind.name} skipped: {reason}")
+        else:
+            yield kind.name, peer_way(kind, os.path.join(folder, kind.name))
+
+
+def _take(way: Way, listeners: Listeners, pace: int, seconds: float, servers: Servers) -> Taken:
+    """Publish at an even pace, and see when each message comes to each sample."""
+    first = way.published
+    published_s: list[float] = []
+    latencies_s: list[float] = []
+    count = max(1, round(pace * seconds))
+    expected = count * len(listeners.sampled)
+    meter = Meter(way.pids, servers.cores)
+    begun_s = time.perf_counter()
+    end_s = begun_s + seconds + PATIENCE_S
+    while len(latencies_s) < expected:
+        now_s = time.perf_counter()
+        if now_s > end_s:
+            raise ClientError(f"{way.name}: {len(latencies_s)} of {expected} messages came")
+        due_s = begun_s + len(published_s) / pace
+        if len(published_s) < count and now_s >= due_s:
+            published_s.append(now_s)
+            way.publish()
+            continue
+        wait_s = max(0.0, due_s - now_s) if len(published_s) < count else 0.1
+        _, seen_s, samples = listeners.wait(wait_s)
+        for fd in samples:
+            latencies_s += [seen_s - published_s[number - first] for number in listeners.read(fd)]
+    read = meter.read()
+    return Taken(latencies_s, read.cpu_s / read.wall_s)
+
+
+def _told(taken: list[Taken]) -> tuple[str, str, str]:
+    """Percentiles of each round, their medians and ranges; and the server's share of its core."""
+    cuts = [quantiles(one.latencies_s, n=100, method="inclusive") for one in taken]
+    p50, p99 = ([cut[index] * 1e3 for cut in cuts] for index in (49, 98))
+    return spread(p50, 2), spread(p99, 2), f"{median(one.server_share for one in taken):.0%}"
+
+
+def _crowd(way: Way, count: int) -> tuple[str, str]:
+    """What each listener costs the server, and how long one message takes to all."""
+    before = memory_of(way.pids).own
+    took_ms = []
+    with Listeners(way, count) as listeners:
+        after = memory_of(way.pids).own
+        for _ in range(CROWD_APPENDS):
+            left = count
+            begun_s = seen_s = time.perf_counter()
+            way.publish()
+            while left > 0:
+                arrived, seen_s, samples = listeners.wait(PATIENCE_S)
+                if not arrived:
+                    raise ClientError(f"{way.name}: {left} of {count} listeners got nothing")
+                left -= arrived
+                for fd in samples:
+                    listeners.read(fd)
+            took_ms.append((seen_s - begun_s) * 1e3)
+    each = "-" if before is None or after is None else f"{(after - before) / count / 1e3:.1f}"
+    return each, spread(took_ms)
