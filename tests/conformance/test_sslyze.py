@@ -6,6 +6,7 @@ sslyze wants an older cryptography than the server has, so it gets an environmen
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -36,21 +37,31 @@ REFUSED_VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
 SCANS = (
     *("--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--compression"),
     *("--heartbleed", "--robot", "--openssl_ccs", "--reneg", "--early_data", "--fallback", "--ems"),
+    *("--elliptic_curves", "--resum", "--certinfo"),
 )
+GROUPS = {"X25519", "secp256r1", "secp384r1"}
+OF_THE_CERTIFICATE = {"certificate_path_validation", "maximum_certificate_lifespan"}
+"""What Mozilla's profile finds wrong with that of the tests, which no public authority issued."""
+
+Scan = tuple[dict[str, Any], str]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(INSTALL_S + 60)]
 
 
-@pytest.fixture(name="scan", scope="module")
-def fixture_scan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The result of each scan of a server with default options."""
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Scan:
+    """The result of each scan of a server with default options, and what is said of the profile."""
     folder = tmp_path_factory.mktemp("sslyze")
     python = install(folder / "venv")
     report = folder / "report.json"
     with RunningServer(folder, USE_TLS="true") as server:
         address = f"127.0.0.1:{server.tls_port}"
-        command = [python, "-m", "sslyze", f"--json_out={report}", *SCANS, address]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        options = (*SCANS, f"--json_out={report}", "--mozilla_config=intermediate")
+        told = subprocess.run(  # it fails for the certificate
+            [python, "-W", "ignore", "-m", "sslyze", *options, address],
+            check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert not told.stderr
         assert server.event("loop_error") is None
     (result,) = json.loads(report.read_text(encoding="utf-8"))["server_scan_results"]
     assert result["scan_status"] == "COMPLETED"
@@ -58,7 +69,13 @@ def fixture_scan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     asked = {name: scan for name, scan in scans.items() if scan["status"] != "NOT_SCHEDULED"}
     assert len(asked) == len(SCANS)
     assert {scan["status"] for scan in asked.values()} == {"COMPLETED"}
-    return {name: scan["result"] for name, scan in asked.items()}
+    return {name: scan["result"] for name, scan in asked.items()}, told.stdout
+
+
+@pytest.fixture(name="scan", scope="module")
+def fixture_scan(scanned: Scan) -> dict[str, Any]:
+    """The result of each scan."""
+    return scanned[0]
 
 
 def install(folder: Path) -> str:
@@ -113,6 +130,25 @@ def test_no_known_attack_finds_a_hold(scan: dict[str, Any]) -> None:
     assert renegotiation["client_renegotiations_success_count"] == 0
     assert not scan["tls_1_3_early_data"]["supports_early_data"]
     assert scan["tls_extended_master_secret"]["supports_ems_extension"]
+
+
+def test_mozilla_has_only_the_certificate_to_complain_of(scanned: Scan) -> None:
+    """Versions, ciphers, signatures and groups are those of the intermediate profile."""
+    _, found, verdict = scanned[1].partition("COMPLIANCE AGAINST TLS CONFIGURATION")
+    assert found
+    assert "intermediate" in verdict
+    assert set(re.findall(r"^ *\* (\w+):", verdict, re.MULTILINE)) == OF_THE_CERTIFICATE
+
+
+def test_keys_are_exchanged_in_three_groups(scan: dict[str, Any]) -> None:
+    """X25519, P-256 and P-384; larger ones would cost a handshake many times the time."""
+    assert {curve["name"] for curve in scan["elliptic_curves"]["supported_curves"]} == GROUPS
+
+
+def test_a_session_is_resumed_by_ticket_and_by_number(scan: dict[str, Any]) -> None:
+    """TLS 1.2, one worker: each attempt."""
+    for way in ("tls_ticket_resumption_result", "session_id_resumption_result"):
+        assert scan["session_resumption"][way] == "FULLY_SUPPORTED"
 
 
 def test_http2_is_what_a_client_that_offers_both_gets(tmp_path: Path) -> None:
