@@ -1,7 +1,8 @@
 """A real browser: a page of another origin reads columns over HTTP/2, with CORS, as typed arrays.
 
-Chromium runs headless and is driven by the DevTools protocol over a pipe: the page's script is
-awaited, not waited for, and the browser itself tells by which protocol each answer came.
+It also downloads 50 MB, whole and resumed. Chromium runs headless and is driven by the DevTools
+protocol over a pipe: the page's script is awaited, not waited for, and the browser itself tells by
+which protocol each answer came.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from cryptography.x509 import load_pem_x509_certificate
 from tests.certificate import certificate_files
 from tests.naive import naive_symbols
 from tests.server import RunningServer
-from tests.storage.trees import DAY_START_S
+from tests.storage.trees import DAY, DAY_S, DAY_START_S, marks, put, u32
 from tests.ticks import make_ticks, ticks_body, ticks_target
+from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RECORDS_PER_DAY = 20_000
 FETCHES = 20
@@ -75,6 +76,43 @@ SCRIPT = """
   return {
     data: await Promise.all(targets.map(read)), symbols: await symbols, problem: await problem,
     origin: location.origin,
+  };
+})
+"""
+
+LARGE = Series("coinbase", "LARGE", "MD")
+TICKS_A_SECOND = 73
+LARGE_BYTES = 2 * 4 * TICKS_A_SECOND * DAY_S
+"""Of both columns: 50.5 MB."""
+
+DOWNLOADS = """
+(async (base, target, enough) => {
+  const url = base + target;
+  const digest = async (bytes) => {
+    const hash = await crypto.subtle.digest("SHA-256", bytes);
+    return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  };
+  const ask = (init) => fetch(url, {cache: "no-store", ...init});
+  const whole = await ask({});
+  const all = await whole.arrayBuffer();
+  const breaking = new AbortController();
+  const begun = await ask({signal: breaking.signal});
+  const reader = begun.body.getReader();
+  const joined = new Uint8Array(all.byteLength);
+  let received = 0;
+  while (received < enough) {
+    const {value} = await reader.read();
+    joined.set(value, received);
+    received += value.length;
+  }
+  breaking.abort();
+  const fields = {Range: `bytes=${received}-`, "If-Range": begun.headers.get("ETag")};
+  const rest = await ask({headers: fields});
+  joined.set(new Uint8Array(await rest.arrayBuffer()), received);
+  return {
+    whole: {status: whole.status, digest: await digest(all)},
+    resumed: {status: rest.status, digest: await digest(joined)},
+    received, told: rest.headers.get("Content-Range"),
   };
 })
 """
@@ -125,10 +163,10 @@ class Browser:
 
     def __init__(self, profile: str) -> None:
         assert CHROMIUM is not None
-        self.deadline_s = time.monotonic() + TIMEOUT_S
         self.events: list[dict[str, Any]] = []
         self._received = b""
         self._count = 0
+        self._deadline_s = math.inf
         command_read, self._write = os.pipe()
         self._read, reply_write = os.pipe()
         # The shell makes them descriptors 3 and 4, where Chromium wants them.
@@ -154,6 +192,11 @@ class Browser:
         os.close(command_read)
         os.close(reply_write)
 
+    def begin(self) -> None:
+        """Forget what happened; from now on there is `TIMEOUT_S`."""
+        self.events.clear()
+        self._deadline_s = time.monotonic() + TIMEOUT_S
+
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Run one command and wait for its result."""
         self._count += 1
@@ -174,7 +217,7 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._received:
-            left_s = self.deadline_s - time.monotonic()
+            left_s = self._deadline_s - time.monotonic()
             assert select.select([self._read], [], [], max(0, left_s))[0], "no answer in time"
             data = os.read(self._read, 1 << 20)
             assert data, "the browser ended"
@@ -210,15 +253,53 @@ def processes_with(argument: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three days of a tick every four seconds."""
-    path = str(tmp_path_factory.mktemp("browser"))
-    make_ticks(path, RECORDS_PER_DAY)
-    return path
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Three days of a tick every four seconds, and one of `LARGE`."""
+    path = tmp_path_factory.mktemp("browser")
+    make_ticks(str(path), RECORDS_PER_DAY)
+    put(str(path), large_columns(), DAY, LARGE)
+    yield str(path)
+    shutil.rmtree(path)
 
 
-def run_page(browser: Browser, origin: str, base: str, targets: list[str]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def server(root: str) -> Iterator[RunningServer]:
+    """The server that the page asks."""
+    with RunningServer(root, USE_TLS="true") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    """Where the page comes from."""
+    with page_origin() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests; it leaves no process behind."""
+    profile = str(tmp_path_factory.mktemp("profile"))
+    running = Browser(profile)
+    try:
+        yield running
+    finally:
+        running.close()
+    deadline_s = time.monotonic() + 10
+    while (left := processes_with(profile)) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not left
+
+
+def large_columns() -> dict[str, bytes]:
+    """A day of many ticks a second, each price another."""
+    times = (u32(DAY_START_S + second) * TICKS_A_SECOND for second in range(DAY_S))
+    return {"time": b"".join(times), "price": marks(TICKS_A_SECOND * DAY_S)}
+
+
+def run_page(browser: Browser, origin: str, script: str, *arguments: object) -> dict[str, Any]:
     """What the script finds on a page of `origin`; network events are in `browser.events`."""
+    browser.begin()
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
     session = attached["sessionId"]
@@ -229,12 +310,13 @@ def run_page(browser: Browser, origin: str, base: str, targets: list[str]) -> di
     result = browser.call(
         "Runtime.evaluate",
         session,
-        expression=f"{SCRIPT}({json.dumps(base)}, {json.dumps(targets)})",
+        expression=f"{script}({', '.join(map(json.dumps, arguments))})",
         awaitPromise=True,
         returnByValue=True,
     )
     assert "exceptionDetails" not in result, result
     verdict: dict[str, Any] = result["result"]["value"]
+    browser.call("Target.closeTarget", targetId=target)
     return verdict
 
 
@@ -252,20 +334,16 @@ def expected_columns(body: bytes) -> list[dict[str, Any]]:
     return columns
 
 
-def test_page_of_another_origin_reads_columns(root: str, tmp_path: Path) -> None:
+def test_page_of_another_origin_reads_columns(
+    root: str, server: RunningServer, origin: str, browser: Browser
+) -> None:
     """Twenty fetches at once, each with a preflight: exact, readable fields, h2, one connection."""
     targets = [ticks_target(start_s, end_s) for start_s, end_s in RANGES]
-    profile = str(tmp_path)
-    with RunningServer(root, USE_TLS="true") as server, page_origin() as origin:
-        base = f"https://localhost:{server.port}"
-        browser = Browser(profile)
-        try:
-            verdict = run_page(browser, origin, base, targets)
-        finally:
-            browser.close()
-        answered = sum(
-            server.metric(f'zerocopy_requests_total{{status="{status}"}}') for status in (200, 204)
-        )
+    base = f"https://localhost:{server.port}"
+    verdict = run_page(browser, origin, SCRIPT, base, targets)
+    answered = sum(
+        server.metric(f'zerocopy_requests_total{{status="{status}"}}') for status in (200, 204)
+    )
     assert verdict["origin"] == origin
     assert verdict["symbols"] == naive_symbols(root)
     assert verdict["problem"]["status"] == 400
@@ -286,7 +364,37 @@ def test_page_of_another_origin_reads_columns(root: str, tmp_path: Path) -> None
     assert {protocol for protocol, _ in ours} == {"h2"}
     assert len({connection for _, connection in ours}) == 1  # HTTP/1.1 would take six
     assert answered >= 2 * (FETCHES + 1)  # each had a preflight of its own
-    deadline_s = time.monotonic() + 10
-    while (left := processes_with(profile)) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    assert not left
+
+
+def test_page_downloads_large_bodies(server: RunningServer, origin: str, browser: Browser) -> None:
+    """50 MB whole, and resumed by Range and If-Range where a download broke off: equal hashes."""
+    columns = large_columns()
+    header = {
+        "columns": [
+            {
+                "name": name,
+                "record_size": 4,
+                "num_records": len(content) // 4,
+                "data_length": len(content),
+                "dtype": dtype,
+            }
+            for (name, content), dtype in zip(columns.items(), ("<u4", "<f4"), strict=True)
+        ]
+    }
+    line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
+    digest = hashlib.sha256(b"".join([line, *columns.values()])).hexdigest()
+    size = len(line) + LARGE_BYTES
+    target = ticks_target().replace("symbol=X", f"symbol={LARGE.symbol}")
+    base = f"https://localhost:{server.port}"
+    found = run_page(browser, origin, DOWNLOADS, base, target, size // 3)
+    assert found["whole"] == {"status": 200, "digest": digest}
+    assert found["resumed"] == {"status": 206, "digest": digest}
+    assert size // 3 <= found["received"] < size
+    assert found["told"] == f"bytes {found['received']}-{size - 1}/{size}"
+    assert {
+        event["params"]["response"]["protocol"]
+        for event in browser.events
+        if event.get("method") == "Network.responseReceived"
+        and event["params"]["response"]["url"].startswith(base)
+    } == {"h2"}
+    assert not [event for event in server.events() if event["level"] == "error"]
