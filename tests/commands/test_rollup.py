@@ -104,6 +104,18 @@ def test_run_that_is_killed_is_gone_on_with(root: Path) -> None:
     assert [path for path in (root.parent / "rollups").rglob("*.tmp") if path.is_file()] == []
 
 
+def test_bound_is_kept_and_told(root: Path) -> None:
+    """Two of six fit: the others are deleted, and a note says why; the next run ends likewise."""
+    rolled(root)
+    nbytes = max(path.stat().st_size for path in made(root))
+    bound = {"ZEROCOPY_ROLLUPS_DISK_BYTES_MAX": str(nbytes * 5 // 2)}
+    for _ in range(2):
+        done = run(["rollup"], env=environ(root, **bound))
+        assert done.returncode == 0
+        assert b" deleted: more than [rollups] disk_bytes_max\n" in done.stdout
+        assert len(made(root)) == 2
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [("", b"[rollups] path is not set"), ("/dev/null/here", b"Not a directory")],

@@ -53,6 +53,8 @@ POSITIONS = [
     ("ROLLUPS_USED", "zerocopy_rollups_used", ()),
     ("ROLLUPS_MADE", "zerocopy_rollups_made", ()),
     ("ROLLUP_BYTES", "zerocopy_rollup_bytes", ()),
+    ("ROLLUP_FILE_BYTES", "zerocopy_rollup_file_bytes", ()),
+    ("ROLLUP_FILES_DELETED", "zerocopy_rollup_files_deleted", ()),
     ("LIVE_SUBSCRIBERS", "zerocopy_live_subscribers", ()),
     ("LIVE_SERIES", "zerocopy_live_series", ()),
     ("LIVE_MESSAGES", "zerocopy_live_messages", ()),
@@ -152,14 +154,14 @@ def test_every_single_slot_has_a_constant() -> None:
 
 def test_slots_are_named_as_prometheus_wants() -> None:
     """One series a slot, base units, one help a name, `_total` left to the format."""
-    single = [slot for slot in SLOTS if slot.kind in {"counter", "gauge"}]
+    single = [slot for slot in SLOTS if slot.kind in {"counter", "gauge", "shared"}]
     assert len({(slot.name, slot.labels) for slot in single}) == len(single)
     texts = {(slot.name, slot.help) for slot in SLOTS}
     assert len(texts) == len({slot.name for slot in SLOTS})
     for slot in SLOTS:
         assert re.fullmatch(r"zerocopy(_[a-z]+)+", slot.name)
         assert not slot.name.endswith("_total")
-        assert slot.kind in {"counter", "gauge", "bucket", "sum"}
+        assert slot.kind in {"counter", "gauge", "shared", "bucket", "sum"}
         assert slot.help.endswith(".")
 
 

@@ -70,6 +70,14 @@ def test_collector_adds_up_the_rows_of_all_workers(counters_fd: int) -> None:
     assert samples["zerocopy_worker_restarts_total"] == 0
 
 
+def test_what_all_workers_share_is_not_added_up(counters_fd: int) -> None:
+    """Each tells of the same directory, the larger number is nearer to what may be there."""
+    collector = Collector(counters_fd, 2)
+    for worker, value in enumerate([9_000, 7_000]):
+        open_row(counters_fd, worker)[slots.ROLLUP_FILE_BYTES] = value
+    assert samples_of(collector)["zerocopy_rollup_file_bytes"] == 9_000
+
+
 def test_histogram_is_cumulative_and_in_seconds(counters_fd: int) -> None:
     """Each bucket counts those below it too, as the format has it; rows are added up."""
     collector = Collector(counters_fd, 2)
@@ -99,10 +107,10 @@ def test_what_runs_is_told_by_labels(counters_fd: int) -> None:
 def test_every_slot_is_on_the_page_from_the_start(counters_fd: int) -> None:
     """A label set that appears only later would look like a counter that fell."""
     samples = samples_of(Collector(counters_fd, 2))
-    suffixes = {"counter": "_total", "gauge": "", "bucket": "_count", "sum": "_sum"}
+    suffixes = {"counter": "_total", "bucket": "_count", "sum": "_sum"}
     for slot in SLOTS:
         labels = ",".join(f'{name}="{value}"' for name, value in sorted(slot.labels))
-        name = slot.name + suffixes[slot.kind]
+        name = slot.name + suffixes.get(slot.kind, "")
         assert samples[f"{name}{{{labels}}}" if labels else name] == 0
 
 
@@ -112,7 +120,7 @@ def test_reset_of_gauges_leaves_counters(counters_fd: int) -> None:
     for index in range(len(SLOTS)):
         row[index] = other[index] = 9
     reset_gauges(row)
-    assert [value == 0 for value in row] == [slot.kind == "gauge" for slot in SLOTS]
+    assert [value == 0 for value in row] == [slot.kind in {"gauge", "shared"} for slot in SLOTS]
     assert list(other) == [9] * len(SLOTS)
 
 

@@ -9,6 +9,7 @@ import random
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,9 @@ class Site:
         request = Request(b"GET", f"{target}&interval={interval}".replace("+", "%2B").encode(), ())
         response = asyncio.run(self.service.respond(request))
         work = self.service._bars_work._rollups
+        if work is not None:
+            with suppress(RuntimeError):  # it was shut down
+                work._executor.submit(lambda: None).result()
         while work is not None and work._is_making:
             work._executor.submit(lambda: None).result()
         return response
@@ -224,6 +228,28 @@ def test_roll_ups_that_are_deleted_cost_time_alone(root: Path, tmp_path: Path) -
     assert site.ask().content == answer.content
     # The minutes of a day of which another column is shorter are not looked at.
     assert site.counters[slots.ROLLUPS_MADE] == 4 * DAYS - 1
+    site.close()
+
+
+def test_files_above_the_bound_go_and_answers_stay(root: Path, tmp_path: Path) -> None:
+    """A process looks at what others left when it first computes; then it makes and deletes."""
+    environ = {
+        "ZEROCOPY_ROLLUPS_PATH": str(tmp_path / "rollups"),
+        "ZEROCOPY_ROLLUPS_BYTES_MAX": "0",
+    }
+    site = Site(root, **environ)
+    answer = site.ask()
+    site.close()
+    sizes = [path.stat().st_size for path in (tmp_path / "rollups").rglob("*.rollup")]
+    assert len(sizes) == 2 * DAYS
+    bound = max(sizes) * 4
+    site = Site(root, **environ, ZEROCOPY_ROLLUPS_DISK_BYTES_MAX=str(bound))
+    for _ in range(3):
+        assert site.ask().content == answer.content == site.expected()
+        left = sum(path.stat().st_size for path in (tmp_path / "rollups").rglob("*.rollup"))
+        assert 0 < left <= bound
+        assert site.counters[slots.ROLLUP_FILE_BYTES] == left
+    assert site.counters[slots.ROLLUP_FILES_DELETED] > 2 * DAYS
     site.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,15 @@ MUCH = 1 << 30
 class Told:
     """Roll-ups below a directory, or in memory alone; what was counted and warned."""
 
-    def __init__(self, path: Path | None, bytes_max: int = MUCH) -> None:
+    def __init__(
+        self, path: Path | None, bytes_max: int = MUCH, disk_bytes_max: int = MUCH
+    ) -> None:
         self.counters = [0] * len(SLOTS)
         self.warnings: list[str] = []
         self.rollups = Rollups(
             bytes_max=bytes_max,
             path=None if path is None else str(path),
+            disk_bytes_max=disk_bytes_max,
             counters=self.counters,
             on_unwritable=self.warnings.append,
         )
@@ -138,6 +142,43 @@ def test_directory_that_cannot_be_written_is_told_once(
     assert not told.rollups.save(other(1).key, MADE)
     assert told.warnings == [f"{tmp_path}/file: Not a directory; roll-ups are not kept there"]
     assert told.counters[slots.ROLLUPS_MADE] == 2
+
+
+def test_use_in_memory_keeps_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered from memory alone is told to those who delete files, once an hour."""
+    told = Told(tmp_path)
+    told.rollups.save(KEY, MADE)
+    now_s = time.monotonic()
+    for hours, is_noted in ((0.9, False), (1.1, True), (1.2, False), (2.2, True)):
+        os.utime(file_of(tmp_path), (1, 1))
+        monkeypatch.setattr(time, "monotonic", lambda s=now_s + hours * 3_600: s)
+        assert told.rollups.find(WANTED) is MADE
+        assert (file_of(tmp_path).stat().st_mtime > 1) is is_noted, hours
+    told = Told(tmp_path)
+    os.utime(file_of(tmp_path), (1, 1))
+    assert told.rollups.find(WANTED) == COARSE
+    assert file_of(tmp_path).stat().st_mtime > 1
+
+
+def test_files_have_a_bound_of_their_own(tmp_path: Path) -> None:
+    """What is above it goes when something is written, or when told; memory has it still."""
+    told = Told(tmp_path)
+    for day in range(4):
+        told.rollups.save(other(day).key, MADE)
+    size = file_of(tmp_path).parent.joinpath("price.01.01.70.rollup").stat().st_size
+    told = Told(tmp_path, disk_bytes_max=3 * size)
+    told.rollups.trim()
+    assert told.counters[slots.ROLLUP_FILE_BYTES] == 2 * size
+    assert told.counters[slots.ROLLUP_FILES_DELETED] == 2
+    told.rollups.save(other(5).key, MADE)
+    assert told.counters[slots.ROLLUP_FILE_BYTES] == 2 * size
+    assert told.counters[slots.ROLLUP_FILES_DELETED] == 3
+    assert [told.rollups.find(other(day)) is None for day in range(6)] == [True] * 3 + [
+        False,
+        True,
+        False,
+    ]
+    Told(None).rollups.trim()  # has no files
 
 
 def test_directory_that_is_read_only_is_read(tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ from zerocopy.commands.shared import ConfigOption, DataOption, read_config, term
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
 
     from rich.console import Console
 
     from zerocopy.config.load import Config
-    from zerocopy.storage.rollup_file import Key
-    from zerocopy.storage.rollup_making import Outcome
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.storage.rollup_making import Maker
+    from zerocopy.storage.rollups import Rollups
     from zerocopy.storage.tree import Series
 
 TASKS_MAX = 1_000
@@ -72,6 +73,7 @@ def rollup(
     """Compute bars of closed days ahead, so that /api/bars need not read their records.
 
     Interrupt it at any time: the next run goes on. Exit code 1 when they cannot be written.
+    Above rollups.disk_bytes_max those that were not used for longest are deleted.
     """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -138,15 +140,20 @@ def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
         TimeRemainingColumn(),
     )
     outcomes = Counter[str]()
+    deleted = 0
     with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("rolling up", total=sum(len(task.columns) for task in tasks))
         for at in range(0, len(tasks), TASKS_MAX):
-            for found in executor.map(_make, tasks[at : at + TASKS_MAX]):
-                outcomes.update(found)
-                progress.advance(bar, len(found))
+            for done in executor.map(_make, tasks[at : at + TASKS_MAX]):
+                outcomes.update(done.outcomes)
+                deleted += done.deleted
+                progress.advance(bar, len(done.outcomes))
+        deleted += executor.submit(_trim).result()
     for outcome, meaning in MEANINGS.items():
         if outcomes[outcome]:
             console.print(f"{outcomes[outcome]:,} {meaning}", highlight=False)
+    if deleted:
+        console.print(f"{deleted:,} deleted: more than [rollups] disk_bytes_max", markup=False)
     if not outcomes:
         console.print("no day files were chosen")
 
@@ -154,7 +161,23 @@ def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
 # ---- in a process of its own
 
 
-_make_one: Callable[[Key], Outcome]
+class _Done(NamedTuple):
+    """What came of each column of a task, and how many files were deleted for it."""
+
+    outcomes: list[str]
+    deleted: int
+
+
+class _Tools(NamedTuple):
+    """What a process needs for its tasks."""
+
+    maker: Maker
+    dtypes: Dtypes
+    rollups: Rollups
+    counters: list[int]
+
+
+_tools: _Tools
 """Set in each process by `_begin`."""
 
 
@@ -172,20 +195,40 @@ def _begin(config: Config) -> None:
         raise ConfigError(sentence)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    counters = [0] * len(SLOTS)
     rollups = Rollups(
         bytes_max=0,
         path=config.rollups.path,
-        counters=[0] * len(SLOTS),
+        disk_bytes_max=config.rollups.disk_bytes_max,
+        counters=counters,
         on_unwritable=refuse,
     )
     settling = Settling(config.data.settle_s, config.data.gap_days)
-    maker, dtypes = Maker(config.data.path, settling, rollups), Dtypes(config.columns)
-    global _make_one  # noqa: PLW0603 - what a process has, its tasks find here
-    _make_one = lambda key: maker.make(key, dtypes.of(key.column))  # noqa: E731
+    maker = Maker(config.data.path, settling, rollups)
+    global _tools  # noqa: PLW0603 - what a process has, its tasks find here
+    _tools = _Tools(maker, Dtypes(config.columns), rollups, counters)
 
 
-def _make(task: _Task) -> list[str]:
+def _make(task: _Task) -> _Done:
     """What came of each column."""
     from zerocopy.storage.rollup_file import Key
 
-    return [_make_one(Key(task.series, task.day, column)) for column in task.columns]
+    before = _deleted()
+    outcomes: list[str] = [
+        _tools.maker.make(Key(task.series, task.day, column), _tools.dtypes.of(column))
+        for column in task.columns
+    ]
+    return _Done(outcomes, _deleted() - before)
+
+
+def _trim() -> int:
+    """Have no more files than are to be kept; how many were deleted."""
+    before = _deleted()
+    _tools.rollups.trim()
+    return _deleted() - before
+
+
+def _deleted() -> int:
+    from zerocopy.core.counters import ROLLUP_FILES_DELETED
+
+    return _tools.counters[ROLLUP_FILES_DELETED]

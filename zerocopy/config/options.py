@@ -159,6 +159,7 @@ class RollupsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     bytes_max: Annotated[ManyBytes, _doc("Bytes of roll-ups kept in memory.")] = 67_108_864
     path: Annotated[Text | None, _doc("The directory of the files of roll-ups.")] = None
+    disk_bytes_max: Annotated[ManyBytes, _doc("Bytes of roll-ups kept there.")] = 10_737_418_240
 
 
 class LiveTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

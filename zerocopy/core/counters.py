@@ -32,7 +32,8 @@ Labels = tuple[tuple[str, str], ...]
 class Slot(NamedTuple):
     """What one slot counts; `labels` are from small fixed sets.
 
-    `kind` is counter or gauge, or bucket or sum of a histogram.
+    `kind` is counter or gauge, or bucket or sum of a histogram. Of a shared gauge all workers tell
+    the same, so the largest value counts and not their sum.
     """
 
     kind: str
@@ -148,6 +149,16 @@ ROLLUPS_USED = _slot(
 )
 ROLLUPS_MADE = _slot("counter", "zerocopy_rollups_made", "Roll-ups made in the background.")
 ROLLUP_BYTES = _slot("gauge", "zerocopy_rollup_bytes", "Memory that roll-ups take.")
+ROLLUP_FILE_BYTES = _slot(
+    "shared",
+    "zerocopy_rollup_file_bytes",
+    "Bytes of files of roll-ups below [rollups] path, when a worker last looked.",
+)
+ROLLUP_FILES_DELETED = _slot(
+    "counter",
+    "zerocopy_rollup_files_deleted",
+    "Files of roll-ups deleted because all of them were above [rollups] disk_bytes_max.",
+)
 LIVE_SUBSCRIBERS = _slot("gauge", "zerocopy_live_subscribers", "Readers of /api/live now.")
 LIVE_SERIES = _slot(
     "gauge", "zerocopy_live_series", "Series and columns that somebody reads by /api/live."

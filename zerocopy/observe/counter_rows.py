@@ -31,5 +31,5 @@ def open_row(counters_fd: int, worker: int) -> memoryview:
 def reset_gauges(row: memoryview) -> None:
     """What a dead predecessor held is gone; what it counted stays."""
     for index, slot in enumerate(SLOTS):
-        if slot.kind == "gauge":
+        if slot.kind in ("gauge", "shared"):
             row[index] = 0

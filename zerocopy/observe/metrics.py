@@ -56,12 +56,13 @@ class Collector:
         families: dict[str, Metric] = {}
         values: defaultdict[str, list[tuple[tuple[tuple[str, str], ...], int]]] = defaultdict(list)
         for index, slot in enumerate(SLOTS):
-            if slot.kind not in ("counter", "gauge"):
+            if slot.kind not in ("counter", "gauge", "shared"):
                 continue
             kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
             if slot.name not in families:
                 families[slot.name] = kind(slot.name, slot.help)
-            values[slot.name].append((slot.labels, sum(row[index] for row in self.rows)))
+            merge = max if slot.kind == "shared" else sum
+            values[slot.name].append((slot.labels, merge(row[index] for row in self.rows)))
         for name, family in families.items():
             suffix = "_total" if isinstance(family, CounterMetricFamily) else ""
             for labels, value in values[name]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -41,6 +42,7 @@ class RollupWork:
         self._waiting: OrderedDict[Wanted, None] = OrderedDict()
         self._hopeless: OrderedDict[Wanted, None] = OrderedDict()
         self._is_making = False
+        self._has_trimmed = False
         self._lock = threading.Lock()
 
     def ahead(self, plan: Plan, series: Series, columns: Collection[str]) -> PlanAhead:
@@ -53,10 +55,14 @@ class RollupWork:
             for each in wanted:
                 if each not in self._hopeless and len(self._waiting) < WAITING_MAX:
                     self._waiting[each] = None
-            if self._is_making or not self._waiting:
-                return
-            self._is_making = True
-        self._go_on()
+            has_trimmed, self._has_trimmed = self._has_trimmed, True
+            is_idle = not self._is_making and bool(self._waiting)
+            self._is_making = self._is_making or is_idle
+        if not has_trimmed:  # the bound may be lower than that of the process before
+            with suppress(RuntimeError):
+                self._executor.submit(self.rollups.trim)
+        if is_idle:
+            self._go_on()
 
     def _go_on(self) -> None:
         # One at a time: a process that ends waits for what its threads have been given.

@@ -31,6 +31,9 @@ _IDENTITY = "QQq"
 _HEAD = struct.Struct(f"<8sI8sQII{_IDENTITY}{_IDENTITY}III32s")
 _DIGEST_BYTES = 32
 
+MARKED_BYTES = _DIGEST_BYTES + len(_MAGIC)
+"""Bytes of a file by which a roll-up of any version is told from other files."""
+
 COARSE_BYTES_MAX = 16_384
 """More than all but the minutes: two levels of `core.levels.HOURS_MAX` rows of 52 bytes."""
 
@@ -171,6 +174,11 @@ def decode(data: bytes) -> Rollup | None:
         minute_bytes,
         minute_digest,
     )
+
+
+def is_marked(begin: bytes) -> bool:
+    """Whether a file with these first `MARKED_BYTES` bytes was written to be a roll-up."""
+    return begin[_DIGEST_BYTES:MARKED_BYTES] == _MAGIC
 
 
 def _digest(data: bytes | memoryview) -> bytes:

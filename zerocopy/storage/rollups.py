@@ -7,14 +7,14 @@ numbers, never a system call.
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.layout import day_label
-from zerocopy.storage import rollup_file
+from zerocopy.storage.rollup_directory import NOTED_S, RollupDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,19 @@ RECORDS_MIN = 32_768
 millisecond, and the rows could take as much of the disk as they do."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A roll-up in memory, and when its file was last told to be used (monotonic seconds)."""
+
+    rollup: Rollup
+    noted_s: float
+
+
 class Rollups:
     """Finds and keeps roll-ups; at most `bytes_max` bytes in memory, least recently used dropped.
 
-    `path` is the directory of the files, None for none. `on_unwritable` is told once in a sentence
-    if it cannot be written.
+    `path` is the directory of the files, None for none; it holds at most `disk_bytes_max` bytes.
+    `on_unwritable` is told once in a sentence if it cannot be written.
     """
 
     def __init__(
@@ -42,82 +50,99 @@ class Rollups:
         *,
         bytes_max: int,
         path: str | None,
+        disk_bytes_max: int,
         counters: Counters,
         on_unwritable: Callable[[str], None],
     ) -> None:
         self._bytes_max = bytes_max
         self._path = path
+        self._directory = None if path is None else RollupDirectory(path, disk_bytes_max)
         self._counters = counters
         self._on_unwritable = on_unwritable
         self._has_told = False
         self._nbytes = 0
-        self._rollups: OrderedDict[Key, Rollup] = OrderedDict()
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def is_of_use(self) -> bool:
         """Whether anything can be kept at all."""
-        return self._bytes_max > 0 or self._path is not None
+        return self._bytes_max > 0 or self._directory is not None
 
     def find(self, wanted: Wanted, *, minutes: bool = False) -> Rollup | None:
         """The roll-up of these files, with its minutes where they are asked for; blocks."""
-        key = wanted.key
-        with self._lock:
-            known = self._rollups.get(key)
-            if known is not None:
-                self._rollups.move_to_end(key)
-        if known is not None and not known.is_of(wanted):
-            known = None
+        known = self._known(wanted)
         if known is not None and (known.minute is not None or not minutes):
             return known
-        if self._path is None:
+        if self._directory is None:
             return None
-        path = self._path_of(key)
+        key = wanted.key
         if known is None:
-            known = rollup_file.read(path)
-            if known is None or not known.is_of(wanted):
-                return None
-        if minutes:
-            known = rollup_file.read_minutes(path, known)
+            known = self._directory.read(wanted)
+        if known is not None and minutes:
+            known = self._directory.read_minutes(key, known)
         if known is not None:
+            self._directory.note_use(key)
             self.keep(key, known)
         return known
+
+    def _known(self, wanted: Wanted) -> Rollup | None:
+        """What memory has of these files; tells now and then that its file is used, too."""
+        now_s = time.monotonic()
+        with self._lock:
+            kept = self._kept.get(wanted.key)
+            if kept is None or not kept.rollup.is_of(wanted):
+                return None
+            self._kept.move_to_end(wanted.key)
+            is_due = now_s - kept.noted_s > NOTED_S
+            if is_due:
+                kept.noted_s = now_s
+        if is_due and self._directory is not None:
+            self._directory.note_use(wanted.key)
+        return kept.rollup
 
     def keep(self, key: Key, rollup: Rollup) -> None:
         """Keep in memory, unless it alone is a quarter of all the room there is."""
         with self._lock:
-            replaced = self._rollups.pop(key, None)
+            replaced = self._kept.pop(key, None)
             if replaced is not None:
-                self._nbytes -= ENTRY_BYTES + replaced.nbytes
+                self._nbytes -= ENTRY_BYTES + replaced.rollup.nbytes
             if ENTRY_BYTES + rollup.nbytes <= self._bytes_max // 4:
-                self._rollups[key] = rollup
+                self._kept[key] = _Kept(rollup, time.monotonic())
                 self._nbytes += ENTRY_BYTES + rollup.nbytes
             while self._nbytes > self._bytes_max:
-                _, dropped = self._rollups.popitem(last=False)
-                self._nbytes -= ENTRY_BYTES + dropped.nbytes
+                _, dropped = self._kept.popitem(last=False)
+                self._nbytes -= ENTRY_BYTES + dropped.rollup.nbytes
             self._counters[slots.ROLLUP_BYTES] = self._nbytes
 
     def save(self, key: Key, rollup: Rollup) -> bool:
         """Keep what was just made, in memory and as a file; whether there is one now. Blocks."""
         self.keep(key, rollup)
         self.count(slots.ROLLUPS_MADE)
-        if self._path is None:
+        if self._directory is None:
             return False
         try:
-            return rollup_file.write(self._path_of(key), rollup_file.encode(rollup))
+            is_written = self._directory.write(key, rollup)
         except OSError as error:
             with self._lock:
                 has_told, self._has_told = self._has_told, True
             if not has_told:
                 self._on_unwritable(f"{self._path}: {error.strerror}; roll-ups are not kept there")
             return False
+        if self._directory.is_due:
+            self.trim()
+        return is_written
+
+    def trim(self) -> None:
+        """Delete files that were not used for longest, until the rest is bounded; blocks."""
+        if self._directory is None:
+            return
+        nbytes, deleted = self._directory.trim()
+        with self._lock:
+            self._counters[slots.ROLLUP_FILE_BYTES] = nbytes
+            self._counters[slots.ROLLUP_FILES_DELETED] += deleted
 
     def count(self, slot: int, times: int = 1) -> None:
         """Add to one of the counters of roll-ups; only this class writes to them."""
         with self._lock:
             self._counters[slot] += times
-
-    def _path_of(self, key: Key) -> str:
-        assert self._path is not None, "asked for files"
-        name = f"{key.column}.{day_label(key.day)}.rollup"
-        return os.path.join(self._path, *key.series, name)

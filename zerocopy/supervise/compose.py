@@ -68,6 +68,7 @@ def build_service(
         rollups=Rollups(
             bytes_max=config.rollups.bytes_max,
             path=config.rollups.path,
+            disk_bytes_max=config.rollups.disk_bytes_max,
             counters=counters,
             on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
         ),

@@ -81,8 +81,12 @@ def figures_of(before: Page, after: Page) -> list[Figure]:
         ),
         pair.gauge("plan_cache", "plans kept", "zerocopy_plan_cache_bytes", "bytes"),
         pair.gauge("rollups", "roll-ups kept", "zerocopy_rollup_bytes", "bytes"),
+        pair.gauge("rollup_files", "roll-up files", "zerocopy_rollup_file_bytes", "bytes"),
         pair.counter("rollups_used", "roll-ups used", "zerocopy_rollups_used_total"),
         pair.counter("rollups_made", "roll-ups made", "zerocopy_rollups_made_total"),
+        pair.counter(
+            "rollup_files_deleted", "roll-up files deleted", "zerocopy_rollup_files_deleted_total"
+        ),
         pair.gauge("open_files", "day files open", "zerocopy_open_files"),
         pair.gauge("mapped", "mapped", "zerocopy_mapped_bytes", "bytes"),
         pair.gauge("locked", "locked", "zerocopy_locked_bytes", "bytes"),
