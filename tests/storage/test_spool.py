@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from typing import TYPE_CHECKING
@@ -184,3 +185,37 @@ def test_a_full_disk_is_an_overload_and_a_lost_descriptor_a_fault() -> None:
     os.close(writer)
     with pytest.raises(DataError):
         body.read(0, 1)
+
+
+@pytest.mark.parametrize(("code", "kept"), [("ENOSPC", 1), ("ENOSPC", 0), ("EIO", 1)])
+def test_what_is_kept_gives_way_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, kept: int
+) -> None:
+    """One body at a time, even below the budget; a disk that is broken gets nothing."""
+    bodies: list[SpooledBody] = []
+
+    def give_up() -> bool:
+        if not bodies:
+            return False
+        bodies.pop().drop()
+        return True
+
+    spool = Spool(1 << 20, str(tmp_path), PageCache(), give_up)
+    bodies += [spool.open() for _ in range(kept)]
+    body = spool.open()
+    write, error = os.write, OSError(getattr(errno, code), code)
+
+    def write_or_fail(fd: int, data: memoryview) -> int:
+        if spool.has_dropped or len(bodies) == kept:
+            raise error
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", write_or_fail)
+    if code == "ENOSPC" and kept:
+        body.write(b"words")
+        assert body.read(0, 5) == b"words"
+        assert spool.nbytes == 5
+    else:
+        with pytest.raises(OverloadError, match="no room"):
+            body.write(b"words")
+        assert len(bodies) == kept

@@ -8,6 +8,7 @@ write, each its own body; the lock is theirs alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import deque
@@ -100,6 +101,13 @@ class Spool:
             del self._bytes_by_fd[fd]  # first: the number is free once it is closed
             os.close(fd)
 
+    def give_up_one(self) -> bool:
+        """Drop one body that is kept, for the disk is full below the budget; False if none is."""
+        with self._lock:
+            is_given_up = self._give_up()
+            self.close_dropped()
+        return is_given_up
+
     def _make_room(self, count: int, bodies: int) -> None:
         self.close_dropped()
         while self.nbytes + count > self._bytes_max or len(self._bytes_by_fd) + bodies > BODIES_MAX:
@@ -136,11 +144,12 @@ class SpooledBody:
         self._spool.reserve(self._fd, len(data))
         self.nbytes += len(data)
         left = memoryview(data)
-        try:
-            while left:
+        while left:
+            try:
                 left = left[os.write(self._fd, left) :]
-        except OSError as error:
-            raise OverloadError(_FULL) from error
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._spool.give_up_one():
+                    raise OverloadError(_FULL) from error
 
     def fileno(self) -> int:
         """Its descriptor; see `Source`."""
