@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.arrow import measure_arrow
 from bench.bars import measure_bars
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
@@ -48,6 +49,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "slow-readers": measure_slow_readers,
     "scaling": measure_scaling,
     "bars": measure_bars,
+    "arrow": measure_arrow,
     "live": measure_live,
 }
 """In the order of the report."""

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 PACKAGES = {"h2load": "nghttp2-client"}
 """Debian's, where it is not called as the tool."""
 
-MODULES = ("uvicorn", "polars", "duckdb", "websockets")
-"""Tools that are packages of Python."""
+MODULES = {
+    **dict.fromkeys(("uvicorn", "polars", "duckdb"), "pip install -e '.[bench]'"),
+    **dict.fromkeys(("pyarrow", "websockets"), "pip install -e '.[dev]'"),
+    "chdb": "pip install chdb, which takes 0.5 GB",
+}
+"""Tools that are packages of Python, and how to get them."""
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -189,7 +193,7 @@ def missing(tool: str) -> str | None:
     """Why `tool` cannot be used and what to do about it, or None where it is there."""
     if tool in MODULES:
         found = importlib.util.find_spec(tool) is not None
-        return None if found else f"{tool} is not installed: pip install -e '.[bench]'"
+        return None if found else f"{tool} is not installed: {MODULES[tool]}"
     if shutil.which(tool) is not None:
         return None
     return f"{tool} is not on PATH: apt-get install {PACKAGES.get(tool, tool)}"

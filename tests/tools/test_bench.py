@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from array import array
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -95,10 +96,10 @@ def sections_of(report: str) -> dict[str, str]:
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
 @pytest.mark.timeout(240)
 def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
-    """Both paths on every server there is, then fairness, slow readers, scaling and bars."""
+    """Both paths on every server there is, then fairness, slow readers, scaling, bars, Arrow."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, fairness_tls, slow, scaling, bars, where = sections
+    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, where = sections
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -114,10 +115,13 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
         assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[title], re.MULTILINE)) == 6
     assert "zerocopy, two workers / one: **" in sections[scaling]
     answered = re.findall(r"^\| 1 day [^|]*\| ([^|]*?) \|", sections[bars], re.MULTILINE)
-    assert answered == ["zerocopy, no roll-ups", "zerocopy, roll-ups", "polars", "duckdb"]
+    engines = ["polars", "duckdb", *["chdb"] * (find_spec("chdb") is not None)]
+    assert answered == ["zerocopy, no roll-ups", "zerocopy, roll-ups", *engines]
     assert "All gave the same bars" in sections[bars]
+    ways = re.findall(r"^\| (zerocopy, \w+|Arrow Flight) \|", sections[arrow], re.MULTILINE)
+    assert ways == ["zerocopy, columns", "zerocopy, arrow", "Arrow Flight"]
     assert where == "Where and when"
-    assert "skipped" not in report.lower()
+    assert re.findall("(\\S+) skipped", report.lower()) == ["chdb"][: find_spec("chdb") is None]
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
 
 
