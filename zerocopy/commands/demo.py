@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
@@ -124,9 +125,11 @@ def _print_urls(
 ) -> None:
     plain, tls = origins
     minute, whole = (
-        _data_query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
-        _data_query(0, 2**32 - 1, "time,price,best_bid,best_ask"),
+        _query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
+        _query(0, 2**32 - 1, "time,price,best_bid,best_ask"),
     )
+    bars = _query(0, 2**32 - 1, "price", "bars") + "&interval=1h&format=json"
+    has_csv = find_spec("polars") is not None
     over_tls = (
         f"curl -s -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
         f"--cacert {ca_cert}"
@@ -139,6 +142,13 @@ def _print_urls(
         f"  {plain}{minute}",
         f"  {tls}{minute}",
         f"  {tls}{whole}",
+        "",
+        "Bars of an hour, for a chart; a minute for a spreadsheet:",
+        "",
+        f"  {plain}{bars}",
+        f"  {plain}{minute}&format=csv"
+        if has_csv
+        else "  csv needs: pip install zerocopy[formats]",
         "",
         "One minute of ticks; the first line of the answer says what follows it:",
         "",
@@ -157,7 +167,7 @@ def _print_urls(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _data_query(start_s: int, end_s: int, columns: str) -> str:
+def _query(start_s: int, end_s: int, columns: str, endpoint: str = "data") -> str:
     query = {
         "symbol": DEMO_SYMBOLS[0],
         "type": "MD",
@@ -166,7 +176,7 @@ def _data_query(start_s: int, end_s: int, columns: str) -> str:
         "columns": columns,
         "exchange": DEMO_EXCHANGES[0],
     }
-    return f"/api/data?{urlencode(query, safe=',')}"
+    return f"/api/{endpoint}?{urlencode(query, safe=',')}"
 
 
 def _newest_midday_s(root: str) -> int:
