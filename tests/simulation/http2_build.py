@@ -161,6 +161,10 @@ class Built:
             counters=self.counters,
             on_transfer_failed=lambda error, _: self.transfers_failed.append(error),
         )
+        self._listen(loop, rng, window_bytes, open_files_max)
+
+    def _listen(self, loop: SimLoop, rng: Random, window_bytes: int, open_files_max: int) -> None:
+        """Make the listener, whose turns are crowded."""
         self.admission = Admission(
             connections_max=10, connections_per_address_max=1, counters=self.counters
         )
