@@ -20,13 +20,20 @@ from tests.faults.client import RESET, cpu_s, poll, request_of
 from tests.server import RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
 from zerocopy.config.descriptors import (
+    DIRECTORY_DESCRIPTORS,
     GATHERING_DESCRIPTORS,
     OWN_DESCRIPTORS,
     READING_DESCRIPTORS,
     plan_descriptors,
 )
 from zerocopy.core.bars import COMPUTING_THREADS
-from zerocopy.core.plan import BODIES_MAX, ENCODING_THREADS
+from zerocopy.core.plan import (
+    BODIES_MAX,
+    ENCODING_THREADS,
+    LIVE_FILES,
+    LIVE_LOOKS_KEPT,
+    LIVE_THREADS,
+)
 from zerocopy.core.window import GATHERERS_MAX
 from zerocopy.transport.admission import REFUSALS_MAX
 
@@ -263,11 +270,13 @@ def test_low_hard_limit_caps_connections_and_leaves_room_for_files(
         "ZEROCOPY_LIMITS_PLANNER_THREADS": "1",
         "ZEROCOPY_LIMITS_READER_THREADS": "1",
         "ZEROCOPY_LIMITS_SMALL_ANSWER_BYTES_MAX": "0",
+        "ZEROCOPY_LIVE_SERIES_MAX": "1",
     }
     with serve(TRANSPORTS[name], root, **environ) as site:
         threads = 1 + COMPUTING_THREADS + ENCODING_THREADS
         kept = OWN_DESCRIPTORS + threads * plan_descriptors(32) + READING_DESCRIPTORS
         kept += GATHERERS_MAX * GATHERING_DESCRIPTORS + BODIES_MAX
+        kept += LIVE_FILES + (LIVE_LOOKS_KEPT + LIVE_THREADS) * (1 + 32 + DIRECTORY_DESCRIPTORS)
         kept += files * (2 if site.server.is_tls else 1)
         restart_with_descriptors(site.server, kept + 3)
         (warning,) = site.server.logged("connections_capped")

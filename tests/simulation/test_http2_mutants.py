@@ -58,8 +58,8 @@ def test_finds_a_window_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None
     """DATA beyond the stream's window: the client's flow control tells."""
     honest = FrameBuffer.fill
 
-    def fill(self: FrameBuffer, *arguments: Any, most: int, frame_bytes_max: int) -> Any:
-        return honest(self, *arguments, most=most + 1, frame_bytes_max=frame_bytes_max)
+    def fill(self: FrameBuffer, *arguments: Any, most: int, **others: Any) -> Any:
+        return honest(self, *arguments, most=most + 1, **others)
 
     plant(monkeypatch, FrameBuffer, "fill", fill)
     assert "FlowControl" in found()
