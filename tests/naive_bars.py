@@ -19,6 +19,7 @@ import os
 import re
 import struct
 from collections import defaultdict
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,11 +52,16 @@ class Tick(NamedTuple):
 
 def bucket_of(time: int, interval: str) -> int:
     """The second at which the bucket of `time` begins."""
+    length, shift = _parsed(interval)
+    return max(0, math.floor((time - shift) / length) * length + shift)
+
+
+@cache
+def _parsed(interval: str) -> tuple[int, int]:
+    """Seconds of a bucket, and of the begin of the first one."""
     match = re.fullmatch("([0-9]+)([smhdw]?)", interval)
     assert match
-    length = int(match[1]) * UNITS[match[2]]
-    shift = MONDAY if match[2] == "w" else 0
-    return max(0, math.floor((time - shift) / length) * length + shift)
+    return int(match[1]) * UNITS[match[2]], MONDAY if match[2] == "w" else 0
 
 
 def auto_interval(times: Sequence[int], max_points: int) -> str:
@@ -106,17 +112,17 @@ def aggregate(ticks: Sequence[Tick], column: str, name: str) -> Number:
     numbers = [tick.values[column] for tick in ticks if is_number(tick.values[column])]
     if not numbers:
         return math.nan
-    order = sorted(numbers, key=lambda value: (value, math.copysign(1.0, value)))
-    sums = total(ticks, column)
-    found: dict[str, Number] = {
-        "open": numbers[0],
-        "high": order[-1],
-        "low": order[0],
-        "close": numbers[-1],
-        "sum": sums,
-        "mean": sums / len(numbers),
-    }
-    return found[name]
+    if name in {"open", "close"}:
+        return numbers[0 if name == "open" else -1]
+    if name in {"high", "low"}:
+        return (max if name == "high" else min)(numbers, key=with_sign)
+    files = total(ticks, column)
+    return files if name == "sum" else files / len(numbers)
+
+
+def with_sign(value: Number) -> tuple[Number, float]:
+    """What orders -0.0 below 0.0."""
+    return value, math.copysign(1.0, value)
 
 
 def outputs_of(columns: str) -> list[tuple[str, str]]:
@@ -207,4 +213,5 @@ def naive_bars_answer(  # noqa: PLR0917 - the parameters of the request, in its 
 
 def _values(path: str, kind: str) -> list[Number]:
     size = int(kind[1:])
-    return [struct.unpack("<" + FORMATS[kind], record)[0] for record in _records(path, size)]
+    unpack = struct.Struct("<" + FORMATS[kind]).unpack
+    return [unpack(record)[0] for record in _records(path, size)]

@@ -38,16 +38,32 @@ LATER = DAY + timedelta(days=2)
 GAP_S = DAY_START_S + 86_400
 END_S = DAY_START_S + 3 * 86_400 - 1
 LARGE = 17_000  # more than 64 KiB a column
-MANY = 25
-CHANGES = {3: 300, LARGE: 60}
-"""Of one file without a pause, by its records: what they cost is making and comparing them."""
+MANY = 10
+CHANGES = pytest.mark.parametrize(
+    ("count", "changes"),
+    [
+        pytest.param(3, 60, id="small"),
+        pytest.param(LARGE, 12, id="large"),
+        pytest.param(3, 300, id="small, many", marks=pytest.mark.slow),
+        pytest.param(LARGE, 60, id="large, many", marks=pytest.mark.slow),
+    ],
+)
+"""Of one file without a pause, and its records: what they cost is making and comparing them."""
 
-SIZES = pytest.mark.parametrize("count", [3, LARGE], ids=["small", "large"])
+SERIES = pytest.mark.parametrize(
+    ("count", "series_count"),
+    [
+        pytest.param(3, MANY, id="small"),
+        pytest.param(LARGE, MANY, id="large"),
+        pytest.param(3, 25, id="small, many", marks=pytest.mark.slow),
+        pytest.param(LARGE, 25, id="large, many", marks=pytest.mark.slow),
+    ],
+)
 
 
-def many_series(series: Series) -> list[Series]:
+def many_series(series: Series, count: int = MANY) -> list[Series]:
     """Series of one test, so that one wait settles all of them."""
-    return [Series("coinbase", f"{series.symbol}-{index}", "MD") for index in range(MANY)]
+    return [Series("coinbase", f"{series.symbol}-{index}", "MD") for index in range(count)]
 
 
 def reused(site: Site) -> float:
@@ -55,17 +71,17 @@ def reused(site: Site) -> float:
     return site.server.metric("zerocopy_plans_reused_total")
 
 
-@SIZES
+@CHANGES
 def test_append_to_the_open_day_is_in_the_next_answer(
-    site: Site, series: Series, count: int
+    site: Site, series: Series, count: int, changes: int
 ) -> None:
-    """Append, flush, ask twice; `CHANGES` times without a pause."""
+    """Append, flush, ask twice; `changes` times without a pause."""
     today = datetime.now(UTC).date()
     start_s = start_of(today)
     paths = put(site.root, {"time": u32(*[start_s] * count), "price": marks(count)}, today, series)
     target = data_target(series, start_s, start_s + 86_399, ("price",))
     with site.session() as session:
-        for index in range(count, count + CHANGES[count]):
+        for index in range(count, count + changes):
             for path, content in ((paths["price"], u32(index)), (paths["time"], u32(start_s + 1))):
                 append(path, content)
             for _ in range(2):
@@ -74,14 +90,14 @@ def test_append_to_the_open_day_is_in_the_next_answer(
                 assert data_of(answer) == marks(index + 1)
 
 
-@SIZES
+@SERIES
 def test_append_after_a_plan_was_used_again_is_in_the_next_answer(
-    site: Site, series: Series, count: int
+    site: Site, series: Series, count: int, series_count: int
 ) -> None:
     """Settled files, so that the second answer is the first one used again; then they grow."""
     today = datetime.now(UTC).date()
     start_s = start_of(today)
-    many = many_series(series)
+    many = many_series(series, series_count)
     paths = {
         one: put(site.root, {"time": u32(*[start_s] * count), "price": marks(count)}, today, one)
         for one in many
@@ -98,12 +114,12 @@ def test_append_after_a_plan_was_used_again_is_in_the_next_answer(
                 append(paths[one]["time"], u32(start_s + 5))
                 for _ in range(2):
                     assert data_of(session.request(target)) == marks(count + grown + 1)
-    assert reused(site) - used_before >= 3 * MANY * 2, "reuse was never put to the test"
+    assert reused(site) - used_before >= 3 * series_count * 2, "reuse was never put to the test"
 
 
-@SIZES
+@CHANGES
 def test_closed_day_replaced_by_rename_is_served_as_replaced(
-    site: Site, series: Series, count: int
+    site: Site, series: Series, count: int, changes: int
 ) -> None:
     """Replacements of equal size and modification time; each is asked for twice."""
     paths = put(
@@ -114,19 +130,19 @@ def test_closed_day_replaced_by_rename_is_served_as_replaced(
     target = data_target(series, DAY_START_S, DAY_START_S + 86_399)
     times = u32(*[DAY_START_S] * count)
     with site.session() as session:
-        for base in range(1, CHANGES[count] + 1):
+        for base in range(1, changes + 1):
             content = marks(count, base=base)
             replace(paths["price"], content, old_ns)
             assert data_of(session.request(target)) == times + content
             assert data_of(session.request(target)) == times + content
 
 
-@SIZES
+@SERIES
 def test_closed_day_replaced_after_a_plan_was_used_again_is_served_as_replaced(
-    site: Site, series: Series, count: int
+    site: Site, series: Series, count: int, series_count: int
 ) -> None:
     """As above with settled files: in place of each day that is served again comes another."""
-    many = many_series(series)
+    many = many_series(series, series_count)
     paths = {
         one: put(site.root, {"time": u32(*[DAY_START_S] * count), "price": marks(count)}, DAY, one)
         for one in many
@@ -145,7 +161,7 @@ def test_closed_day_replaced_after_a_plan_was_used_again_is_served_as_replaced(
                 replace(paths[one]["price"], marks(count, base=base + 1), old_ns)
                 for _ in range(2):
                     assert data_of(session.request(target)) == marks(count, base=base + 1)
-    assert reused(site) - used_before >= 3 * MANY * 2, "reuse was never put to the test"
+    assert reused(site) - used_before >= 3 * series_count * 2, "reuse was never put to the test"
 
 
 def gapped(site: Site, many: list[Series]) -> None:
@@ -243,9 +259,9 @@ def test_directory_moved_out_and_linked_back_never_serves_what_was_written_outsi
         assert session.request(target).status == 404
 
 
-@SIZES
+@CHANGES
 def test_replacing_without_pause_never_mixes_two_files(
-    site: Site, series: Series, count: int
+    site: Site, series: Series, count: int, changes: int
 ) -> None:
     """A day replaced as fast as possible: every answer is one file, none older than its request."""
     paths = put(
@@ -266,7 +282,7 @@ def test_replacing_without_pause_never_mixes_two_files(
     seen: list[int] = []
     try:
         with site.session() as session:
-            while len(seen) < CHANGES[count] or len(set(seen)) <= 20:
+            while len(seen) < changes or len(set(seen)) <= 20:
                 floor = finished[0]
                 answer = session.request(data_target(series, columns=("price",)))
                 versions = set(memoryview(data_of(answer)).cast("I"))

@@ -94,7 +94,15 @@ def all_subsets() -> list[tuple[int, ...]]:
     ]
 
 
-@pytest.mark.parametrize("interval", ["60", "1h", "1d", "1w"])
+@pytest.mark.parametrize(
+    "interval",
+    [
+        "60",
+        pytest.param("1h", marks=pytest.mark.slow),
+        pytest.param("1d", marks=pytest.mark.slow),
+        "1w",
+    ],
+)
 def test_every_cut_of_every_small_day_is_aggregated_as_naively(interval: str) -> None:
     """All ascending runs of three times around bounds, all their ranges, all choices of levels."""
     around = (MONDAY_S - 1, MONDAY_S, MONDAY_S + 61, MONDAY_S + 3_600, MONDAY_S + 86_400)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.http2.lane import Proved, Waiting
 
-SEEDS = 40
+SEEDS = 16
 BATCH = 50
 SEEN = 64
 """Seeds that are looked at one by one; each has to be right as well."""
