@@ -61,8 +61,9 @@ class Collector:
             kind = CounterMetricFamily if slot.kind == "counter" else GaugeMetricFamily
             if slot.name not in families:
                 families[slot.name] = kind(slot.name, slot.help)
-            merge = max if slot.kind == "shared" else sum
-            values[slot.name].append((slot.labels, merge(row[index] for row in self.rows)))
+            each = [row[index] for row in self.rows]
+            value = max(each, default=0) if slot.kind == "shared" else sum(each)
+            values[slot.name].append((slot.labels, value))
         for name, family in families.items():
             suffix = "_total" if isinstance(family, CounterMetricFamily) else ""
             for labels, value in values[name]:
