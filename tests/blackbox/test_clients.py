@@ -103,7 +103,10 @@ def test_curl_expect_continue_is_answered_at_once(server: RunningServer) -> None
 
 
 @needs_wrk
-@pytest.mark.parametrize(("series", "connections"), [("SMALL", 64), ("MEDIUM", 16)])
+@pytest.mark.parametrize(
+    ("series", "connections"),
+    [("SMALL", 64), pytest.param("MEDIUM", 16, marks=pytest.mark.slow)],
+)
 def test_wrk_sees_no_error(server: RunningServer, series: str, connections: int) -> None:
     """A second of full load ends without a socket error or a status other than 2xx."""
     url = f"http://127.0.0.1:{server.port}{target_of(series)}"

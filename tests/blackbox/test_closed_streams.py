@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-IN_SHORT = ((0,), (2,), (0, 1, 2))
+IN_SHORT = ((2,), (0, 1, 2))
 CLOSED = [
     pytest.param(fds, marks=() if fds in IN_SHORT else pytest.mark.slow)
     for count in (1, 2, 3)
@@ -75,7 +75,7 @@ def test_command_ends_well_without_input_and_output(place: Place, command: str) 
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-@pytest.mark.parametrize("fds", [(0,), (2,)], ids=str)
+@pytest.mark.parametrize("fds", [pytest.param((0,), marks=pytest.mark.slow), (2,)], ids=str)
 def test_demo_serves_whatever_streams_are_closed(tmp_path: Path, fds: tuple[int, ...]) -> None:
     """Its URLs are those of a server that answers."""
     assert run(["generate", str(tmp_path / "data"), "--records", "10"]).returncode == 0

@@ -60,7 +60,7 @@ def fence(server: RunningServer) -> None:
             assert client.answer().status == 200
 
 
-@pytest.mark.parametrize("drain_idle_s", ["0", "0.5"])
+@pytest.mark.parametrize("drain_idle_s", ["0", pytest.param("0.5", marks=pytest.mark.slow)])
 def test_drain_waits_for_the_end_of_a_head_that_has_begun(root: Path, drain_idle_s: str) -> None:
     """Idle connections have gone by then; the request is answered, with Connection: close."""
     with (

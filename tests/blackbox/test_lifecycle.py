@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXIT_TIMEOUT_S = 10.0
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def is_refused(server: RunningServer) -> bool:
         return sock.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW)])
 def test_stop_signal_lets_a_large_answer_finish(root: Path, number: signal.Signals) -> None:
     """A drain finishes what is being sent, closes idle connections, and exits with 0."""
     with RunningServer(root) as server:
@@ -152,7 +153,7 @@ def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
         assert len(body) < LARGE_BYTES
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
 def test_second_stop_signal_forces(root: Path, number: signal.Signals) -> None:
     """The same signal again ends the drain at once, with exit code 1 and no process left."""
     late = {"ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "600"}  # `exit_code` waits for less

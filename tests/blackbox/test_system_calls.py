@@ -61,6 +61,13 @@ def server(root: Path) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared(root: Path) -> Iterator[RunningServer]:
+    """A worker that served others before."""
+    with RunningServer(root) as running:
+        yield running
+
+
 @contextlib.contextmanager
 def traced(pid: int, output: Path) -> Iterator[None]:
     """Write every system call of a process to `output` while the block runs."""
@@ -138,16 +145,16 @@ def test_large_answer_leaves_through_sendfile(
 
 
 def test_range_leaves_through_sendfile_at_its_offset(
-    server: RunningServer, root: Path, tmp_path: Path
+    shared: RunningServer, root: Path, tmp_path: Path
 ) -> None:
     """A range of a large answer is one call at its offset: nothing else of the file is touched."""
-    (worker,) = server.worker_pids()
+    (worker,) = shared.worker_pids()
     expected = body_of(root, "LARGE", HUGE_COLUMNS)
     first, count = len(expected) // 2, 50_000
     request = request_of(HUGE).replace(
         b"\r\n\r\n", b"\r\nRange: bytes=%d-%d\r\n\r\n" % (first, first + count - 1)
     )
-    with traced(worker, tmp_path / "trace"), Client(server) as client:
+    with traced(worker, tmp_path / "trace"), Client(shared) as client:
         client.send(request)
         answer = client.answer()
     assert (answer.status, answer.content) == (206, expected[first : first + count])
@@ -156,11 +163,11 @@ def test_range_leaves_through_sendfile_at_its_offset(
 
 
 def test_repeated_304_costs_a_wait_a_read_a_send_and_its_proof(
-    server: RunningServer, tmp_path: Path
+    shared: RunningServer, tmp_path: Path
 ) -> None:
     """What a client has already costs the calls of a small answer, without its bytes."""
-    (worker,) = server.worker_pids()
-    with Client(server) as client:
+    (worker,) = shared.worker_pids()
+    with Client(shared) as client:
         client.send(request_of(SMALL))
         etag = client.answer().fields["etag"]
         tag_field = b"\r\nIf-None-Match: %s\r\n\r\n" % etag.encode()
@@ -201,12 +208,12 @@ def test_large_answer_is_exact(server: RunningServer, root: Path) -> None:
     ],
 )
 def test_repeated_small_answer_costs_a_wait_a_read_a_send_and_its_proof(
-    server: RunningServer, tmp_path: Path, target: str, proofs: int
+    shared: RunningServer, tmp_path: Path, target: str, proofs: int
 ) -> None:
     """A repeated request is epoll_wait, recvfrom, an lstat for each file, one send, and no more."""
-    (worker,) = server.worker_pids()
+    (worker,) = shared.worker_pids()
     request = request_of(target)
-    with Client(server) as client:
+    with Client(shared) as client:
         for _ in range(5):
             client.send(request)
             warm = client.answer()
@@ -228,18 +235,18 @@ def assert_one_call_each(trace: Path, proofs: int, send: str = "sendto") -> None
 
 
 def test_requests_that_differ_in_their_rays_cost_as_many_calls_as_equal_ones(
-    server: RunningServer, tmp_path: Path
+    shared: RunningServer, tmp_path: Path
 ) -> None:
     """Behind a tunnel each head is new and is parsed: it costs no call more than a known one.
 
     Its answer leaves by sendmsg(2), that to a known head by send(2).
     """
-    (worker,) = server.worker_pids()
+    (worker,) = shared.worker_pids()
     requests = [
         request_of(SMALL, "Accept-Encoding: gzip, br", f"Cf-Ray: {number:016x}-FRA", "A: b")
         for number in range(REQUESTS + 5)
     ]
-    with Client(server) as client:
+    with Client(shared) as client:
         for request in requests[:5]:
             client.send(request)
             warm = client.answer()

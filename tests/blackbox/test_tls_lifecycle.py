@@ -136,6 +136,7 @@ def test_stop_lets_a_large_answer_finish_and_refuses_new_streams(root: Path) -> 
         assert exit_code(server) == 0
 
 
+@pytest.mark.slow  # over HTTP/2 above, and HTTP/1.1 in test_lifecycle.py
 def test_stop_lets_a_large_answer_over_http1_finish(root: Path) -> None:
     """Every byte, close_notify, exit code 0."""
     with RunningServer(root, USE_TLS="true") as server:
@@ -296,7 +297,11 @@ def is_refused(server: RunningServer) -> bool:
 
 
 @pytest.mark.parametrize(
-    "environ", [{"USE_TLS": "true", "ZEROCOPY_PLAIN_PORT": "0"}, {"ZEROCOPY_TLS_PORT": "0"}]
+    "environ",
+    [
+        {"USE_TLS": "true", "ZEROCOPY_PLAIN_PORT": "0"},
+        pytest.param({"ZEROCOPY_TLS_PORT": "0"}, marks=pytest.mark.slow),
+    ],
 )
 def test_both_listeners_answer_the_same(root: Path, environ: dict[str, str]) -> None:
     """Plain HTTP/1.1, HTTP/1.1 over TLS and HTTP/2: same status, same bytes, same fields."""
@@ -320,6 +325,7 @@ def test_both_listeners_answer_the_same(root: Path, environ: dict[str, str]) -> 
         plain.close()
 
 
+@pytest.mark.slow  # test_lifecycle.py kills one, test_reload_load.py one that serves TLS
 def test_killed_worker_serves_tls_again(root: Path) -> None:
     """A kill -9 costs the open connections only; the next are served without a wait."""
     with RunningServer(root, USE_TLS="true", ZEROCOPY_PLAIN_PORT="0") as server:

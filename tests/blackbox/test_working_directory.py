@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zerocopy
-from tests.command_line import COMMANDS, ZEROCOPY, Place, end, environment, make_root, run
+from tests.command_line import (
+    COMMANDS,
+    WAYS_TO_TELL,
+    ZEROCOPY,
+    Place,
+    end,
+    environment,
+    make_root,
+    run,
+)
 from tests.server import RunningServer
 
 if TYPE_CHECKING:
@@ -63,7 +72,13 @@ def planted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert executed == ""
 
 
-@pytest.mark.parametrize("command", sorted({command.split()[0] for command in COMMANDS}))
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=() if command in WAYS_TO_TELL else pytest.mark.slow)
+        for command in sorted({command.split()[0] for command in COMMANDS})
+    ],
+)
 @pytest.mark.usefixtures("planted")
 def test_command_executes_nothing_of_the_working_directory(place: Place, command: str) -> None:
     """Whatever lies there, a command does what it does elsewhere."""
@@ -72,7 +87,7 @@ def test_command_executes_nothing_of_the_working_directory(place: Place, command
     assert done.returncode == 0 or "doctor" in command
 
 
-@pytest.mark.parametrize("use_tls", ["false", "true"])
+@pytest.mark.parametrize("use_tls", [pytest.param("false", marks=pytest.mark.slow), "true"])
 @pytest.mark.usefixtures("planted")
 def test_workers_execute_nothing_of_the_working_directory(place: Place, use_tls: str) -> None:
     """A worker imports what its supervisor would, nothing that lies beside config.toml."""

@@ -26,7 +26,8 @@ ON_EVERY_WIRE = frozenset(
     {"test_data", "test_ranges", "test_preconditions", "test_statuses", "test_endpoints"}
 )
 """Modules that ask over HTTP/1.1 in TLS too. It is the protocol of the plain path on the channel of
-HTTP/2: what the others prove of both, the slow tests prove once more of it."""
+HTTP/2: what the others prove of both, the slow tests prove once more of it. So do they of what the
+tests prove that have a directory of their own, and most of them a server over it."""
 
 _numbers = itertools.count()
 
@@ -37,15 +38,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if (
             isinstance(item, pytest.Function)
             and item.path.parent == HERE
-            and item.path.stem not in ON_EVERY_WIRE
+            and (item.path.stem not in ON_EVERY_WIRE or "tmp_path" in item.fixturenames)
             and "http1-tls" in item.name
         ):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> Transport:
-    """Each way to reach the server in turn."""
+    """Each way to reach the server in turn; all of a module before the next module.
+
+    So a module's own servers start once, and not once for each transport.
+    """
     return TRANSPORTS[request.param]
 
 
@@ -66,7 +70,7 @@ def kept(shared: Shared) -> Iterator[KeptHttp2]:
     kept.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(transport: Transport, shared: Shared, kept: KeptHttp2) -> Site:
     """The shared server by one transport."""
     return Site(*shared, transport, kept if transport is TRANSPORTS["http2"] else None)

@@ -48,7 +48,10 @@ ELSEWHERE = "127.0.0.2"
 """An address of this machine that is not the one clients have unless told otherwise."""
 
 each_transport = pytest.mark.parametrize("name", TRANSPORTS)
-each_listener = pytest.mark.parametrize("name", ["http1", "http2"])
+each_listener = pytest.mark.parametrize(
+    "name", ["http1", pytest.param("http2", marks=pytest.mark.slow)]
+)
+"""The bound is one of the process; `make slow` meets it on the other listener too."""
 
 
 def assert_refused(answer: Answer) -> None:

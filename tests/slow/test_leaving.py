@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LEAVING_S = float(os.environ.get("LEAVING_S", "600"))
 ONLY = os.environ.get("LEAVING_ONLY", "")
-BRIEF_S = 10.0
+BRIEF_S = 4.0
 BACK_S = 20.0
 """Until the last client is forgotten: longer than any deadline below."""
 
@@ -129,5 +129,5 @@ def test_leaving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.timeout(BRIEF_S + KEPT_S + 4 * BACK_S + 60)
 def test_brief_leaving(tmp_path: Path) -> None:
-    """The same for ten seconds: some 80 clients over each wire, as many amid the handshake."""
+    """The same for four seconds: some 30 clients over each wire, as many amid the handshake."""
     soak(str(tmp_path), seconds=BRIEF_S, seed=int(os.environ.get("LEAVING_SEED", "1")))

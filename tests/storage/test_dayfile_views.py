@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from zerocopy.core.plan import Source
 
+pytestmark = pytest.mark.usefixtures("frozen")
+
 SIZE = 3 * PAGE + 100
 CONTENTS = {f"c{index}": os.urandom(SIZE) for index in range(6)}
 COLUMNS = list(CONTENTS)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("frozen")
+
 CONTENT = os.urandom(3 * PAGE + 100)
 LOCKED = 4 * PAGE
 

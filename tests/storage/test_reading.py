@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from zerocopy.storage.dayfile import DayFile
 
+pytestmark = pytest.mark.usefixtures("frozen")
+
 CONTENTS = {f"c{index}": os.urandom(400 + index) for index in range(20)}
 
 
