@@ -96,10 +96,10 @@ def sections_of(report: str) -> dict[str, str]:
 @pytest.mark.skipif(bool(TOOLS_MISSING), reason=f"not installed: {', '.join(TOOLS_MISSING)}")
 @pytest.mark.timeout(240)
 def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -> None:
-    """Both paths on every server there is, then fairness, slow readers, scaling, bars, Arrow."""
+    """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, where = sections
+    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, live, crowd, where = sections
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -121,7 +121,12 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     ways = re.findall(r"^\| (zerocopy, \w+|Arrow Flight) \|", sections[arrow], re.MULTILINE)
     assert ways == ["zerocopy, columns", "zerocopy, arrow", "Arrow Flight"]
     assert where == "Where and when"
-    assert re.findall("(\\S+) skipped", report.lower()) == ["chdb"][: find_spec("chdb") is None]
+    has_redis = shutil.which("redis-server") is not None
+    told = re.findall(r"^\| ([a-z-]+) \| ", sections[crowd], re.MULTILINE)
+    assert told[2:] == ["zerocopy", *["redis-server"] * has_redis, "websockets"]
+    assert len(re.findall(r"^\| zerocopy \| ", sections[live], re.MULTILINE)) == 4
+    skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
+    assert re.findall("(\\S+) skipped", report.lower()) == skipped
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
 
 
