@@ -49,14 +49,14 @@ def open_to(server: RunningServer, proxy: ReverseProxy) -> int:
     return len(proxy.connections_to(server.port))
 
 
-def sockets_of(server: RunningServer) -> int:
-    """How many sockets the workers of a server hold."""
-    count = 0
+def sockets_of(server: RunningServer) -> set[str]:
+    """The sockets that the workers of a server hold, by their inodes."""
+    held = set()
     for pid in server.worker_pids():
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
-                count += os.readlink(f"/proc/{pid}/fd/{fd}").startswith("socket:")
-    return count
+                held.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return {name for name in held if name.startswith("socket:")}
 
 
 def kill(server: RunningServer, *pids: int) -> Callable[[], bool]:
@@ -127,7 +127,8 @@ def test_client_that_leaves_stops_the_server(server: RunningServer, proxy: Rever
     for client in clients:
         client.reset()
     poll(lambda: server.metric(ABORTED) - aborted == 4, "the answers to be aborted")
-    poll(lambda: sockets_of(server) <= held - 4, "their sockets to be closed")
+    # Others may come and go: the proxy keeps a pool.
+    poll(lambda: len(held - sockets_of(server)) >= 4, "their sockets to be closed")
 
 
 def test_answer_that_is_cut_never_looks_whole(server: RunningServer, proxy: ReverseProxy) -> None:
