@@ -128,12 +128,24 @@ def test_run_that_can_keep_nothing_fails_with_one_line(root: Path, path: str, wo
     assert done.stderr.count(b"\n") == 1
 
 
-def test_server_answers_from_what_the_command_has_made(root: Path) -> None:
+WHOLE = (0, U32_MAX)
+CUT = (start_of(DAY) + 1_234, start_of(DAY) + 2 * 86_400 + 4_321)
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [
+        pytest.param((("1d", WHOLE), ("7m", CUT)), id="two"),
+        pytest.param((("1d", CUT), ("7m", WHOLE)), id="the others", marks=pytest.mark.slow),
+    ],
+)
+def test_server_answers_from_what_the_command_has_made(
+    root: Path, queries: tuple[tuple[str, tuple[int, int]], ...]
+) -> None:
     """The bytes of the naive reader, for whole and cut days; the server made nothing."""
     rolled(root)
-    start, end = start_of(DAY) + 1_234, start_of(DAY) + 2 * 86_400 + 4_321
     with RunningServer(root, **environ(root)) as server:
-        for interval, span in (("1d", (0, U32_MAX)), ("7m", (start, end))):
+        for interval, span in queries:
             columns = "price:ohlc+sum,size:mean"
             target = "/api/bars?symbol=X&type=MD&columns=" + columns.replace("+", "%2B")
             target += f"&start={span[0]}&end={span[1]}&interval={interval}"

@@ -60,8 +60,12 @@ SERIES = pytest.mark.parametrize(
     ],
 )
 
+EACH = pytest.mark.parametrize(
+    "series_count", [MANY, pytest.param(25, marks=pytest.mark.slow)], ids=str
+)
 
-def many_series(series: Series, count: int = MANY) -> list[Series]:
+
+def many_series(series: Series, count: int) -> list[Series]:
     """Series of one test, so that one wait settles all of them."""
     return [Series("coinbase", f"{series.symbol}-{index}", "MD") for index in range(count)]
 
@@ -182,9 +186,12 @@ def ask_both(session: Session, site: Site, one: Series) -> None:
         assert session.request(data_target(one, DAY_START_S, END_S)).content == expected
 
 
-def test_new_day_in_a_gap_is_in_the_next_answer(site: Site, series: Series) -> None:
+@EACH
+def test_new_day_in_a_gap_is_in_the_next_answer(
+    site: Site, series: Series, series_count: int
+) -> None:
     """A day that had no file gets one, column by column: skipped at first, then there."""
-    many = many_series(series)
+    many = many_series(series, series_count)
     gapped(site, many)
     used_before = reused(site)
     with site.session() as session:
@@ -194,14 +201,15 @@ def test_new_day_in_a_gap_is_in_the_next_answer(site: Site, series: Series) -> N
             ask_both(session, site, one)
             put(site.root, {"price": marks(1, base=2)}, GAP, one)
             ask_both(session, site, one)
-    assert reused(site) - used_before >= MANY
+    assert reused(site) - used_before >= series_count
 
 
+@EACH
 def test_deleted_column_and_deleted_day_are_gone_from_the_next_answer(
-    site: Site, series: Series
+    site: Site, series: Series, series_count: int
 ) -> None:
     """A day that loses a column is skipped; one that loses all its files was never there."""
-    many = many_series(series)
+    many = many_series(series, series_count)
     gapped(site, many)
     used_before = reused(site)
     with site.session() as session:
@@ -211,12 +219,15 @@ def test_deleted_column_and_deleted_day_are_gone_from_the_next_answer(
             ask_both(session, site, one)
             os.unlink(path_of(site.root, "time", DAY, one))
             ask_both(session, site, one)
-    assert reused(site) - used_before >= MANY
+    assert reused(site) - used_before >= series_count
 
 
-def test_directory_replaced_or_removed_shows_in_the_next_answer(site: Site, series: Series) -> None:
+@EACH
+def test_directory_replaced_or_removed_shows_in_the_next_answer(
+    site: Site, series: Series, series_count: int
+) -> None:
     """Another directory under the same name, none, and the first one again."""
-    many = many_series(series)
+    many = many_series(series, series_count)
     gapped(site, many)
     used_before = reused(site)
     chance = random.Random(5)
@@ -234,7 +245,7 @@ def test_directory_replaced_or_removed_shows_in_the_next_answer(site: Site, seri
             assert session.request(data_target(one, DAY_START_S, END_S)).status == 404
             os.rename(level + ".away", level)
             ask_both(session, site, one)
-    assert reused(site) - used_before >= MANY
+    assert reused(site) - used_before >= series_count
 
 
 def test_directory_moved_out_and_linked_back_never_serves_what_was_written_outside(
