@@ -1,7 +1,7 @@
 """Kernel TLS: what Python, OpenSSL and Linux do together, and the server over it.
 
-Two runs of a virtual machine: the facts the server relies on, and the server itself. Where the
-machine cannot run, each test says what is missing.
+Three runs of a virtual machine: the facts the server relies on, the server itself, and the contract
+suite over it. Where the machine cannot run, each test says what is missing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.ktls.guest.serve import RECORDS_PER_DAY
-from tests.ktls.machine import Unavailable, machine
+from tests.ktls.machine import RUN_TIMEOUT_S, Unavailable, machine
 from tests.ticks import make_ticks, ticks_body
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(600)
+
+CONTRACT_TIMEOUT_S = 1_200.0
+"""The suite takes 4 minutes of an emulated processor, and more beside other work."""
+
+CONTRACT_TESTS_MIN = 250
+"""There are 275; fewer would mean that they were not found."""
 
 KERNEL_NUMBERS = {
     "TLSv1.2": 0x0303,
@@ -33,18 +39,19 @@ KERNEL_NUMBERS = {
 """Of linux/tls.h: versions and ciphers."""
 
 
-def run(module: str, **data: str) -> dict[str, Any]:
+def run(module: str, timeout_s: float = RUN_TIMEOUT_S, **data: str) -> dict[str, Any]:
     """The JSON objects that a program prints in the virtual machine, joined."""
     try:
         ended = machine().run(
             ["-m", f"tests.ktls.guest.{module}"],
             data={f"/{name}": path for name, path in data.items()},
+            timeout_s=timeout_s,
         )
     except Unavailable as error:
         pytest.skip(str(error))
     assert ended.status == 0, ended.log
     joined: dict[str, Any] = {}
-    for line in filter(None, ended.output.splitlines()):
+    for line in filter(lambda line: line.startswith("{"), ended.output.splitlines()):
         joined |= json.loads(line)
     return joined
 
@@ -153,3 +160,13 @@ def test_every_response_is_the_plain_one(tmp_path: Path) -> None:
     assert sent["sendfile"] > 2 * 0.99 * large, "over both listeners"
     assert connections == kernel["TlsTxSw"] == 1
     assert kernel["TlsDecryptError"] == 0
+
+
+@pytest.mark.timeout(CONTRACT_TIMEOUT_S + 60)
+def test_the_contract_holds_where_the_kernel_encrypts() -> None:
+    """The tests that the contract asks over every wire pass, on connections of the kernel's."""
+    found = run("contract", CONTRACT_TIMEOUT_S)
+    assert found["failures"] == []
+    assert found["passed"] >= CONTRACT_TESTS_MIN
+    assert found["kernel"]["TlsTxSw"] >= CONTRACT_TESTS_MIN
+    assert found["kernel"]["TlsDecryptError"] == 0
