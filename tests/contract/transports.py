@@ -151,10 +151,7 @@ class Http1Session:
 
 
 class Http1TlsSession(Http1Session):
-    """The same over TLS, chosen by ALPN; the connection ends with close_notify or is an error.
-
-    The reason phrase may be empty (RFC 9112, 4): h11, which frames these answers, sends none.
-    """
+    """The same over TLS, chosen by ALPN; the connection ends with close_notify or is an error."""
 
     _status_line = _STATUS_LINE_BARE
 
