@@ -20,9 +20,9 @@ from zerocopy.service.live.feed import LiveFeed
 from zerocopy.service.live.jobs import Jobs
 from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer
 from zerocopy.service.live.tail import Shared, Tail
+from zerocopy.storage.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 from zerocopy.storage.live.following import Followed, Follower
 from zerocopy.storage.live.watching import Watch, Watcher
-from zerocopy.storage.symbols.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Live:
             self._check(series, directory)
 
     def close(self) -> None:
-        """Give watches and the files that are open back."""
+        """Give watches and the files that are open back, where the process goes on without it."""
         if self._poll_timer is not None:
             self._poll_timer.cancel()
         if self._watcher is not None:

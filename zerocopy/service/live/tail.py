@@ -17,7 +17,7 @@ from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.core.plan import LIVE_LOOKS_KEPT
-from zerocopy.storage.symbols.inotify import IN_MODIFY
+from zerocopy.storage.inotify import IN_MODIFY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

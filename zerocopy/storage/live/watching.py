@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerocopy.storage.symbols.inotify import Event, Inotify
-from zerocopy.storage.symbols.mounts import LOCAL_TYPES, filesystem_type
+from zerocopy.storage.inotify import Event, Inotify
+from zerocopy.storage.mounts import LOCAL_TYPES, filesystem_type
 from zerocopy.storage.tree import data_error, open_series
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.storage.symbols.inotify import InotifyError
+from zerocopy.storage.inotify import InotifyError
 from zerocopy.storage.symbols.pages import SymbolPages
 from zerocopy.storage.symbols.walk import list_symbols, symbols_document
 from zerocopy.storage.symbols.watched import StaleError, SymbolTree, UnwatchableError

@@ -19,17 +19,7 @@ import os
 import stat
 from typing import Final
 
-from zerocopy.storage.symbols.directory import (
-    EXCHANGE,
-    ROOT,
-    SYMBOL,
-    Directory,
-    Way,
-    is_bin,
-    read_contents,
-    seconds_of,
-)
-from zerocopy.storage.symbols.inotify import (
+from zerocopy.storage.inotify import (
     IN_ATTRIB,
     IN_CREATE,
     IN_ISDIR,
@@ -40,7 +30,17 @@ from zerocopy.storage.symbols.inotify import (
     WATCHED,
     Inotify,
 )
-from zerocopy.storage.symbols.mounts import LOCAL_TYPES, MountTable, filesystem_type
+from zerocopy.storage.mounts import LOCAL_TYPES, MountTable, filesystem_type
+from zerocopy.storage.symbols.directory import (
+    EXCHANGE,
+    ROOT,
+    SYMBOL,
+    Directory,
+    Way,
+    is_bin,
+    read_contents,
+    seconds_of,
+)
 from zerocopy.storage.symbols.walk import open_directory
 from zerocopy.storage.tree import close_file
 
