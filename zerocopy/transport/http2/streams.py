@@ -133,13 +133,13 @@ class DataStreams(AppStreams):
         context.metrics.promise(self._pending[stream_id], response)
         if not response.segments:
             context.scheduler.hurry(1)
-        if response.feed is not None and request.is_head:
-            response.feed.close()
         if response.feed is not None and not request.is_head:
             head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
             self._begin_feed(stream_id, response.feed, head)
             await self._flush()
         elif request.is_head or not response.nbytes:
+            if response.feed is not None:
+                response.feed.close()
             flags = END_HEADERS | END_STREAM
             self._end(stream_id, stream)
             self._wire.write(frame_header(len(block), HEADERS, flags, stream_id) + block)
