@@ -7,27 +7,16 @@ which protocol each answer came.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
-import os
-import select
 import shutil
-import signal
-import subprocess
-import threading
-import time
 from array import array
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509 import load_pem_x509_certificate
 
-from tests.certificate import certificate_files
+from tests.blackbox.chromium import CHROMIUM, Browser, chromium, page_origin, run_page
 from tests.naive import naive_symbols
 from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, marks, put, u32
@@ -40,8 +29,6 @@ if TYPE_CHECKING:
 RECORDS_PER_DAY = 20_000
 FETCHES = 20
 STEP_S = 10_000
-TIMEOUT_S = 40.0
-CHROMIUM = shutil.which("chromium")
 
 RANGES = [
     (DAY_START_S + index * STEP_S, DAY_START_S + (index + 3) * STEP_S) for index in range(FETCHES)
@@ -120,138 +107,6 @@ DOWNLOADS = """
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-class _Page(BaseHTTPRequestHandler):
-    """An empty page, so that the script has an origin that is not the server's."""
-
-    def do_GET(self) -> None:
-        """The same page for every path."""
-        content = b"<!doctype html><title>page</title>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing."""
-
-
-@contextmanager
-def page_origin() -> Iterator[str]:
-    """The origin of a page, served for as long as the block runs."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def spki_of(certificate_path: str) -> str:
-    """The hash by which Chromium is told to trust one key, and nothing else."""
-    with open(certificate_path, "rb") as file:
-        key = load_pem_x509_certificate(file.read()).public_key()
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(der).digest()).decode()
-
-
-class Browser:
-    """Chromium and its DevTools pipe; messages are JSON, each ended by NUL."""
-
-    def __init__(self, profile: str) -> None:
-        assert CHROMIUM is not None
-        self.events: list[dict[str, Any]] = []
-        self._received = b""
-        self._count = 0
-        self._deadline_s = math.inf
-        command_read, self._write = os.pipe()
-        self._read, reply_write = os.pipe()
-        # The shell makes them descriptors 3 and 4, where Chromium wants them.
-        redirect = f'exec "$@" 3<&{command_read} 4>&{reply_write}'
-        self.log = open(os.path.join(profile, "log"), "wb")  # noqa: SIM115 - closed in close()
-        self.process = subprocess.Popen(
-            [
-                "bash", "-c", redirect, "bash", CHROMIUM, "--headless=new", "--no-sandbox",
-                "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-breakpad", "--no-proxy-server",
-                "--remote-debugging-pipe", f"--user-data-dir={profile}",
-                f"--ignore-certificate-errors-spki-list={spki_of(certificate_files()[0])}",
-                "about:blank",
-            ],
-            pass_fds=(command_read, reply_write),
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            env={**os.environ, "HOME": profile},
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(command_read)
-        os.close(reply_write)
-
-    def begin(self) -> None:
-        """Forget what happened; from now on there is `TIMEOUT_S`."""
-        self.events.clear()
-        self._deadline_s = time.monotonic() + TIMEOUT_S
-
-    def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Run one command and wait for its result."""
-        self._count += 1
-        message: dict[str, Any] = {"id": self._count, "method": method, "params": params}
-        if session is not None:
-            message["sessionId"] = session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (reply := self._next()).get("id") != self._count:
-            self.events.append(reply)
-        assert "error" not in reply, reply
-        result: dict[str, Any] = reply["result"]
-        return result
-
-    def wait_for(self, method: str) -> None:
-        """Read until an event has come."""
-        while all(event.get("method") != method for event in self.events):
-            self.events.append(self._next())
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._received:
-            left_s = self._deadline_s - time.monotonic()
-            assert select.select([self._read], [], [], max(0, left_s))[0], "no answer in time"
-            data = os.read(self._read, 1 << 20)
-            assert data, "the browser ended"
-            self._received += data
-        message, _, self._received = self._received.partition(b"\0")
-        parsed: dict[str, Any] = json.loads(message)
-        return parsed
-
-    def close(self) -> None:
-        """End it by its own command, and whatever is left of its process group by force."""
-        with suppress(OSError, subprocess.TimeoutExpired):
-            os.write(self._write, b'{"id":0,"method":"Browser.close"}\0')
-            self.process.wait(5)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        for fd in (self._read, self._write):
-            os.close(fd)
-        self.log.close()
-
-
-def processes_with(argument: str) -> list[str]:
-    """Process ids whose command line holds `argument`; those that ended on the way do not count."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if argument.encode() in file.read():
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Three days of a tick every four seconds, and one of `LARGE`."""
@@ -278,46 +133,15 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of all tests; it leaves no process behind."""
-    profile = str(tmp_path_factory.mktemp("profile"))
-    running = Browser(profile)
-    try:
+    """The browser of all tests."""
+    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
         yield running
-    finally:
-        running.close()
-    deadline_s = time.monotonic() + 10
-    while (left := processes_with(profile)) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    assert not left
 
 
 def large_columns() -> dict[str, bytes]:
     """A day of many ticks a second, each price another."""
     times = (u32(DAY_START_S + second) * TICKS_A_SECOND for second in range(DAY_S))
     return {"time": b"".join(times), "price": marks(TICKS_A_SECOND * DAY_S)}
-
-
-def run_page(browser: Browser, origin: str, script: str, *arguments: object) -> dict[str, Any]:
-    """What the script finds on a page of `origin`; network events are in `browser.events`."""
-    browser.begin()
-    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-    attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
-    session = attached["sessionId"]
-    browser.call("Page.enable", session)
-    browser.call("Network.enable", session)
-    browser.call("Page.navigate", session, url=origin + "/")
-    browser.wait_for("Page.loadEventFired")
-    result = browser.call(
-        "Runtime.evaluate",
-        session,
-        expression=f"{script}({', '.join(map(json.dumps, arguments))})",
-        awaitPromise=True,
-        returnByValue=True,
-    )
-    assert "exceptionDetails" not in result, result
-    verdict: dict[str, Any] = result["result"]["value"]
-    browser.call("Target.closeTarget", targetId=target)
-    return verdict
 
 
 def expected_columns(body: bytes) -> list[dict[str, Any]]:
