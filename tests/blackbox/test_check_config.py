@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.blackbox.test_lifecycle import assert_one_line, run_command
+from tests.blackbox.test_serve_command import assert_one_line, run_command
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from h2.config import H2Configuration
 from h2.settings import SettingCodes
 
 from tests.transport.feeds import FakeFeed, message
-from tests.transport.http2.test_feeds import LARGE, Client, Scene, live
+from tests.transport.http2.livebench import LARGE, Client, Scene, live
 from tests.transport.tls_bench import LARGE_BYTES, MemorySource, until
 from tests.transport.websocket.clientframes import close, frame, ping, text
 from zerocopy.core.http.stream import HEARTBEAT, End
