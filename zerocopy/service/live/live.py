@@ -177,8 +177,10 @@ class Live:
                 asyncio.get_running_loop().remove_reader(fd)
             self._watcher.close()
             self._watcher = None
-        self._shared.past.clear()
-        self._tails.clear()
+        for tail in self._tails.values():
+            tail.close()
+        for held in (self._tails, self._directories, self._watched):
+            held.clear()
 
     async def _begin(self, tail: Tail, query: LiveQuery) -> Cursor:
         if query.cursor is not None:
@@ -259,8 +261,7 @@ class Live:
         if not directory.tails:
             del self._directories[followed.series]
             self._unwatch(directory)
-        for key in [key for key in self._shared.past if key[0] == followed]:
-            del self._shared.past[key]
+        tail.close()
         self.counters[slots.LIVE_SERIES] = len(self._tails)
 
     # ---- changes

@@ -78,9 +78,9 @@ class Tail:
     """All that read the same columns of a series."""
 
     __slots__ = (
-        "_again", "_composing", "_epoch", "_is_stirred", "_looking", "_made", "_seeking", "_shared",
-        "_waiting", "_wanted", "aligned", "composer", "followed", "grown_ns", "is_inline", "look",
-        "newest", "quiet_ns", "readers", "version",
+        "_again", "_composing", "_epoch", "_is_closed", "_is_stirred", "_looking", "_made",
+        "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "followed", "grown_ns",
+        "is_inline", "look", "newest", "quiet_ns", "readers", "version",
     )  # fmt: skip
 
     def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
@@ -103,6 +103,7 @@ class Tail:
         """How often the newest day was seen to change, or was said to."""
         self._epoch = 0
         """How often files may have got other records in the place of some: no message holds."""
+        self._is_closed = False
         self._is_stirred = False
         self._waiting: dict[Reader, None] = {}
         self._seeking: dict[int, dict[Reader, None]] = {}
@@ -232,6 +233,15 @@ class Tail:
             reader.beat()
         self._wake_waiting()
 
+    def close(self) -> None:
+        """Nobody tells of changes any more: forget what was seen, and what is still to be seen."""
+        self._is_closed = True
+        self.look = None
+        self._waiting.clear()
+        past = self._shared.past
+        for key in [key for key in past if key[0] == self.followed]:
+            del past[key]
+
     # ---- looks
 
     def _begin_look(self, day: int, known: Look | None) -> None:
@@ -245,6 +255,8 @@ class Tail:
 
     def _on_look(self, day: int, look: Look | Exception) -> None:
         version, seeking = self._looking.pop(day)
+        if self._is_closed:
+            return
         if day in self._again:
             self._again.discard(day)
             self._begin_look(day, None)
