@@ -126,7 +126,7 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
         title="Live: from an append to those who listen",
         client=(
             "server-sent events over plain HTTP/1.1; listeners are sockets in one epoll, of which "
-            f"{SAMPLES} are read; a message is one record, or a number"
+            f"{SAMPLES} are read; a message is one record, or a number; one server after the other"
         ),
         head=("server", "listeners", "appends a second", "p50 ms", "p99 ms", "share of its core"),
     )
@@ -142,6 +142,8 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
                 running = stack.enter_context(way)
             progress(f"live: {name}, {crowd_size} listeners")
             crowd.rows.append((name, *_crowd(running, crowd_size)))
+            with Listeners(running, 1) as listeners:  # not counted: the crowd is still leaving
+                _take(running, listeners, APPENDS_A_SECOND[0], options.seconds, servers)
             for count in (1, 10) if options.smoke else READERS:
                 with Listeners(running, count) as listeners:
                     for pace in APPENDS_A_SECOND:
