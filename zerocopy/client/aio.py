@@ -1,0 +1,247 @@
+"""The asynchronous client: the same engine, in threads of its own.
+
+A read from a socket into numpy's memory costs the least in a thread that waits for it, and gives up
+the interpreter's lock while it does. So requests run in threads, and the event loop stays free;
+live streams are tasks of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from zerocopy.client import requests
+from zerocopy.client.download import download
+from zerocopy.client.fetch import Fetcher
+from zerocopy.client.follow import Follow, missing_websockets
+from zerocopy.client.options import read_options
+from zerocopy.client.progress import showing
+from zerocopy.client.stop import Stop
+
+if TYPE_CHECKING:
+    import os
+    from datetime import timedelta
+    from pathlib import Path
+    from types import TracebackType
+
+    from zerocopy.client.frame import Frame
+    from zerocopy.client.options import Options
+    from zerocopy.client.progress import Shown
+    from zerocopy.client.requests import Call, Catalog, Columns, Symbols
+    from zerocopy.client.times import TimeLike
+
+THREADS_MAX = 16
+"""Requests at a time; more wait."""
+
+Result = TypeVar("Result")
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same names, arguments, results and errors.
+
+    A request that is cancelled closes its connection at once. At most 16 requests run at a time,
+    more wait.
+
+    Example:
+        async with AsyncClient("http://127.0.0.1:8080") as client:
+            btc, eth = await asyncio.gather(
+                client.data("BTC-USD", "time,price", type="MD"),
+                client.data("ETH-USD", "time,price", type="MD"),
+            )
+            async for frame in client.live("BTC-USD", "time,price", type="MD"):
+                print(frame["price"][-1])
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        exchange: str = "coinbase",
+        timeout: float = 30,
+    ) -> None:
+        self._options = read_options(url, key, ca, timeout)
+        self._exchange = exchange
+        self._fetcher = Fetcher(self._options)
+        self._threads = ThreadPoolExecutor(THREADS_MAX, "zerocopy-client")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the kept connections. What is under way ends first."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._fetcher.close()
+
+    async def symbols(self, exchange: str | None = None) -> Symbols:
+        """See `Client.symbols`."""
+        return await self._run(requests.symbols_call(exchange))
+
+    async def catalog(self, symbol: str, *, exchange: str | None = None) -> Catalog:
+        """See `Client.catalog`."""
+        return await self._run(requests.catalog_call(exchange or self._exchange, symbol))
+
+    async def data(
+        self,
+        symbol: str,
+        columns: Columns,
+        *,
+        type: str,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        exchange: str | None = None,
+        progress: Shown = None,
+    ) -> Frame:
+        """See `Client.data`; a function given as `progress` is called in a thread."""
+        of = requests.series(exchange or self._exchange, symbol, type, columns)
+        with showing(progress, symbol) as shown:
+            return await self._run(requests.data_call(of, start, end, shown))
+
+    async def bars(
+        self,
+        symbol: str,
+        columns: Columns,
+        *,
+        type: str,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        interval: int | str | timedelta | None = None,
+        max_points: int = 2000,
+        exchange: str | None = None,
+    ) -> Frame:
+        """See `Client.bars`."""
+        of = requests.series(exchange or self._exchange, symbol, type, columns)
+        return await self._run(requests.bars_call(of, start, end, interval, max_points))
+
+    def live(
+        self,
+        symbol: str,
+        columns: Columns,
+        *,
+        type: str,
+        start: TimeLike | None = None,
+        cursor: str | None = None,
+        exchange: str | None = None,
+    ) -> AsyncLive:
+        """See `Client.live`: for `async for`. It connects at the first frame or `async with`."""
+        of = requests.series(exchange or self._exchange, symbol, type, columns)
+        return AsyncLive(self._options, requests.live_target(of, start), cursor)
+
+    async def download(
+        self,
+        symbol: str,
+        columns: Columns,
+        path: str | os.PathLike[str],
+        *,
+        type: str,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        exchange: str | None = None,
+        format: str | None = None,
+        progress: Shown = None,
+    ) -> Path:
+        """See `Client.download`."""
+        of = requests.series(exchange or self._exchange, symbol, type, columns)
+        with showing(progress, symbol) as shown:
+            return await self._run(download(of, path, start, end, format, shown))
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._options.origin + self._options.prefix!r})"
+
+    async def _run(self, call: Call[Result]) -> Result:
+        stop = Stop()
+
+        def run() -> Result:
+            with call.held:
+                self._fetcher.fetch(call.target, call.sink, stop)
+                return call.result()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        finally:
+            stop.set()  # after the end it does nothing
+
+
+class AsyncLive:
+    """`Live` for `async for`; one task may use it."""
+
+    def __init__(self, options: Options, target: str, cursor: str | None) -> None:
+        self._follow = Follow(options, target, cursor)
+        self._connection: Any = None
+        self._pending: Frame | None = None
+        self._is_closed = False
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the stream stands; None before it was opened, unless it was given."""
+        return self._follow.cursor
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        frame, self._pending = self._pending, None
+        while frame is None:
+            if self._is_closed:
+                raise StopAsyncIteration
+            frame = await self._step()
+        return frame
+
+    async def close(self) -> None:
+        """End the stream."""
+        self._is_closed = True
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        """Open the stream: from here on no record is missed."""
+        begun = self._follow.cursor
+        while self._pending is None and self._follow.cursor == begun:
+            self._pending = await self._step()
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _step(self) -> Frame | None:
+        """Connect, or wait for a message: the frame of one that has records."""
+        if self._connection is None:
+            await self._connect()
+            return None
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - when it is used
+
+        try:
+            message = await self._connection.recv()
+        except ConnectionClosed as error:
+            self._connection = None
+            if not self._is_closed:
+                code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
+                await asyncio.sleep(self._follow.ended(code, reason))
+            return None
+        return self._follow.take(message)
+
+    async def _connect(self) -> None:
+        try:
+            from websockets.asyncio.client import connect  # noqa: PLC0415
+            from websockets.exceptions import InvalidHandshake  # noqa: PLC0415
+        except ImportError:
+            raise missing_websockets() from None
+        try:
+            self._connection = await connect(self._follow.url, **self._follow.arguments)
+        except (OSError, EOFError, InvalidHandshake) as error:
+            await asyncio.sleep(self._follow.refused(error))

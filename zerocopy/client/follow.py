@@ -1,0 +1,164 @@
+"""What a live stream does, whatever carries it: one state, two shells (`live`, `aio`).
+
+Owns the cursor, what a message or an end means, and when to connect again. It does no input and no
+output; `websockets` gives the messages and the errors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from zerocopy.client.errors import (
+    ConnectionFailed,
+    Error,
+    MissingPackage,
+    Reset,
+    Timeout,
+    TooManyRequests,
+    Unavailable,
+    UnexpectedAnswer,
+    error_of,
+)
+from zerocopy.client.fetch import (
+    FIRST_ATTEMPTS_MAX,
+    is_final,
+    jittered_s,
+    retry_after_s,
+    sentence_of,
+)
+from zerocopy.client.layout import frame_of
+
+if TYPE_CHECKING:
+    from zerocopy.client.frame import Frame
+    from zerocopy.client.options import Options
+
+RESET_CODE = 4001
+"""The close code of a stream whose day was replaced or became shorter."""
+
+MESSAGE_BYTES_MAX = 1 << 27
+"""A server's messages are at most half of it."""
+
+_BEGIN = re.compile(r"(.*); it begins at (\d{8}\.\d+)", re.DOTALL)
+
+
+class Follow:
+    """The state of one live stream."""
+
+    __slots__ = ("_attempts", "_has_met", "_options", "_target", "cursor")
+
+    def __init__(self, options: Options, target: str, cursor: str | None) -> None:
+        self.cursor = cursor
+        """Behind the last record that was given; where the next connection begins."""
+        self._options = options
+        self._target = target
+        self._has_met = False
+        self._attempts = 0
+
+    @property
+    def url(self) -> str:
+        """Where to connect now."""
+        origin = self._options.origin.replace("http", "ws", 1)
+        tail = "" if self.cursor is None else "&" + urlencode({"from": self.cursor})
+        return origin + self._options.prefix + self._target + tail
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What both kinds of `websockets.connect` take.
+
+        Pings find a dead connection within `timeout_s`. Environment proxies are not used.
+        """
+        timeout_s = self._options.timeout_s
+        return {
+            "additional_headers": self._options.fields,
+            "ssl": self._options.context,
+            "compression": None,
+            "proxy": None,
+            "open_timeout": timeout_s,
+            "ping_interval": timeout_s / 2,
+            "ping_timeout": timeout_s / 2,
+            "close_timeout": 1,
+            "max_size": MESSAGE_BYTES_MAX,
+            "max_queue": 4,
+        }
+
+    def take(self, message: str | bytes) -> Frame | None:
+        """The frame of a message; None where it only tells the cursor.
+
+        Raises:
+            UnexpectedAnswer: it is none of zerocopy's.
+        """
+        if isinstance(message, str):
+            raise UnexpectedAnswer("the stream sent text; is this a zerocopy server?")
+        frame = frame_of(message)
+        if frame.cursor is None:
+            raise UnexpectedAnswer("a message of the stream has no cursor")
+        self.cursor = frame.cursor
+        self._has_met = True
+        self._attempts = 0
+        return frame if len(frame) else None
+
+    def ended(self, code: int | None, reason: str) -> float:
+        """Seconds to wait before the next connection, after an open one has ended.
+
+        Raises:
+            Reset: the cursor means nothing any more; it is now the beginning of the day.
+        """
+        if code == RESET_CODE:
+            told = _BEGIN.fullmatch(reason)
+            if told is not None:
+                self.cursor = told[2]
+            elif self.cursor is not None:
+                self.cursor = self.cursor.partition(".")[0] + ".0"
+            why = told[1] if told is not None else reason
+            raise Reset(
+                f"{why}: drop what you have of that day and iterate on, from {self.cursor}",
+                cursor=self.cursor or "",
+                reason=why,
+            )
+        self._attempts += 1
+        return 0.0 if self._attempts == 1 else jittered_s(self._attempts - 1)
+
+    def refused(self, error: Exception) -> float:
+        """Seconds to wait before the next attempt to connect.
+
+        Raises:
+            Error: waiting would not help, or the server was never reached.
+        """
+        found = self._error_of(error)
+        self._attempts += 1
+        passes = isinstance(found, (ConnectionFailed, Unavailable, TooManyRequests))
+        is_hopeless = not self._has_met and self._attempts >= FIRST_ATTEMPTS_MAX
+        if not passes or is_hopeless or is_final(found):
+            raise found from found.__cause__
+        asked_s = getattr(found, "retry_after_s", None)
+        return jittered_s(self._attempts) + (asked_s or 0.0)
+
+    def _error_of(self, error: Exception) -> Error:
+        response = getattr(error, "response", None)  # of websockets' InvalidStatus
+        if response is not None:
+            wait_s = retry_after_s(
+                response.headers.get("Retry-After"), response.headers.get("Date"), time.time()
+            )
+            detail = f"the server answered {response.status_code}"
+            with suppress(ValueError, KeyError, TypeError):  # a proxy's page
+                detail = str(json.loads(response.body)["detail"])
+            return error_of(response.status_code, detail, wait_s)
+        found: ConnectionFailed
+        if isinstance(error, TimeoutError):
+            found = Timeout(
+                f"{self._options.origin} did not answer within {self._options.timeout_s:g} s"
+            )
+        else:
+            found = ConnectionFailed(sentence_of(self._options, error))
+        found.__cause__ = error
+        return found
+
+
+def missing_websockets() -> MissingPackage:
+    """The error where the package is not installed."""
+    return MissingPackage("websockets is not installed: pip install 'zerocopy[client]'")

@@ -1,0 +1,181 @@
+"""Where a body goes: into memory, or into columns.
+
+Owns what has come of a body, so that a broken one can be resumed. A sink knows HTTP's response
+object, but not how it was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http.client import HTTPResponse, IncompleteRead
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from zerocopy.client.errors import UnexpectedAnswer
+from zerocopy.client.layout import Layout, parse_header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with the bytes of the body that have come, and with all, None where unknown."""
+
+PIECE_MIN, PIECE_MAX = 1 << 16, 1 << 24
+PIECE_S = 0.05
+"""Bytes of one read, and what it is to take: a break costs no more than this to fetch again."""
+
+HEADER_LINE_MAX = 1 << 24
+"""Bytes: 32 columns and a million skipped days stay below it."""
+
+SMALL_BODY_MAX = 1 << 28
+"""Bytes of a JSON document."""
+
+
+class Sink(Protocol):
+    """Takes one body, perhaps of several responses, each resuming the one before."""
+
+    tag: str | None
+    """The strong ETag of what is kept, None where there is none."""
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that are kept: where a resumed response is to begin."""
+
+    def restart(self, tag: str | None) -> None:
+        """Forget what is kept: a whole body comes, with this strong ETag."""
+
+    def take(self, response: HTTPResponse) -> None:
+        """Read a response to its end.
+
+        Raises:
+            OSError, HTTPException: the connection broke; `received` says how far it came.
+            UnexpectedAnswer: the body is none that zerocopy gives.
+        """
+
+
+class SmallSink:
+    """A body that is kept whole, such as JSON; it begins anew instead of being resumed."""
+
+    __slots__ = ("content", "tag")
+
+    received = 0
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.tag: str | None = None
+
+    def restart(self, tag: str | None) -> None:
+        """Nothing is kept of a part."""
+
+    def take(self, response: HTTPResponse) -> None:
+        """Read all."""
+        self.content = response.read(SMALL_BODY_MAX)
+        finish(response)
+
+
+class ColumnsSink:
+    """A body in the format `columns`: each column is read into its place in one buffer."""
+
+    __slots__ = ("_at", "_header_nbytes", "_layout", "_memory", "_pace", "_progress", "tag")
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+        self._pace = Pace()
+        self.restart(None)
+
+    def restart(self, tag: str | None) -> None:
+        """Forget header line and records."""
+        self.tag = tag
+        self._header_nbytes = 0
+        self._layout: Layout | None = None
+        self._memory: NDArray[np.uint8] | None = None
+        self._at = 0  # bytes of records
+
+    @property
+    def received(self) -> int:
+        """Bytes of header line and records."""
+        return self._header_nbytes + self._at
+
+    def take(self, response: HTTPResponse) -> None:
+        """Read the header line, if it has not come yet, then what is left of each column."""
+        if self._layout is None:
+            self._begin(response)
+        assert self._layout is not None, "the header line has come"
+        assert self._memory is not None, "with the header line"
+        _check_length(response, self._layout.nbytes - self._at)
+        begin = 0
+        for column in self._layout.columns:
+            end = begin + column.nbytes
+            view = self._memory.data[column.offset : column.offset + column.nbytes]
+            while self._at < end:
+                self._read_into(response, view[self._at - begin :])
+            begin = end
+        finish(response)
+
+    def result(self) -> tuple[Layout, NDArray[np.uint8]]:
+        """The layout and the memory it describes, once all has come."""
+        assert self._layout is not None, "a body was taken"
+        assert self._memory is not None, "with its layout"
+        return self._layout, self._memory
+
+    def _begin(self, response: HTTPResponse) -> None:
+        line = response.readline(HEADER_LINE_MAX)
+        if not line.endswith(b"\n") and len(line) < HEADER_LINE_MAX and not is_whole(response):
+            raise IncompleteRead(line)
+        layout = parse_header(line)
+        _check_length(response, layout.nbytes)  # before so much is allocated
+        self._memory = layout.allocate()
+        self._layout, self._header_nbytes = layout, len(line)
+
+    def _read_into(self, response: HTTPResponse, view: memoryview) -> None:
+        begun_s = time.monotonic()
+        count = response.readinto(view[: self._pace.nbytes])
+        if not count:
+            raise IncompleteRead(b"", response.length)
+        self._at += count
+        self._pace.took(count, time.monotonic() - begun_s)
+        if self._progress is not None:
+            assert self._layout is not None, "the header line has come"
+            self._progress(self.received, self._header_nbytes + self._layout.nbytes)
+
+
+class Pace:
+    """How many bytes one read asks for: what comes in about `PIECE_S`."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self) -> None:
+        self.nbytes = PIECE_MIN
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn from a read; the next is at most twice as long."""
+        wanted = int(count * PIECE_S / max(seconds, 1e-6))
+        self.nbytes = min(max(wanted, PIECE_MIN), 2 * self.nbytes, PIECE_MAX)
+
+
+def _check_length(response: HTTPResponse, nbytes: int) -> None:
+    """Refuse a response whose framing has another length than is to come."""
+    if response.length not in {None, nbytes}:
+        raise UnexpectedAnswer(
+            f"{nbytes} bytes of records are to come by the header line, {response.length} by "
+            "Content-Length"
+        )
+
+
+def is_whole(response: HTTPResponse) -> bool:
+    """Whether a response was read to its end, as far as its framing tells."""
+    return response.isclosed() and response.length in {0, None}
+
+
+def finish(response: HTTPResponse) -> None:
+    """Read the end of a body's framing; nothing may be left of the body.
+
+    Raises:
+        UnexpectedAnswer: something is.
+        IncompleteRead: it is shorter than it said.
+    """
+    if response.read(1):
+        raise UnexpectedAnswer("the answer is longer than its header line says")
+    if response.length:
+        raise IncompleteRead(b"", response.length)
