@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zerocopy.client import requests
 from zerocopy.client.download import download
+from zerocopy.client.errors import Reset
 from zerocopy.client.fetch import Fetcher
 from zerocopy.client.follow import Follow, missing_websockets
 from zerocopy.client.options import read_options
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 THREADS_MAX = 16
 """Requests at a time; more wait."""
+
+STOP_S = 1.0
+"""What a cancelled request is waited for: longer only where it looks a name up or connects."""
 
 Result = TypeVar("Result")
 
@@ -166,10 +170,22 @@ class AsyncClient:
                 self._fetcher.fetch(call.target, call.sink, stop)
                 return call.result()
 
+        job = asyncio.wrap_future(self._threads.submit(run))
+        job.add_done_callback(_retrieve)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
-        finally:
-            stop.set()  # after the end it does nothing
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            stop.set()
+            # What the thread holds, such as a file, is free when the cancellation returns.
+            await asyncio.wait({job}, timeout=STOP_S)
+            job.cancel()
+            raise
+
+
+def _retrieve(job: asyncio.Future[Any]) -> None:
+    """Take the error of a cancelled request, which nobody awaits any more."""
+    if not job.cancelled():
+        job.exception()
 
 
 class AsyncLive:
@@ -178,7 +194,7 @@ class AsyncLive:
     def __init__(self, options: Options, target: str, cursor: str | None) -> None:
         self._follow = Follow(options, target, cursor)
         self._connection: Any = None
-        self._pending: Frame | None = None
+        self._pending: Frame | Reset | None = None
         self._is_closed = False
 
     @property
@@ -191,6 +207,8 @@ class AsyncLive:
 
     async def __anext__(self) -> Frame:
         frame, self._pending = self._pending, None
+        if isinstance(frame, Reset):
+            raise frame
         while frame is None:
             if self._is_closed:
                 raise StopAsyncIteration
@@ -205,9 +223,11 @@ class AsyncLive:
 
     async def __aenter__(self) -> Self:
         """Open the stream: from here on no record is missed."""
-        begun = self._follow.cursor
-        while self._pending is None and self._follow.cursor == begun:
-            self._pending = await self._step()
+        try:
+            while not self._follow.is_open:
+                self._pending = await self._step()
+        except Reset as reset:  # for `anext`
+            self._pending = reset
         return self
 
     async def __aexit__(

@@ -54,6 +54,8 @@ RESTARTS_MAX = 3
 WAIT_S, WAIT_MAX_S = 0.1, 5.0
 """The first wait at most, and any."""
 
+USER_AGENT = "zerocopy-python"
+
 PROBLEM_BYTES_MAX = 1 << 16
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -96,22 +98,28 @@ class Fetcher:
     def _attempt(self, target: str, sink: Sink, restarts: Restarts, stop: Stop) -> None:
         connection = self._pool.take()
         try:
-            stop.attach(connection)
-            response = self._ask(connection, target, sink)
+            response = self._ask(connection, target, sink, stop)
             self._has_met = True
-            self._receive(response, sink, restarts)
+            refusal = self._receive(response, sink, restarts)
+            if not response.isclosed():  # something is left of a long refusal
+                connection.close()
         except BaseException:
-            stop.attach(None)
             connection.close()
             raise
-        stop.attach(None)
+        finally:
+            stop.attach(None)
         self._pool.give(connection)
+        if refusal is not None:
+            raise refusal
 
-    def _ask(self, connection: HTTPConnection, target: str, sink: Sink) -> HTTPResponse:
-        fields = dict(self._options.fields)
+    def _ask(self, connection: HTTPConnection, target: str, sink: Sink, stop: Stop) -> HTTPResponse:
+        fields = {"User-Agent": USER_AGENT, **self._options.fields}
         if sink.received and sink.tag is not None:
             fields |= {"Range": f"bytes={sink.received}-", "If-Range": sink.tag}
         try:
+            if connection.sock is None:
+                connection.connect()
+            stop.attach(connection.sock)
             connection.request("GET", self._options.prefix + target, headers=fields)
             return connection.getresponse()
         except TimeoutError as error:
@@ -121,17 +129,18 @@ class Fetcher:
         except (OSError, HTTPException) as error:
             raise ConnectionFailed(sentence_of(self._options, error)) from error
 
-    def _receive(self, response: HTTPResponse, sink: Sink, restarts: Restarts) -> None:
+    def _receive(self, response: HTTPResponse, sink: Sink, restarts: Restarts) -> Error | None:
+        """Take the body, or return what the server refuses with."""
         try:
             match response.status:
                 case HTTPStatus.OK:
-                    if sink.received:
+                    if sink.received and sink.tag is not None:
                         restarts.count()
                     sink.restart(_strong_tag(response))
                 case HTTPStatus.PARTIAL_CONTENT:
                     check_part(response, sink)
                 case _:
-                    raise _refusal(response)
+                    return _refusal(response)
             sink.take(response)
         except TimeoutError as error:
             raise Timeout(
@@ -145,6 +154,7 @@ class Fetcher:
                 f"the connection to {self._options.origin} broke {sink.received:,} bytes into "
                 "the answer"
             ) from error
+        return None
 
 
 class Restarts:

@@ -26,6 +26,7 @@ from zerocopy.client.errors import (
 )
 from zerocopy.client.fetch import (
     FIRST_ATTEMPTS_MAX,
+    PATIENCE_S,
     is_final,
     jittered_s,
     retry_after_s,
@@ -49,14 +50,15 @@ _BEGIN = re.compile(r"(.*); it begins at (\d{8}\.\d+)", re.DOTALL)
 class Follow:
     """The state of one live stream."""
 
-    __slots__ = ("_attempts", "_has_met", "_options", "_target", "cursor")
+    __slots__ = ("_attempts", "_options", "_target", "cursor", "is_open")
 
     def __init__(self, options: Options, target: str, cursor: str | None) -> None:
         self.cursor = cursor
         """Behind the last record that was given; where the next connection begins."""
         self._options = options
         self._target = target
-        self._has_met = False
+        self.is_open = False
+        """Whether the server has told once where the stream begins."""
         self._attempts = 0
 
     @property
@@ -98,7 +100,7 @@ class Follow:
         if frame.cursor is None:
             raise UnexpectedAnswer("a message of the stream has no cursor")
         self.cursor = frame.cursor
-        self._has_met = True
+        self.is_open = True
         self._attempts = 0
         return frame if len(frame) else None
 
@@ -132,11 +134,13 @@ class Follow:
         found = self._error_of(error)
         self._attempts += 1
         passes = isinstance(found, (ConnectionFailed, Unavailable, TooManyRequests))
-        is_hopeless = not self._has_met and self._attempts >= FIRST_ATTEMPTS_MAX
+        asked_s = getattr(found, "retry_after_s", None) or 0.0
+        is_hopeless = not self.is_open and (
+            self._attempts >= FIRST_ATTEMPTS_MAX or asked_s > PATIENCE_S
+        )
         if not passes or is_hopeless or is_final(found):
             raise found from found.__cause__
-        asked_s = getattr(found, "retry_after_s", None)
-        return jittered_s(self._attempts) + (asked_s or 0.0)
+        return jittered_s(self._attempts) + asked_s
 
     def _error_of(self, error: Exception) -> Error:
         response = getattr(error, "response", None)  # of websockets' InvalidStatus

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from zerocopy.client.errors import ConnectionFailed
+from zerocopy.client.errors import ConnectionFailed, Reset
 from zerocopy.client.follow import Follow, missing_websockets
 from zerocopy.client.stop import Stop
 
@@ -35,9 +35,12 @@ class Live:
         self._follow = Follow(options, target, cursor)
         self._stop = Stop()
         self._connection: Any = None
-        self._pending: Frame | None = None
-        while self._pending is None and self._follow.cursor == cursor:
-            self._pending = self._step()  # until the server tells where the stream begins
+        self._pending: Frame | Reset | None = None
+        try:
+            while not self._follow.is_open:  # until the server tells where the stream begins
+                self._pending = self._step()
+        except Reset as reset:  # for `next`: who is told now has no iterator to go on with
+            self._pending = reset
 
     @property
     def cursor(self) -> str | None:
@@ -49,6 +52,8 @@ class Live:
 
     def __next__(self) -> Frame:
         frame, self._pending = self._pending, None
+        if isinstance(frame, Reset):
+            raise frame
         try:
             while frame is None:
                 frame = self._step()

@@ -121,8 +121,8 @@ class ColumnsSink:
 
     def _begin(self, response: HTTPResponse) -> None:
         line = response.readline(HEADER_LINE_MAX)
-        if not line.endswith(b"\n") and len(line) < HEADER_LINE_MAX and not is_whole(response):
-            raise IncompleteRead(line)
+        if not line.endswith(b"\n"):
+            finish(response)  # tells a broken body from one that is none of zerocopy's
         layout = parse_header(line)
         _check_length(response, layout.nbytes)  # before so much is allocated
         self._memory = layout.allocate()
@@ -161,11 +161,6 @@ def _check_length(response: HTTPResponse, nbytes: int) -> None:
             f"{nbytes} bytes of records are to come by the header line, {response.length} by "
             "Content-Length"
         )
-
-
-def is_whole(response: HTTPResponse) -> bool:
-    """Whether a response was read to its end, as far as its framing tells."""
-    return response.isclosed() and response.length in {0, None}
 
 
 def finish(response: HTTPResponse) -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from zerocopy.client.errors import ConnectionFailed
-
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
 
 
 class Stop:
     """Belongs to one call. `set` may be called from any thread, any number of times."""
 
-    __slots__ = ("_connection", "_event", "_lock")
+    __slots__ = ("_event", "_lock", "_sock")
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._connection: HTTPConnection | None = None
+        self._sock: socket.socket | None = None
 
     @property
     def is_set(self) -> bool:
@@ -32,23 +28,22 @@ class Stop:
         """End the call: its wait returns, its connection is shut down."""
         with self._lock:
             self._event.set()
-            sock = None if self._connection is None else self._connection.sock
-            if sock is not None:
+            if self._sock is not None:
                 with suppress(OSError):  # it has ended by itself
-                    # Of an SSLSocket too: unlike its own method this leaves the TLS state, which
-                    # the other thread reads, as it is.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                    # Of an SSLSocket too: its own method would drop the TLS state that the other
+                    # thread is reading with.
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
-    def attach(self, connection: HTTPConnection | None) -> None:
-        """Name the connection that the call uses from now on.
+    def attach(self, sock: socket.socket | None) -> None:
+        """Name the connection that the call uses from now on; None: none.
 
         Raises:
             ConnectionFailed: the call is to end.
         """
         with self._lock:
-            self._connection = connection
-            if connection is not None:
-                self.check()
+            self._sock = sock
+        if sock is not None:
+            self.check()
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the call is to end.

@@ -104,8 +104,8 @@ def _arrow_array(pa: Any, values: NDArray[Any]) -> Any:
 
 
 def _plain(values: NDArray[Any]) -> Any:
-    """Text and raw bytes as objects, which these libraries want; numbers as they are."""
-    return values.astype(object) if values.dtype.kind == "S" else values
+    """Bytes as objects, trailing NULs included as in Arrow; numbers as they are."""
+    return values.view(f"V{values.dtype.itemsize}").tolist() if values.dtype.kind == "S" else values
 
 
 def _package(name: str) -> Any:
