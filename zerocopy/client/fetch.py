@@ -5,7 +5,8 @@ the data. What is read goes to a sink.
 
 - Only GET is sent, so a request may always be sent again.
 - A body that broke is resumed by `Range` and `If-Range` with its strong ETag (RFC 9110, 13.1.5 and
-  14.2). A 200 says that the data has changed, or that the tag is weak: the body begins anew.
+  14.2). A 200 instead of a 206 says that the data has changed, or that ranges are not served: the
+  body begins anew.
 - The wait is doubled each time, with jitter; `Retry-After` (10.2.3) is honoured in both forms.
 - `ATTEMPTS_MAX` and `PATIENCE_S` bound what fails in a row without a new byte. A server that was
   never reached is given up after `FIRST_ATTEMPTS_MAX`: the address is likely wrong.
@@ -134,9 +135,10 @@ class Fetcher:
         try:
             match response.status:
                 case HTTPStatus.OK:
-                    if sink.received and sink.tag is not None:
+                    tag = _strong_tag(response)
+                    if sink.received and sink.tag not in {None, tag}:
                         restarts.count()
-                    sink.restart(_strong_tag(response))
+                    sink.restart(tag)
                 case HTTPStatus.PARTIAL_CONTENT:
                     check_part(response, sink)
                 case _:

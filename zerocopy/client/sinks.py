@@ -131,6 +131,8 @@ class ColumnsSink:
     def _read_into(self, response: HTTPResponse, view: memoryview) -> None:
         begun_s = time.monotonic()
         count = response.readinto(view[: self._pace.nbytes])
+        if not count and response.chunked:  # the last chunk: http.client tells a break itself
+            raise UnexpectedAnswer("the answer is shorter than its header line says")
         if not count:
             raise IncompleteRead(b"", response.length)
         self._at += count

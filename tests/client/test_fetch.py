@@ -1,0 +1,380 @@
+"""Bodies that break, change or lie: a frame is of one state of the data, or there is none."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.client.liar import (
+    BODY,
+    PRICES,
+    TAG,
+    TIMES,
+    WHOLE,
+    Liar,
+    Say,
+    chunked,
+    columns_body,
+    cut,
+    honest,
+    part,
+    response,
+)
+from zerocopy.client import (
+    BadRequest,
+    ChangedData,
+    Client,
+    ConnectionFailed,
+    Error,
+    Frame,
+    NotFound,
+    NotInstalled,
+    Timeout,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from zerocopy.client.fetch import (
+    ATTEMPTS_MAX,
+    FIRST_ATTEMPTS_MAX,
+    PATIENCE_S,
+    RESTARTS_MAX,
+    retry_after_s,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.client.liar import Ending, Head
+
+OTHER = columns_body({"time": TIMES, "price": PRICES + 1})
+LINE_NBYTES = BODY.index(b"\n") + 1
+KEY = "s3cr3t-key"
+BUSY = response(b"", 503, Retry_After="7")
+
+
+def get(liar: Liar, *, timeout: float = 20) -> Frame:
+    """What a client makes of it."""
+    with Client(liar.url, key=KEY, timeout=timeout) as client:
+        return client.data("X", "time,price", type="MD")
+
+
+def is_right(frame: Frame, plus: int = 0) -> bool:
+    """Whether it is the one that was sent."""
+    return np.array_equal(frame["time"], TIMES) and np.array_equal(frame["price"], PRICES + plus)
+
+
+@pytest.mark.parametrize("ending", ["close", "reset"])
+@pytest.mark.parametrize("at", [0, 1, LINE_NBYTES, LINE_NBYTES + 4, len(BODY) // 3, len(BODY) - 1])
+@pytest.mark.usefixtures("pauses")
+def test_a_body_that_breaks_is_resumed_where_it_broke(ending: Ending, at: int) -> None:
+    """By Range and If-Range with its ETag; amid the header line it begins anew."""
+    with Liar(Say(cut(at), ending), honest) as liar:
+        assert is_right(get(liar))
+    resumed = liar.heads[1]
+    assert resumed.fields.get("if-range") == (TAG if resumed.first else None)
+    assert resumed.first <= at
+    assert resumed.first or at <= LINE_NBYTES
+
+
+@pytest.mark.usefixtures("pauses")
+def test_every_new_byte_renews_the_patience() -> None:
+    """A connection that always breaks after some more bytes delivers in the end."""
+    step = len(BODY) // (2 * ATTEMPTS_MAX)
+    line = LINE_NBYTES + step
+
+    def some(head: Head) -> Say:
+        return Say(cut(step if head.first else line, honest(head).data), "close")
+
+    with Liar(some) as liar:
+        assert is_right(get(liar))
+    assert len(liar.heads) > ATTEMPTS_MAX
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_body_that_breaks_at_the_same_byte_again_and_again_is_given_up() -> None:
+    """As often as it may."""
+    with Liar(Say(cut(1_000), "close"), lambda _: Say(b"", "close")) as liar:
+        with pytest.raises(ConnectionFailed):
+            get(liar)
+        assert len(liar.heads) == ATTEMPTS_MAX
+
+
+@pytest.mark.usefixtures("pauses")
+def test_data_that_changed_is_fetched_anew() -> None:
+    """A 200 instead of the part: nothing of the first state is kept."""
+    other = response(OTHER, ETag='"two"')
+    with Liar(Say(cut(len(BODY) // 2), "close"), Say(other)) as liar:
+        assert is_right(get(liar), plus=1)
+    assert liar.heads[1].first
+
+
+@pytest.mark.usefixtures("pauses")
+def test_data_that_changes_each_time_is_told() -> None:
+    """After some attempts, each broken amid another state."""
+    count = 0
+
+    def another(_: Head) -> Say:
+        nonlocal count
+        count += 1
+        return Say(cut(len(BODY) // 2, response(BODY, ETag=f'"{count}"')), "close")
+
+    with Liar(another) as liar, pytest.raises(ChangedData, match="closed"):
+        get(liar)
+    assert count == RESTARTS_MAX + 2
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_weak_tag_resumes_nothing() -> None:
+    """RFC 9110, 13.1.5: If-Range compares strongly; the body begins anew."""
+    weak = response(BODY, ETag="W/" + TAG)
+    with Liar(Say(cut(len(BODY) // 2, weak), "close"), Say(weak)) as liar:
+        assert is_right(get(liar))
+    assert "range" not in liar.heads[1].fields
+
+
+def shifted(head: Head) -> bytes:
+    """A part that begins one byte later than was asked."""
+    return part(BODY, head.first + 1)
+
+
+def mislabelled(head: Head) -> bytes:
+    """A part that says it is another."""
+    right = f"bytes {head.first}-".encode()
+    return part(BODY, head.first).replace(right, f"bytes {head.first + 4}-".encode(), 1)
+
+
+def unlabelled(head: Head) -> bytes:
+    """A part that does not say where it begins."""
+    return response(BODY[head.first :], 206, ETag=TAG)
+
+
+def of_another(head: Head) -> bytes:
+    """A part with another ETag than was asked for."""
+    return part(BODY, head.first, '"two"')
+
+
+def of_a_longer(head: Head) -> bytes:
+    """A part of something longer."""
+    longer = f"{len(BODY) - 1}/{len(BODY) + 8}".encode()
+    return part(BODY, head.first).replace(f"{len(BODY) - 1}/{len(BODY)}".encode(), longer, 1)
+
+
+@pytest.mark.parametrize("lie", [shifted, mislabelled, unlabelled, of_another, of_a_longer])
+@pytest.mark.usefixtures("pauses")
+def test_a_part_that_does_not_fit_is_refused(lie: Callable[[Head], bytes]) -> None:
+    """Two states are never joined."""
+    with (
+        Liar(Say(cut(len(BODY) // 2), "close"), lambda head: Say(lie(head))) as liar,
+        pytest.raises(UnexpectedAnswer, match="another place"),
+    ):
+        get(liar)
+
+
+def test_a_part_that_nobody_asked_for_is_refused() -> None:
+    """A 206 to a request without Range."""
+    with Liar(Say(part(BODY, 0))) as liar, pytest.raises(UnexpectedAnswer):
+        get(liar)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY[:-4],
+        BODY + b"more",
+        BODY.replace(b'"record_size":4', b'"record_size":8', 1),
+        BODY.replace(b'"num_records":40000', b'"num_records":39999', 1),
+        BODY.replace(b'"dtype":"<u4"', b'"dtype":"|O8"', 1),
+        BODY.replace(b'"dtype":"<u4"', b'"dtype":">u4"', 1),
+        b"<html>hello</html>",
+        b"",
+        b"[]\n",
+        b'{"columns":[]}\n',
+        b"\xff\n",
+    ],
+    ids=["short", "long", "wide", "uneven", "objects", "big-endian", "page", "", "[]", "{}", "ff"],
+)
+def test_a_body_that_contradicts_its_header_line_is_refused(body: bytes) -> None:
+    """Or that has none; chunked alike, where no length tells before."""
+    for say in (Say(response(body)), Say(chunked(body))):
+        with Liar(say) as liar, pytest.raises(UnexpectedAnswer):
+            get(liar)
+        assert len(liar.heads) == 1
+
+
+def test_a_body_by_chunks_is_read_as_any() -> None:
+    """As a proxy may send it; the connection is used again."""
+    with Liar(Say(chunked(BODY))) as liar, Client(liar.url) as client:
+        for _ in range(2):
+            assert is_right(client.data("X", "time,price", type="MD"))
+        assert liar.connections == 1
+
+
+@pytest.mark.usefixtures("pauses")
+def test_chunks_that_end_early_are_resumed() -> None:
+    """Without the last chunk a body is not whole."""
+    early = chunked(BODY[:90_000], is_whole=False, ETag=TAG)
+    with Liar(Say(early, "close"), honest) as liar:
+        assert is_right(get(liar))
+    assert liar.heads[1].first
+
+
+def test_a_body_without_a_length_is_read_to_the_length_of_its_header_line() -> None:
+    """HTTP/1.0 and some proxies end it by closing."""
+    with Liar(Say(response(BODY, Content_Length="", Connection="close"), "close")) as liar:
+        assert is_right(get(liar))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequest),
+        (401, Unauthorized),
+        (403, Unauthorized),
+        (404, NotFound),
+        (405, BadRequest),
+        (429, TooManyRequests),
+        (500, UnexpectedAnswer),
+        (501, NotInstalled),
+        (502, Unavailable),
+        (503, Unavailable),
+        (504, Unavailable),
+        (304, UnexpectedAnswer),
+        (218, UnexpectedAnswer),
+    ],
+)
+@pytest.mark.usefixtures("pauses")
+def test_a_problem_document_becomes_the_error_that_fits(status: int, kind: type[Error]) -> None:
+    """With its status and its detail."""
+    problem = b"" if status == 304 else json.dumps({"detail": "it is so", "status": 1}).encode()
+    with Liar(Say(response(problem, status))) as liar, pytest.raises(kind) as caught:
+        get(liar)
+    assert type(caught.value) is kind
+    assert caught.value.status == status
+    assert status == 304 or str(caught.value) == caught.value.detail == "it is so"
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"[1]", b'{"detail": 7}', b"\xff\xfe", b"", b"null"])
+def test_a_problem_that_is_no_document_is_told_by_its_status(page: bytes) -> None:
+    """What a proxy says of itself."""
+    with Liar(Say(response(page, 404))) as liar, pytest.raises(NotFound, match="answered 404"):
+        get(liar)
+
+
+def test_a_refusal_keeps_the_connection() -> None:
+    """A long page does not: its rest would be taken for the next response."""
+    for page, connections in ((b"{}", 1), (b"x" * 200_000, 2)):
+        with Liar(Say(response(page, 404))) as liar, Client(liar.url) as client:
+            for _ in range(2):
+                with pytest.raises(NotFound):
+                    client.symbols()
+            assert liar.connections == connections
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(status: int, pauses: list[float]) -> None:
+    """In seconds, and as a date that is compared with the server's own."""
+    date = "Fri, 31 Jan 2025 09:30:{:02} GMT"
+    with Liar(
+        Say(response(b"", status, Retry_After="7")),
+        Say(response(b"", status, Retry_After=date.format(9), Date=date.format(0))),
+        honest,
+    ) as liar:
+        assert is_right(get(liar))
+    assert [int(pause) for pause in pauses] == [7, 9]
+
+
+def test_a_server_that_is_busy_for_long_is_not_waited_for(pauses: list[float]) -> None:
+    """The error says how long it would be."""
+    busy = Say(response(b"", 503, Retry_After=str(int(PATIENCE_S) + 1)))
+    with Liar(busy) as liar, pytest.raises(Unavailable) as caught:
+        get(liar)
+    assert caught.value.retry_after_s == PATIENCE_S + 1
+    assert pauses == []
+
+
+def test_waits_are_doubled_and_differ(pauses: list[float]) -> None:
+    """So that clients of a server that restarts do not come all at once."""
+    with Liar(Say(response(b"", 503))) as liar, pytest.raises(Unavailable):
+        get(liar)
+    assert len(pauses) == ATTEMPTS_MAX - 1
+    most = [min(0.1 * 2**index, 5.0) for index in range(len(pauses))]
+    assert all(top / 2 <= pause <= top for pause, top in zip(pauses, most, strict=True))
+    assert len(set(pauses)) == len(pauses)
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "1.5", "", "Fri, 99 Jan 2025 00:00:00 GMT", "²"])
+def test_a_retry_after_that_is_none_is_as_good_as_missing(text: str) -> None:
+    """RFC 9110, 10.2.3: seconds in digits, or a date."""
+    assert retry_after_s(text, None, 0.0) is None
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_server_that_says_nothing_is_a_timeout() -> None:
+    """Before the head, and amid the body."""
+    for say in (Say(b"", "hold"), Say(cut(1_000), "hold")):
+        with Liar(say) as liar, pytest.raises(Timeout, match=r"0\.05 s"):
+            get(liar, timeout=0.05)
+        assert len(liar.heads) > 1
+
+
+def test_a_slow_body_is_no_timeout() -> None:
+    """`timeout` is of silence, not of the transfer."""
+    with Liar(Say(WHOLE, pieces=30, pause_s=0.02)) as liar:
+        assert is_right(get(liar, timeout=0.5))
+    assert len(liar.heads) == 1
+
+
+def test_a_redirect_is_told_and_not_followed() -> None:
+    """The key would go where the answer points."""
+    with Liar() as other:
+        moved = response(b"", 302, Location=f"{other.url}/elsewhere")
+        with Liar(Say(moved)) as liar, pytest.raises(UnexpectedAnswer, match="elsewhere") as caught:
+            get(liar)
+        assert caught.value.status == 302
+        assert other.connections == 0
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
+    """It is seen before the request, so no attempt is lost."""
+    with Liar(Say(WHOLE, "close")) as liar, Client(liar.url) as client:
+        for _ in range(3):
+            assert is_right(client.data("X", "time,price", type="MD"))
+        assert liar.connections == len(liar.heads) == 3
+
+
+def test_an_address_where_nothing_listens_is_given_up_soon(pauses: list[float]) -> None:
+    """It is likely wrong."""
+    with Liar() as gone:
+        pass
+    with pytest.raises(ConnectionFailed, match="is the server running"), Client(gone.url) as client:
+        client.symbols()
+    assert len(pauses) == FIRST_ATTEMPTS_MAX - 1
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        Say(response(b"", 401)),
+        Say(response(b"<html>", 500)),
+        Say(b"nonsense\r\n\r\n", "close"),
+        Say(b"", "reset"),
+        Say(response(b"x")),
+    ],
+    ids=["401", "500", "nonsense", "reset", "x"],
+)
+@pytest.mark.usefixtures("pauses")
+def test_no_error_tells_the_key(say: Say) -> None:
+    """Nor what caused it; it was sent, and only as a bearer token."""
+    with Liar(say) as liar, pytest.raises(Error) as caught:
+        get(liar)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert KEY not in str(error) + repr(error)
+        error = error.__cause__
+    assert {head.fields["authorization"] for head in liar.heads} == {f"Bearer {KEY}"}
+    assert not any(KEY in head.target for head in liar.heads)
