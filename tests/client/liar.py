@@ -6,7 +6,9 @@ their heads; the last answer is given again to whoever asks more.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import json
 import socket
 import struct
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Ending = Literal["keep", "close", "reset", "hold"]
+
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 TAG = '"one"'
 TIMES = np.arange(1_000, 1_000 + 40_000, dtype="<u4")
@@ -122,8 +126,8 @@ class Liar:
                     self._closed.wait(say.pause_s)
                 if say.ending == "keep":
                     continue
-                if say.ending == "hold":
-                    sock.recv(1)
+                while say.ending == "hold" and sock.recv(4_096):
+                    pass
                 if say.ending == "reset":
                     _wait_until_taken(sock)
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -166,6 +170,18 @@ def part(body: bytes, first: int, tag: str = TAG) -> bytes:
     return response(body[first:], 206, ETag=tag, Content_Range=content_range)
 
 
+def upgrade(head: Head, *messages: bytes) -> bytes:
+    """The 101 of a WebSocket (RFC 6455, 4.2.2), and binary messages behind it."""
+    proof = hashlib.sha1(head.fields["sec-websocket-key"].encode() + _WEBSOCKET_GUID)
+    switch = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(proof.digest()) + b"\r\n\r\n"
+    )
+    return switch + b"".join(
+        struct.pack("!BBH", 0x82, 126, len(message)) + message for message in messages
+    )
+
+
 def honest(head: Head) -> Say:
     """What a server says that keeps to RFC 9110."""
     is_part = head.first and head.fields.get("if-range") == TAG
@@ -189,6 +205,9 @@ def chunked(body: bytes, *, is_whole: bool = True, **fields: str) -> bytes:
 
 
 BODY = columns_body()
+OTHER = columns_body({"time": TIMES, "price": PRICES + 1})
+"""Another state of the same data."""
+
 WHOLE = response(BODY, ETag=TAG)
 
 

@@ -106,7 +106,7 @@ def test_bars_equal_the_oracle(client: Client, root: Path) -> None:
         bars = client.bars(*asked, type="MD", interval=interval)
         assert bars.interval_s == 3_600
         assert_same(bars, frame_of(wanted))
-    assert client.bars(*asked, type="MD", max_points=10).interval_s == 8 * 3_600
+    assert client.bars(*asked, type="MD", max_points=10).interval_s == 12 * 3_600
 
 
 def test_symbols_and_catalog_are_what_the_server_says(client: Client, root: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.client.liar import (
     BODY,
+    OTHER,
     PRICES,
     TAG,
     TIMES,
@@ -17,7 +18,6 @@ from tests.client.liar import (
     Liar,
     Say,
     chunked,
-    columns_body,
     cut,
     honest,
     part,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
     from tests.client.liar import Ending, Head
 
-OTHER = columns_body({"time": TIMES, "price": PRICES + 1})
 LINE_NBYTES = BODY.index(b"\n") + 1
 KEY = "s3cr3t-key"
 BUSY = response(b"", 503, Retry_After="7")
@@ -302,7 +301,7 @@ def test_waits_are_doubled_and_differ(pauses: list[float]) -> None:
     with Liar(Say(response(b"", 503))) as liar, pytest.raises(Unavailable):
         get(liar)
     assert len(pauses) == ATTEMPTS_MAX - 1
-    most = [min(0.1 * 2**index, 5.0) for index in range(len(pauses))]
+    most = [min(0.1 * 2**index, 2.0) for index in range(len(pauses))]
     assert all(top / 2 <= pause <= top for pause, top in zip(pauses, most, strict=True))
     assert len(set(pauses)) == len(pauses)
 

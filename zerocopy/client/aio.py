@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zerocopy.client import requests
@@ -194,6 +195,7 @@ class AsyncLive:
     def __init__(self, options: Options, target: str, cursor: str | None) -> None:
         self._follow = Follow(options, target, cursor)
         self._connection: Any = None
+        self._held = AsyncExitStack()  # of the connection
         self._pending: Frame | Reset | None = None
         self._is_closed = False
 
@@ -249,6 +251,7 @@ class AsyncLive:
             message = await self._connection.recv()
         except ConnectionClosed as error:
             self._connection = None
+            await self._held.aclose()
             if not self._is_closed:
                 code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
                 await asyncio.sleep(self._follow.ended(code, reason))
@@ -262,6 +265,8 @@ class AsyncLive:
         except ImportError:
             raise missing_websockets() from None
         try:
-            self._connection = await connect(self._follow.url, **self._follow.arguments)
-        except (OSError, EOFError, InvalidHandshake) as error:
+            host, port = self._follow.address
+            connecting = connect(self._follow.url, host=host, port=port, **self._follow.arguments)
+            self._connection = await self._held.enter_async_context(connecting)
+        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
             await asyncio.sleep(self._follow.refused(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from contextlib import suppress
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from zerocopy.client.errors import BadRequest, UnexpectedAnswer, WriteFailed
 from zerocopy.client.requests import Call, span_parameters, target_of
-from zerocopy.client.sinks import finish
+from zerocopy.client.sinks import Pace, finish
 from zerocopy.client.times import span
 
 if TYPE_CHECKING:
@@ -126,14 +127,17 @@ class FileSink:
                 "the answer has no length, so its end cannot be told from a break"
             )
         total = None if response.length is None else self.received + response.length
-        piece = memoryview(bytearray(PIECE_BYTES))
-        while count := response.readinto(piece):
+        piece, pace = memoryview(bytearray(PIECE_BYTES)), Pace()
+        begun_s = time.monotonic()
+        while count := response.readinto(piece[: pace.nbytes]):
+            pace.took(count, time.monotonic() - begun_s)
             try:
                 self._write(piece[:count])
             except OSError as error:
                 raise self._failure(error) from error
             if self._progress is not None:
                 self._progress(self.received, total)
+            begun_s = time.monotonic()
         if response.length:
             raise IncompleteRead(b"", response.length)
         finish(response)
@@ -166,7 +170,7 @@ class FileSink:
                 pass
             except BlockingIOError:
                 os.close(fd)
-                raise WriteFailed(f"{self._path}: another download is writing it") from None
+                raise
             os.close(fd)
 
     def _noted_tag(self) -> str | None:
@@ -190,6 +194,8 @@ class FileSink:
             self._fd = -1
 
     def _failure(self, error: OSError) -> WriteFailed:
+        if isinstance(error, BlockingIOError):
+            return WriteFailed(f"{self._path}: another download is writing it")
         reason = (error.strerror or type(error).__name__).lower()
         kept = f"; {self.received:,} bytes are kept in {self._part.name}" if self.received else ""
         return WriteFailed(f"{self._path}: {reason}{kept}")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from zerocopy.client.sinks import Sink
     from zerocopy.client.stop import Stop
 
-ATTEMPTS_MAX = 10
+ATTEMPTS_MAX = 20
 FIRST_ATTEMPTS_MAX = 3
 PATIENCE_S = 60.0
 """Since the last byte, waits and attempts included."""
@@ -52,7 +52,7 @@ PATIENCE_S = 60.0
 RESTARTS_MAX = 3
 """Of one body, because the data changed."""
 
-WAIT_S, WAIT_MAX_S = 0.1, 5.0
+WAIT_S, WAIT_MAX_S = 0.1, 2.0
 """The first wait at most, and any."""
 
 USER_AGENT = "zerocopy-python"

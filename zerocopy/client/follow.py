@@ -69,6 +69,14 @@ class Follow:
         return origin + self._options.prefix + self._target + tail
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Host and port: given explicitly, they keep `websockets` from following a redirect there.
+
+        The key would go with it.
+        """
+        return self._options.host, self._options.port
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """What both kinds of `websockets.connect` take.
 
@@ -83,7 +91,7 @@ class Follow:
             "open_timeout": timeout_s,
             "ping_interval": timeout_s / 2,
             "ping_timeout": timeout_s / 2,
-            "close_timeout": 1,
+            "close_timeout": min(timeout_s, 1),
             "max_size": MESSAGE_BYTES_MAX,
             "max_queue": 4,
         }
@@ -152,6 +160,11 @@ class Follow:
             with suppress(ValueError, KeyError, TypeError):  # a proxy's page
                 detail = str(json.loads(response.body)["detail"])
             return error_of(response.status_code, detail, wait_s)
+        if isinstance(error, ValueError):  # of a redirect; its sentence is of the library
+            return UnexpectedAnswer(
+                f"{self._options.origin} redirects elsewhere: redirects are not followed, give "
+                "that as the url"
+            )
         found: ConnectionFailed
         if isinstance(error, TimeoutError):
             found = Timeout(

@@ -163,7 +163,7 @@ class Frame(Mapping[str, "NDArray[Any]"]):
         if self.cursor is not None:
             notes.append(f"cursor {self.cursor}")
         if self.skipped:
-            notes.append(f"{len(self.skipped)} days skipped")
+            notes.append(f"{len(self.skipped)} day{'s' * (len(self.skipped) > 1)} skipped")
         return notes
 
 

@@ -5,6 +5,7 @@ Owns the connection, by `websockets`, and waits; `follow` says what to do next.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from zerocopy.client.errors import ConnectionFailed, Reset
@@ -35,6 +36,7 @@ class Live:
         self._follow = Follow(options, target, cursor)
         self._stop = Stop()
         self._connection: Any = None
+        self._held = ExitStack()  # of the connection
         self._pending: Frame | Reset | None = None
         try:
             while not self._follow.is_open:  # until the server tells where the stream begins
@@ -93,6 +95,7 @@ class Live:
             message = self._connection.recv()
         except ConnectionClosed as error:
             self._connection = None
+            self._held.close()
             self._stop.check()
             code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
             self._stop.pause(self._follow.ended(code, reason))
@@ -106,8 +109,11 @@ class Live:
         except ImportError:
             raise missing_websockets() from None
         try:
-            self._connection = connect(self._follow.url, **self._follow.arguments)
-        except (OSError, EOFError, InvalidHandshake) as error:
+            connecting = connect(
+                self._follow.url, address=self._follow.address, **self._follow.arguments
+            )
+            self._connection = self._held.enter_context(connecting)
+        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
             self._stop.pause(self._follow.refused(error))
             return
         if self._stop.is_set:  # closed meanwhile, by another thread

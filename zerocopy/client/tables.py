@@ -126,14 +126,17 @@ def _cells(columns: Mapping[str, NDArray[Any]]) -> list[list[str]]:
     return [[name, *_rows(name, values)] for name, values in columns.items()]
 
 
+def _told(value: bytes) -> str:
+    """Text as it is, other bytes as hexadecimal digits."""
+    text = value.decode("ascii", "replace")
+    return text if value.isascii() and text.isprintable() else value.hex()
+
+
 def _rows(name: str, values: NDArray[Any]) -> list[str]:
     half = ROWS_MAX // 2
     is_cut = len(values) > ROWS_MAX
     shown = np.concatenate((values[:half], values[-half:])) if is_cut else values
     if name == "time" and shown.dtype.kind == "u":
         shown = shown.astype(np.int64).view("datetime64[s]")
-    rows = [
-        value.decode("ascii", "backslashreplace") if isinstance(value, bytes) else str(value)
-        for value in shown
-    ]
+    rows = [_told(value) if isinstance(value, bytes) else str(value) for value in shown]
     return [*rows[:half], "…", *rows[half:]] if is_cut else rows
