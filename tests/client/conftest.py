@@ -10,7 +10,7 @@ import pytest
 
 from tests.certificate import authority
 from tests.server import RunningServer
-from zerocopy.client import Client
+from zerocopy.client import AsyncLive, Client
 from zerocopy.client.stop import Stop
 
 if TYPE_CHECKING:
@@ -96,5 +96,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waits.append(seconds)
         stop.check()
 
+    async def pause_of_stream(_: AsyncLive, seconds: float) -> None:
+        waits.append(seconds)
+
     monkeypatch.setattr(Stop, "pause", pause)
+    monkeypatch.setattr(AsyncLive, "_pause", pause_of_stream)
     return waits

@@ -72,6 +72,7 @@ class Liar:
         self.connections = 0
         self._script = script
         self._lock = threading.Lock()
+        self._asked = threading.Condition(self._lock)
         self._closed = threading.Event()
         self._socks: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -99,6 +100,11 @@ class Liar:
             thread.join()
         self._listener.close()
 
+    def wait_for(self, heads: int) -> None:
+        """Until so many requests have come."""
+        with self._asked:
+            assert self._asked.wait_for(lambda: len(self.heads) >= heads, 20)
+
     def _start(self, run: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=run, args=arguments)
         self._threads.append(thread)
@@ -119,6 +125,7 @@ class Liar:
                 with self._lock:
                     told = self._script[min(len(self.heads), len(self._script) - 1)]
                     self.heads.append(head)
+                    self._asked.notify_all()
                 say = told if isinstance(told, Say) else told(head)
                 size = max(1, -(-len(say.data) // say.pieces))
                 for at in range(0, len(say.data), size):
@@ -200,7 +207,8 @@ def chunked(body: bytes, *, is_whole: bool = True, **fields: str) -> bytes:
         b"%x\r\n%s\r\n" % (len(piece), piece)
         for piece in (body[at : at + 30_000] for at in range(0, len(body), 30_000))
     )
-    head = response(b"", Content_Length="", Transfer_Encoding="chunked", **fields)
+    fields |= {"Content_Length": "", "Transfer_Encoding": "chunked"}
+    head = response(b"", 200, **fields)
     return head + chunks + (b"0\r\n\r\n" if is_whole else b"")
 
 

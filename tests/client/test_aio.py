@@ -58,8 +58,7 @@ def test_a_cancelled_request_closes_its_connection_at_once(tmp_path: Path) -> No
 
     async def cancel(liar: Liar, ask: Any, *, heads: int) -> None:
         task = asyncio.create_task(ask)
-        while len(liar.heads) < heads:
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(liar.wait_for, heads)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -86,8 +85,7 @@ def test_a_request_that_waits_for_its_turn_is_cancelled_too() -> None:
         with Liar(Say(b"", "hold")) as liar:
             async with AsyncClient(liar.url) as client:
                 tasks = [asyncio.create_task(client.symbols()) for _ in range(17)]
-                while len(liar.heads) < 16:
-                    await asyncio.sleep(0.001)
+                await asyncio.to_thread(liar.wait_for, 16)
                 for task in reversed(tasks):
                     task.cancel()
                 results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -154,11 +152,13 @@ def test_a_stream_that_is_cancelled_can_go_on(url: str, ca: str, root: Path) -> 
     ticker = Ticker(root, f"CANCEL{url.partition(':')[0]}")
 
     async def run() -> None:
-        async with AsyncClient(url, ca=ca) as client:
-            async with client.live(ticker.symbol, "price", type="MD") as stream:
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(anext(stream), 0.01)
-                ticker.append(3)
-                assert await _taken(stream, 3) == [0, 1, 2]
+        async with (
+            AsyncClient(url, ca=ca) as client,
+            client.live(ticker.symbol, "price", type="MD") as stream,
+        ):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.01)
+            ticker.append(3)
+            assert await _taken(stream, 3) == [0, 1, 2]
 
     asyncio.run(asyncio.wait_for(run(), 30))

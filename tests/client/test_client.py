@@ -15,12 +15,12 @@ import pytest
 from tests.client.conftest import DAY_S, FIRST_S, RECORDS
 from tests.naive import naive_answer, naive_symbols
 from tests.naive_bars import naive_bars_answer
+from tests.server import RunningServer
 from zerocopy.client import BadRequest, Client, ConnectionFailed, NotFound
 from zerocopy.client.layout import frame_of
 
 if TYPE_CHECKING:
-    from tests.server import RunningServer
-    from zerocopy.client import Frame
+    from zerocopy.client import Frame, TimeLike
 
 MARKET_DATA = Path(__file__).resolve().parents[3] / "shared/market-data"
 DTYPES = {"id": "u8", "order": "S16"}
@@ -54,25 +54,23 @@ def test_all_records_equal_the_oracle(client: Client, root: Path, columns: str) 
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "first_s", "stop_s"),
+    ("asked", "seconds"),
     [
-        (date(2025, 1, 31), date(2025, 2, 1), FIRST_S, FIRST_S + DAY_S),
-        ("2025-01-31T12:00:00.5Z", "2025-02-01 00:00:07", FIRST_S + 43_201, FIRST_S + DAY_S + 7),
-        (np.datetime64("2025-02-01"), None, FIRST_S + DAY_S, END_S),
-        (None, FIRST_S + 60, 0, FIRST_S + 60),
+        ((date(2025, 1, 31), date(2025, 2, 1)), (FIRST_S, FIRST_S + DAY_S)),
+        (
+            ("2025-01-31T12:00:00.5Z", "2025-02-01 00:00:07"),
+            (FIRST_S + 43_201, FIRST_S + DAY_S + 7),
+        ),
+        ((np.datetime64("2025-02-01"), None), (FIRST_S + DAY_S, END_S)),
+        ((None, FIRST_S + 60), (0, FIRST_S + 60)),
     ],
 )
 def test_the_end_is_exclusive(
-    client: Client,
-    root: Path,
-    start: str,
-    end: str,
-    first_s: int,
-    stop_s: int,
+    client: Client, root: Path, asked: tuple[TimeLike, TimeLike], seconds: tuple[int, int]
 ) -> None:
     """In every spelling."""
-    frame = client.data("X", ["time", "price"], type="MD", start=start, end=end)
-    assert_same(frame, oracle(root, first_s, stop_s, "time,price"))
+    frame = client.data("X", ["time", "price"], type="MD", start=asked[0], end=asked[1])
+    assert_same(frame, oracle(root, *seconds, "time,price"))
 
 
 def test_an_empty_interval_has_its_columns_and_no_records(client: Client) -> None:
@@ -160,8 +158,6 @@ def test_a_frame_survives_pickling(client: Client) -> None:
 @pytest.mark.skipif(not MARKET_DATA.is_dir(), reason="../shared/market-data is not there")
 def test_real_captures_equal_numpy_by_hand() -> None:
     """Many records a second, few records, many small days."""
-    from tests.server import RunningServer  # noqa: PLC0415 - a server of its own
-
     with RunningServer(MARKET_DATA) as running:
         with Client(f"http://127.0.0.1:{running.port}") as client:
             seen = 0

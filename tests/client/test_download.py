@@ -19,6 +19,7 @@ from zerocopy.client import (
     BadRequest,
     Client,
     NotFound,
+    Unavailable,
     UnexpectedAnswer,
     WriteFailed,
 )
@@ -76,9 +77,9 @@ def test_a_download_that_was_given_up_is_resumed_by_the_next(tmp_path: Path) -> 
     """Also by another client: the part and its note are all it needs."""
     path = tmp_path / "x.bin"
     at = len(BODY) // 2
-    with Liar(Say(cut(at), "close"), Say(response(b"", 503, Retry_After="999"))) as liar:
-        with pytest.raises(Exception, match="503"):
-            download(liar, path)
+    busy = Say(response(b"", 503, Retry_After="999"))
+    with Liar(Say(cut(at), "close"), busy) as liar, pytest.raises(Unavailable, match="503"):
+        download(liar, path)
     assert names(tmp_path) == {"x.bin.part", "x.bin.part.json"}
     with Liar(honest) as liar:
         assert download(liar, path).read_bytes() == BODY
@@ -125,9 +126,9 @@ def test_a_part_of_something_else_is_begun_anew(tmp_path: Path, note: object) ->
 def test_data_that_has_changed_since_is_begun_anew(tmp_path: Path) -> None:
     """Nothing of the part is in the file, though the new state is shorter."""
     path = tmp_path / "x.bin"
-    with Liar(Say(cut(len(BODY) // 2), "close"), Say(response(b"", 404))) as liar:
-        with pytest.raises(NotFound):
-            download(liar, path)
+    gone = Say(response(b"", 404))
+    with Liar(Say(cut(len(BODY) // 2), "close"), gone) as liar, pytest.raises(NotFound):
+        download(liar, path)
     short = OTHER[:1_000]
     with Liar(Say(response(short, ETag='"two"'))) as liar:
         assert download(liar, path).read_bytes() == short

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-
-import pytest
+from typing import TYPE_CHECKING
 
 from zerocopy.client import progress
 from zerocopy.client.progress import Bar, showing
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Terminal(io.StringIO):

@@ -94,7 +94,7 @@ class Once:
         self._at = received
 
 
-def is_right(root: Path, times: np.ndarray, prices: np.ndarray) -> bool:  # type: ignore[type-arg]
+def is_right(root: Path, times: np.ndarray, prices: np.ndarray) -> bool:
     """Whether these are all records, byte for byte."""
     folder = root / "coinbase/X/MD"
     return bool(

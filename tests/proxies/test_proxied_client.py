@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,9 +38,6 @@ def test_a_transfer_through_a_proxy_outlives_its_worker(
     proxy: ReverseProxy, server: RunningServer, root: Path
 ) -> None:
     """The proxy breaks the response off; the client resumes it."""
-    import os  # noqa: PLC0415
-    import signal  # noqa: PLC0415
-
     killed: list[int] = []
 
     def kill(received: int, _total: int | None) -> None:
@@ -57,11 +56,13 @@ def test_a_transfer_through_a_proxy_outlives_its_worker(
 def test_a_stream_through_a_proxy_is_whole(proxy: ReverseProxy, root: Path) -> None:
     """WebSocket by upgrade, records as they are appended."""
     ticker = Ticker(root, f"LIVE-{proxy.name}")
-    with Client(f"http://127.0.0.1:{proxy.port}") as client:
-        with client.live(ticker.symbol, "price", type="MD") as stream:
-            prices: list[float] = []
-            for count in (1, 30, 200):
-                ticker.append(count)
-                while len(prices) < ticker.count:
-                    prices += next(stream)["price"].tolist()
+    prices: list[float] = []
+    with (
+        Client(f"http://127.0.0.1:{proxy.port}") as client,
+        client.live(ticker.symbol, "price", type="MD") as stream,
+    ):
+        for count in (1, 30, 200):
+            ticker.append(count)
+            while len(prices) < ticker.count:
+                prices += next(stream)["price"].tolist()
     assert prices == list(range(231))

@@ -22,7 +22,7 @@ and websockets are imported when they are used.
 
 from __future__ import annotations
 
-from zerocopy.client.aio import AsyncClient, AsyncLive
+from zerocopy.client.aio import AsyncClient
 from zerocopy.client.client import Client
 from zerocopy.client.errors import (
     BadRequest,
@@ -42,7 +42,7 @@ from zerocopy.client.errors import (
     WriteFailed,
 )
 from zerocopy.client.frame import Frame
-from zerocopy.client.live import Live
+from zerocopy.client.live import AsyncLive, Live
 from zerocopy.client.requests import Catalog, Columns, Symbols
 from zerocopy.client.times import TimeLike
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from zerocopy.client import requests
 from zerocopy.client.download import download
-from zerocopy.client.errors import Reset
 from zerocopy.client.fetch import Fetcher
-from zerocopy.client.follow import Follow, missing_websockets
+from zerocopy.client.live import AsyncLive
 from zerocopy.client.options import read_options
 from zerocopy.client.progress import showing
 from zerocopy.client.stop import Stop
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from zerocopy.client.frame import Frame
-    from zerocopy.client.options import Options
     from zerocopy.client.progress import Shown
     from zerocopy.client.requests import Call, Catalog, Columns, Symbols
     from zerocopy.client.times import TimeLike
@@ -187,86 +184,3 @@ def _retrieve(job: asyncio.Future[Any]) -> None:
     """Take the error of a cancelled request, which nobody awaits any more."""
     if not job.cancelled():
         job.exception()
-
-
-class AsyncLive:
-    """`Live` for `async for`; one task may use it."""
-
-    def __init__(self, options: Options, target: str, cursor: str | None) -> None:
-        self._follow = Follow(options, target, cursor)
-        self._connection: Any = None
-        self._held = AsyncExitStack()  # of the connection
-        self._pending: Frame | Reset | None = None
-        self._is_closed = False
-
-    @property
-    def cursor(self) -> str | None:
-        """Where the stream stands; None before it was opened, unless it was given."""
-        return self._follow.cursor
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Frame:
-        frame, self._pending = self._pending, None
-        if isinstance(frame, Reset):
-            raise frame
-        while frame is None:
-            if self._is_closed:
-                raise StopAsyncIteration
-            frame = await self._step()
-        return frame
-
-    async def close(self) -> None:
-        """End the stream."""
-        self._is_closed = True
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def __aenter__(self) -> Self:
-        """Open the stream: from here on no record is missed."""
-        try:
-            while not self._follow.is_open:
-                self._pending = await self._step()
-        except Reset as reset:  # for `anext`
-            self._pending = reset
-        return self
-
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def _step(self) -> Frame | None:
-        """Connect, or wait for a message: the frame of one that has records."""
-        if self._connection is None:
-            await self._connect()
-            return None
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - when it is used
-
-        try:
-            message = await self._connection.recv()
-        except ConnectionClosed as error:
-            self._connection = None
-            await self._held.aclose()
-            if not self._is_closed:
-                code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
-                await asyncio.sleep(self._follow.ended(code, reason))
-            return None
-        return self._follow.take(message)
-
-    async def _connect(self) -> None:
-        try:
-            from websockets.asyncio.client import connect  # noqa: PLC0415
-            from websockets.exceptions import InvalidHandshake  # noqa: PLC0415
-        except ImportError:
-            raise missing_websockets() from None
-        try:
-            host, port = self._follow.address
-            connecting = connect(self._follow.url, host=host, port=port, **self._follow.arguments)
-            self._connection = await self._held.enter_async_context(connecting)
-        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
-            await asyncio.sleep(self._follow.refused(error))

@@ -1,4 +1,4 @@
-"""What a live stream does, whatever carries it: one state, two shells (`live`, `aio`).
+"""What a live stream does, whatever carries it: one state, which `live` drives.
 
 Owns the cursor, what a message or an end means, and when to connect again. It does no input and no
 output; `websockets` gives the messages and the errors.
@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 from zerocopy.client.errors import (
     ConnectionFailed,
     Error,
-    MissingPackage,
     Reset,
     Timeout,
     TooManyRequests,
@@ -69,21 +68,16 @@ class Follow:
         return origin + self._options.prefix + self._target + tail
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Host and port: given explicitly, they keep `websockets` from following a redirect there.
-
-        The key would go with it.
-        """
-        return self._options.host, self._options.port
-
-    @property
     def arguments(self) -> dict[str, Any]:
-        """What both kinds of `websockets.connect` take.
+        """What `websockets.asyncio.client.connect` takes.
 
-        Pings find a dead connection within `timeout_s`. Environment proxies are not used.
+        Pings find a dead connection within `timeout_s`. Proxies of the environment are not used.
+        With host and port given, a redirect to another origin is refused: the key would go along.
         """
         timeout_s = self._options.timeout_s
         return {
+            "host": self._options.host,
+            "port": self._options.port,
             "additional_headers": self._options.fields,
             "ssl": self._options.context,
             "compression": None,
@@ -174,8 +168,3 @@ class Follow:
             found = ConnectionFailed(sentence_of(self._options, error))
         found.__cause__ = error
         return found
-
-
-def missing_websockets() -> MissingPackage:
-    """The error where the package is not installed."""
-    return MissingPackage("websockets is not installed: pip install 'zerocopy[client]'")

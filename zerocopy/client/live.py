@@ -1,28 +1,127 @@
-"""A live stream as an iterator.
+"""A live stream as an iterator: `AsyncLive` for `async for`, `Live` for `for`.
 
-Owns the connection, by `websockets`, and waits; `follow` says what to do next.
+Owns the connection, by `websockets`, and the waits; `follow` says what to do next. There is one
+implementation: `Live` runs an `AsyncLive` in an event loop in a thread of its own. The blocking
+client of `websockets` is not used, for it reads and writes one SSLSocket from two threads, which
+OpenSSL does not allow: its close() hangs at times.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+import asyncio
+import threading
+import weakref
+from concurrent.futures import CancelledError, Future
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from zerocopy.client.errors import ConnectionFailed, Reset
-from zerocopy.client.follow import Follow, missing_websockets
-from zerocopy.client.stop import Stop
+from zerocopy.client.errors import MissingPackage, Reset
+from zerocopy.client.follow import Follow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from zerocopy.client.frame import Frame
     from zerocopy.client.options import Options
 
+Result = TypeVar("Result")
+
+
+class AsyncLive:
+    """`Live` for `async for`; to be used by one task at a time, but for `close`."""
+
+    def __init__(self, options: Options, target: str, cursor: str | None) -> None:
+        self._follow = Follow(options, target, cursor)
+        self._connection: Any = None
+        self._held = AsyncExitStack()  # of the connection
+        self._pending: Frame | Reset | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the stream stands; None before it was opened, unless it was given."""
+        return self._follow.cursor
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        frame, self._pending = self._pending, None
+        if isinstance(frame, Reset):
+            raise frame
+        while frame is None:
+            if self._closing.is_set():
+                raise StopAsyncIteration
+            frame = await self._step()
+        return frame
+
+    async def close(self) -> None:
+        """End the stream; an iterator that waits ends."""
+        self._closing.set()
+        if self._connection is not None:
+            await self._connection.close()
+        await self._held.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open the stream: from here on no record is missed."""
+        try:
+            while not self._follow.is_open:
+                self._pending = await self._step()
+        except Reset as reset:  # for `anext`: who is told now has nothing to go on with
+            self._pending = reset
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _step(self) -> Frame | None:
+        """Connect, or wait for a message: the frame of one that has records."""
+        if self._connection is None:
+            await self._connect()
+            return None
+        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - when it is used
+
+        try:
+            message = await self._connection.recv()
+        except ConnectionClosed as error:
+            self._connection = None
+            await self._held.aclose()
+            if not self._closing.is_set():
+                code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
+                await self._pause(self._follow.ended(code, reason))
+            return None
+        return self._follow.take(message)
+
+    async def _connect(self) -> None:
+        try:
+            from websockets.asyncio.client import connect  # noqa: PLC0415
+            from websockets.exceptions import InvalidHandshake  # noqa: PLC0415
+        except ImportError:
+            raise MissingPackage(
+                "websockets is not installed: pip install 'zerocopy[client]'"
+            ) from None
+        try:
+            connecting = connect(self._follow.url, **self._follow.arguments)
+            self._connection = await self._held.enter_async_context(connecting)
+        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
+            await self._pause(self._follow.refused(error))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the stream is to end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
 
 class Live:
     """Frames of records as they are appended: iterate, and close it or use it in `with`.
 
-    It is one stream: to be used by one thread at a time, but for `close`.
+    To be used by one thread at a time, but for `close`.
 
     Attributes:
         cursor: where the stream stands, behind the last frame that was given.
@@ -33,44 +132,46 @@ class Live:
     """
 
     def __init__(self, options: Options, target: str, cursor: str | None) -> None:
-        self._follow = Follow(options, target, cursor)
-        self._stop = Stop()
-        self._connection: Any = None
-        self._held = ExitStack()  # of the connection
-        self._pending: Frame | Reset | None = None
+        self._stream = AsyncLive(options, target, cursor)
+        self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()  # of the next two
+        self._awaited: Future[Any] | None = None
+        self._thread = threading.Thread(
+            target=_run, args=(self._loop,), name="zerocopy-live", daemon=True
+        )
+        self._thread.start()
+        # Of a stream that nobody closes the thread ends with its iterator.
+        self._end = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
         try:
-            while not self._follow.is_open:  # until the server tells where the stream begins
-                self._pending = self._step()
-        except Reset as reset:  # for `next`: who is told now has no iterator to go on with
-            self._pending = reset
+            self._wait(self._stream.__aenter__)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def cursor(self) -> str | None:
         """Where the stream stands."""
-        return self._follow.cursor
+        return self._stream.cursor
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Frame:
-        frame, self._pending = self._pending, None
-        if isinstance(frame, Reset):
-            raise frame
         try:
-            while frame is None:
-                frame = self._step()
-        except ConnectionFailed:
-            if self._stop.is_set:
-                raise StopIteration from None
-            raise
-        return frame
+            return self._wait(self._stream.__anext__)
+        except (StopAsyncIteration, CancelledError):
+            raise StopIteration from None
 
     def close(self) -> None:
         """End the stream, from any thread; an iterator that waits ends."""
-        self._stop.set()
-        connection = self._connection
-        if connection is not None:
-            connection.close()
+        with self._lock:
+            if not self._end.alive:
+                return
+            asyncio.run_coroutine_threadsafe(self._stream.close(), self._loop).result()
+            if self._awaited is not None:
+                self._awaited.cancel()  # where it connects
+            self._end()
+            self._thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -83,38 +184,19 @@ class Live:
     ) -> None:
         self.close()
 
-    def _step(self) -> Frame | None:
-        """Connect, or wait for a message: the frame of one that has records."""
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - when it is used
+    def _wait(self, ask: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """What a coroutine of the event loop gives; an interrupt cancels it."""
+        with self._lock:
+            if not self._end.alive:
+                raise StopAsyncIteration
+            self._awaited = future = asyncio.run_coroutine_threadsafe(ask(), self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
 
-        self._stop.check()
-        if self._connection is None:
-            self._connect()
-            return None
-        try:
-            message = self._connection.recv()
-        except ConnectionClosed as error:
-            self._connection = None
-            self._held.close()
-            self._stop.check()
-            code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (None, "")
-            self._stop.pause(self._follow.ended(code, reason))
-            return None
-        return self._follow.take(message)
 
-    def _connect(self) -> None:
-        try:
-            from websockets.exceptions import InvalidHandshake  # noqa: PLC0415
-            from websockets.sync.client import connect  # noqa: PLC0415
-        except ImportError:
-            raise missing_websockets() from None
-        try:
-            connecting = connect(
-                self._follow.url, address=self._follow.address, **self._follow.arguments
-            )
-            self._connection = self._held.enter_context(connecting)
-        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
-            self._stop.pause(self._follow.refused(error))
-            return
-        if self._stop.is_set:  # closed meanwhile, by another thread
-            self._connection.close()
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Be the thread of an event loop, until it is stopped; then end its tasks."""
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
