@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bench.arrow import measure_arrow
 from bench.bars import measure_bars
+from bench.client import measure_client
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
 from bench.live import measure_live
@@ -51,6 +52,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "bars": measure_bars,
     "arrow": measure_arrow,
     "live": measure_live,
+    "client": measure_client,
 }
 """In the order of the report."""
 
