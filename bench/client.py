@@ -202,7 +202,7 @@ def _measure(
                 name,
                 spread([nbytes / 1e9 / seconds for seconds in rounds.seconds], 2),
                 f"{bare_s / median(rounds.seconds):.2f}",
-                f"{median(rounds.cpu_s) / nbytes * 1e9:.3f}",
+                spread([cpu_s / nbytes * 1e9 for cpu_s in rounds.cpu_s], 2),
                 f"{(max(rounds.nbytes) - nbytes) / 1e6:,.0f}",
             )
         )

@@ -99,7 +99,8 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, live, crowd, where = sections
+    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, live, crowd = [*sections][:-5]
+    *clients, where = [*sections][-5:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -125,6 +126,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     told = re.findall(r"^\| ([a-z-]+) \| ", sections[crowd], re.MULTILINE)
     assert told[2:] == ["zerocopy", *["redis-server"] * has_redis, "websockets"]
     assert len(re.findall(r"^\| zerocopy \| ", sections[live], re.MULTILINE)) == 4
+    for title in clients:
+        assert "All gave the same table" in sections[title]
+        assert re.search(r"^\| zerocopy.client \| ", sections[title], re.MULTILINE)
     skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
     assert re.findall("(\\S+) skipped", report.lower()) == skipped
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
