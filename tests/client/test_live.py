@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,26 @@ def test_close_ends_an_iterator_that_waits(client: Client, ticker: Ticker) -> No
     assert list(stream) == []
 
 
+def test_a_client_that_is_closed_ends_its_streams(url: str, ca: str, ticker: Ticker) -> None:
+    """And their threads."""
+    before = threading.active_count()
+    with Client(url, ca=ca) as client:
+        streams = [client.live(ticker.symbol, "price", type="MD") for _ in range(3)]
+        assert threading.active_count() == before + 3
+    assert [list(stream) for stream in streams] == [[], [], []]
+    assert threading.active_count() == before
+
+
+def test_a_stream_that_nobody_holds_ends_its_thread(client: Client, ticker: Ticker) -> None:
+    """Who breaks out of a loop need not close it."""
+    stream = client.live(ticker.symbol, "price", type="MD")
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "zerocopy-live"]
+    del stream
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize(
     ("say", "kind", "attempts"),
     [
@@ -167,12 +188,12 @@ def test_a_stream_that_has_begun_is_never_given_up() -> None:
 
 
 def test_an_end_without_a_reset_connects_again_at_once() -> None:
-    """A drain says 1001; a broken connection nothing. Twice without a message waits."""
+    """A drain says 1001; a broken connection nothing. Twice without a record waits."""
     state = follow()
     assert state.ended(1001, "going away") == 0.0
+    assert state.take(message(0, "20250131.7")) is None
     assert state.ended(None, "") > 0.0
-    record = {"time": np.zeros(1, "<u4")}
-    assert len(state.take(columns_body(record, cursor="20250131.8")) or ()) == 1
+    assert len(state.take(message(1, "20250131.8")) or ()) == 1
     assert state.ended(1001, "") == 0.0
 
 

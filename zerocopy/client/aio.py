@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 from zerocopy.client import requests
 from zerocopy.client.download import download
@@ -67,6 +68,7 @@ class AsyncClient:
         self._options = read_options(url, key, ca, timeout)
         self._exchange = exchange
         self._fetcher = Fetcher(self._options)
+        self._streams: WeakSet[AsyncLive] = WeakSet()
         self._threads = ThreadPoolExecutor(THREADS_MAX, "zerocopy-client")
 
     async def __aenter__(self) -> Self:
@@ -81,7 +83,9 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the kept connections. What is under way ends first."""
+        """End the live streams, wait for requests under way, close the kept connections."""
+        for stream in list(self._streams):
+            await stream.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._fetcher.close()
 
@@ -137,7 +141,9 @@ class AsyncClient:
     ) -> AsyncLive:
         """See `Client.live`: for `async for`. It connects at the first frame or `async with`."""
         of = requests.series(exchange or self._exchange, symbol, type, columns)
-        return AsyncLive(self._options, requests.live_target(of, start), cursor)
+        stream = AsyncLive(self._options, requests.live_target(of, start), cursor)
+        self._streams.add(stream)
+        return stream
 
     async def download(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self, TypeVar
+from weakref import WeakSet
 
 from zerocopy.client import requests
 from zerocopy.client.download import download
@@ -60,6 +61,7 @@ class Client:
         self._options = read_options(url, key, ca, timeout)
         self._exchange = exchange
         self._fetcher = Fetcher(self._options)
+        self._streams: WeakSet[Live] = WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +75,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the kept connections. What is under way ends first."""
+        """End the live streams and close the kept connections; requests under way go on."""
+        for stream in list(self._streams):
+            stream.close()
         self._fetcher.close()
 
     def symbols(self, exchange: str | None = None) -> Symbols:
@@ -185,7 +189,9 @@ class Client:
                     print(frame["price"][-1], frame.cursor)
         """
         of = requests.series(exchange or self._exchange, symbol, type, columns)
-        return Live(self._options, requests.live_target(of, start), cursor)
+        stream = Live(self._options, requests.live_target(of, start), cursor)
+        self._streams.add(stream)
+        return stream
 
     def download(
         self,

@@ -103,8 +103,11 @@ class Follow:
             raise UnexpectedAnswer("a message of the stream has no cursor")
         self.cursor = frame.cursor
         self.is_open = True
+        if not len(frame):
+            return None
+        # Not before: a server that opens streams and ends them at once would be asked in a circle.
         self._attempts = 0
-        return frame if len(frame) else None
+        return frame
 
     def ended(self, code: int | None, reason: str) -> float:
         """Seconds to wait before the next connection, after an open one has ended.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -134,13 +134,12 @@ class Live:
     def __init__(self, options: Options, target: str, cursor: str | None) -> None:
         self._stream = AsyncLive(options, target, cursor)
         self._loop = asyncio.new_event_loop()
-        self._lock = threading.Lock()  # of the next two
-        self._awaited: Future[Any] | None = None
+        self._lock = threading.Lock()  # nothing is asked of the loop that is told to end
         self._thread = threading.Thread(
-            target=_run, args=(self._loop,), name="zerocopy-live", daemon=True
+            target=_run, args=(self._loop, self._stream), name="zerocopy-live", daemon=True
         )
         self._thread.start()
-        # Of a stream that nobody closes the thread ends with its iterator.
+        # The thread of a stream that nobody closes ends with this object.
         self._end = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
         try:
             self._wait(self._stream.__aenter__)
@@ -165,13 +164,8 @@ class Live:
     def close(self) -> None:
         """End the stream, from any thread; an iterator that waits ends."""
         with self._lock:
-            if not self._end.alive:
-                return
-            asyncio.run_coroutine_threadsafe(self._stream.close(), self._loop).result()
-            if self._awaited is not None:
-                self._awaited.cancel()  # where it connects
             self._end()
-            self._thread.join()
+        self._thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -189,14 +183,15 @@ class Live:
         with self._lock:
             if not self._end.alive:
                 raise StopAsyncIteration
-            self._awaited = future = asyncio.run_coroutine_threadsafe(ask(), self._loop)
+            future = asyncio.run_coroutine_threadsafe(ask(), self._loop)
         try:
             return future.result()
         finally:
             future.cancel()
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Be the thread of an event loop, until it is stopped; then end its tasks."""
+def _run(loop: asyncio.AbstractEventLoop, stream: AsyncLive) -> None:
+    """Be the thread of a stream's event loop, and end the stream once that is stopped."""
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
+        runner.run(stream.close())
