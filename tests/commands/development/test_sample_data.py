@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from zerocopy.commands.development import sample_data
+from zerocopy.commands.development import sample_market
 from zerocopy.commands.development.sample_data import (
     COLUMNS,
     SYMBOLS_ODD,
@@ -333,14 +333,14 @@ def test_generate_memory_stays_flat_however_long_the_day(
 ) -> None:
     """No chunk is larger than the bound: 50 million records need no more than 50,000."""
     lengths: list[int] = []
-    chunk = sample_data._chunk
+    chunk = sample_market._chunk
 
     def watch(*args: Any) -> dict[str, NDArray[Any]]:
         columns = chunk(*args)
         lengths.append(max(map(len, columns.values())))
         return columns
 
-    monkeypatch.setattr(sample_data, "_chunk", watch)
+    monkeypatch.setattr(sample_market, "_chunk", watch)
     generate(make_spec(tmp_path, records_per_day=100_000, types=("MD",)))
-    assert max(lengths) == sample_data._CHUNK_RECORDS
+    assert max(lengths) == sample_market._CHUNK_RECORDS
     assert sum(lengths) == 100_000
