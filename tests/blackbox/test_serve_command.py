@@ -133,14 +133,10 @@ def test_query_plans_and_writes_the_body_of_the_http_answer(root: Path, tmp_path
     assert (tmp_path / "body").read_bytes() == expected
 
 
-def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
-    """`demo` serves what `generate` made before, prints URLs of both paths, ends by Ctrl-C."""
-    made = run_command(
-        "generate", str(tmp_path), "--symbols", "2", "--days", "2", "--records", "2000"
-    )
-    assert made.returncode == 0, made.stderr
+def test_demo_serves_the_urls_it_prints_and_data_that_grow(tmp_path: Path) -> None:
+    """`demo` makes its data, prints the page's URL and those of both paths, ends by Ctrl-C."""
     certs = tmp_path / "certs"
-    places = ["--root", str(tmp_path), "--certs", str(certs)]
+    places = ["--root", str(tmp_path / "data"), "--certs", str(certs)]
     demo = subprocess.Popen(
         [sys.executable, "-m", "zerocopy", "demo", *places, "--port", "0", "--tls-port", "0"],
         env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
@@ -154,6 +150,8 @@ def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
         if "Ctrl-C" in line:
             break
     trusting = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+    page, *urls = urls
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", page)
     for url in urls:
         context = trusting if url.startswith("https:") else None
         with urllib.request.urlopen(url, timeout=10, context=context) as response:
@@ -169,7 +167,10 @@ def test_generate_then_demo_serves_the_url_it_prints(tmp_path: Path) -> None:
         "time",
         *(f"price.{word}" for word in ("open", "high", "low", "close")),
     ]
-    assert len(columns["time"]) > 1
+    assert len(columns["time"]) > 24 * 14
+    live = f"{page}api/live?symbol=BTC-USD&type=MD&columns=time,price"
+    with urllib.request.urlopen(live, timeout=30) as response:
+        assert any(line == b"event: records\n" for line in response)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(10) == 0
     demo.stdout.close()

@@ -1,13 +1,15 @@
-"""`zerocopy demo`: sample data, a certificate, a running server, and lines to copy.
+"""`zerocopy demo`: sample data that grows, a certificate, a running server, and lines to copy.
 
-Owns what a newcomer sees first. Makes nothing that the other commands could not.
+Owns what a newcomer sees first. The data are those of `development/demo_data.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import signal
+import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
@@ -21,18 +23,16 @@ from zerocopy.core.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEMO_EXCHANGES = ("coinbase", "binance")
-DEMO_SYMBOLS = ("BTC-USD", "ETH-USD")
-DEMO_DAYS = 3
-DEMO_RECORDS = 500_000
-"""Records a day: 2 MB a column, ticks in bursts, several a second."""
+EXCHANGE, SYMBOL = "coinbase", "BTC-USD"
+"""What the printed URLs ask for."""
 
 _MINUTE_S = 60
 
 
 def demo(
     root: Annotated[
-        str, typer.Option(metavar="DIR", help="Where the sample data goes; kept for next time.")
+        str,
+        typer.Option(metavar="DIR", help="Where the sample data goes, or is."),
     ] = "var/demo",
     port: Annotated[
         int, typer.Option(metavar="PORT", help="Port of plain HTTP/1.1; 0: any free one.")
@@ -45,25 +45,27 @@ def demo(
     ] = "certs",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sample data.")] = 7,
 ) -> None:
-    """Make sample data and a certificate if there are none, serve both paths, print URLs."""
+    """Make sample data and a certificate if there are none, serve both paths, print URLs.
+
+    The data are two weeks of several symbols up to now. While the demo runs, records are appended
+    as a recorder would append them, so that a chart moves. A directory that the demo has not made
+    is served as it is.
+    """
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    code = _run_demo(
-        root=root, plain_port=port, tls_port=tls_port, certs=certs, seed=seed, console=terminal()
-    )
+    console = terminal()
+    with contextlib.ExitStack() as stack:
+        _prepare_data(root, seed, console, stack)
+        code = _serve(root=root, plain_port=port, tls_port=tls_port, certs=certs, console=console)
     raise typer.Exit(code)
 
 
-def _run_demo(
-    *, root: str, plain_port: int, tls_port: int, certs: str, seed: int, console: Console
-) -> int:
-    """Serve sample data on 127.0.0.1, plain and over TLS, until stopped; the exit code."""
+def _serve(*, root: str, plain_port: int, tls_port: int, certs: str, console: Console) -> int:
+    """Serve `root` on 127.0.0.1, plain and over TLS, until stopped; the exit code."""
     from zerocopy.commands.development.certificates import ensure_certificates
     from zerocopy.observe.log import configure_logging
     from zerocopy.supervise.supervisor import Supervisor
 
-    if not os.path.isdir(root):
-        _make_data(root, seed, console)
     midday_s = _newest_midday_s(root)
     certificates = ensure_certificates(certs)
     flags: dict[str, object] = {
@@ -99,25 +101,26 @@ def _run_demo(
     return supervisor.run(print_urls)
 
 
-def _make_data(root: str, seed: int, console: Console) -> None:
-    from zerocopy.commands.development.sample_data import GenerateSpec
+def _prepare_data(root: str, seed: int, console: Console, stack: contextlib.ExitStack) -> None:
+    """Make what is missing up to now, and have it go on growing until `stack` ends."""
+    from zerocopy.commands.development.demo_data import claim, today
+    from zerocopy.commands.development.recorder import recording
 
-    partial = f"{root}.partial"  # an interrupted first run leaves nothing that looks complete
-    today = dt.datetime.now(dt.UTC).date()
-    generate_with_progress(
-        GenerateSpec(
-            root=partial,
-            first_day=today - dt.timedelta(DEMO_DAYS),
-            exchanges=DEMO_EXCHANGES,
-            symbols=DEMO_SYMBOLS,
-            days=DEMO_DAYS,
-            records_per_day=DEMO_RECORDS,
-            seed=seed,
-            overwrite=True,
-        ),
-        console,
-    )
-    os.rename(partial, root)
+    claimed = claim(root, seed)
+    if isinstance(claimed, str):
+        console.print(claimed, highlight=False, markup=False)
+        return
+    stack.callback(os.close, claimed.lock_fd)
+    day = today()
+    missing = claimed.missing(day)
+    if missing:
+        generate_with_progress(missing, console)
+    try:
+        claimed.complete(day)
+    except OSError as error:
+        raise ConfigError(f"{root}: cannot be topped up: {error.strerror}") from error
+    if not stack.enter_context(recording(claimed, day)):
+        console.print("Today has no new records: the recorder did not start.")
 
 
 def _print_urls(
@@ -134,9 +137,15 @@ def _print_urls(
         f"curl -s -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
         f"--cacert {ca_cert}"
     )
+    day = dt.datetime.fromtimestamp(day_s, dt.UTC).date()
+    frame = f'.data("{SYMBOL}", ["time", "price"], type="MD", start="{day}").to_polars()'
     for line in (
         "",
-        "Serving. Try, in another terminal or a browser:",
+        "Serving. A chart, in a browser:",
+        "",
+        f"  {plain}/",
+        "",
+        "Or try, in another terminal or a browser:",
         "",
         f"  {plain}/api/symbols",
         f"  {plain}{minute}",
@@ -160,6 +169,11 @@ def _print_urls(
         f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{plain}{whole}'",
         f"  {over_tls} '{tls}{whole}'",
         "",
+        "A day as a DataFrame, in .venv/bin/python:",
+        "",
+        "  from zerocopy.client import Client",
+        f'  Client("{plain}"){frame}',
+        "",
         f"A browser trusts the certificate once {ca_cert} is imported as an authority.",
         f"What it does: zerocopy status --url {metrics}",
         "Ctrl-C stops.",
@@ -169,25 +183,26 @@ def _print_urls(
 
 def _query(start_s: int, end_s: int, columns: str, endpoint: str = "data") -> str:
     query = {
-        "symbol": DEMO_SYMBOLS[0],
+        "symbol": SYMBOL,
         "type": "MD",
         "start": start_s,
         "end": end_s,
         "columns": columns,
-        "exchange": DEMO_EXCHANGES[0],
+        "exchange": EXCHANGE,
     }
     return f"/api/{endpoint}?{urlencode(query, safe=',')}"
 
 
 def _newest_midday_s(root: str) -> int:
-    """Noon of the newest day there is, in unix seconds."""
+    """The newest noon that has records around it, in unix seconds: of the last day that is over."""
     from zerocopy.core.layout import DAY_S, parse_file_name
 
     try:
-        names = os.listdir(os.path.join(root, DEMO_EXCHANGES[0], DEMO_SYMBOLS[0], "MD"))
+        names = os.listdir(os.path.join(root, EXCHANGE, SYMBOL, "MD"))
     except OSError as error:
         raise ConfigError(f"{root}: holds no demo data; remove it or name another") from error
-    days = [parsed[1] for parsed in map(parse_file_name, names) if parsed is not None]
+    days = {parsed[1] for parsed in map(parse_file_name, names) if parsed is not None}
     if not days:
         raise ConfigError(f"{root}: holds no demo data; remove it or name another")
-    return max(days) * DAY_S + DAY_S // 2
+    over = [day for day in days if (day + 1) * DAY_S <= time.time()]
+    return max(over or days) * DAY_S + DAY_S // 2

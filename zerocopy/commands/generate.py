@@ -13,6 +13,8 @@ import typer
 from zerocopy.commands.shared import terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from zerocopy.commands.development.sample_data import GenerateSpec
@@ -63,15 +65,15 @@ def generate(
         types=tuple(types.split(",")),
         overwrite=overwrite,
     )
-    generate_with_progress(spec, terminal())
+    generate_with_progress([spec], terminal())
 
 
 def _count_or_names(text: str) -> int | tuple[str, ...]:
     return int(text) if text.isascii() and text.isdigit() else tuple(text.split(","))
 
 
-def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
-    """Generate `spec` under a progress bar, then say what came of it."""
+def generate_with_progress(specs: Sequence[GenerateSpec], console: Console) -> None:
+    """Generate all of `specs` under one progress bar, then say what came of it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -89,10 +91,13 @@ def generate_with_progress(spec: GenerateSpec, console: Console) -> None:
         TextColumn("records"),
         TimeRemainingColumn(),
     )
+    totals = [spec.total for spec in specs]
+    records = sum(total.records for total in totals)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("generating", total=spec.total.records)
-        summary = sample_data.generate(spec, lambda records: progress.advance(task, records))
+        task = progress.add_task("generating", total=records)
+        for spec in specs:
+            sample_data.generate(spec, lambda more: progress.advance(task, more))
     console.print(
-        f"{summary.records:,} records in {summary.files:,} files, "
-        f"{summary.nbytes:,} bytes, below {spec.root}"
+        f"{records:,} records in {sum(total.files for total in totals):,} files, "
+        f"{sum(total.nbytes for total in totals):,} bytes, below {specs[0].root}"
     )

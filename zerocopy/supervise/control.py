@@ -63,8 +63,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     report_fd: int
 
 
-def _environ() -> dict[str, str]:
-    """The environment of a worker: ours, by which it finds the package that runs here.
+def child_environ() -> dict[str, str]:
+    """The environment of a child process: ours, by which it finds the package that runs here.
 
     Where only the entry that -P leaves out leads to this very package, as in a checkout that is not
     installed, its directory is handed over. OpenSSL reads the groups of the key exchange from a
@@ -91,7 +91,7 @@ def start_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
     with _signals_of_the_group_blocked():
         return subprocess.Popen(  # noqa: S603 - a constant
             WORKER_COMMAND,
-            env=_environ(),
+            env=child_environ(),
             stdin=subprocess.PIPE,
             pass_fds=[*listeners, *copies, *own],
             bufsize=0,

@@ -20,7 +20,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from zerocopy.commands.development.sample_market import DAYS_MAX, S_TO_NS, SYMBOLS_KNOWN, Ticks
+from zerocopy.commands.development.sample_market import (
+    DAYS_MAX,
+    RECORD_SIZE_BYTES,
+    S_TO_NS,
+    SYMBOLS_KNOWN,
+    Ticks,
+)
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import TIME_COLUMN, file_name, is_name
 
@@ -31,7 +37,6 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "MD": ("time", "nanos", "price", "volume", "side", "best_bid", "best_ask"),
     "TRADES": ("time", "nanos", "price", "size", "side"),
 }
-RECORD_SIZE_BYTES: Final = 4  # of each of these columns
 # fmt: off
 EXCHANGES_KNOWN: Final = (
     "coinbase", "binance", "kraken", "bitfinex", "bybit", "okx", "gemini", "bitstamp")
@@ -146,6 +151,11 @@ def generate(
             f"cannot write sample data below {spec.root}: {error.strerror}"
         ) from error
     return spec.total
+
+
+def date_of(day: int) -> date:
+    """The date of a day counted since 1970."""
+    return date.fromordinal(FIRST_DAY_MIN.toordinal() + day)
 
 
 def _check_count(option: str, count: int, count_max: int = NAMES_MAX) -> None:

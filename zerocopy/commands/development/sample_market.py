@@ -44,6 +44,7 @@ SYMBOLS_KNOWN: Final[Mapping[str, float]] = {
 }
 # fmt: on
 
+RECORD_SIZE_BYTES: Final = 4  # of each column
 DAYS_MAX: Final = LAST_DAY + 1  # since 1970
 _MINUTE_S: Final = 60
 S_TO_NS: Final = 1_000_000_000
@@ -79,6 +80,11 @@ class Ticks:
     day: int  # since 1970
     records: int
     seed: int
+
+    @property
+    def nbytes_of_column(self) -> int:
+        """Of the day's file of one column, when the day is over."""
+        return self.records * RECORD_SIZE_BYTES
 
     def chunks(self) -> Iterator[Chunk]:
         """Every record of the day, ascending: arrays by column, as many records as fit a cache."""
