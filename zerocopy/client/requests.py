@@ -71,15 +71,18 @@ class Series:
     symbol: str
     type: str
     columns: str
+    last: int | None = None
+    """Only so many records, the newest of what is asked for; None: all."""
 
     def parameters(self) -> dict[str, str]:
         """As parameters of a query."""
-        return {
+        parameters = {
             "exchange": self.exchange,
             "symbol": self.symbol,
             "type": self.type,
             "columns": self.columns,
         }
+        return parameters if self.last is None else parameters | {"last": str(self.last)}
 
 
 def series(exchange: str, symbol: str, type_: str, columns: Columns) -> Series:
