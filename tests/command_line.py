@@ -24,9 +24,12 @@ ZEROCOPY = (sys.executable, "-P", "-m", "zerocopy")
 COMMANDS = (
     *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
     *("query", "query --output -", "rollup", "generate", "certs", "doctor", "doctor --json"),
-    *("health", "status", "status --json"),
+    *("health", "status", "status --json", "get", "get --format=npz", "bars", "tail"),
 )
 """All that end by themselves; `serve` and `demo` do not."""
+
+ENDED_BY_THEIR_READER = ("get", "get --format=npz", "bars", "tail")
+"""What prints records: once nobody reads any more, as `head`, there is nothing to say."""
 
 WAYS_TO_TELL = ("--version", "symbols", "symbols --json", "query", "query --output -", "generate")
 """One of each way to write: a line, a table, JSON, a report, raw records, progress."""
@@ -51,8 +54,9 @@ class Place:
         return run(self.arguments(command), **{"env": self.environment(), **options})
 
     def environment(self, **environ: str) -> dict[str, str]:
-        """What a command needs to find the data."""
-        return environment(DATA_PATH=str(self.root), **environ)
+        """What a command needs to find the data and the server."""
+        url = f"http://127.0.0.1:{self.server.port}"
+        return environment(DATA_PATH=str(self.root), ZEROCOPY_URL=url, **environ)
 
     def arguments(self, command: str) -> list[str]:
         """What to type for one of `COMMANDS`."""
@@ -62,6 +66,9 @@ class Place:
             "rollup": ["--path", str(self.scratch / "rollups"), "--processes=1"],
             "generate": [str(self.scratch / "made"), "--days=1", "--records=10", "--overwrite"],
             "certs": ["--directory", str(self.scratch / "certs"), "--force"],
+            "get": ["BTC-USD", "--type=MD", "--columns=time,price"],
+            "bars": ["BTC-USD", "--type=MD"],
+            "tail": ["BTC-USD", "--type=MD", "--columns=time,price", "--from=1", "--to=900"],
             "health": ["--url", f"http://127.0.0.1:{self.server.port}"],
             "status": ["--url", f"http://127.0.0.1:{self.server.metrics_port}/metrics"],
         }

@@ -47,9 +47,9 @@ def demo(
 ) -> None:
     """Make sample data and a certificate if there are none, serve both paths, print URLs.
 
-    The data are two weeks of several symbols up to now. While the demo runs, records are appended
-    as a recorder would append them, so that a chart moves. A directory that the demo has not made
-    is served as it is.
+    The data are two weeks of several symbols up to now. While the demo runs, it
+    appends records as a recorder would, so that a chart moves. A directory that
+    the demo has not made is served as it is.
     """
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""The client on the command line: a file or a table of what a server has."""

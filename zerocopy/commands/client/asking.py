@@ -1,0 +1,143 @@
+"""A server, as `get`, `bars` and `tail` ask it.
+
+Owns what the options mean: where the server is, and type and columns where they were left out; and
+how an error of the client becomes one of the command line. It must never know where answers go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from zerocopy.client.errors import BadRequest, Error
+from zerocopy.client.fetch import Fetcher
+from zerocopy.client.options import read_options
+from zerocopy.client.requests import Call, Series, catalog_call, series
+from zerocopy.client.stop import Stop
+from zerocopy.core.errors import ZerocopyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+URL_DEFAULT = "http://127.0.0.1:8080"
+"""Where `zerocopy demo` serves."""
+
+TIMEOUT_S = 30.0
+"""Of a connection, and of any silence."""
+
+COLUMNS_MAX = 32
+"""What one request may name."""
+
+_OPTIONS = {"start": "--from", "end": "--to", "start and end": "--from and --to"}
+"""The client's words for what the command line calls otherwise."""
+
+_WORD = re.compile(rf"({'|'.join(sorted(_OPTIONS, key=len, reverse=True))})(?=: )")
+
+_DATE_DIGITS = 8
+"""20250131: the basic form of ISO 8601."""
+
+Result = TypeVar("Result")
+
+
+def every_column(names: list[str]) -> str:
+    """All columns of a type.
+
+    Raises:
+        ZerocopyError: one request may not name so many.
+    """
+    if len(names) > COLUMNS_MAX:
+        raise ZerocopyError(f"there are {len(names)} columns: choose some by --columns")
+    return ",".join(names)
+
+
+class Server:
+    """One server; a context manager, which closes its connections."""
+
+    def __init__(self, url: str | None, key: str | None, ca: str | None) -> None:
+        url = url or os.environ.get("ZEROCOPY_URL") or URL_DEFAULT
+        self.options = read_options(url, key, ca, TIMEOUT_S)
+        self.fetcher = Fetcher(self.options)
+
+    def run(self, call: Call[Result]) -> Result:
+        """The result of one request, retried and resumed.
+
+        Raises:
+            Error: what the server said, or what the connection did, in the end.
+        """
+        with call.held:
+            self.fetcher.fetch(call.target, call.sink, Stop())
+            return call.result()
+
+    def catalog(self, symbol: str, exchange: str) -> dict[str, Any]:
+        """What there is of each type of a symbol.
+
+        Raises:
+            Error: as `run`.
+        """
+        return self.run(catalog_call(exchange, symbol))["types"]
+
+    def series(
+        self,
+        symbol: str,
+        type_: str | None,
+        columns: str | None,
+        exchange: str,
+        choose: Callable[[list[str]], str] = every_column,
+    ) -> Series:
+        """The series that is meant; `choose` names the columns where nobody did.
+
+        The catalog is asked only where the type or the columns were left out.
+
+        Raises:
+            ZerocopyError: the symbol has several types, or more columns than one request may name.
+            Error: as `run`.
+        """
+        if type_ is not None and columns is not None:
+            return series(exchange, symbol, type_, columns)
+        types = self.catalog(symbol, exchange)
+        if type_ is None:
+            if len(types) != 1:
+                raise ZerocopyError(f"{symbol} has {', '.join(types)}: choose a type by --type")
+            [type_] = types
+        if type_ not in types:
+            raise ZerocopyError(f"{symbol} has no type {type_}: it has {', '.join(types)}")
+        if columns is None:
+            found = types[type_]["columns"]
+            columns = choose([column["name"] for column in found if "days" not in column])
+        return series(exchange, symbol, type_, columns)
+
+
+@contextlib.contextmanager
+def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]:
+    """A server for the block, whose errors are those of the command line.
+
+    Raises:
+        typer.BadParameter: an option is malformed, and nothing was asked.
+        ZerocopyError: any other error of the client.
+    """
+    try:
+        server = Server(url, key, ca)
+        with contextlib.closing(server.fetcher):
+            yield server
+    except BadRequest as error:
+        if error.status is None:
+            raise typer.BadParameter(_in_words_of_options(error.detail)) from None
+        raise ZerocopyError(error.detail) from None
+    except Error as error:
+        if not error.detail and error.__cause__ is not None:
+            raise error.__cause__ from None  # of a stream of ours: told as by any command
+        raise ZerocopyError(error.detail) from None
+
+
+def moment(text: str | None) -> str | int | None:
+    """A time as the client takes it: digits alone are unix seconds, but eight are a date."""
+    is_number = text is not None and text.isascii() and text.isdigit() and len(text) != _DATE_DIGITS
+    return int(text) if text is not None and is_number else text
+
+
+def _in_words_of_options(detail: str) -> str:
+    return _WORD.sub(lambda found: _OPTIONS[found[1]], detail, count=1)
