@@ -11,6 +11,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # Debian keeps venv's installer in a package of its own; root or sudo may fetch it.
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 
+define make_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "zerocopy needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	|| { $(APT) update && $(APT) install -y python3-venv; } \
+	|| { echo "python3 -m venv needs Debian's package python3-venv"; exit 1; }
+$(PYTHON) -m venv $(VENV)
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-tools test-ktls test-units slow lint bench load clean
 
@@ -20,16 +29,17 @@ help: ## list the commands
 install: $(VENV)/.installed ## make .venv with everything the other commands need
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "zerocopy needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
-		|| { $(APT) update && $(APT) install -y python3-venv; } \
-		|| { echo "python3 -m venv needs Debian's package python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(make_venv)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,load,bench]'
 	@touch $@
 
-demo: install ## sample data, a running server, URLs to try; Ctrl-C stops
+# What runs, without what tests: a newcomer need not wait for that.
+$(VENV)/.runs: pyproject.toml constraints.txt
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[client,formats]'
+	@touch $@
+
+demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.runs) ## a chart of sample data that grows, a running server; Ctrl-C stops
 	$(BIN)/zerocopy demo
 
 test: install ## every test of the server but the slow ones

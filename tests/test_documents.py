@@ -57,10 +57,7 @@ def test_python_of_a_document_runs(
 
 
 def test_tutorial_goes_from_a_csv_to_a_frame(
-    url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The day files that it writes are those that it says, and are served."""
     monkeypatch.chdir(tmp_path)
@@ -73,12 +70,11 @@ def test_tutorial_goes_from_a_csv_to_a_frame(
     folder = tmp_path / "mydata/coinbase/ACME/TRADES"
     assert (folder / "price.31.12.24.bin").stat().st_size == 4
     assert (folder / "price.01.01.25.bin").stat().st_size == 8
-    exec(compile(append, "append", "exec"), {})
     with RunningServer(tmp_path / "mydata") as server:
-        show = show.replace("http://127.0.0.1:8081", f"http://127.0.0.1:{server.port}")
-        exec(compile(show, "show", "exec"), {})
-    assert "shape: (6, 3)" in capsys.readouterr().out
-    assert url
+        for block, records in ((show, 3), (append, None), (show, 6)):
+            here = block.replace("http://127.0.0.1:8081", f"http://127.0.0.1:{server.port}")
+            exec(compile(here, "docs/first-chart.md", "exec"), {})
+            assert records is None or f"shape: ({records}, 3)" in capsys.readouterr().out
 
 
 def notebook_tool() -> ModuleType:
