@@ -137,9 +137,18 @@ def _write_arrow(plan: Plan, frame: Frame, file: BinaryIO) -> None:
     file.writelines(piece.source.read(piece.offset, piece.count) for piece in found.segments)
 
 
+class _Forward:
+    """A file that is only written to: /dev/null says that it can seek, and `>>` would seek wrong."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
+        self.flush = file.flush
+
+
 def _write_npz(frame: Frame, file: BinaryIO) -> None:
     """As numpy.savez, which cannot name an array `file` and wants all in memory."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    target: Any = _Forward(file)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, values in frame.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 head = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape}
