@@ -21,6 +21,7 @@ from tests.faults.client import (
     body_of,
     make_root,
 )
+from zerocopy.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,23 +134,32 @@ def test_query_plans_and_writes_the_body_of_the_http_answer(root: Path, tmp_path
     assert (tmp_path / "body").read_bytes() == expected
 
 
-def test_demo_serves_the_urls_it_prints_and_data_that_grow(tmp_path: Path) -> None:
-    """`demo` makes its data, prints the page's URL and those of both paths, ends by Ctrl-C."""
-    certs = tmp_path / "certs"
-    places = ["--root", str(tmp_path / "data"), "--certs", str(certs)]
-    demo = subprocess.Popen(
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, with a root and certificates of its own."""
+    places = ["--root", str(tmp_path / "data"), "--certs", str(tmp_path / "certs")]
+    with subprocess.Popen(
         [sys.executable, "-m", "zerocopy", "demo", *places, "--port", "0", "--tls-port", "0"],
         env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_demo_serves_the_urls_it_prints_and_data_that_grow(
+    tmp_path: Path, demo: subprocess.Popen[str]
+) -> None:
+    """`demo` makes its data, prints the page's URL and those of both paths, ends by Ctrl-C."""
     assert demo.stdout is not None
-    urls = []
+    urls, python = [], ""
     for line in demo.stdout:
         urls += re.findall(r"^ +(https?://\S+)$", line)
+        python += "".join(re.findall(r"^ +((?:from|Client).*\n)", line))
         if "Ctrl-C" in line:
             break
-    trusting = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "certs/ca.crt"))
     page, *urls = urls
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", page)
     for url in urls:
@@ -168,9 +178,12 @@ def test_demo_serves_the_urls_it_prints_and_data_that_grow(tmp_path: Path) -> No
         *(f"price.{word}" for word in ("open", "high", "low", "close")),
     ]
     assert len(columns["time"]) > 24 * 14
+    imported, frame = python.splitlines()
+    assert imported == "from zerocopy.client import Client"
+    with Client(page) as client:  # a script of two lines need not close it
+        assert len(eval(frame, {"Client": lambda _url: client})) == 200_000
     live = f"{page}api/live?symbol=BTC-USD&type=MD&columns=time,price"
     with urllib.request.urlopen(live, timeout=30) as response:
         assert any(line == b"event: records\n" for line in response)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(10) == 0
-    demo.stdout.close()

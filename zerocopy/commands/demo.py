@@ -138,7 +138,8 @@ def _print_urls(
         f"--cacert {ca_cert}"
     )
     day = dt.datetime.fromtimestamp(day_s, dt.UTC).date()
-    frame = f'.data("{SYMBOL}", ["time", "price"], type="MD", start="{day}").to_polars()'
+    span = f'start="{day}", end="{day + dt.timedelta(1)}"'
+    frame = f'.data("{SYMBOL}", ["time", "price"], type="MD", {span}).to_polars()'
     for line in (
         "",
         "Serving. A chart, in a browser:",

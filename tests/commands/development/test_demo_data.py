@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zerocopy.commands.development import demo_data
-from zerocopy.commands.development.demo_data import DAYS, DemoRoot, claim, series_of_day
+from zerocopy.commands.development.demo_data import DAYS, MARK, DemoRoot, claim, series_of_day
 from zerocopy.commands.development.sample_data import generate
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import day_label
@@ -98,6 +98,13 @@ def test_claim_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="cannot hold the demo's data"):
         claim(str(tmp_path / "file"), 7)
+
+
+def test_claim_of_what_cannot_be_written_serves_it(tmp_path: Path) -> None:
+    """As on a read-only file system; a directory in the place of the mark stands for it."""
+    (tmp_path / MARK).mkdir()
+    told = claim(str(tmp_path), 7)
+    assert told == f"{tmp_path} cannot be written (Is a directory) and is served as it is"
 
 
 def test_claim_names_the_seed_a_root_was_made_with(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def _write_arrow(plan: Plan, frame: Frame, file: BinaryIO) -> None:
 
 
 class _Forward:
-    """A file that is only written to: /dev/null says that it can seek, and `>>` would seek wrong."""
+    """A file that is only written to: /dev/null says that it seeks, and `>>` seeks elsewhere."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.write = file.write

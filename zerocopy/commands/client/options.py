@@ -41,7 +41,9 @@ TypeOption = Annotated[
     str | None,
     typer.Option("--type", "-t", metavar="NAME", help="Such as MD; else the symbol's only one."),
 ]
-ExchangeOption = Annotated[str, typer.Option("--exchange", "-e", metavar="NAME")]
+ExchangeOption = Annotated[
+    str, typer.Option("--exchange", "-e", metavar="NAME", help="Such as binance.")
+]
 FromOption = Annotated[
     str | None,
     typer.Option(

@@ -102,10 +102,10 @@ def claim(path: str, seed: int) -> DemoRoot | str:
     """Take `path` as the root of this demo; or say why it has to be served as it is.
 
     A new or empty directory becomes the demo's. One that has the mark is topped up, unless another
-    demo does that now.
+    demo does that now, or it cannot be written.
 
     Raises:
-        ConfigError: it was made with another seed, or cannot be written.
+        ConfigError: it was made with another seed, or there is no directory and none can be made.
     """
     mark = os.path.join(path, MARK)
     try:
@@ -114,6 +114,8 @@ def claim(path: str, seed: int) -> DemoRoot | str:
             return f"{path} was not made by this demo and is served as it is"
         fd = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
+        if os.path.isdir(path):
+            return f"{path} cannot be written ({error.strerror}) and is served as it is"
         raise ConfigError(f"{path}: cannot hold the demo's data: {error.strerror}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
