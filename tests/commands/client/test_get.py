@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -272,10 +273,11 @@ class Relay:
         self._listener.close()
 
     def _run(self) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:
-            return
+        with contextlib.suppress(OSError):  # the client was killed, or never came
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        client, _ = self._listener.accept()
         with client, socket.create_connection(("127.0.0.1", self._target)) as server:
             server.sendall(client.recv(65_536))
             while self._left > 0:

@@ -40,6 +40,8 @@ _WORD = re.compile(rf"({'|'.join(sorted(_OPTIONS, key=len, reverse=True))})(?=: 
 _DATE_DIGITS = 8
 """20250131: the basic form of ISO 8601."""
 
+_ARGUMENT = re.compile(r"\b(ca|key)=")
+
 Result = TypeVar("Result")
 
 
@@ -124,13 +126,14 @@ def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]
         with contextlib.closing(server.fetcher):
             yield server
     except BadRequest as error:
+        told = _in_words_of_options(error.detail)
         if error.status is None:
-            raise typer.BadParameter(_in_words_of_options(error.detail)) from None
-        raise ZerocopyError(error.detail) from None
+            raise typer.BadParameter(told) from None
+        raise ZerocopyError(told) from None
     except Error as error:
         if not error.detail and error.__cause__ is not None:
             raise error.__cause__ from None  # of a stream of ours: told as by any command
-        raise ZerocopyError(error.detail) from None
+        raise ZerocopyError(_in_words_of_options(error.detail)) from None
 
 
 def moment(text: str | None) -> str | int | None:
@@ -140,4 +143,5 @@ def moment(text: str | None) -> str | int | None:
 
 
 def _in_words_of_options(detail: str) -> str:
-    return _WORD.sub(lambda found: _OPTIONS[found[1]], detail, count=1)
+    detail = _WORD.sub(lambda found: _OPTIONS[found[1]], detail, count=1)
+    return _ARGUMENT.sub(r"--\1", detail)
