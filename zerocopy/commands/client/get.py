@@ -73,7 +73,9 @@ def get(
         of = replace(of, last=last)
         asked = Records(server, of, moment(start), moment(end), progress)
         if to.is_table:
-            out.print_frame(asked.frame())
+            frame = asked.frame()
+            out.print_frame(frame)
+            out.tell_skipped(frame.skipped)
         elif to.path is not None:
             asked.write_file(to.path, to.format)
         else:

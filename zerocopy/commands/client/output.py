@@ -142,4 +142,4 @@ def tell_skipped(days: Iterable[str]) -> None:
     labels = list(days)
     if labels:
         named = ", ".join(labels[:_DAYS_NAMED]) + ", …" * (len(labels) > _DAYS_NAMED)
-        tell(f"zerocopy: left out, because they lack a column: {len(labels)} days, {named}")
+        tell(f"zerocopy: days that lack a column are left out: {named} ({len(labels)} in all)")

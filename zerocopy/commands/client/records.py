@@ -56,6 +56,8 @@ class Records:
         try:
             if format_ in AS_THEY_COME or not is_made_here(format_):
                 self._download(path, format_)
+                if format_ == "columns":
+                    tell_skipped(mapped(path).skipped)
                 return
             with _columns_beside(path) as columns:
                 self._download(columns, "columns")
