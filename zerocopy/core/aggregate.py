@@ -25,14 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zerocopy.core.cuts import (
-    CHUNK_RECORDS,
-    MINUTE_S,
-    TooManyBarsError,
-    begins_of,
-    changes,
-    cut,
-)
+from zerocopy.core.cuts import CHUNK_RECORDS, MINUTE_S, TooManyBarsError, begins_of, changes, cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
