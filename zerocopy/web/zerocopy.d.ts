@@ -1,8 +1,8 @@
 /**
  * The zerocopy client for browsers and Node 20 or newer: columnar market data as typed arrays.
  *
- * One module without dependencies. A server of zerocopy serves it as `/ui/zerocopy.js`; a copy of the
- * file works as well.
+ * One module without dependencies. A zerocopy server has it at `/ui/zerocopy.js`; a copy of the file
+ * works as well.
  *
  * @example
  * import { Client } from "./zerocopy.js";
@@ -67,8 +67,18 @@ export interface ClientOptions {
    * Used in place of the global `WebSocket`, such as that of the package `ws` in Node 20, which has
    * none. `null`: live streams are server-sent events.
    */
-  WebSocket?: unknown;
+  WebSocket?: WebSocketClass | null;
 }
+
+/** What the client needs of a WebSocket: the browser's own, or that of the package `ws`. */
+export type WebSocketClass = new (url: string) => {
+  binaryType: any;
+  onopen: any;
+  onmessage: any;
+  onerror: any;
+  onclose: any;
+  close(): void;
+};
 
 /** What every request takes. */
 export interface RequestOptions {
@@ -168,14 +178,14 @@ export interface CatalogType {
 /**
  * Asks one server. It keeps no connection and no state, so one client serves a whole program.
  *
- * Each request is tried up to five times where the connection fails, the server is silent or answers
- * 429, 502, 503 or 504; `Retry-After` is honoured. A body that broke off is resumed where it was, if
- * the data is still the same, and else begun anew: a frame is never made of two states.
+ * A request is tried up to five times where the connection fails, the server is silent, or the status
+ * is 429, 502, 503 or 504. `Retry-After` is honoured up to a minute. A body that broke off is resumed
+ * if the data is still the same, and else begun anew: a frame is never made of two states.
  */
 export class Client {
   /**
-   * @param url - The server, such as `"https://data.example.com"`. In a browser, the page's origin is
-   * the default, in Node the variable `ZEROCOPY_URL`.
+   * @param url - The server, such as `"https://data.example.com"`. The default is the page's origin in
+   * a browser, and the variable `ZEROCOPY_URL` in Node.
    */
   constructor(url?: string | URL | null, options?: ClientOptions);
 
@@ -205,8 +215,8 @@ export class Client {
   data(symbol: string, columns: string | readonly string[], options: DataOptions): Promise<Frame>;
 
   /**
-   * Bars: a record for each interval that has records. Columns are `price.open`, `price.high` and so
-   * on; `frame.intervalS` is the interval.
+   * Bars: a record for each interval that has records. The columns are `time`, where the interval
+   * begins, then `price.open`, `price.high` and so on; `frame.intervalS` is the interval.
    *
    * @param columns - Such as `"price:ohlc"`, `"volume:sum"`, `"price:open+close+count"`.
    * @example
@@ -215,15 +225,16 @@ export class Client {
   bars(symbol: string, columns: string | readonly string[], options: BarsOptions): Promise<Frame>;
 
   /**
-   * Every record from `cursor` or `start` on, else from now on, each once and in order, and then what
-   * is appended. It reconnects with its cursor for as long as it is read, and loses nothing. It ends
-   * without an error when the signal is aborted.
+   * Every record from `cursor` or `start` on, else from now on, and then what is appended: each once
+   * and in order. The stream reconnects with its cursor for as long as it is read, and loses nothing.
+   * It ends without an error when the signal is aborted.
    *
-   * Messages come by WebSocket; without one, with a key, or where a proxy blocks it, as server-sent
-   * events, whose JSON has NaN for infinities. A consumer that is slower than the stream gets larger
-   * frames later: what waits in memory is bounded.
+   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where a
+   * proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a slow
+   * consumer is bounded: the rest is asked for again later.
    *
-   * @throws {@link Reset} if the day of the cursor was replaced or became shorter.
+   * @throws {@link Reset} if the day of the cursor was replaced or became shorter. Another
+   * `for await` over the same iterator goes on with that day.
    * @example
    * for await (const frame of client.live("BTC-USD", ["time", "price"], { type: "MD" })) {
    *   console.log(frame.cursor, frame.length, frame.row(-1));
@@ -233,7 +244,7 @@ export class Client {
     symbol: string,
     columns: string | readonly string[],
     options: LiveOptions,
-  ): AsyncGenerator<Frame, void, undefined>;
+  ): AsyncIterableIterator<Frame>;
 }
 
 /**
@@ -292,19 +303,22 @@ export class TextColumn {
   [Symbol.iterator](): IterableIterator<string>;
 }
 
-/** Everything that a server or the way to it can do wrong. Wrong arguments are a TypeError or RangeError. */
+/**
+ * The root of all errors of this module. A request that its caller aborted fails with the reason of
+ * the caller's signal instead.
+ */
 export class ZerocopyError extends Error {
   protected constructor();
-  /** What was wrong, as the server says it. */
+  /** What is wrong and what would be right, in one sentence. It never holds a key. */
   readonly detail: string;
-  /** The status of the response; 0 where there was none. */
-  readonly status: number;
-  /** What the server asks to wait, if it does. */
+  /** The status of the response; null where there was none. */
+  readonly status: number | null;
+  /** Seconds that the server asks to wait, if it does. */
   readonly retryAfterS: number | null;
 }
-/** 400: the detail names the parameter and what would be right. */
+/** 400 and other statuses below 500, or an argument that was refused before it was sent. */
 export class BadRequest extends ZerocopyError {}
-/** 401: a key is missing or wrong. */
+/** 401, 403: the key is missing, unknown, or does not cover this. */
 export class Unauthorized extends ZerocopyError {}
 /** 404: there is no such exchange, symbol, type or column. */
 export class NotFound extends ZerocopyError {}
@@ -312,19 +326,25 @@ export class NotFound extends ZerocopyError {}
 export class TooManyRequests extends ZerocopyError {}
 /** 501: the server lacks what was asked for. */
 export class NotInstalled extends ZerocopyError {}
-/** 502, 503, 504: the server, or the proxy before it, cannot answer now. */
+/** 502, 503, 504: the server is busy, starts or stops. */
 export class Unavailable extends ZerocopyError {}
-/** There is no connection, or it broke off too often. */
+/** Any other status, or an answer that is none of zerocopy's. */
+export class UnexpectedAnswer extends ZerocopyError {}
+/** There is no connection. */
 export class ConnectionFailed extends ZerocopyError {}
-/** The server was silent for longer than `timeout`. */
-export class Timeout extends ZerocopyError {}
-/** The response is not what a zerocopy server sends. */
-export class InvalidResponse extends ZerocopyError {}
+/** The server was silent for `timeout` seconds. */
+export class Timeout extends ConnectionFailed {}
+/** The connection broke amid a body, again and again. */
+export class Interrupted extends ConnectionFailed {}
+/** The data changed each time while it was fetched, so that no attempt was of one state. */
+export class ChangedData extends ZerocopyError {}
 /**
- * A live stream cannot go on: the day it was in was replaced or became shorter. Drop what you have of
- * that day, and begin a new stream with `cursor`, the beginning of the day.
+ * The day behind a live stream's cursor was replaced or became shorter. Drop what you have of that
+ * day and iterate on: the stream goes on at `cursor`, the beginning of the day.
  */
 export class Reset extends ZerocopyError {
+  /** What happened to the day. */
   readonly reason: string;
-  readonly cursor: string | null;
+  /** Where the stream goes on. */
+  readonly cursor: string;
 }

@@ -4,28 +4,38 @@
  * Owns one request after another and what comes of it: retries, resumed bodies, live streams that
  * reconnect with their cursor. Everything public is described in zerocopy.d.ts beside this file.
  *
- * A body is read once, into one ArrayBuffer in which each column begins at a multiple of 8 bytes, so
- * that every typed array is a view.
+ * A body is read into one ArrayBuffer in which each column begins at a multiple of 8 bytes, so that
+ * every column is a view.
  */
 
-const U32_MAX = 4_294_967_295;
+/** The first second that no record can have: times are u32. */
+const SECONDS_MAX = 2 ** 32;
+/** Attempts without progress before a request fails. */
 const TRIES = 5;
+/** How often the data may change while a body is fetched. */
+const CHANGES_MAX = 4;
 /** Of one pause between two tries; the first is at most a quarter of a second. */
 const PAUSE_MAX_S = 8;
-/** A server that asks for a longer pause than this is believed, and the caller told. */
+/** Where a server asks for a longer pause than this, the caller is told at once. */
 const RETRY_AFTER_MAX_S = 60;
 /** No header line is longer: 32 columns of 64 characters, and every day of a century skipped. */
 const HEADER_BYTES_MAX = 1 << 20;
 /** Live messages that wait for the consumer; beyond it the file is the queue. */
 const QUEUE_BYTES_MAX = 16 << 20;
-/** A WebSocket shows no pings, so after so many timeouts without a message it is opened anew. */
+/** A script sees no pings: a WebSocket is opened anew after so many timeouts without a message. */
 const SOCKET_TIMEOUTS = 4;
+/** Timers that are longer fire at once: HTML, "timer initialization steps". */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+const EVENT_STREAM = "text/event-stream";
+const NO_RECORDS = '{"columns":{},"num_records":0}';
 const RESET_CODE = 4001;
+/** What the close frame says: why, and the cursor at which the day begins. */
+const RESET_REASON = /^(.*); it begins at (\d{8}\.\d+)$/s;
 
 // ---- errors
 
 export class ZerocopyError extends Error {
-  constructor(detail, { status = 0, retryAfterS = null, cause } = {}) {
+  constructor(detail, { status = null, retryAfterS = null, cause } = {}) {
     super(detail, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
     this.detail = detail;
@@ -39,25 +49,27 @@ export class NotFound extends ZerocopyError {}
 export class TooManyRequests extends ZerocopyError {}
 export class NotInstalled extends ZerocopyError {}
 export class Unavailable extends ZerocopyError {}
+export class UnexpectedAnswer extends ZerocopyError {}
 export class ConnectionFailed extends ZerocopyError {}
-export class Timeout extends ZerocopyError {}
-export class InvalidResponse extends ZerocopyError {}
+export class Timeout extends ConnectionFailed {}
+export class Interrupted extends ConnectionFailed {}
+export class ChangedData extends ZerocopyError {}
 export class Reset extends ZerocopyError {
   constructor(reason, cursor) {
-    super(cursor ? `${reason}; go on at ${cursor}` : reason);
+    super(`${reason}; it begins at ${cursor}`);
     this.reason = reason;
     this.cursor = cursor;
   }
 }
 
-const BY_STATUS = {
-  400: BadRequest, 401: Unauthorized, 404: NotFound, 429: TooManyRequests, 501: NotInstalled,
-  502: Unavailable, 503: Unavailable, 504: Unavailable,
-};
+const KINDS = new Map([
+  [401, Unauthorized], [403, Unauthorized], [404, NotFound], [429, TooManyRequests],
+  [501, NotInstalled], [502, Unavailable], [503, Unavailable], [504, Unavailable],
+]);
 
 /** Whether the same request may succeed a little later. */
 const mayPass = (error) =>
-  [ConnectionFailed, Timeout, TooManyRequests, Unavailable].some((kind) => error instanceof kind);
+  [ConnectionFailed, TooManyRequests, Unavailable].some((kind) => error instanceof kind);
 
 /** RFC 9110 section 10.2.3: seconds or a date. */
 function retryAfter(value) {
@@ -66,19 +78,20 @@ function retryAfter(value) {
   return Number.isNaN(seconds) ? null : Math.max(0, seconds);
 }
 
-/** The error of a response that is none of 200 and 206; RFC 9457. */
+/** The error of a response that is neither 200 nor 206; RFC 9457. */
 async function problemOf(response, watch) {
-  let detail = `the server answered ${response.status} ${response.statusText}`.trim();
+  const { status } = response;
   const text = await watch.wait(response.text());
+  let detail = `the server answered ${status} ${response.statusText}`.trim();
   try {
     const problem = JSON.parse(text);
     if (typeof problem.detail === "string") detail = problem.detail;
   } catch {
     // A proxy's page: the status says enough.
   }
-  const kind = BY_STATUS[response.status] ?? ZerocopyError;
-  const retryAfterS = retryAfter(response.headers.get("Retry-After"));
-  return new kind(detail, { status: response.status, retryAfterS });
+  const others = status >= 400 && status < 500 ? BadRequest : UnexpectedAnswer;
+  const kind = KINDS.get(status) ?? others;
+  return new kind(detail, { status, retryAfterS: retryAfter(response.headers.get("Retry-After")) });
 }
 
 // ---- frames
@@ -114,7 +127,7 @@ export class TextColumn {
 
 export class Frame {
   #columns;
-  /** `columns`: name → [dtype, typed array or TextColumn]; `told`: the header line of the body. */
+  /** `columns`: name → [dtype, typed array or TextColumn]; `told`: the body's header line. */
   constructor(columns, length, told = {}) {
     this.#columns = columns;
     this.columns = [...columns.keys()];
@@ -161,11 +174,11 @@ function viewOf(dtype, buffer, offset, count) {
 
 function widthOf(dtype) {
   const width = ARRAYS[dtype]?.BYTES_PER_ELEMENT ?? Number(/^\|S([1-9]\d*)$/.exec(dtype)?.[1]);
-  if (!width) throw new InvalidResponse(`the server sent a dtype that is none: ${dtype}`);
+  if (!width) throw new UnexpectedAnswer(`the server sent a dtype that is none: ${dtype}`);
   return width;
 }
 
-/** A body in the format `columns`, as it comes in: header line, one allocation, bytes into place. */
+/** A body in the format `columns` as it comes in: header line, one allocation, bytes into place. */
 class Assembly {
   etag = null;
   received = 0;
@@ -180,7 +193,7 @@ class Assembly {
     this.received += chunk.length;
     while (at < chunk.length) {
       const slot = this.#slots[0];
-      if (!slot) throw new InvalidResponse("the body is longer than its header line says");
+      if (!slot) throw new UnexpectedAnswer("the body is longer than its header line says");
       const count = Math.min(slot.left, chunk.length - at);
       this.#bytes.set(chunk.subarray(at, at + count), slot.offset);
       slot.offset += count;
@@ -210,14 +223,14 @@ class Assembly {
     line.set(this.#line);
     line.set(piece, this.#line.length);
     this.#line = line;
-    if (line.length > HEADER_BYTES_MAX) throw new InvalidResponse("the header line has no end");
+    if (line.length > HEADER_BYTES_MAX) throw new UnexpectedAnswer("the header line has no end");
     if (!end) return chunk.length;
     try {
       this.#header = JSON.parse(TEXT.decode(line));
       this.#place(this.#header.columns);
     } catch (cause) {
       if (cause instanceof ZerocopyError) throw cause;
-      throw new InvalidResponse("the body has no header line of this format", { cause });
+      throw new UnexpectedAnswer("the body has no header line of this format", { cause });
     }
     return end;
   }
@@ -227,7 +240,7 @@ class Assembly {
     this.total = this.#line.length;
     for (const column of columns) {
       if (column.data_length !== column.num_records * widthOf(column.dtype)) {
-        throw new InvalidResponse(`the header line contradicts itself: column ${column.name}`);
+        throw new UnexpectedAnswer(`the header line contradicts itself: column ${column.name}`);
       }
       column.offset = size;
       if (column.data_length) this.#slots.push({ offset: size, left: column.data_length });
@@ -241,7 +254,7 @@ class Assembly {
 function frameOfMessage(data) {
   const assembly = new Assembly();
   assembly.take(new Uint8Array(data));
-  if (!assembly.isWhole) throw new InvalidResponse("a live message ends before its records do");
+  if (!assembly.isWhole) throw new UnexpectedAnswer("a live message ends before its records do");
   return assembly.frame();
 }
 
@@ -249,42 +262,47 @@ function frameOfMessage(data) {
 
 const ISO = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/;
 
-/** Unix seconds, rounded up: [a, b) and [b, c) never share a record, nor lose one. */
+/** Whole unix seconds, rounded up: [a, b) and [b, c) never share a record, nor lose one. */
 function secondsOf(name, value) {
+  if (typeof value === "number" && Number.isFinite(value)) {
+    if (value >= 0 && value <= SECONDS_MAX) return Math.ceil(value);
+    const hint = value / 1000 <= SECONDS_MAX && value > 0 ? "; milliseconds would be a Date" : "";
+    throw new BadRequest(`${name}: ${value} must be unix seconds, 0 to ${SECONDS_MAX}${hint}`);
+  }
   let seconds = NaN;
-  if (typeof value === "number") seconds = value;
-  else if (value instanceof Date) seconds = value.getTime() / 1000;
+  if (value instanceof Date) seconds = value.getTime() / 1000;
   else if (typeof value === "string") seconds = secondsOfIso(value);
   if (Number.isNaN(seconds)) {
-    throw new TypeError(`${name}: must be unix seconds, a Date or ISO 8601, not ${String(value)}`);
+    const rule = "unix seconds, a Date, or ISO 8601 such as 2025-01-31 or 2025-01-31T09:30:00Z";
+    throw new BadRequest(`${name}: ${String(value)} must be ${rule}`);
   }
-  if (seconds < 0 || seconds > U32_MAX + 1) {
-    throw new RangeError(`${name}: must be unix seconds from 0 to ${U32_MAX}, not ${seconds}`);
-  }
-  return Math.ceil(seconds);
+  return Math.min(Math.max(Math.ceil(seconds), 0), SECONDS_MAX); // no record lies beyond
 }
 
 function secondsOfIso(text) {
   const match = ISO.exec(text);
   if (!match) return NaN;
-  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((each) => Number(each ?? 0));
+  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((part) => +(part ?? 0));
   const date = new Date(Date.UTC(year, month - 1, day));
   if (date.getUTCMonth() !== month - 1 || hour > 23 || minute > 59 || second > 59) return NaN;
   const zone = match[8] ?? "Z";
-  const sign = zone[0] === "-" ? -1 : 1;
-  const offset = zone === "Z" ? 0 : sign * (Number(zone.slice(1, 3)) * 60 + Number(zone.slice(-2)));
-  return date / 1000 + (hour * 60 + minute - offset) * 60 + second + Number(match[7] ?? 0);
+  const minutes = zone === "Z" ? 0 : zone.slice(1, 3) * 60 + +zone.slice(-2);
+  const offset = zone[0] === "-" ? -minutes : minutes;
+  return date / 1000 + (hour * 60 + minute - offset) * 60 + second + +(match[7] ?? 0);
 }
 
 /** The wire's range, both ends inclusive. An empty one is a second of a year that no file has. */
 function rangeOf(start, end) {
   const first = start == null ? 0 : secondsOf("start", start);
-  const stop = end == null ? U32_MAX + 1 : secondsOf("end", end);
-  if (first > stop) throw new RangeError("start: must not be after end");
-  return first === stop ? { start: U32_MAX, end: U32_MAX } : { start: first, end: stop - 1 };
+  const stop = end == null ? SECONDS_MAX : secondsOf("end", end);
+  if (first > stop) throw new BadRequest("start and end: start must not be after end");
+  const nowhere = { start: SECONDS_MAX - 1, end: SECONDS_MAX - 1 };
+  return first === stop ? nowhere : { start: first, end: stop - 1 };
 }
 
 // ---- waiting
+
+const milliseconds = (seconds) => Math.min(seconds * 1000, TIMER_MAX_MS);
 
 function pause(seconds, signal) {
   return new Promise((resolve) => {
@@ -293,7 +311,7 @@ function pause(seconds, signal) {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, seconds * 1000);
+    const timer = setTimeout(done, milliseconds(seconds));
     signal?.addEventListener("abort", done);
     if (signal?.aborted) done();
   });
@@ -302,7 +320,7 @@ function pause(seconds, signal) {
 /** Full jitter: clients that lost one server do not come back as one. */
 const backoffS = (failures) => Math.random() * Math.min(PAUSE_MAX_S, 2 ** failures / 8);
 
-/** Aborts a request when its caller does, or after so long without a byte. */
+/** One request's signal: it aborts when the caller does, or after so long without a byte. */
 class Watch {
   #controller = new AbortController();
   #caller;
@@ -315,24 +333,29 @@ class Watch {
     this.#timeoutS = timeoutS;
     caller?.addEventListener("abort", this.#onAbort);
   }
+
   get signal() {
     return this.#controller.signal;
   }
+
   /** What the network gives; a failure as an error of ours, an abort with the caller's reason. */
-  async wait(promise) {
+  async wait(promise, kind = Interrupted, told = "the connection broke amid a body") {
     const expire = () => this.#controller.abort(new Timeout(`silent for ${this.#timeoutS} s`));
-    const timer = setTimeout(expire, this.#timeoutS * 1000);
+    const timer = setTimeout(expire, milliseconds(this.#timeoutS));
     try {
       return await promise;
     } catch (cause) {
       if (this.signal.aborted) throw this.signal.reason;
-      throw new ConnectionFailed("the connection failed", { cause });
+      throw new kind(told, { cause });
     } finally {
       clearTimeout(timer);
     }
   }
+
+  /** Gives back what the request still holds, such as the connection of an unread body. */
   stop() {
     this.#caller?.removeEventListener("abort", this.#onAbort);
+    this.#controller.abort();
   }
 }
 
@@ -349,57 +372,56 @@ export class Client {
   constructor(url, { key, exchange = "coinbase", timeout = 30, fetch, WebSocket } = {}) {
     const environ = globalThis.process?.env ?? {};
     const base = url ?? globalThis.location?.origin ?? environ.ZEROCOPY_URL;
-    if (!base) throw new TypeError("url: must be given where there is no page's origin");
+    if (!base) throw new BadRequest("url: give the server's, such as http://127.0.0.1:8080");
     this.#base = new URL(String(base).replace(/\/*$/, "/"));
     this.#key = key ?? environ.ZEROCOPY_KEY;
     this.#exchange = exchange;
     this.#timeoutS = timeout;
-    this.#fetch = fetch ?? ((...all) => globalThis.fetch(...all));
+    this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
     this.#WebSocket = WebSocket === undefined ? globalThis.WebSocket : WebSocket;
   }
 
-  symbols({ exchange, signal } = {}) {
+  async symbols({ exchange, signal } = {}) {
     return this.#document("symbols", { exchange }, signal);
   }
 
-  catalog(symbol, { type, exchange = this.#exchange, signal } = {}) {
+  async catalog(symbol, { type, exchange = this.#exchange, signal } = {}) {
     return this.#document("catalog", { symbol, type, exchange }, signal);
   }
 
-  data(symbol, columns, options = {}) {
+  async data(symbol, columns, options = {}) {
     const { start, end, last } = options;
-    const range = rangeOf(start, end);
-    return this.#frame("data", { ...this.#series(symbol, columns, options), ...range, last }, options);
-  }
-
-  bars(symbol, columns, options = {}) {
-    const { start, end, interval, maxPoints } = options;
-    const range = { ...rangeOf(start, end), interval, max_points: maxPoints };
-    return this.#frame("bars", { ...this.#series(symbol, columns, options), ...range }, options);
-  }
-
-  async *live(symbol, columns, options = {}) {
-    const { start, signal, onState } = options;
     const series = this.#series(symbol, columns, options);
-    let from = options.cursor;
-    const begin = start == null ? undefined : secondsOf("start", start);
-    for (let failures = 0; !signal?.aborted; ) {
-      try {
-        const target = { ...series, from, start: from ? undefined : begin };
-        for await (const frame of this.#stream(target, signal)) {
-          [from, failures] = [frame.cursor, 0];
-          if (frame.length) yield frame;
-          else onState?.({ state: "open", cursor: from });
-          if (signal?.aborted) return;
+    return this.#frame("data", { ...series, ...rangeOf(start, end), last }, options);
+  }
+
+  async bars(symbol, columns, options = {}) {
+    const { start, end, interval, maxPoints } = options;
+    const series = this.#series(symbol, columns, options);
+    const range = { ...rangeOf(start, end), interval, max_points: maxPoints };
+    return this.#frame("bars", { ...series, ...range }, options);
+  }
+
+  live(symbol, columns, options = {}) {
+    const series = this.#series(symbol, columns, options);
+    const begin = options.start == null ? undefined : secondsOf("start", options.start);
+    const place = { from: options.cursor ?? undefined, start: begin };
+    let frames = this.#frames(series, place, options);
+    return {
+      next: async () => {
+        try {
+          return await frames.next();
+        } catch (error) {
+          // A generator that has thrown is over; the stream goes on if its reader does.
+          if (error instanceof Reset) frames = this.#frames(series, place, options);
+          throw error;
         }
-      } catch (error) {
-        if (signal?.aborted) return;
-        if (!mayPass(error)) throw error;
-        const waitS = Math.max(error.retryAfterS ?? 0, backoffS(failures++));
-        onState?.({ state: "waiting", error, waitS });
-        await pause(waitS, signal);
-      }
-    }
+      },
+      return: (value) => frames.return(value),
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
   }
 
   #series(symbol, columns, { type, exchange = this.#exchange }) {
@@ -414,11 +436,13 @@ export class Client {
     return url;
   }
 
-  /** One GET: a response with content to read, or an error of ours. */
-  async #get(url, watch, fields = {}, init = {}) {
-    const headers = this.#key ? { Authorization: `Bearer ${this.#key}`, ...fields } : fields;
-    const asked = this.#fetch(url.href, { ...init, headers, signal: watch.signal });
-    const response = await watch.wait(asked);
+  /** One GET: a response with a body to read, or an error of ours. */
+  async #get(url, watch, fields = {}) {
+    const init = { headers: { ...fields }, signal: watch.signal };
+    if (this.#key) init.headers.Authorization = `Bearer ${this.#key}`;
+    if (fields.Range || fields.Accept) init.cache = "no-store"; // parts and streams are not kept
+    const told = `no connection to ${url.origin}`;
+    const response = await watch.wait(this.#fetch(url.href, init), ConnectionFailed, told);
     if (!response.ok) throw await problemOf(response, watch);
     return response;
   }
@@ -452,24 +476,25 @@ export class Client {
     try {
       return JSON.parse(text);
     } catch (cause) {
-      throw new InvalidResponse("the server sent no JSON", { cause });
+      throw new UnexpectedAnswer("the server sent no JSON", { cause });
     }
   }
 
   #frame(endpoint, parameters, { signal, onProgress }) {
     const url = this.#url(endpoint, parameters);
     let body = new Assembly();
+    let changes = 0;
     return this.#retry(signal, async (watch, progress) => {
       const isRest = body.received > 0 && body.etag !== null;
       const fields = isRest ? { Range: `bytes=${body.received}-`, "If-Range": body.etag } : {};
-      const response = await this.#get(url, watch, fields, isRest ? { cache: "no-store" } : {});
+      const response = await this.#get(url, watch, fields);
       const goesOn = isRest && continues(response, body);
-      if (!goesOn) body = new Assembly();
-      body.etag = strongTag(response);
-      if (isRest && !goesOn && response.status === 206) {
-        await response.body.cancel();
-        throw new ConnectionFailed("the server sent another part of the body than was asked for");
+      if (isRest && !goesOn && ++changes >= CHANGES_MAX) {
+        throw new ChangedData("the data changed each time while it was fetched");
       }
+      if (!goesOn) body = new Assembly();
+      if (!goesOn && response.status === 206) throw new Interrupted("another part came");
+      body.etag = strongTag(response);
       for (const reader = response.body.getReader(); ; ) {
         const { done, value } = await watch.wait(reader.read());
         if (done) break;
@@ -477,16 +502,40 @@ export class Client {
         progress.made = goesOn;
         onProgress?.({ received: body.received, total: body.total });
       }
-      if (!body.isWhole) throw new ConnectionFailed("the body ended early");
+      if (!body.isWhole) throw new Interrupted("the body ended early");
       return body.frame();
     });
   }
 
-  /** The frames of one connection, the opening one without records among them. */
-  async *#stream(target, signal) {
+  /** Frames with records, over as many connections as it takes; `place` is where to begin. */
+  async *#frames(series, place, { signal, onState }) {
+    for (let failures = 0; !signal?.aborted; ) {
+      try {
+        const target = { ...series, from: place.from, start: place.from ? undefined : place.start };
+        for await (const frame of this.#connection(target, signal)) {
+          place.from = frame.cursor;
+          failures = 0;
+          if (frame.length) yield frame;
+          else onState?.({ state: "open", cursor: frame.cursor });
+          if (signal?.aborted) return;
+        }
+      } catch (error) {
+        if (signal?.aborted) return;
+        if (error instanceof Reset) place.from = error.cursor;
+        if (!mayPass(error)) throw error;
+        const wantedS = Math.min(error.retryAfterS ?? 0, RETRY_AFTER_MAX_S);
+        const waitS = Math.max(wantedS, backoffS(failures++));
+        onState?.({ state: "waiting", error, waitS });
+        await pause(waitS, signal);
+      }
+    }
+  }
+
+  /** The frames of one connection; the first has a cursor and no records. */
+  async *#connection(target, signal) {
     if (this.#WebSocket && !this.#key) {
       const url = this.#url("live", target);
-      url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+      url.protocol = url.protocol.replace("http", "ws");
       const silenceS = SOCKET_TIMEOUTS * this.#timeoutS;
       const socket = new Socket(this.#WebSocket, url.href, silenceS, signal);
       try {
@@ -495,31 +544,27 @@ export class Client {
         socket.close();
       }
       if (socket.wasOpen) return;
-      // It tells of no status; what follows does, and also passes where WebSockets are blocked.
+      // It tells no status. The request that follows does, and passes where WebSockets are blocked.
     }
-    yield* this.#events(target, signal);
-  }
-
-  async *#events(target, signal) {
     const watch = new Watch(signal, this.#timeoutS);
     try {
-      const { symbol, exchange, type } = target;
-      const { types } = await this.#json(this.#url("catalog", { symbol, exchange, type }), watch);
-      const dtypes = new Map(types[type]?.columns.map(({ name, dtype }) => [name, dtype]));
-      const names = target.columns.split(",");
-      const fields = { Accept: "text/event-stream" };
-      const response = await this.#get(this.#url("live", target), watch, fields, { cache: "no-store" });
-      for await (const { event, id, data } of eventsOf(response.body, watch)) {
-        if (event === "reset") {
-          const { reason, cursor } = JSON.parse(data);
-          throw new Reset(reason, cursor);
-        }
-        yield frameOfEvent(data || '{"columns":{},"num_records":0}', names, dtypes, id);
-      }
-      throw new ConnectionFailed("the live stream ended");
+      yield* this.#events(target, watch);
     } finally {
       watch.stop();
     }
+  }
+
+  async *#events(target, watch) {
+    const { symbol, exchange, type, columns } = target;
+    const { types } = await this.#json(this.#url("catalog", { symbol, exchange, type }), watch);
+    const known = new Map(types[type].columns.map(({ name, dtype }) => [name, dtype]));
+    const dtypes = columns.split(",").map((name) => [name, known.get(name)]);
+    const response = await this.#get(this.#url("live", target), watch, { Accept: EVENT_STREAM });
+    for await (const { event, id, data } of eventsOf(response.body, watch)) {
+      if (event === "reset") throw new Reset(JSON.parse(data).reason, id);
+      yield frameOfEvent(data || NO_RECORDS, dtypes, id);
+    }
+    throw new Interrupted("the live stream ended");
   }
 }
 
@@ -537,7 +582,7 @@ function strongTag(response) {
 
 // ---- live streams
 
-/** A WebSocket as messages that are pulled. It cannot be paused, so a slow consumer closes it. */
+/** A WebSocket as messages that are pulled. It cannot be paused: a slow consumer closes it. */
 class Socket {
   wasOpen = false;
   #socket;
@@ -551,64 +596,68 @@ class Socket {
   constructor(WebSocket, url, silenceS, signal) {
     this.#silenceS = silenceS;
     this.#signal = signal;
-    const socket = (this.#socket = new WebSocket(url));
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => (this.wasOpen = true);
-    socket.onmessage = ({ data }) => {
-      this.#queue.push(data);
-      this.#queued += data.byteLength;
-      if (this.#queued > QUEUE_BYTES_MAX) this.#end({ reason: "the consumer is slower than the stream" });
-      this.#wake();
-    };
-    socket.onerror = () => {}; // `close` follows
-    socket.onclose = (event) => this.#end(event);
+    this.#socket = new WebSocket(url);
+    Object.assign(this.#socket, {
+      binaryType: "arraybuffer",
+      onopen: () => (this.wasOpen = true),
+      onmessage: ({ data }) => this.#take(data),
+      onerror: () => {}, // `close` follows
+      onclose: (event) => this.#end(event),
+    });
   }
 
+  /** Messages until the connection ends, which is an error, or was never there. */
   async *messages() {
-    for (;;) {
+    do {
       while (this.#queue.length) {
         const data = this.#queue.shift();
         this.#queued -= data.byteLength;
         yield data;
       }
       if (this.#signal?.aborted) return;
-      if (this.#ended) break;
-      if (!(await this.#event())) throw new Timeout(`no message for ${this.#silenceS} s`);
-    }
-    const { code, reason } = this.#ended;
-    if (code === RESET_CODE) throw new Reset(reason, /\d{8}\.\d+$/.exec(reason)?.[0] ?? null);
-    if (this.wasOpen) throw new ConnectionFailed(`the live stream ended: ${reason || code}`);
+    } while (!this.#ended && (await this.#event()));
+    const { code, reason } = this.#ended ?? { reason: `no message for ${this.#silenceS} s` };
+    if (code === RESET_CODE) throw resetOf(reason);
+    if (this.wasOpen) throw new Interrupted(`the live stream ended: ${reason || code}`);
   }
 
   close() {
-    const socket = this.#socket;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
+    Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null });
+    this.#socket.close();
+  }
+
+  #take(data) {
+    this.#queue.push(data);
+    this.#queued += data.byteLength;
+    if (this.#queued > QUEUE_BYTES_MAX) this.#end({ reason: "its consumer is too slow" });
+    this.#wake();
   }
 
   #end(event) {
-    this.#ended ??= event;
+    this.#ended = event;
     this.close();
     this.#wake();
   }
 
-  /** Waits for whatever comes; false where nothing does. */
-  async #event() {
-    const { promise, resolve } = deferred();
-    this.#wake = () => resolve(true);
-    const timer = setTimeout(resolve, this.#silenceS * 1000, false);
-    this.#signal?.addEventListener("abort", this.#wake);
-    const came = await promise;
-    clearTimeout(timer);
-    this.#signal?.removeEventListener("abort", this.#wake);
-    return came;
+  /** Waits for whatever comes; false where nothing does for too long. */
+  #event() {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#wake(false), milliseconds(this.#silenceS));
+      this.#wake = (came = true) => {
+        clearTimeout(timer);
+        this.#signal?.removeEventListener("abort", onAbort);
+        this.#wake = () => {};
+        resolve(came);
+      };
+      const onAbort = () => this.#wake();
+      this.#signal?.addEventListener("abort", onAbort);
+    });
   }
 }
 
-function deferred() {
-  let resolve;
-  const promise = new Promise((each) => (resolve = each));
-  return { promise, resolve };
+function resetOf(told) {
+  const match = RESET_REASON.exec(told);
+  return match ? new Reset(match[1], match[2]) : new UnexpectedAnswer(`a reset that says: ${told}`);
 }
 
 /** Server-sent events of a byte stream: WHATWG HTML, section 9.2.6. An id alone is one too. */
@@ -616,33 +665,28 @@ async function* eventsOf(stream, watch) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let [rest, event, id, data, isTold] = ["", "", "", [], false];
-  try {
-    for (;;) {
-      const { done, value } = await watch.wait(reader.read());
-      if (done) return;
-      const lines = (rest + decoder.decode(value, { stream: true })).split(/\r?\n/);
-      rest = lines.pop();
-      for (const line of lines) {
-        const [, field, told] = /^([^:]*):? ?(.*)$/.exec(line);
-        if (field === "event") event = told;
-        else if (field === "data") data.push(told);
-        else if (field === "id") [id, isTold] = [told, true];
-        else if (line === "") {
-          if (isTold) yield { event, id, data: data.join("\n") };
-          [event, data, isTold] = ["", [], false];
-        }
+  for (;;) {
+    const { done, value } = await watch.wait(reader.read());
+    if (done) return;
+    const lines = (rest + decoder.decode(value, { stream: true })).split(/\r?\n/);
+    rest = lines.pop();
+    for (const line of lines) {
+      const [, field, told] = /^([^:]*):? ?(.*)$/.exec(line);
+      if (field === "event") event = told;
+      else if (field === "data") data.push(told);
+      else if (field === "id") [id, isTold] = [told, true];
+      else if (line === "") {
+        if (isTold) yield { event, id, data: data.join("\n") };
+        [event, data, isTold] = ["", [], false];
       }
     }
-  } finally {
-    await reader.cancel().catch(() => {}); // it has failed already
   }
 }
 
 /** The format `json` as typed arrays; what is null there is NaN. */
-function frameOfEvent(text, names, dtypes, cursor) {
+function frameOfEvent(text, dtypes, cursor) {
   const told = JSON.parse(text);
-  const columns = names.map((name) => {
-    const dtype = dtypes.get(name);
+  const columns = dtypes.map(([name, dtype]) => {
     const isLong = dtype === "<u8" || dtype === "<i8";
     const values = isLong ? integersOf(text, name) : (told.columns[name] ?? []);
     return [name, [dtype, columnOf(dtype, values)]];
@@ -663,6 +707,6 @@ function columnOf(dtype, values) {
   const width = widthOf(dtype);
   const bytes = new Uint8Array(values.length * width);
   const encoder = new TextEncoder();
-  values.forEach((value, index) => bytes.set(encoder.encode(value).subarray(0, width), index * width));
+  values.forEach((text, index) => encoder.encodeInto(text, bytes.subarray(index * width)));
   return new TextColumn(bytes, width);
 }
