@@ -154,8 +154,8 @@ export class Frame {
     return this.get("time");
   }
   date(index) {
-    const ms = this.has("nanos") ? this.get("nanos").at(index) / 1e6 : 0;
-    return new Date(this.time.at(index) * 1000 + ms);
+    const nanos = this.has("nanos") ? this.get("nanos").at(index) : 0;
+    return new Date(this.time.at(index) * 1000 + Math.floor(nanos / 1e6));
   }
   row(index) {
     return Object.fromEntries(this.columns.map((name) => [name, this.get(name).at(index)]));
@@ -208,10 +208,10 @@ class Assembly {
 
   frame() {
     const { columns } = this.#header;
-    const views = columns.map((column) => [
-      column.name,
-      [column.dtype, viewOf(column.dtype, this.#bytes.buffer, column.offset, column.num_records)],
-    ]);
+    const { buffer } = this.#bytes;
+    const views = columns.map(({ name, dtype, offset, num_records: count }) => {
+      return [name, [dtype, viewOf(dtype, buffer, offset, count)]];
+    });
     return new Frame(new Map(views), columns[0].num_records, this.#header);
   }
 
@@ -238,8 +238,10 @@ class Assembly {
   #place(columns) {
     let size = 0;
     this.total = this.#line.length;
+    const count = columns[0].num_records;
     for (const column of columns) {
-      if (column.data_length !== column.num_records * widthOf(column.dtype)) {
+      const { num_records: said, data_length: nbytes, dtype } = column;
+      if (said !== count || nbytes !== count * widthOf(dtype)) {
         throw new UnexpectedAnswer(`the header line contradicts itself: column ${column.name}`);
       }
       column.offset = size;
@@ -343,7 +345,11 @@ class Watch {
     const expire = () => this.#controller.abort(new Timeout(`silent for ${this.#timeoutS} s`));
     const timer = setTimeout(expire, milliseconds(this.#timeoutS));
     try {
-      return await promise;
+      return await new Promise((resolve, reject) => {
+        promise.then(resolve, reject);
+        this.signal.onabort = reject; // at once, even if what was injected as `fetch` is deaf
+        if (this.signal.aborted) reject();
+      });
     } catch (cause) {
       if (this.signal.aborted) throw this.signal.reason;
       throw new kind(told, { cause });
@@ -707,6 +713,7 @@ function columnOf(dtype, values) {
   const width = widthOf(dtype);
   const bytes = new Uint8Array(values.length * width);
   const encoder = new TextEncoder();
-  values.forEach((text, index) => encoder.encodeInto(text, bytes.subarray(index * width)));
-  return new TextColumn(bytes, width);
+  const column = new TextColumn(bytes, width);
+  values.forEach((text, index) => encoder.encodeInto(text, column.bytesAt(index)));
+  return column;
 }
