@@ -178,9 +178,10 @@ export interface CatalogType {
 /**
  * Asks one server. It keeps no connection and no state, so one client serves a whole program.
  *
- * A request is tried up to five times where the connection fails, the server is silent, or the status
- * is 429, 502, 503 or 504. `Retry-After` is honoured up to a minute. A body that broke off is resumed
- * if the data is still the same, and else begun anew: a frame is never made of two states.
+ * A request is tried again where the connection fails, the server is silent, or the status is 429,
+ * 502, 503 or 504: up to seven times, within a minute. `Retry-After` is honoured. A body that broke
+ * off is resumed if the data is still the same, and else begun anew: a frame is never made of two
+ * states.
  */
 export class Client {
   /**

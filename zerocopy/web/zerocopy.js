@@ -10,14 +10,13 @@
 
 /** The first second that no record can have: times are u32. */
 const SECONDS_MAX = 2 ** 32;
-/** Attempts without progress before a request fails. */
-const TRIES = 5;
+/** Tries without progress before a request fails, and seconds after which there is no other. */
+const TRIES = 7;
+const PATIENCE_S = 60;
 /** How often the data may change while a body is fetched. */
 const CHANGES_MAX = 4;
 /** Of one pause between two tries; the first is at most a quarter of a second. */
 const PAUSE_MAX_S = 8;
-/** Where a server asks for a longer pause than this, the caller is told at once. */
-const RETRY_AFTER_MAX_S = 60;
 /** No header line is longer: 32 columns of 64 characters, and every day of a century skipped. */
 const HEADER_BYTES_MAX = 1 << 20;
 /** Live messages that wait for the consumer; beyond it the file is the queue. */
@@ -455,15 +454,16 @@ export class Client {
 
   /** Runs `attempt` until it succeeds, or fails in a way that does not pass, or too often. */
   async #retry(signal, attempt) {
-    for (let failures = 0; ; ) {
+    for (let [failures, beganMs] = [0, performance.now()]; ; ) {
       const watch = new Watch(signal, this.#timeoutS);
       const progress = { made: false };
       try {
         return await attempt(watch, progress);
       } catch (error) {
-        failures = progress.made ? 1 : failures + 1;
-        const isLong = error?.retryAfterS > RETRY_AFTER_MAX_S;
-        if (!mayPass(error) || isLong || failures >= TRIES) throw error;
+        if (progress.made) [failures, beganMs] = [0, performance.now()];
+        const isLate = performance.now() - beganMs > PATIENCE_S * 1000;
+        const isLong = error?.retryAfterS > PATIENCE_S;
+        if (!mayPass(error) || isLong || isLate || ++failures >= TRIES) throw error;
         await pause(error.retryAfterS ?? backoffS(failures), signal);
       } finally {
         watch.stop();
@@ -529,7 +529,7 @@ export class Client {
         if (signal?.aborted) return;
         if (error instanceof Reset) place.from = error.cursor;
         if (!mayPass(error)) throw error;
-        const wantedS = Math.min(error.retryAfterS ?? 0, RETRY_AFTER_MAX_S);
+        const wantedS = Math.min(error.retryAfterS ?? 0, PATIENCE_S);
         const waitS = Math.max(wantedS, backoffS(failures++));
         onState?.({ state: "waiting", error, waitS });
         await pause(waitS, signal);

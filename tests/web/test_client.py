@@ -1,0 +1,251 @@
+"""The JavaScript client in Node against a running server: what it gets is what the files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.client import poll
+from tests.formats.readers import LETTERS, columns_of
+from tests.naive import naive_answer, naive_symbols
+from tests.naive_bars import naive_bars_answer
+from tests.server import RunningServer
+from tests.storage.trees import (
+    DAY,
+    DAY_S,
+    DAY_START_S,
+    U32_MAX,
+    age,
+    append,
+    marks,
+    path_of,
+    put,
+    u32,
+)
+from tests.web import node
+from zerocopy.storage.tree import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from subprocess import Popen
+
+DTYPES = {name: name for name in ("u8", "f8", "i4", "i8", "u2", "i2", "u1", "i1", "S16", "S3")}
+"""A column of each dtype, named like it."""
+
+COLUMNS = ("time", "price", "u1", "S3", *(name for name in DTYPES if name not in {"u1", "S3"}))
+"""Those of odd sizes first: what follows them is aligned only by the client."""
+
+RECORDS = 1_001
+EXCHANGE, LARGE = "coinbase", Series("coinbase", "LARGE", "MD")
+LARGE_RECORDS = 2_000_000
+LIVE = Series("coinbase", "LIVE", "MD")
+
+
+@pytest.fixture(name="root", scope="module")
+def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days of bits of any kind, the second of which lacks a column; and a large one."""
+    root = tmp_path_factory.mktemp("web")
+    rng = random.Random(17)
+    for number in range(3):
+        begin_s = DAY_START_S + number * DAY_S
+        columns = {"time": u32(*(begin_s + index * 7 // 3 for index in range(RECORDS)))}
+        columns["price"] = rng.randbytes(4 * RECORDS)
+        for name in DTYPES:
+            columns[name] = rng.randbytes(int(name[1:]) * RECORDS)
+        if number == 1:
+            del columns["S16"]
+        age(*put(str(root), columns, DAY + timedelta(days=number)).values())
+    age(*put(str(root), large_columns(), DAY, LARGE).values())
+    put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
+    return root
+
+
+def large_columns() -> dict[str, bytes]:
+    """More than the buffers of a connection hold: 24 MB."""
+    return {"time": u32(DAY_START_S) * LARGE_RECORDS, "u8": marks(2 * LARGE_RECORDS)}
+
+
+@pytest.fixture(name="server", scope="module")
+def fixture_server(root: Path) -> Iterator[RunningServer]:
+    """One worker, so that a test knows which one to kill."""
+    config = root.parent / f"{root.name}.toml"
+    lines = [f'{name} = "{dtype}"' for name, dtype in DTYPES.items()]
+    config.write_text("\n".join(["[columns]", *lines]), encoding="ascii")
+    environ = {"ZEROCOPY_CONFIG": str(config), "ZEROCOPY_SERVER_WORKERS": "1"}
+    with RunningServer(root, **environ) as running:
+        yield running
+
+
+def url_of(server: RunningServer) -> str:
+    """Where the plain listener is."""
+    return f"http://127.0.0.1:{server.port}"
+
+
+def ask(server: RunningServer, *calls: list[Any]) -> list[Any]:
+    """What the client answers to each call."""
+    told = json.dumps({"url": url_of(server), "calls": calls})
+    answers: list[Any] = json.loads(node.run(str(node.HERE / "ask.mjs"), told))
+    return answers
+
+
+@contextmanager
+def asking(server: RunningServer, **told: Any) -> Iterator[Popen[str]]:
+    """A client that prints lines and may wait for input."""
+    with subprocess.Popen(
+        node.command(str(node.HERE / "ask.mjs"), json.dumps({"url": url_of(server), **told})),
+        env=node.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: Popen[str]) -> Any:
+    """The next line that a client prints, as JSON."""
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def check_columns(found: dict[str, Any], wanted: Mapping[str, tuple[str, bytes]]) -> None:
+    """Fail unless the client has these columns, to the bit."""
+    assert [name for name, _, _ in found["columns"]] == list(wanted)
+    for name, dtype, digest in found["columns"]:
+        assert dtype == wanted[name][0], name
+        assert digest == hashlib.sha256(wanted[name][1]).hexdigest(), name
+
+
+def check_frame(found: dict[str, Any], body: bytes) -> None:
+    """Fail unless the client has what the oracle's answer holds."""
+    check_columns(found, columns_of(body))
+    header = json.loads(body.partition(b"\n")[0])
+    assert found["length"] == header["columns"][0]["num_records"]
+    assert found["skipped"] == header.get("skipped", [])
+    assert found["intervalS"] == header.get("interval_s")
+
+
+def test_frames_are_what_the_files_hold(root: Path, server: RunningServer) -> None:
+    """Columns of every dtype, over days, a day that lacks one, one record, none; the newest."""
+    second = DAY_START_S + 100
+    queries: list[tuple[tuple[str, ...], int, int, int | None]] = [
+        (COLUMNS, 0, U32_MAX, None),
+        *(((name,), 0, U32_MAX, None) for name in ("S3", "i1", "u8")),
+        (("time", "u1", "u8"), DAY_START_S + 50, DAY_START_S + DAY_S + 60, None),
+        (("time", "S3", "f8"), second, second, None),
+        (("f8", "i1", "time"), DAY_START_S - 9, DAY_START_S - 1, None),
+        (("u1", "u2", "time"), 0, U32_MAX, 5),
+    ]
+    calls = []
+    for columns, start_s, end_s, last in queries:
+        options = {"type": "MD", "start": start_s, "end": end_s + 1, "last": last}
+        calls.append(["data", "X", columns, options])
+    for (columns, start_s, end_s, last), found in zip(queries, ask(server, *calls), strict=True):
+        body = naive_answer(str(root), EXCHANGE, "X", "MD", start_s, end_s, columns, DTYPES, last)
+        check_frame(found, body)
+
+
+def test_bars_symbols_and_catalog_are_the_servers(root: Path, server: RunningServer) -> None:
+    """Bars equal those of the oracle, at a given interval and at one that the server chose."""
+    columns = "u2:ohlc,i4:sum+mean+count,u8:high"
+    options = {"type": "MD", "start": DAY_START_S, "end": DAY_START_S + DAY_S}
+    symbols, catalog, bars, few, missing, wrong = ask(
+        server,
+        ["symbols"],
+        ["catalog", "X", {"type": "MD"}],
+        ["bars", "X", columns, {**options, "interval": "5m"}],
+        ["bars", "X", columns.split(","), {**options, "maxPoints": 10}],
+        ["catalog", "NONE"],
+        ["data", "X", "time,time", options],
+    )
+    assert symbols == naive_symbols(str(root))
+    dtypes = {column["name"]: column["dtype"] for column in catalog["types"]["MD"]["columns"]}
+    assert dtypes["u8"] == "<u8"
+    assert dtypes["S16"] == "|S16"
+    for found, interval, most in ((bars, "5m", 2_000), (few, "auto", 10)):
+        body = naive_bars_answer(
+            str(root), EXCHANGE, "X", "MD", DAY_START_S, DAY_START_S + DAY_S - 1, columns,
+            interval, most, DTYPES,
+        )  # fmt: skip
+        check_frame(found, body)
+    assert (missing["name"], missing["status"]) == ("NotFound", 404)
+    assert (wrong["name"], wrong["status"]) == ("BadRequest", 400)
+    assert "columns" in wrong["detail"]
+
+
+def test_a_download_outlives_its_worker(server: RunningServer) -> None:
+    """Killed after a third of 24 MB: the rest comes from the next one, and all of it is right."""
+    told = ["LARGE", "time,u8", {"type": "MD"}]
+    resumed = server.metric('zerocopy_requests_total{status="206"}')
+    with asking(server, download=told) as process:
+        line_of(process)
+        [pid] = server.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        poll(lambda: server.worker_pids() not in ([], [pid]), "another worker")
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        found = line_of(process)
+    wanted = large_columns()
+    check_columns(found, {"time": ("<u4", wanted["time"]), "u8": ("<u8", wanted["u8"])})
+    assert server.metric('zerocopy_requests_total{status="206"}') == resumed + 1
+
+
+def append_prices(root: Path, first: int, count: int) -> None:
+    """Records of `LIVE`, whose prices count."""
+    numbers = range(first, first + count)
+    append(path_of(str(root), "price", DAY, LIVE), struct.pack(f"<{count}f", *numbers))
+    append(path_of(str(root), "time", DAY, LIVE), u32(*(DAY_START_S + each for each in numbers)))
+
+
+@pytest.mark.parametrize("is_socket", [False, True], ids=["events", "ws"])
+def test_a_live_stream_outlives_reload_and_worker(
+    root: Path, server: RunningServer, *, is_socket: bool
+) -> None:
+    """Each record once, in order; by server-sent events, and by the WebSocket of npm's `ws`."""
+    piece = 10
+    put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
+    reloads = len([event for event in server.events() if event["event"] == "reloaded"])
+
+    def reload() -> None:
+        os.kill(server.pid, signal.SIGHUP)
+        server.logged("reloaded", reloads + 1)
+
+    def kill() -> None:
+        [pid] = server.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+
+    disturbances: list[Callable[[], None]] = [kill] if is_socket else [reload, kill]
+    count = piece * (len(disturbances) + 1)
+    follow = ["LIVE", ["time", "price"], {"type": "MD", "start": 0}, count]
+    told = {"follow": follow, "ws": f"{node.packages()}/package.json" if is_socket else None}
+    rows = []
+    with asking(server, **told) as process:
+        for first in range(0, count, piece):
+            append_prices(root, first, piece)
+            rows += [line_of(process) for _ in range(piece)]
+            if disturbances:
+                disturbances.pop(0)()
+        found = line_of(process)
+    assert rows == found["rows"] == [[DAY_START_S + each, each] for each in range(count)]
+    assert found["cursor"].endswith(f".{count}")
+    assert found["states"].count("open") > count // piece - 1
+
+
+def test_letters_of_every_dtype_are_covered() -> None:
+    """The root has a column of each dtype that the contract names."""
+    numbers = {"f4", "u4", *(name for name in DTYPES if name[0] != "S")}
+    assert numbers == set(LETTERS)
