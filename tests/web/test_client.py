@@ -9,12 +9,14 @@ import random
 import signal
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.blackbox.chromium import CHROMIUM, chromium, run_page
 from tests.faults.client import poll
 from tests.formats.readers import LETTERS, columns_of
 from tests.naive import naive_answer, naive_symbols
@@ -33,6 +35,7 @@ from tests.storage.trees import (
     u32,
 )
 from tests.web import node
+from tests.web.origin import client_page
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -74,6 +77,14 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large_columns() -> dict[str, bytes]:
     """More than the buffers of a connection hold: 24 MB."""
     return {"time": u32(DAY_START_S) * LARGE_RECORDS, "u8": marks(2 * LARGE_RECORDS)}
+
+
+def large_dtypes() -> dict[str, tuple[str, bytes]]:
+    """The same, with the dtype of each."""
+    return {
+        name: (f"<{name if name == 'u8' else 'u4'}", content)
+        for name, content in large_columns().items()
+    }
 
 
 @pytest.fixture(name="server", scope="module")
@@ -199,8 +210,7 @@ def test_a_download_outlives_its_worker(server: RunningServer) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
         found = line_of(process)
-    wanted = large_columns()
-    check_columns(found, {"time": ("<u4", wanted["time"]), "u8": ("<u8", wanted["u8"])})
+    check_columns(found, large_dtypes())
     assert server.metric('zerocopy_requests_total{status="206"}') == resumed + 1
 
 
@@ -243,6 +253,53 @@ def test_a_live_stream_outlives_reload_and_worker(
     assert rows == found["rows"] == [[DAY_START_S + each, each] for each in range(count)]
     assert found["cursor"].endswith(f".{count}")
     assert found["states"].count("open") > count // piece - 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_client_on_a_page_of_another_origin(
+    root: Path, server: RunningServer, tmp_path: Path
+) -> None:
+    """In Chromium, under a strict policy: frames, a resumed body, an abort, live streams."""
+    count, first = 30, 10
+    put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
+    append_prices(root, 0, first)
+    options = {"type": "MD"}
+    told = {
+        "calls": [["symbols"], ["data", "X", COLUMNS, options], ["catalog", "NONE"]],
+        "download": ["LARGE", "time,u8", options],
+        "follow": ["LIVE", ["time", "price"], {**options, "start": 0}, count],
+    }
+    sources = f"http://127.0.0.1:{server.port} ws://127.0.0.1:{server.port}"
+
+    read = server.metric("zerocopy_live_records_total")
+
+    def kill_then_append() -> None:
+        poll(lambda: server.metric("zerocopy_live_records_total") >= read + first, "the first")
+        [pid] = server.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        append_prices(root, first, count - first)
+
+    with (
+        chromium(str(tmp_path)) as browser,
+        client_page(sources) as origin,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        writing = threads.submit(kill_then_append)
+        found = run_page(browser, origin, "globalThis.run", url_of(server), told)
+        writing.result()
+    symbols, frame, missing = found["answers"]
+    assert symbols["symbols"] == naive_symbols(str(root))["symbols"]
+    check_frame(frame, naive_answer(str(root), EXCHANGE, "X", "MD", 0, U32_MAX, COLUMNS, DTYPES))
+    assert missing["name"] == "NotFound"
+    check_columns(found["resumed"], large_dtypes())
+    assert found["resumed"]["statuses"] == [200, 206]
+    assert found["aborted"] == "AbortError"
+    rows = [[DAY_START_S + each, each] for each in range(count)]
+    assert found["live"]["rows"] == found["events"]["rows"] == rows
+    assert found["live"]["states"].count("open") > 1
+    assert set(found["sockets"]) == {"/api/live"}
+    assert found["origin"] == origin
+    assert found["violations"] == []
 
 
 def test_letters_of_every_dtype_are_covered() -> None:
