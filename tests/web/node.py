@@ -25,7 +25,7 @@ NODE_MAJOR_MIN = 20
 TIMEOUT_S = 50.0
 
 PACKAGES = {
-    "typescript": "5.9.3",  # judges zerocopy.d.ts
+    "typescript": "7.0.2",  # judges zerocopy.d.ts
     "@types/ws": "8.18.1",  # its WebSocket is one that the client takes
     "ws": "8.23.0",  # a WebSocket for Node 20, which has none
     "eventsource": "4.1.1",  # reads /api/live
@@ -106,7 +106,7 @@ def _installed() -> tuple[str, str]:
         return "", "npm is not installed"
     folder = REPOSITORY / "var" / "npm"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = json.dumps({"private": True, "dependencies": PACKAGES}, indent=2)
+    wanted = json.dumps({"private": True, "type": "module", "dependencies": PACKAGES}, indent=2)
     stamp = folder / "installed.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes

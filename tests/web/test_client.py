@@ -40,6 +40,7 @@ from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from subprocess import Popen
 
@@ -93,8 +94,12 @@ def fixture_server(root: Path) -> Iterator[RunningServer]:
     config = root.parent / f"{root.name}.toml"
     lines = [f'{name} = "{dtype}"' for name, dtype in DTYPES.items()]
     config.write_text("\n".join(["[columns]", *lines]), encoding="ascii")
-    environ = {"ZEROCOPY_CONFIG": str(config), "ZEROCOPY_SERVER_WORKERS": "1"}
-    with RunningServer(root, **environ) as running:
+    with RunningServer(
+        root,
+        ZEROCOPY_CONFIG=str(config),
+        ZEROCOPY_SERVER_WORKERS="1",
+        ZEROCOPY_TLS_PORT="0",
+    ) as running:
         yield running
 
 
@@ -111,10 +116,10 @@ def ask(server: RunningServer, *calls: list[Any]) -> list[Any]:
 
 
 @contextmanager
-def asking(server: RunningServer, **told: Any) -> Iterator[Popen[str]]:
-    """A client that prints lines and may wait for input."""
+def started(*arguments: str) -> Iterator[Popen[str]]:
+    """A script that prints lines and may wait for input."""
     with subprocess.Popen(
-        node.command(str(node.HERE / "ask.mjs"), json.dumps({"url": url_of(server), **told})),
+        node.command(*arguments),
         env=node.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -124,6 +129,11 @@ def asking(server: RunningServer, **told: Any) -> Iterator[Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def asking(server: RunningServer, **told: Any) -> AbstractContextManager[Popen[str]]:
+    """The client in a process that does what it is told: see `ask.mjs`."""
+    return started(str(node.HERE / "ask.mjs"), json.dumps({"url": url_of(server), **told}))
 
 
 def line_of(process: Popen[str]) -> Any:
@@ -259,7 +269,7 @@ def test_a_live_stream_outlives_reload_and_worker(
 def test_the_client_on_a_page_of_another_origin(
     root: Path, server: RunningServer, tmp_path: Path
 ) -> None:
-    """In Chromium, under a strict policy: frames, a resumed body, an abort, live streams."""
+    """In Chromium, over TLS, under a strict policy: frames, a resumed body, live streams."""
     count, first = 30, 10
     put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
     append_prices(root, 0, first)
@@ -269,7 +279,7 @@ def test_the_client_on_a_page_of_another_origin(
         "download": ["LARGE", "time,u8", options],
         "follow": ["LIVE", ["time", "price"], {**options, "start": 0}, count],
     }
-    sources = f"http://127.0.0.1:{server.port} ws://127.0.0.1:{server.port}"
+    address = f"127.0.0.1:{server.tls_port}"
 
     read = server.metric("zerocopy_live_records_total")
 
@@ -281,11 +291,11 @@ def test_the_client_on_a_page_of_another_origin(
 
     with (
         chromium(str(tmp_path)) as browser,
-        client_page(sources) as origin,
+        client_page(f"https://{address} wss://{address}") as origin,
         ThreadPoolExecutor(1) as threads,
     ):
         writing = threads.submit(kill_then_append)
-        found = run_page(browser, origin, "globalThis.run", url_of(server), told)
+        found = run_page(browser, origin, "globalThis.run", f"https://{address}", told)
         writing.result()
     symbols, frame, missing = found["answers"]
     assert symbols["symbols"] == naive_symbols(str(root))["symbols"]
@@ -300,6 +310,40 @@ def test_the_client_on_a_page_of_another_origin(
     assert set(found["sockets"]) == {"/api/live"}
     assert found["origin"] == origin
     assert found["violations"] == []
+
+
+def test_what_users_write_compiles_and_runs(server: RunningServer) -> None:
+    """TypeScript at its strictest: every public name, and what must not compile; then it runs."""
+    folder = node.packages()
+    tsc = f"{folder}/node_modules/typescript/bin/tsc"
+    node.run(tsc, "--project", str(node.HERE), "--outDir", folder)
+    refused, found = node.run(f"{folder}/user.js", url_of(server)).splitlines()
+    assert refused == "404 null symbol NONE: does not exist NotFound"
+    assert json.loads(found) == [
+        len(COLUMNS), "<u4", "2025-01-31", 1, True, "bigint", True, 16, 7, True,
+        ["time", "price", "u8", "S16"], 4, 5, 16, 300, "19700101.0", True,
+    ]  # fmt: skip
+
+
+def test_clients_of_npm_get_each_record_once(root: Path, server: RunningServer) -> None:
+    """`ws` and `eventsource`, which nobody here wrote, over the death of a worker."""
+    count, first = 20, 10
+    put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
+    append_prices(root, 0, first)
+    target = f"{url_of(server)}/api/live?symbol=LIVE&type=MD&columns=time,price"
+    script = [str(node.HERE / "packages.mjs"), f"{node.packages()}/package.json"]
+    with started(*script, target, str(count)) as process:
+        read = {"ws": 0, "eventsource": 0}
+        while min(read.values()) < first:
+            name, rows = line_of(process)
+            read[name] = rows
+        [pid] = server.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        append_prices(root, first, count - first)
+        while isinstance((found := line_of(process))[0], str):
+            pass
+    wanted = [[DAY_START_S + each, each] for each in range(count)]
+    assert found == [{"rows": wanted, "code": 1000}, {"rows": wanted}]
 
 
 def test_letters_of_every_dtype_are_covered() -> None:
