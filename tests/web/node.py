@@ -82,7 +82,7 @@ def cases_of(name: str) -> list[str]:
 def outcomes(name: str) -> dict[str, str]:
     """Of each case, what Node says of its failure; nothing if it passed."""
     done = subprocess.run(
-        command("--test", "--test-reporter=tap", str(HERE / name)),
+        command("--test-reporter=tap", str(HERE / name)),
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,

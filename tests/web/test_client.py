@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -323,6 +324,25 @@ def test_what_users_write_compiles_and_runs(server: RunningServer) -> None:
         len(COLUMNS), "<u4", "2025-01-31", 1, True, "bigint", True, 16, 7, True,
         ["time", "price", "u8", "S16"], 4, 5, 16, 300, "19700101.0", True,
     ]  # fmt: skip
+
+
+def test_examples_of_the_page_run(server: RunningServer, tmp_path: Path) -> None:
+    """The first two of docs/client-javascript.md, over a series that is there."""
+    page = (node.REPOSITORY / "docs" / "client-javascript.md").read_text("utf-8")
+    blocks = re.findall(r"```js\n(.*?)```", page, re.DOTALL)
+    script = "".join(blocks[:2])
+    for written, here in (
+        ("https://data.example.com/ui/zerocopy.js", str(node.MODULE)),
+        ("https://data.example.com", url_of(server)),
+        ("…", "key"), ("BTC-USD", "X"), ('"2025-01-01"', "0"), ("2025-02-01", "2025-02-02"),
+        ("size:sum", "u2:sum"),
+    ):  # fmt: skip
+        assert written in script
+        script = script.replace(written, here)
+    (tmp_path / "page.mjs").write_text(script, "utf-8")
+    data, bars = node.run(str(tmp_path / "page.mjs")).splitlines()
+    assert data.startswith(f"{2 * RECORDS} 2025-01-31T00:00:00.000Z ")
+    assert re.fullmatch(r"3600 [0-9.e+-]+|3600 NaN", bars)
 
 
 def test_clients_of_npm_get_each_record_once(root: Path, server: RunningServer) -> None:

@@ -17,6 +17,135 @@
  */
 
 /**
+ * Asks one server. It keeps no connection and no state, so one client serves a whole program.
+ *
+ * A request is tried again where the connection fails, the server is silent, or the status is 429,
+ * 502, 503 or 504: up to seven times, within a minute. `Retry-After` is honoured. A body that broke
+ * off is resumed if the data is still the same, and else begun anew: a frame is never made of two
+ * states.
+ */
+export class Client {
+  /**
+   * @param url - The server, such as `"https://data.example.com"`. The default is the page's origin in
+   * a browser, and the variable `ZEROCOPY_URL` in Node.
+   */
+  constructor(url?: string | URL | null, options?: ClientOptions);
+
+  /**
+   * The symbols of all exchanges, or of one.
+   *
+   * @example
+   * const { exchanges } = await client.symbols();
+   */
+  symbols(options?: RequestOptions): Promise<Symbols>;
+
+  /**
+   * What there is of a symbol: types, columns with their dtypes, days.
+   *
+   * @throws {@link NotFound} if there is no such symbol or type.
+   */
+  catalog(symbol: string, options?: RequestOptions & { type?: string }): Promise<Catalog>;
+
+  /**
+   * All records with `start <= time < end`.
+   *
+   * @param columns - Names, or one text with commas; the frame keeps their order.
+   * @throws {@link NotFound} if there is no such series; {@link BadRequest} names what is wrong.
+   * @example
+   * const frame = await client.data("BTC-USD", ["time", "price"], { type: "MD", last: 100 });
+   */
+  data(symbol: string, columns: string | readonly string[], options: DataOptions): Promise<Frame>;
+
+  /**
+   * Bars: a record for each interval that has records. The columns are `time`, where the interval
+   * begins, then `price.open`, `price.high` and so on; `frame.intervalS` is the interval.
+   *
+   * @param columns - Such as `"price:ohlc"`, `"volume:sum"`, `"price:open+close+count"`.
+   * @example
+   * const bars = await client.bars("BTC-USD", "price:ohlc", { type: "MD", interval: "1h" });
+   */
+  bars(symbol: string, columns: string | readonly string[], options: BarsOptions): Promise<Frame>;
+
+  /**
+   * Every record from `cursor` or `start` on, else from now on, and then what is appended: each once
+   * and in order. The stream reconnects with its cursor for as long as it is read, and loses nothing.
+   * It ends without an error when the signal is aborted.
+   *
+   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where a
+   * proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a slow
+   * consumer is bounded: the rest is asked for again later.
+   *
+   * @throws {@link Reset} if the day of the cursor was replaced or became shorter. Another
+   * `for await` over the same iterator goes on with that day.
+   * @example
+   * for await (const frame of client.live("BTC-USD", ["time", "price"], { type: "MD" })) {
+   *   console.log(frame.cursor, frame.length, frame.row(-1));
+   * }
+   */
+  live(
+    symbol: string,
+    columns: string | readonly string[],
+    options: LiveOptions,
+  ): AsyncIterableIterator<Frame>;
+}
+
+/**
+ * Records by column. All columns are views of one `ArrayBuffer`; nothing was parsed or copied.
+ *
+ * @example
+ * const price = frame.get("price");
+ * for (let index = 0; index < frame.length; index++) sum += price[index];
+ */
+export class Frame {
+  private constructor();
+  /** The number of records. */
+  readonly length: number;
+  /** The names of the columns, in the order of the request. */
+  readonly columns: readonly string[];
+  /** Days, as `DD.MM.YY`, that were left out because they lack a column. */
+  readonly skipped: readonly string[];
+  /** Seconds of a bar; null where the records are none. */
+  readonly intervalS: number | null;
+  /** Where a live stream goes on after this frame; else null. */
+  readonly cursor: string | null;
+  /** The column `time`: unix seconds. */
+  readonly time: Uint32Array;
+  /** Whether there is such a column. */
+  has(name: string): boolean;
+  /**
+   * A column. Say what it holds where that is no number: `frame.get<BigUint64Array>("id")`,
+   * `frame.get<TextColumn>("maker_order_id")`.
+   *
+   * @throws `RangeError` if there is no such column.
+   */
+  get<C extends Column = NumberColumn>(name: string): C;
+  /** The dtype of a column. */
+  dtype(name: string): Dtype;
+  /** The moment of a record, to the millisecond where there is a column `nanos`. */
+  date(index: number): Date;
+  /** One record as an object; -1 is the last. For printing: columns are faster. */
+  row(index: number): Record<string, number | bigint | string | undefined>;
+  /** Pairs of name and column. */
+  [Symbol.iterator](): IterableIterator<[string, Column]>;
+}
+
+/** Texts of at most `width` bytes, padded with NUL. */
+export class TextColumn {
+  private constructor();
+  /** The number of texts. */
+  readonly length: number;
+  /** The bytes of one text. */
+  readonly width: number;
+  /** All texts, one after another. */
+  readonly bytes: Uint8Array;
+  /** A text without its padding; negative counts from the end. */
+  at(index: number): string | undefined;
+  /** The bytes of a text, padding included. */
+  bytesAt(index: number): Uint8Array;
+  [Symbol.iterator](): IterableIterator<string>;
+}
+
+/**
  * A moment: unix seconds, a `Date`, or ISO 8601. Text without a zone is UTC, whatever the machine's
  * zone is; a date alone is its midnight.
  */
@@ -173,135 +302,6 @@ export interface CatalogType {
   first_time: number | null;
   last_time: number | null;
   missing_days: string[];
-}
-
-/**
- * Asks one server. It keeps no connection and no state, so one client serves a whole program.
- *
- * A request is tried again where the connection fails, the server is silent, or the status is 429,
- * 502, 503 or 504: up to seven times, within a minute. `Retry-After` is honoured. A body that broke
- * off is resumed if the data is still the same, and else begun anew: a frame is never made of two
- * states.
- */
-export class Client {
-  /**
-   * @param url - The server, such as `"https://data.example.com"`. The default is the page's origin in
-   * a browser, and the variable `ZEROCOPY_URL` in Node.
-   */
-  constructor(url?: string | URL | null, options?: ClientOptions);
-
-  /**
-   * The symbols of all exchanges, or of one.
-   *
-   * @example
-   * const { exchanges } = await client.symbols();
-   */
-  symbols(options?: RequestOptions): Promise<Symbols>;
-
-  /**
-   * What there is of a symbol: types, columns with their dtypes, days.
-   *
-   * @throws {@link NotFound} if there is no such symbol or type.
-   */
-  catalog(symbol: string, options?: RequestOptions & { type?: string }): Promise<Catalog>;
-
-  /**
-   * All records with `start <= time < end`.
-   *
-   * @param columns - Names, or one text with commas; the frame keeps their order.
-   * @throws {@link NotFound} if there is no such series; {@link BadRequest} names what is wrong.
-   * @example
-   * const frame = await client.data("BTC-USD", ["time", "price"], { type: "MD", last: 100 });
-   */
-  data(symbol: string, columns: string | readonly string[], options: DataOptions): Promise<Frame>;
-
-  /**
-   * Bars: a record for each interval that has records. The columns are `time`, where the interval
-   * begins, then `price.open`, `price.high` and so on; `frame.intervalS` is the interval.
-   *
-   * @param columns - Such as `"price:ohlc"`, `"volume:sum"`, `"price:open+close+count"`.
-   * @example
-   * const bars = await client.bars("BTC-USD", "price:ohlc", { type: "MD", interval: "1h" });
-   */
-  bars(symbol: string, columns: string | readonly string[], options: BarsOptions): Promise<Frame>;
-
-  /**
-   * Every record from `cursor` or `start` on, else from now on, and then what is appended: each once
-   * and in order. The stream reconnects with its cursor for as long as it is read, and loses nothing.
-   * It ends without an error when the signal is aborted.
-   *
-   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where a
-   * proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a slow
-   * consumer is bounded: the rest is asked for again later.
-   *
-   * @throws {@link Reset} if the day of the cursor was replaced or became shorter. Another
-   * `for await` over the same iterator goes on with that day.
-   * @example
-   * for await (const frame of client.live("BTC-USD", ["time", "price"], { type: "MD" })) {
-   *   console.log(frame.cursor, frame.length, frame.row(-1));
-   * }
-   */
-  live(
-    symbol: string,
-    columns: string | readonly string[],
-    options: LiveOptions,
-  ): AsyncIterableIterator<Frame>;
-}
-
-/**
- * Records by column. All columns are views of one `ArrayBuffer`; nothing was parsed or copied.
- *
- * @example
- * const price = frame.get("price");
- * for (let index = 0; index < frame.length; index++) sum += price[index];
- */
-export class Frame {
-  private constructor();
-  /** The number of records. */
-  readonly length: number;
-  /** The names of the columns, in the order of the request. */
-  readonly columns: readonly string[];
-  /** Days, as `DD.MM.YY`, that were left out because they lack a column. */
-  readonly skipped: readonly string[];
-  /** Seconds of a bar; null where the records are none. */
-  readonly intervalS: number | null;
-  /** Where a live stream goes on after this frame; else null. */
-  readonly cursor: string | null;
-  /** The column `time`: unix seconds. */
-  readonly time: Uint32Array;
-  /** Whether there is such a column. */
-  has(name: string): boolean;
-  /**
-   * A column. Say what it holds where that is no number: `frame.get<BigUint64Array>("id")`,
-   * `frame.get<TextColumn>("maker_order_id")`.
-   *
-   * @throws RangeError if there is no such column.
-   */
-  get<C extends Column = NumberColumn>(name: string): C;
-  /** The dtype of a column. */
-  dtype(name: string): Dtype;
-  /** The moment of a record, to the millisecond where there is a column `nanos`. */
-  date(index: number): Date;
-  /** One record as an object; -1 is the last. For printing: columns are faster. */
-  row(index: number): Record<string, number | bigint | string | undefined>;
-  /** Pairs of name and column. */
-  [Symbol.iterator](): IterableIterator<[string, Column]>;
-}
-
-/** Texts of at most `width` bytes, padded with NUL. */
-export class TextColumn {
-  private constructor();
-  /** The number of texts. */
-  readonly length: number;
-  /** The bytes of one text. */
-  readonly width: number;
-  /** All texts, one after another. */
-  readonly bytes: Uint8Array;
-  /** A text without its padding; negative counts from the end. */
-  at(index: number): string | undefined;
-  /** The bytes of a text, padding included. */
-  bytesAt(index: number): Uint8Array;
-  [Symbol.iterator](): IterableIterator<string>;
 }
 
 /**
