@@ -1,6 +1,7 @@
 /** Live streams of the JavaScript client: sockets and event streams that a test plays. */
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 
 import * as zerocopy from "../../zerocopy/web/zerocopy.js";
@@ -137,6 +138,22 @@ test("a reset is an error that cannot be missed, and the stream goes on behind i
   assert.equal(played.opened[1].url.searchParams.get("from"), "20250131.0");
 });
 
+test("a stream that lasts leaves nothing behind on its caller's signal", async () => {
+  let count = 0;
+  const played = sockets(async (socket) => {
+    socket.open(`20250131.${count}`);
+    for (let number = 0; number < 10; number++) {
+      await new Promise(setImmediate);
+      socket.send(1, `20250131.${++count}`);
+    }
+    socket.end(1001);
+  });
+  const { signal } = new AbortController();
+  const stream = client(played).live("X", "time,price", { type: "MD", signal });
+  assert.deepEqual(await prices(stream, 20), upTo(20));
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+});
+
 test("an abort ends a stream quietly: before, while it waits, in a pause", async () => {
   const read = async (played, signal, script) => {
     const options = { type: "MD", signal };
@@ -197,8 +214,10 @@ test("an event stream gives the same frames, of every dtype, and goes on with it
     'retry: 1000\nid: 20250131.2\n\nevent: records\nid: 20250131.3\ndata: {"columns":{"7":[1],"time":[1],'
       + '"price":[2],"id":[],"order":[""]},"num_records":1}\n\n',
   );
-  const options = { type: "MD", start: 5 };
-  const stream = client(null, script, { key: "secret" }).live("X", "order,id,time,price,7", options);
+  let opened = 0;
+  const options = { type: "MD", start: 5, onState: ({ state }) => (opened += state === "open") };
+  const played = sockets(assert.fail); // which could not send the key
+  const stream = client(played, script, { key: "secret" }).live("X", "order,id,time,price,7", options);
   const frame = (await stream.next()).value;
   assert.deepEqual(frame.columns, ["order", "id", "time", "price", "7"]);
   assert.deepEqual([frame.length, frame.cursor], [2, "20250131.2"]);
@@ -209,6 +228,7 @@ test("an event stream gives the same frames, of every dtype, and goes on with it
   assert.deepEqual([...frame.get("order")], ['é"id":[7]', " x"]);
   const next = (await stream.next()).value;
   assert.deepEqual([next.cursor, next.get("id").length], ["20250131.3", 0]);
+  assert.deepEqual([opened, played.opened.length], [2, 0]);
   await stream.return();
   const live = script.asked.filter(({ path }) => path.endsWith("live"));
   assert.deepEqual(live.map(({ query }) => [query.from, query.start]), [[undefined, "5"], ["20250131.2", undefined]]);

@@ -45,6 +45,7 @@ test("a side that is left out is open, and dates beyond any record are the outer
   assert.deepEqual(await rangeAsked(), [0, 4_294_967_295]);
   assert.deepEqual(await rangeAsked(null, null), [0, 4_294_967_295]);
   assert.deepEqual(await rangeAsked("1960-01-01", "2200-01-01"), [0, 4_294_967_295]);
+  assert.deepEqual(await rangeAsked("0099-01-01", new Date(8.64e15)), [0, 4_294_967_295]);
 });
 
 test("an empty range asks for a second that no day can have", async () => {
@@ -57,7 +58,8 @@ test("what is no time is refused before anything is sent", async () => {
   const script = scripted(() => reply(ticks(0).body));
   for (const bad of [
     "yesterday", "2025-02-30", "2025-13-01", "2025-01-31T24:00", "2025-01-31T10:60", "", NaN,
-    Infinity, -1, 1_738_281_600_000, true, {}, new Date(NaN), 10n,
+    Infinity, -1, 1_738_281_600_000, true, {}, new Date(NaN), 10n, "2025-01-31T10", "2025-01-31x",
+    "2025-01-31T10:00+24:00", "2025-01-31T10:00:61", "2025-1-31", "2025-01-31T10:00 Z", "2025-01-00",
   ]) {
     for (const name of ["start", "end"]) {
       const asked = client(script).data("X", "time", { type: "MD", [name]: bad });
@@ -128,7 +130,7 @@ test("columns of every dtype are aligned views of one buffer, in pieces of any s
 test("a frame gives columns, rows, dates and texts", async () => {
   const columns = {
     time: Uint32Array.of(1_738_281_600, 1_738_281_601), nanos: Uint32Array.of(0, 999_999_999),
-    order: Buffer.from("ab\0\0c\0d\0"),
+    order: Buffer.from("\ufeffbc\0d\0"),
   };
   const body = bodyOf(columns, { interval_s: 60, cursor: "20250131.2" }, { order: 4 });
   const frame = await client(scripted(() => reply(body))).data("X", "time,nanos,order");
@@ -140,7 +142,7 @@ test("a frame gives columns, rows, dates and texts", async () => {
   assert.deepEqual([frame.dtype("order"), frame.has("order"), frame.has("x")], ["|S4", true, false]);
   const texts = frame.get("order");
   assert.ok(texts instanceof TextColumn);
-  assert.deepEqual([...texts], ["ab", "c\0d"]);
+  assert.deepEqual([...texts], ["\ufeffb", "c\0d"]);
   assert.deepEqual([texts.at(2), texts.at(-3), texts.bytesAt(0).length], [undefined, undefined, 4]);
   assert.throws(() => frame.get("x"), /no column x: there are time, nanos, order/);
 });
@@ -155,7 +157,7 @@ test("a body that broke off is resumed, by its tag, where it was", async () => {
   const rest = ({ headers }) => {
     const begin = Number(/^bytes=(\d+)-$/.exec(headers.Range)[1]);
     const fields = { ...TAG, "Content-Range": `bytes ${begin}-${body.length - 1}/${body.length}` };
-    const cut = begin < 30_000 ? 10_000 : null;
+    const cut = begin < 35_000 ? 3_000 : null;
     return reply(body.subarray(begin), { status: 206, fields, cut });
   };
   const script = scripted(() => reply(body, { fields: TAG, cut: 10_001 }), rest);
@@ -164,8 +166,20 @@ test("a body that broke off is resumed, by its tag, where it was", async () => {
   assert.deepEqual(frame.get("price"), price);
   const asked = script.asked.map(({ headers }) => [headers.Range, headers["If-Range"]]);
   assert.deepEqual(asked.slice(0, 2), [[undefined, undefined], ["bytes=10001-", '"one"']]);
-  assert.equal(asked.length, 4);
+  assert.ok(asked.length > 9, "more than the tries of one that makes no progress");
+  assert.deepEqual(script.asked.slice(0, 2).map(({ cache }) => cache), [undefined, "no-store"]);
   assert.deepEqual(told.at(-1), { received: body.length, total: body.length });
+});
+
+test("progress counts once: a body that then gives nothing more fails", async () => {
+  const { body } = ticks(5_000);
+  const part = (begin, cut) => {
+    const fields = { ...TAG, "Content-Range": `bytes ${begin}-${body.length - 1}/${body.length}` };
+    return () => reply(body.subarray(begin), { status: 206, fields, cut });
+  };
+  const script = scripted(() => reply(body, { fields: TAG, cut: 9_000 }), part(9_000, 3_000), part(12_000, 0));
+  await assert.rejects(client(script).data("X", "time,price"), zerocopy.Interrupted);
+  assert.equal(script.asked.length, 8);
 });
 
 test("data that changed meanwhile is fetched anew, and never joined", async () => {
@@ -374,8 +388,38 @@ test("Node's own fetch resumes over sockets that are cut", async () => {
   }
 });
 
+test("a download that has lasted for long is resumed; one without progress is not for ever", async (context) => {
+  const { body, price } = ticks(5_000);
+  let nowMs = 0;
+  context.mock.method(performance, "now", () => nowMs);
+  const script = scripted(
+    () => reply(body, { fields: TAG, cut: 9_000 }),
+    ({ headers }) => {
+      const begin = Number(/\d+/.exec(headers.Range)[0]);
+      const told = `bytes ${begin}-${body.length - 1}/${body.length}`;
+      return reply(body.subarray(begin), { status: 206, fields: { ...TAG, "Content-Range": told } });
+    },
+  );
+  const onProgress = () => (nowMs += 50_000);
+  const frame = await client(script).data("X", "time,price", { onProgress });
+  assert.deepEqual(frame.get("price"), price);
+  const gone = scripted(() => {
+    nowMs += 25_000;
+    return new TypeError("fetch failed");
+  });
+  await assert.rejects(client(gone).symbols(), zerocopy.ConnectionFailed);
+  assert.equal(gone.asked.length, 3);
+});
+
 test("the variables of Node say where the server is and who asks", async () => {
   assert.throws(() => new Client(), { name: "BadRequest", detail: /^url: / });
+  for (const bad of ["127.0.0.1:8080", "ftp://x.test", "http://me:secret@x.test", "", "null"]) {
+    assert.throws(() => new Client(bad), (error) => error.detail.startsWith("url: must") && !/secret/.test(error));
+  }
+  assert.throws(() => new Client(BASE, { key: "a\nsecret" }), (error) => !/secret/.test(error.stack));
+  for (const timeout of [0, -1, NaN, "soon"]) {
+    assert.throws(() => new Client(BASE, { timeout }), { name: "BadRequest", detail: /^timeout: / });
+  }
   process.env.ZEROCOPY_URL = "http://elsewhere.test";
   process.env.ZEROCOPY_KEY = "k";
   try {

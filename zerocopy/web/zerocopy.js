@@ -100,7 +100,7 @@ const ARRAYS = {
   "<i4": Int32Array, "<i8": BigInt64Array, "<u2": Uint16Array, "<i2": Int16Array,
   "|u1": Uint8Array, "|i1": Int8Array,
 };
-const TEXT = new TextDecoder();
+const TEXT = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export class TextColumn {
   constructor(bytes, width) {
@@ -261,7 +261,9 @@ function frameOfMessage(data) {
 
 // ---- times
 
-const ISO = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/;
+const ISO_DATE = /^\d{4}-(\d\d)-\d\d(.*)$/;
+const ISO_TIME = /^[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?(.*)$/;
+const ISO_ZONE = /^([+-])([01]\d|2[0-3]):?([0-5]\d)$/;
 
 /** Whole unix seconds, rounded up: [a, b) and [b, c) never share a record, nor lose one. */
 function secondsOf(name, value) {
@@ -281,15 +283,15 @@ function secondsOf(name, value) {
 }
 
 function secondsOfIso(text) {
-  const match = ISO.exec(text);
-  if (!match) return NaN;
-  const [year, month, day, hour, minute, second] = match.slice(1, 7).map((part) => +(part ?? 0));
-  const date = new Date(Date.UTC(year, month - 1, day));
-  if (date.getUTCMonth() !== month - 1 || hour > 23 || minute > 59 || second > 59) return NaN;
-  const zone = match[8] ?? "Z";
-  const minutes = zone === "Z" ? 0 : zone.slice(1, 3) * 60 + +zone.slice(-2);
-  const offset = zone[0] === "-" ? -minutes : minutes;
-  return date / 1000 + (hour * 60 + minute - offset) * 60 + second + +(match[7] ?? 0);
+  const [, month, rest] = ISO_DATE.exec(text) ?? [];
+  const midnight = new Date(text.slice(0, 10)); // 30 February is a day of March to some engines
+  if (midnight.getUTCMonth() + 1 !== Number(month)) return NaN;
+  if (!rest) return midnight.getTime() / 1000;
+  const [, hour, minute, second, zone] = ISO_TIME.exec(rest) ?? [];
+  const [, sign, hours, minutes] = ISO_ZONE.exec(/^Z?$/.test(zone) ? "+00:00" : zone) ?? [];
+  const aheadS = Number(hours) * 3600 + Number(minutes) * 60;
+  const ofDayS = Number(hour) * 3600 + Number(minute) * 60 + Number(second ?? 0);
+  return midnight.getTime() / 1000 + ofDayS - (sign === "-" ? -aheadS : aheadS);
 }
 
 /** The wire's range, both ends inclusive. An empty one is a second of a year that no file has. */
@@ -376,12 +378,12 @@ export class Client {
 
   constructor(url, { key, exchange = "coinbase", timeout = 30, fetch, WebSocket } = {}) {
     const environ = globalThis.process?.env ?? {};
-    const base = url ?? globalThis.location?.origin ?? environ.ZEROCOPY_URL;
-    if (!base) throw new BadRequest("url: give the server's, such as http://127.0.0.1:8080");
-    this.#base = new URL(String(base).replace(/\/*$/, "/"));
+    this.#base = baseOf(url ?? globalThis.location?.origin ?? environ.ZEROCOPY_URL);
     this.#key = key ?? environ.ZEROCOPY_KEY;
     this.#exchange = exchange;
     this.#timeoutS = timeout;
+    if (this.#key && !/^[!-~]+$/.test(this.#key)) throw new BadRequest("key: must be one word");
+    if (!(timeout > 0)) throw new BadRequest(`timeout: ${timeout} must be seconds above 0`);
     this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
     this.#WebSocket = WebSocket === undefined ? globalThis.WebSocket : WebSocket;
   }
@@ -454,17 +456,18 @@ export class Client {
 
   /** Runs `attempt` until it succeeds, or fails in a way that does not pass, or too often. */
   async #retry(signal, attempt) {
-    for (let [failures, beganMs] = [0, performance.now()]; ; ) {
+    const progress = { atMs: performance.now(), isMade: false };
+    for (let failures = 0; ; ) {
       const watch = new Watch(signal, this.#timeoutS);
-      const progress = { made: false };
       try {
         return await attempt(watch, progress);
       } catch (error) {
-        if (progress.made) [failures, beganMs] = [0, performance.now()];
-        const isLate = performance.now() - beganMs > PATIENCE_S * 1000;
-        const isLong = error?.retryAfterS > PATIENCE_S;
-        if (!mayPass(error) || isLong || isLate || ++failures >= TRIES) throw error;
-        await pause(error.retryAfterS ?? backoffS(failures), signal);
+        failures = progress.isMade ? 1 : failures + 1;
+        progress.isMade = false;
+        const waitS = (error?.retryAfterS ?? 0) + backoffS(failures);
+        const isLate = performance.now() - progress.atMs > PATIENCE_S * 1000;
+        if (!mayPass(error) || isLate || failures >= TRIES || waitS > PATIENCE_S) throw error;
+        await pause(waitS, signal);
       } finally {
         watch.stop();
       }
@@ -505,7 +508,7 @@ export class Client {
         const { done, value } = await watch.wait(reader.read());
         if (done) break;
         body.take(value);
-        progress.made = goesOn;
+        [progress.atMs, progress.isMade] = [performance.now(), goesOn];
         onProgress?.({ received: body.received, total: body.total });
       }
       if (!body.isWhole) throw new Interrupted("the body ended early");
@@ -529,8 +532,7 @@ export class Client {
         if (signal?.aborted) return;
         if (error instanceof Reset) place.from = error.cursor;
         if (!mayPass(error)) throw error;
-        const wantedS = Math.min(error.retryAfterS ?? 0, PATIENCE_S);
-        const waitS = Math.max(wantedS, backoffS(failures++));
+        const waitS = Math.min(error.retryAfterS ?? 0, PATIENCE_S) + backoffS(failures++);
         onState?.({ state: "waiting", error, waitS });
         await pause(waitS, signal);
       }
@@ -549,8 +551,7 @@ export class Client {
       } finally {
         socket.close();
       }
-      if (socket.wasOpen) return;
-      // It tells no status. The request that follows does, and passes where WebSockets are blocked.
+      // It did not open, and tells no status. What follows does, and passes where those are blocked.
     }
     const watch = new Watch(signal, this.#timeoutS);
     try {
@@ -574,6 +575,17 @@ export class Client {
   }
 }
 
+/** The URL that `api/` lies below. */
+function baseOf(url) {
+  try {
+    const base = new URL(String(url).replace(/\/*$/, "/"));
+    if (/^https?:$/.test(base.protocol) && !base.username && !base.password) return base;
+  } catch {
+    // It is none.
+  }
+  throw new BadRequest("url: must be the server's, such as http://127.0.0.1:8080, without a user");
+}
+
 /** Whether a response is the rest of `body`: RFC 9110 sections 13.1.5 and 14.4. */
 function continues(response, body) {
   const told = /^bytes (\d+)-/.exec(response.headers.get("Content-Range") ?? "");
@@ -590,7 +602,7 @@ function strongTag(response) {
 
 /** A WebSocket as messages that are pulled. It cannot be paused: a slow consumer closes it. */
 class Socket {
-  wasOpen = false;
+  #wasOpen = false;
   #socket;
   #queue = [];
   #queued = 0;
@@ -605,14 +617,14 @@ class Socket {
     this.#socket = new WebSocket(url);
     Object.assign(this.#socket, {
       binaryType: "arraybuffer",
-      onopen: () => (this.wasOpen = true),
+      onopen: () => (this.#wasOpen = true),
       onmessage: ({ data }) => this.#take(data),
       onerror: () => {}, // `close` follows
       onclose: (event) => this.#end(event),
     });
   }
 
-  /** Messages until the connection ends, which is an error, or was never there. */
+  /** Messages until the connection ends, which is an error. None, without one, if it never opened. */
   async *messages() {
     do {
       while (this.#queue.length) {
@@ -624,7 +636,7 @@ class Socket {
     } while (!this.#ended && (await this.#event()));
     const { code, reason } = this.#ended ?? { reason: `no message for ${this.#silenceS} s` };
     if (code === RESET_CODE) throw resetOf(reason);
-    if (this.wasOpen) throw new Interrupted(`the live stream ended: ${reason || code}`);
+    if (this.#wasOpen) throw new Interrupted(`the live stream ended: ${reason || code}`);
   }
 
   close() {
@@ -711,9 +723,8 @@ function integersOf(text, name) {
 function columnOf(dtype, values) {
   if (ARRAYS[dtype]) return ARRAYS[dtype].from(values, (value) => value ?? NaN);
   const width = widthOf(dtype);
-  const bytes = new Uint8Array(values.length * width);
+  const column = new TextColumn(new Uint8Array(values.length * width), width);
   const encoder = new TextEncoder();
-  const column = new TextColumn(bytes, width);
   values.forEach((text, index) => encoder.encodeInto(text, column.bytesAt(index)));
   return column;
 }
