@@ -109,3 +109,8 @@ export function sockets(...scripts) {
   }
   return { WebSocket: Socket, opened };
 }
+
+/** Resolves when everything that waits for no timer has happened; only `setTimeout` may be mocked. */
+export async function settled() {
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+}

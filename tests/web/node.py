@@ -58,16 +58,16 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "TZ": "America/New_York", **more}
 
 
-def run(*arguments: str, timeout_s: float = TIMEOUT_S) -> str:
+def run(*arguments: str, **environ: str) -> str:
     """What a script prints; it must succeed."""
     done = subprocess.run(
         command(*arguments),
-        env=environment(),
+        env=environment(**environ),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        timeout=timeout_s,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

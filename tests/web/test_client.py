@@ -13,11 +13,13 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM, chromium, run_page
+from tests.certificate import authority
 from tests.faults.client import poll
 from tests.formats.readers import LETTERS, columns_of
 from tests.naive import naive_answer, naive_symbols
@@ -55,6 +57,7 @@ RECORDS = 1_001
 EXCHANGE, LARGE = "coinbase", Series("coinbase", "LARGE", "MD")
 LARGE_RECORDS = 2_000_000
 LIVE = Series("coinbase", "LIVE", "MD")
+DEADLINE_S = 40.0
 
 
 @pytest.fixture(name="root", scope="module")
@@ -109,10 +112,14 @@ def url_of(server: RunningServer) -> str:
     return f"http://127.0.0.1:{server.port}"
 
 
-def ask(server: RunningServer, *calls: list[Any]) -> list[Any]:
-    """What the client answers to each call."""
-    told = json.dumps({"url": url_of(server), "calls": calls})
-    answers: list[Any] = json.loads(node.run(str(node.HERE / "ask.mjs"), told))
+def ask(server: RunningServer, *calls: list[Any], pem: str | None = None) -> list[Any]:
+    """What the client answers to each call; over TLS, if there is a file of its authority."""
+    if pem is None:
+        url, trusted = url_of(server), {}
+    else:
+        url, trusted = f"https://localhost:{server.tls_port}", {"NODE_EXTRA_CA_CERTS": pem}
+    told = json.dumps({"url": url, "calls": calls})
+    answers: list[Any] = json.loads(node.run(str(node.HERE / "ask.mjs"), told, **trusted))
     return answers
 
 
@@ -180,8 +187,11 @@ def test_frames_are_what_the_files_hold(root: Path, server: RunningServer) -> No
         check_frame(found, body)
 
 
-def test_bars_symbols_and_catalog_are_the_servers(root: Path, server: RunningServer) -> None:
-    """Bars equal those of the oracle, at a given interval and at one that the server chose."""
+def test_bars_symbols_and_catalog_are_the_servers(
+    root: Path, server: RunningServer, tmp_path: Path
+) -> None:
+    """Over TLS. Bars equal the oracle's, at a given interval and at one that the server chose."""
+    authority().cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     columns = "u2:ohlc,i4:sum+mean+count,u8:high"
     options = {"type": "MD", "start": DAY_START_S, "end": DAY_START_S + DAY_S}
     symbols, catalog, bars, few, missing, wrong = ask(
@@ -192,6 +202,7 @@ def test_bars_symbols_and_catalog_are_the_servers(root: Path, server: RunningSer
         ["bars", "X", columns.split(","), {**options, "maxPoints": 10}],
         ["catalog", "NONE"],
         ["data", "X", "time,time", options],
+        pem=str(tmp_path / "authority.pem"),
     )
     assert symbols == naive_symbols(str(root))
     dtypes = {column["name"]: column["dtype"] for column in catalog["types"]["MD"]["columns"]}
@@ -211,18 +222,25 @@ def test_bars_symbols_and_catalog_are_the_servers(root: Path, server: RunningSer
 def test_a_download_outlives_its_worker(server: RunningServer) -> None:
     """Killed after a third of 24 MB: the rest comes from the next one, and all of it is right."""
     told = ["LARGE", "time,u8", {"type": "MD"}]
-    resumed = server.metric('zerocopy_requests_total{status="206"}')
+    parts = 'zerocopy_requests_total{status="206"}'
+    resumed = server.metric(parts)
     with asking(server, download=told) as process:
         line_of(process)
-        [pid] = server.worker_pids()
-        os.kill(pid, signal.SIGKILL)
-        poll(lambda: server.worker_pids() not in ([], [pid]), "another worker")
+        kill_workers(server)
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
         found = line_of(process)
     check_columns(found, large_dtypes())
-    assert server.metric('zerocopy_requests_total{status="206"}') == resumed + 1
+    poll(lambda: server.metric(parts) == resumed + 1, "the rest, counted", DEADLINE_S)
+
+
+def kill_workers(server: RunningServer) -> None:
+    """The death of all workers, of a generation that drains too; it returns when others live."""
+    old = set(server.worker_pids())
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    poll(lambda: bool(set(server.worker_pids()) - old), "another worker", DEADLINE_S)
 
 
 def append_prices(root: Path, first: int, count: int) -> None:
@@ -245,10 +263,7 @@ def test_a_live_stream_outlives_reload_and_worker(
         os.kill(server.pid, signal.SIGHUP)
         server.logged("reloaded", reloads + 1)
 
-    def kill() -> None:
-        [pid] = server.worker_pids()
-        os.kill(pid, signal.SIGKILL)
-
+    kill = partial(kill_workers, server)
     disturbances: list[Callable[[], None]] = [kill] if is_socket else [reload, kill]
     count = piece * (len(disturbances) + 1)
     follow = ["LIVE", ["time", "price"], {"type": "MD", "start": 0}, count]
@@ -263,7 +278,7 @@ def test_a_live_stream_outlives_reload_and_worker(
         found = line_of(process)
     assert rows == found["rows"] == [[DAY_START_S + each, each] for each in range(count)]
     assert found["cursor"].endswith(f".{count}")
-    assert found["states"].count("open") > count // piece - 1
+    assert found["states"].count("open") > 1
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -285,9 +300,9 @@ def test_the_client_on_a_page_of_another_origin(
     read = server.metric("zerocopy_live_records_total")
 
     def kill_then_append() -> None:
-        poll(lambda: server.metric("zerocopy_live_records_total") >= read + first, "the first")
-        [pid] = server.worker_pids()
-        os.kill(pid, signal.SIGKILL)
+        counted = "zerocopy_live_records_total"
+        poll(lambda: server.metric(counted) >= read + first, "the first", DEADLINE_S)
+        kill_workers(server)
         append_prices(root, first, count - first)
 
     with (
@@ -357,8 +372,7 @@ def test_clients_of_npm_get_each_record_once(root: Path, server: RunningServer) 
         while min(read.values()) < first:
             name, rows = line_of(process)
             read[name] = rows
-        [pid] = server.worker_pids()
-        os.kill(pid, signal.SIGKILL)
+        kill_workers(server)
         append_prices(root, first, count - first)
         while isinstance((found := line_of(process))[0], str):
             pass
