@@ -250,7 +250,9 @@ def append_prices(root: Path, first: int, count: int) -> None:
     append(path_of(str(root), "time", DAY, LIVE), u32(*(DAY_START_S + each for each in numbers)))
 
 
-@pytest.mark.parametrize("is_socket", [False, True], ids=["events", "ws"])
+@pytest.mark.parametrize(
+    "is_socket", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["events", "ws"]
+)
 def test_a_live_stream_outlives_reload_and_worker(
     root: Path, server: RunningServer, *, is_socket: bool
 ) -> None:
