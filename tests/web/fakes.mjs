@@ -114,3 +114,22 @@ export function sockets(...scripts) {
 export async function settled() {
   for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
 }
+
+/** A case whose time passes as fast as it does nothing: timers and `performance.now` are the test's. */
+export function withClock(run) {
+  return async (context) => {
+    let nowMs = 0;
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    context.mock.method(performance, "now", () => nowMs);
+    let isDone = false;
+    const running = run(context).finally(() => (isDone = true));
+    while (!isDone) {
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+      context.mock.timers.tick(TICK_MS);
+      nowMs += TICK_MS;
+    }
+    return running;
+  };
+}
+
+const TICK_MS = 20;

@@ -5,11 +5,9 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 
 import * as zerocopy from "../../zerocopy/web/zerocopy.js";
-import { problem, reply, scripted, settled, sockets } from "./fakes.mjs";
+import { problem, reply, scripted, settled, sockets, withClock } from "./fakes.mjs";
 
 const { Client, Reset } = zerocopy;
-
-Math.random = () => 0;
 
 const CATALOG = JSON.stringify({
   types: {
@@ -268,11 +266,26 @@ test("an event stream that falls silent is opened anew; a slow reader is not sil
   assert.equal(opened(), 1);
   context.mock.timers.tick(1);
   await settled();
-  context.mock.timers.tick(1); // the pause
+  context.mock.timers.tick(100); // the pause
   assert.equal((await last).value.get("price")[0], 2);
   assert.equal(opened(), 2);
   await stream.return();
 });
+
+test("a server that was never there fails a stream; one that was is waited for", withClock(async () => {
+  const gone = scripted(() => new TypeError("fetch failed"));
+  const stream = client(sockets((socket) => socket.fail()), gone).live("X", "time", { type: "MD" });
+  await assert.rejects(stream.next(), zerocopy.ConnectionFailed);
+  assert.equal(gone.asked.length, 3);
+  let count = 0;
+  const played = sockets((socket) => {
+    if (++count > 1 && count < 99) return socket.fail();
+    socket.open("20250131.0");
+    if (count > 1) socket.send(1, "20250131.1");
+    else socket.end(1006);
+  });
+  assert.deepEqual(await prices(client(played, gone).live("X", "time,price", { type: "MD" }), 1), [0]);
+}));
 
 test("a stream that fails for good says so", async () => {
   for (const [status, kind] of [[400, "BadRequest"], [401, "Unauthorized"], [500, "UnexpectedAnswer"]]) {

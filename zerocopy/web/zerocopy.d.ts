@@ -20,9 +20,9 @@
  * Asks one server. It keeps no connection and no state, so one client serves a whole program.
  *
  * A request is tried again where the connection fails, the server is silent, or the status is 429,
- * 502, 503 or 504: up to seven times, within a minute. `Retry-After` is honoured. A body that broke
- * off is resumed if the data is still the same, and else begun anew: a frame is never made of two
- * states.
+ * 502, 503 or 504, until a minute has passed without a byte; `Retry-After` is honoured. A server that
+ * has never answered is given up after three tries. A body that broke off is resumed if the data is
+ * still the same, and else begun anew: a frame is never made of two states.
  */
 export class Client {
   /**

@@ -10,13 +10,16 @@
 
 /** The first second that no record can have: times are u32. */
 const SECONDS_MAX = 2 ** 32;
-/** Tries without progress before a request fails, and seconds after which there is no other. */
-const TRIES = 7;
+/** Seconds since the last byte, and tries, after which there is no other try. */
 const PATIENCE_S = 60;
+const TRIES = 20;
+/** Of a server that has never answered: its address is likely wrong. */
+const FIRST_TRIES = 3;
 /** How often the data may change while a body is fetched. */
 const CHANGES_MAX = 4;
-/** Of one pause between two tries; the first is at most a quarter of a second. */
-const PAUSE_MAX_S = 8;
+/** Between two tries: the first pause and the longest, before the jitter. */
+const PAUSE_S = 0.1;
+const PAUSE_MAX_S = 2;
 /** No header line is longer: 32 columns of 64 characters, and every day of a century skipped. */
 const HEADER_BYTES_MAX = 1 << 20;
 /** Live messages that wait for the consumer; beyond it the file is the queue. */
@@ -320,8 +323,11 @@ function pause(seconds, signal) {
   });
 }
 
-/** Full jitter: clients that lost one server do not come back as one. */
-const backoffS = (failures) => Math.random() * Math.min(PAUSE_MAX_S, 2 ** failures / 8);
+/** What the server asked for; else half to all of a time that doubles. Clients return apart. */
+function pauseS(failures, { retryAfterS }) {
+  if (retryAfterS !== null) return retryAfterS + PAUSE_S * Math.random();
+  return (Math.min(PAUSE_S * 2 ** (failures - 1), PAUSE_MAX_S) * (1 + Math.random())) / 2;
+}
 
 /** One request's signal: it aborts when the caller does, or after so long without a byte. */
 class Watch {
@@ -375,6 +381,7 @@ export class Client {
   #timeoutS;
   #fetch;
   #WebSocket;
+  #hasMet = false;
 
   constructor(url, { key, exchange = "coinbase", timeout = 30, fetch, WebSocket } = {}) {
     const environ = globalThis.process?.env ?? {};
@@ -450,6 +457,7 @@ export class Client {
     if (fields.Range || fields.Accept) init.cache = "no-store"; // parts and streams are not kept
     const told = `no connection to ${url.origin}`;
     const response = await watch.wait(this.#fetch(url.href, init), ConnectionFailed, told);
+    this.#hasMet = true;
     if (!response.ok) throw await problemOf(response, watch);
     return response;
   }
@@ -464,9 +472,9 @@ export class Client {
       } catch (error) {
         failures = progress.isMade ? 1 : failures + 1;
         progress.isMade = false;
-        const waitS = (error?.retryAfterS ?? 0) + backoffS(failures);
-        const isLate = performance.now() - progress.atMs > PATIENCE_S * 1000;
-        if (!mayPass(error) || isLate || failures >= TRIES || waitS > PATIENCE_S) throw error;
+        if (!mayPass(error) || failures >= (this.#hasMet ? TRIES : FIRST_TRIES)) throw error;
+        const waitS = pauseS(failures, error);
+        if (performance.now() - progress.atMs + waitS * 1000 > PATIENCE_S * 1000) throw error;
         await pause(waitS, signal);
       } finally {
         watch.stop();
@@ -524,6 +532,7 @@ export class Client {
         const target = { ...series, from: place.from, start: place.from ? undefined : place.start };
         for await (const frame of this.#connection(target, signal)) {
           place.from = frame.cursor;
+          this.#hasMet = true;
           failures = 0;
           if (frame.length) yield frame;
           else onState?.({ state: "open", cursor: frame.cursor });
@@ -532,8 +541,8 @@ export class Client {
       } catch (error) {
         if (signal?.aborted) return;
         if (error instanceof Reset) place.from = error.cursor;
-        if (!mayPass(error)) throw error;
-        const waitS = Math.min(error.retryAfterS ?? 0, PATIENCE_S) + backoffS(failures++);
+        if (!mayPass(error) || (++failures >= FIRST_TRIES && !this.#hasMet)) throw error;
+        const waitS = Math.min(pauseS(failures, error), PATIENCE_S);
         onState?.({ state: "waiting", error, waitS });
         await pause(waitS, signal);
       }
@@ -552,7 +561,7 @@ export class Client {
       } finally {
         socket.close();
       }
-      // It did not open, and tells no status. What follows does, and passes where those are blocked.
+      // It did not open and tells no status. What follows does, and passes where it is blocked.
     }
     const watch = new Watch(signal, this.#timeoutS);
     try {
@@ -625,7 +634,7 @@ class Socket {
     });
   }
 
-  /** Messages until the connection ends, which is an error. None, without one, if it never opened. */
+  /** Messages until the connection ends, an error; none, and no error, if it never opened. */
   async *messages() {
     do {
       while (this.#queue.length) {
