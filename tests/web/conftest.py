@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server import RunningServer
-from tests.web.served import DTYPES, make_root
+from tests.web.served import config_of, make_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +25,9 @@ def fixture_client_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="client_server", scope="session")
 def fixture_client_server(client_root: Path) -> Iterator[RunningServer]:
     """Both listeners, and one worker, which tests kill."""
-    config = client_root.parent / f"{client_root.name}.toml"
-    lines = [f'{name} = "{dtype}"' for name, dtype in DTYPES.items()]
-    config.write_text("\n".join(["[columns]", *lines]), encoding="ascii")
     with RunningServer(
         client_root,
-        ZEROCOPY_CONFIG=str(config),
+        ZEROCOPY_CONFIG=str(config_of(client_root)),
         ZEROCOPY_SERVER_WORKERS="1",
         ZEROCOPY_TLS_PORT="0",
     ) as running:

@@ -42,6 +42,11 @@ LIVE = Series("coinbase", "LIVE", "MD")
 DEADLINE_S = 40.0
 
 
+def config_of(root: Path) -> Path:
+    """The configuration that declares the dtypes of the root, beside it."""
+    return root.parent / f"{root.name}.toml"
+
+
 def make_root(root: Path) -> None:
     """Three days of bits of any kind, the second of which lacks a column; and a large one."""
     rng = random.Random(17)
@@ -56,6 +61,8 @@ def make_root(root: Path) -> None:
         age(*put(str(root), columns, DAY + timedelta(days=number)).values())
     age(*put(str(root), large_columns(), DAY, LARGE).values())
     put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
+    lines = [f'{name} = "{dtype}"' for name, dtype in DTYPES.items()]
+    config_of(root).write_text("\n".join(["[columns]", *lines]), encoding="ascii")
 
 
 def large_columns() -> dict[str, bytes]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.client import poll
-from tests.proxies.reverse import PROXIES, is_installed
+from tests.proxies.reverse import PROXIES, free_port, is_installed
+from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_START_S, put
 from tests.web import node
 from tests.web.served import (
@@ -19,6 +20,7 @@ from tests.web.served import (
     append_prices,
     asking,
     check_columns,
+    config_of,
     kill_workers,
     large_dtypes,
     line_of,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.proxies.reverse import ReverseProxy
-    from tests.server import RunningServer
 
 
 @pytest.fixture(
@@ -102,3 +103,35 @@ def test_a_live_stream_outlives_reload_and_worker(
     assert rows == found["rows"] == [[DAY_START_S + each, each] for each in range(count)]
     assert found["cursor"].endswith(f".{count}")
     assert found["states"].count("open") > 1
+
+
+@pytest.mark.slow
+def test_both_outlive_a_restart_of_the_server(client_root: Path) -> None:
+    """Stopped amid a download and a live stream, and started on the same port: nothing is lost."""
+    count, first = 20, 10
+    put(str(client_root), {"time": b"", "price": b""}, DAY, LIVE)
+    append_prices(client_root, 0, first)
+    port = free_port()
+    environ = {
+        "PORT": str(port),
+        "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "1",
+        "ZEROCOPY_CONFIG": str(config_of(client_root)),
+    }
+    url = f"http://127.0.0.1:{port}"
+    follow = ["LIVE", ["time", "price"], {"type": "MD", "start": 0}, count]
+    with (
+        RunningServer(client_root, **environ) as server,
+        asking(url, download=["LARGE", "time,u8", {"type": "MD"}]) as download,
+        asking(url, follow=follow) as stream,
+    ):
+        line_of(download)
+        rows = [line_of(stream) for _ in range(first)]
+        server.stop()
+        append_prices(client_root, first, count - first)
+        with RunningServer(client_root, **environ):
+            assert download.stdin is not None
+            download.stdin.write("\n")
+            download.stdin.flush()
+            check_columns(line_of(download), large_dtypes())
+            rows += [line_of(stream) for _ in range(first)]
+    assert rows == [[DAY_START_S + each, each] for each in range(count)]
