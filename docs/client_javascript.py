@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = PAGE.read_text("utf-8")
     wanted = replaced(page, SOURCE.read_text("utf-8"))
     if is_check and page != wanted:
-        print(f"{PAGE.name} is old; run python3 docs/client_javascript.py", file=sys.stderr)  # noqa: T201
+        print(f"{PAGE.name} is old; run docs/client_javascript.py", file=sys.stderr)  # noqa: T201
         return 1
     if page != wanted:
         PAGE.write_text(wanted, "utf-8")

@@ -1,9 +1,16 @@
 /** What the tests of the JavaScript client share: bodies, servers that follow a script, sockets. */
 
 const DTYPES = {
-  Uint32Array: "<u4", Float32Array: "<f4", BigUint64Array: "<u8", Float64Array: "<f8",
-  Int32Array: "<i4", BigInt64Array: "<i8", Uint16Array: "<u2", Int16Array: "<i2",
-  Uint8Array: "|u1", Int8Array: "|i1",
+  Uint32Array: "<u4",
+  Float32Array: "<f4",
+  BigUint64Array: "<u8",
+  Float64Array: "<f8",
+  Int32Array: "<i4",
+  BigInt64Array: "<i8",
+  Uint16Array: "<u2",
+  Int16Array: "<i2",
+  Uint8Array: "|u1",
+  Int8Array: "|i1",
 };
 
 /** A body in the format `columns`; `texts` are columns of bytes, with their width. */
@@ -13,7 +20,11 @@ export function bodyOf(columns, more = {}, texts = {}) {
     const dtype = texts[name] ? `|S${size}` : DTYPES[values.constructor.name];
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const told = {
-      name, record_size: size, num_records: bytes.length / size, data_length: bytes.length, dtype,
+      name,
+      record_size: size,
+      num_records: bytes.length / size,
+      data_length: bytes.length,
+      dtype,
     };
     return { told, bytes };
   });
@@ -29,7 +40,10 @@ export function ticks(count, more = {}) {
 }
 
 /** A response in pieces; after `cut` bytes the connection breaks. */
-export function reply(body, { status = 200, fields = {}, cut = null, piece = 1_000, ends = true } = {}) {
+export function reply(
+  body,
+  { status = 200, fields = {}, cut = null, piece = 1_000, ends = true } = {},
+) {
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
   const pieces = [];
   const stop = cut ?? bytes.length;
@@ -58,7 +72,12 @@ export function scripted(...steps) {
   const fetch = async (href, init = {}) => {
     init.signal?.throwIfAborted();
     const url = new URL(href);
-    const request = { url, path: url.pathname, query: Object.fromEntries(url.searchParams), ...init };
+    const request = {
+      url,
+      path: url.pathname,
+      query: Object.fromEntries(url.searchParams),
+      ...init,
+    };
     asked.push(request);
     const step = steps.length > 1 ? steps.shift() : steps[0];
     const answer = await Promise.race([step(request), aborted(init.signal)]);

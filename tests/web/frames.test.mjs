@@ -43,7 +43,11 @@ test("a side that is left out is open, and dates beyond any record are the outer
 });
 
 test("an empty range asks for a second that no day can have", async () => {
-  for (const [start, end] of [[7, 7], [0, 0], [2 ** 32, null]]) {
+  for (const [start, end] of [
+    [7, 7],
+    [0, 0],
+    [2 ** 32, null],
+  ]) {
     assert.deepEqual(await rangeAsked(start, end), [4_294_967_295, 4_294_967_295]);
   }
 });
@@ -51,9 +55,27 @@ test("an empty range asks for a second that no day can have", async () => {
 test("what is no time is refused before anything is sent", async () => {
   const script = scripted(() => reply(ticks(0).body));
   for (const bad of [
-    "yesterday", "2025-02-30", "2025-13-01", "2025-01-31T24:00", "2025-01-31T10:60", "", NaN,
-    Infinity, -1, 1_738_281_600_000, true, {}, new Date(NaN), 10n, "2025-01-31T10", "2025-01-31x",
-    "2025-01-31T10:00+24:00", "2025-01-31T10:00:61", "2025-1-31", "2025-01-31T10:00 Z", "2025-01-00",
+    "yesterday",
+    "2025-02-30",
+    "2025-13-01",
+    "2025-01-31T24:00",
+    "2025-01-31T10:60",
+    "",
+    NaN,
+    Infinity,
+    -1,
+    1_738_281_600_000,
+    true,
+    {},
+    new Date(NaN),
+    10n,
+    "2025-01-31T10",
+    "2025-01-31x",
+    "2025-01-31T10:00+24:00",
+    "2025-01-31T10:00:61",
+    "2025-1-31",
+    "2025-01-31T10:00 Z",
+    "2025-01-00",
   ]) {
     for (const name of ["start", "end"]) {
       const asked = client(script).data("X", "time", { type: "MD", [name]: bad });
@@ -71,16 +93,25 @@ test("what is no time is refused before anything is sent", async () => {
 
 test("columns of every dtype are aligned views of one buffer, in pieces of any size", async () => {
   const columns = {
-    time: Uint32Array.of(1, 2, 3), a: Float32Array.of(0.5, NaN, -Infinity), b: Int8Array.of(-1, 2, 3),
-    id: BigUint64Array.of(2n ** 64n - 1n, 0n, 1n), c: Uint8Array.of(255, 0, 1),
-    d: Float64Array.of(0.1, 2, 3), e: Uint16Array.of(65_535, 0, 1), f: Int16Array.of(-1, 0, 1),
-    order: Buffer.from("abé\0x\0\0\0\0\0\0"), g: Int32Array.of(-1, 0, 1),
+    time: Uint32Array.of(1, 2, 3),
+    a: Float32Array.of(0.5, NaN, -Infinity),
+    b: Int8Array.of(-1, 2, 3),
+    id: BigUint64Array.of(2n ** 64n - 1n, 0n, 1n),
+    c: Uint8Array.of(255, 0, 1),
+    d: Float64Array.of(0.1, 2, 3),
+    e: Uint16Array.of(65_535, 0, 1),
+    f: Int16Array.of(-1, 0, 1),
+    order: Buffer.from("abé\0x\0\0\0\0\0\0"),
+    g: Int32Array.of(-1, 0, 1),
     h: BigInt64Array.of(-1n, 0n, 1n),
   };
   for (let pad = 0; pad < 8; pad++) {
     const body = bodyOf(columns, { skipped: ["x".repeat(pad)] }, { order: 4 });
     for (const piece of [1, 7, 4_096]) {
-      const frame = await client(scripted(() => reply(body, { piece }))).data("X", Object.keys(columns));
+      const frame = await client(scripted(() => reply(body, { piece }))).data(
+        "X",
+        Object.keys(columns),
+      );
       assert.ok(frame instanceof Frame);
       assert.deepEqual(frame.columns, Object.keys(columns));
       assert.equal(frame.length, 3);
@@ -98,7 +129,8 @@ test("columns of every dtype are aligned views of one buffer, in pieces of any s
 
 test("a frame gives columns, rows, dates and texts", async () => {
   const columns = {
-    time: Uint32Array.of(1_738_281_600, 1_738_281_601), nanos: Uint32Array.of(0, 999_999_999),
+    time: Uint32Array.of(1_738_281_600, 1_738_281_601),
+    nanos: Uint32Array.of(0, 999_999_999),
     order: Buffer.from("\ufeffbc\0d\0"),
   };
   const body = bodyOf(columns, { interval_s: 60, cursor: "20250131.2" }, { order: 4 });
@@ -108,7 +140,10 @@ test("a frame gives columns, rows, dates and texts", async () => {
   assert.equal(frame.date(-1).toISOString(), "2025-01-31T00:00:01.999Z");
   assert.deepEqual(frame.row(-1), { time: 1_738_281_601, nanos: 999_999_999, order: "c\0d" });
   assert.deepEqual([frame.intervalS, frame.cursor], [60, "20250131.2"]);
-  assert.deepEqual([frame.dtype("order"), frame.has("order"), frame.has("x")], ["|S4", true, false]);
+  assert.deepEqual(
+    [frame.dtype("order"), frame.has("order"), frame.has("x")],
+    ["|S4", true, false],
+  );
   const texts = frame.get("order");
   assert.ok(texts instanceof TextColumn);
   assert.deepEqual([...texts], ["\ufeffb", "c\0d"]);
@@ -125,12 +160,22 @@ test("a body that is none is an UnexpectedAnswer, at once", async () => {
   const { body } = ticks(3);
   const header = body.subarray(0, body.indexOf(10) + 1).toString();
   for (const bad of [
-    "<html>a portal</html>\n", "{}\n", `{"columns":[]}\n`, "null\n",
-    header.replace("12", "13"), header.replace("<f4", "<c8"), header.replace("<f4", "|S0"),
-    Buffer.concat([body, Buffer.from("x")]), Buffer.alloc(2_000_000, "x"),
+    "<html>a portal</html>\n",
+    "{}\n",
+    `{"columns":[]}\n`,
+    "null\n",
+    header.replace("12", "13"),
+    header.replace("<f4", "<c8"),
+    header.replace("<f4", "|S0"),
+    Buffer.concat([body, Buffer.from("x")]),
+    Buffer.alloc(2_000_000, "x"),
   ]) {
     const script = scripted(() => reply(bad, { piece: 100_000 }));
-    await assert.rejects(client(script).data("X", "time"), zerocopy.UnexpectedAnswer, String(bad).slice(0, 99));
+    await assert.rejects(
+      client(script).data("X", "time"),
+      zerocopy.UnexpectedAnswer,
+      String(bad).slice(0, 99),
+    );
     assert.equal(script.asked.length, 1);
   }
   const portal = scripted(() => reply("<html>"));

@@ -13,8 +13,11 @@ const CATALOG = JSON.stringify({
   types: {
     MD: {
       columns: [
-        { name: "time", dtype: "<u4" }, { name: "price", dtype: "<f4" }, { name: "id", dtype: "<u8" },
-        { name: "order", dtype: "|S16" }, { name: "7", dtype: "<f8" },
+        { name: "time", dtype: "<u4" },
+        { name: "price", dtype: "<f4" },
+        { name: "id", dtype: "<u8" },
+        { name: "order", dtype: "|S16" },
+        { name: "7", dtype: "<f8" },
       ],
     },
   },
@@ -23,12 +26,18 @@ const CATALOG = JSON.stringify({
 const never = () => new TypeError("nothing is to be fetched");
 
 function client(played, script = scripted(never), options = {}) {
-  return new Client("https://server.test", { fetch: script.fetch, WebSocket: played?.WebSocket ?? null, ...options });
+  return new Client("https://server.test", {
+    fetch: script.fetch,
+    WebSocket: played?.WebSocket ?? null,
+    ...options,
+  });
 }
 
 /** A `fetch` of event streams: `streams` are texts, the last of which stays open. */
 function events(...streams) {
-  const answers = streams.map((text, index) => () => reply(text, { ends: index < streams.length - 1, piece: 7 }));
+  const answers = streams.map(
+    (text, index) => () => reply(text, { ends: index < streams.length - 1, piece: 7 }),
+  );
   return scripted(({ path }) => (path.endsWith("catalog") ? reply(CATALOG) : answers.shift()()));
 }
 
@@ -58,7 +67,13 @@ test("a socket gives frames with their cursor, and is closed when nobody reads o
   assert.deepEqual(await prices(stream, 2), [3, 4]);
   const [{ url, isClosed }] = played.opened;
   assert.equal(url.origin + url.pathname, "wss://server.test/api/live");
-  const query = { symbol: "X", type: "MD", exchange: "coinbase", columns: "time,price", start: "1738281600" };
+  const query = {
+    symbol: "X",
+    type: "MD",
+    exchange: "coinbase",
+    columns: "time,price",
+    start: "1738281600",
+  };
   assert.deepEqual(Object.fromEntries(url.searchParams), query);
   assert.deepEqual(states, [{ state: "open", cursor: "20250131.0" }]);
   assert.ok(isClosed);
@@ -84,8 +99,15 @@ test("a connection that ends goes on with the cursor of what was read", async ()
   const onState = ({ state, error }) => states.push([state, error?.name ?? ""]);
   const stream = client(played).live("X", "time,price", { type: "MD", start: 0, onState });
   assert.deepEqual(await prices(stream, 5), upTo(5));
-  const asked = played.opened.map(({ url: { searchParams } }) => [searchParams.get("from"), searchParams.get("start")]);
-  assert.deepEqual(asked, [[null, "0"], ["20250131.3", null], ["20250131.3", null]]);
+  const asked = played.opened.map(({ url: { searchParams } }) => [
+    searchParams.get("from"),
+    searchParams.get("start"),
+  ]);
+  assert.deepEqual(asked, [
+    [null, "0"],
+    ["20250131.3", null],
+    ["20250131.3", null],
+  ]);
   const waiting = ["waiting", "Interrupted"];
   assert.deepEqual(states, [["open", ""], waiting, ["open", ""], waiting, ["open", ""]]);
 });
@@ -155,7 +177,8 @@ test("a stream that lasts leaves nothing behind on its caller's signal", async (
 test("an abort ends a stream quietly: before, while it waits, in a pause", async () => {
   const read = async (played, signal, script) => {
     const options = { type: "MD", signal };
-    for await (const frame of client(played, script).live("X", "time,price", options)) assert.fail(frame);
+    for await (const frame of client(played, script).live("X", "time,price", options))
+      assert.fail(frame);
   };
   await read(sockets(assert.fail), AbortSignal.abort());
   const waiting = new AbortController();
@@ -166,7 +189,10 @@ test("an abort ends a stream quietly: before, while it waits, in a pause", async
   await read(played, waiting.signal);
   assert.ok(played.opened[0].isClosed);
   const opening = new AbortController();
-  await read(sockets(() => setTimeout(() => opening.abort(), 5)), opening.signal);
+  await read(
+    sockets(() => setTimeout(() => opening.abort(), 5)),
+    opening.signal,
+  );
   const paused = new AbortController();
   const busy = scripted(() => {
     setTimeout(() => paused.abort(), 5);
@@ -186,7 +212,9 @@ test("where a socket does not open, the event stream says why, or takes its plac
   const missing = scripted(() => problem(404, "symbol X: does not exist"));
   const stream = client(refused, missing).live("X", "time,price", { type: "MD" });
   await assert.rejects(stream.next(), zerocopy.NotFound);
-  const script = events('id: 20250131.0\n\nevent: records\nid: 20250131.2\ndata: {"columns":{"time":[1,1],"price":[0,1]},"num_records":2}\n\n');
+  const script = events(
+    'id: 20250131.0\n\nevent: records\nid: 20250131.2\ndata: {"columns":{"time":[1,1],"price":[0,1]},"num_records":2}\n\n',
+  );
   const blocked = client(refused, script).live("X", "time,price", { type: "MD" });
   assert.deepEqual(await prices(blocked, 2), [0, 1]);
 });
@@ -199,23 +227,30 @@ test("a silent socket is opened anew", async () => {
       socket.send(1, "20250131.5");
     },
   );
-  const stream = client(played, undefined, { timeout: 0.002 }).live("X", "time,price", { type: "MD" });
+  const stream = client(played, undefined, { timeout: 0.002 }).live("X", "time,price", {
+    type: "MD",
+  });
   assert.deepEqual(await prices(stream, 1), [4]);
   assert.equal(played.opened[1].url.searchParams.get("from"), "20250131.4");
 });
 
 test("an event stream gives the same frames, of every dtype, and goes on with its cursor", async () => {
-  const data = '{"columns":{"7":[0.1,null],"time":[1,4294967295],"price":[0.1,null],'
-    + '"id":[18446744073709551615,0],"order":["é\\"id\\":[7]"," x"]},"num_records":2}';
+  const data =
+    '{"columns":{"7":[0.1,null],"time":[1,4294967295],"price":[0.1,null],' +
+    '"id":[18446744073709551615,0],"order":["é\\"id\\":[7]"," x"]},"num_records":2}';
   const script = events(
     `retry: 1000\r\nid: 20250131.0\r\n\r\n:\n\nevent: records\nid: 20250131.2\ndata: ${data}\n\n`,
-    'retry: 1000\nid: 20250131.2\n\nevent: records\nid: 20250131.3\ndata: {"columns":{"7":[1],"time":[1],'
-      + '"price":[2],"id":[],"order":[""]},"num_records":1}\n\n',
+    'retry: 1000\nid: 20250131.2\n\nevent: records\nid: 20250131.3\ndata: {"columns":{"7":[1],"time":[1],' +
+      '"price":[2],"id":[],"order":[""]},"num_records":1}\n\n',
   );
   let opened = 0;
   const options = { type: "MD", start: 5, onState: ({ state }) => (opened += state === "open") };
   const played = sockets(assert.fail); // which could not send the key
-  const stream = client(played, script, { key: "secret" }).live("X", "order,id,time,price,7", options);
+  const stream = client(played, script, { key: "secret" }).live(
+    "X",
+    "order,id,time,price,7",
+    options,
+  );
   const frame = (await stream.next()).value;
   assert.deepEqual(frame.columns, ["order", "id", "time", "price", "7"]);
   assert.deepEqual([frame.length, frame.cursor], [2, "20250131.2"]);
@@ -229,7 +264,13 @@ test("an event stream gives the same frames, of every dtype, and goes on with it
   assert.deepEqual([opened, played.opened.length], [2, 0]);
   await stream.return();
   const live = script.asked.filter(({ path }) => path.endsWith("live"));
-  assert.deepEqual(live.map(({ query }) => [query.from, query.start]), [[undefined, "5"], ["20250131.2", undefined]]);
+  assert.deepEqual(
+    live.map(({ query }) => [query.from, query.start]),
+    [
+      [undefined, "5"],
+      ["20250131.2", undefined],
+    ],
+  );
   assert.ok(script.asked.every(({ headers }) => headers.Authorization === "Bearer secret"));
   assert.ok(live.every(({ signal }) => signal.aborted)); // no connection is left behind
 });
@@ -240,7 +281,11 @@ test("an event stream tells of a reset too", async () => {
     'id: 20250131.0\n\nevent: records\nid: 20250131.1\ndata: {"columns":{"time":[1],"price":[0]},"num_records":1}\n\n',
   );
   const stream = client(null, script).live("X", "time,price", { type: "MD" });
-  await assert.rejects(stream.next(), { name: "Reset", reason: "the day was replaced", cursor: "20250131.0" });
+  await assert.rejects(stream.next(), {
+    name: "Reset",
+    reason: "the day was replaced",
+    cursor: "20250131.0",
+  });
   assert.deepEqual(await prices(stream, 1), [0]);
 });
 
@@ -272,26 +317,45 @@ test("an event stream that falls silent is opened anew; a slow reader is not sil
   await stream.return();
 });
 
-test("a server that was never there fails a stream; one that was is waited for", withClock(async () => {
-  const gone = scripted(() => new TypeError("fetch failed"));
-  const stream = client(sockets((socket) => socket.fail()), gone).live("X", "time", { type: "MD" });
-  await assert.rejects(stream.next(), zerocopy.ConnectionFailed);
-  assert.equal(gone.asked.length, 3);
-  let count = 0;
-  const played = sockets((socket) => {
-    if (++count > 1 && count < 99) return socket.fail();
-    socket.open("20250131.0");
-    if (count > 1) socket.send(1, "20250131.1");
-    else socket.end(1006);
-  });
-  assert.deepEqual(await prices(client(played, gone).live("X", "time,price", { type: "MD" }), 1), [0]);
-}));
+test(
+  "a server that was never there fails a stream; one that was is waited for",
+  withClock(async () => {
+    const gone = scripted(() => new TypeError("fetch failed"));
+    const stream = client(
+      sockets((socket) => socket.fail()),
+      gone,
+    ).live("X", "time", { type: "MD" });
+    await assert.rejects(stream.next(), zerocopy.ConnectionFailed);
+    assert.equal(gone.asked.length, 3);
+    let count = 0;
+    const played = sockets((socket) => {
+      if (++count > 1 && count < 99) return socket.fail();
+      socket.open("20250131.0");
+      if (count > 1) socket.send(1, "20250131.1");
+      else socket.end(1006);
+    });
+    assert.deepEqual(
+      await prices(client(played, gone).live("X", "time,price", { type: "MD" }), 1),
+      [0],
+    );
+  }),
+);
 
 test("a stream that fails for good says so", async () => {
-  for (const [status, kind] of [[400, "BadRequest"], [401, "Unauthorized"], [500, "UnexpectedAnswer"]]) {
-    const stream = client(null, scripted(() => problem(status, "told"))).live("X", "time", { type: "MD" });
+  for (const [status, kind] of [
+    [400, "BadRequest"],
+    [401, "Unauthorized"],
+    [500, "UnexpectedAnswer"],
+  ]) {
+    const stream = client(
+      null,
+      scripted(() => problem(status, "told")),
+    ).live("X", "time", { type: "MD" });
     await assert.rejects(stream.next(), { name: kind, detail: "told" });
     assert.deepEqual(await stream.next(), { value: undefined, done: true });
   }
-  assert.throws(() => client(null).live("X", "time", { type: "MD", start: "soon" }), zerocopy.BadRequest);
+  assert.throws(
+    () => client(null).live("X", "time", { type: "MD", start: "soon" }),
+    zerocopy.BadRequest,
+  );
 });

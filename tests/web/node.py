@@ -76,7 +76,7 @@ def run(*arguments: str, **environ: str) -> str:
 def cases_of(name: str) -> list[str]:
     """The names of the cases of a file."""
     text = (HERE / name).read_text("utf-8")
-    return re.findall(r'^test\("(.*?)", ', text, re.MULTILINE)
+    return re.findall(r'^test\(\s*"(.*?)",\s', text, re.MULTILINE)
 
 
 def outcomes(name: str) -> dict[str, str]:

@@ -4,7 +4,9 @@ import { Client } from "./zerocopy.js";
 import { answers, followed, reported } from "./report.mjs";
 
 const violations = [];
-document.addEventListener("securitypolicyviolation", ({ blockedURI }) => violations.push(blockedURI));
+document.addEventListener("securitypolicyviolation", ({ blockedURI }) =>
+  violations.push(blockedURI),
+);
 
 /** A `fetch` whose first body breaks off after a third, so that the client asks for the rest. */
 function cutting(statuses) {
@@ -37,7 +39,10 @@ async function abortedBy(client, [symbol, columns, options]) {
     signal: controller.signal,
     onProgress: () => controller.abort(),
   });
-  return asked.then(() => "done", ({ name }) => name);
+  return asked.then(
+    () => "done",
+    ({ name }) => name,
+  );
 }
 
 globalThis.run = async (url, { calls, download, follow }) => {

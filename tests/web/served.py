@@ -14,6 +14,7 @@ import struct
 import subprocess
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.client import poll
@@ -65,6 +66,7 @@ def make_root(root: Path) -> None:
     config_of(root).write_text("\n".join(["[columns]", *lines]), encoding="ascii")
 
 
+@cache
 def large_columns() -> dict[str, bytes]:
     """More than the buffers of a connection hold: 24 MB."""
     return {"time": u32(DAY_START_S) * LARGE_RECORDS, "u8": marks(2 * LARGE_RECORDS)}

@@ -3,14 +3,42 @@
 import WebSocket from "ws";
 
 import {
-  BadRequest, ChangedData, Client, ConnectionFailed, Frame, Interrupted, NotFound, NotInstalled,
-  Reset, TextColumn, Timeout, TooManyRequests, Unauthorized, Unavailable, UnexpectedAnswer,
+  BadRequest,
+  ChangedData,
+  Client,
+  ConnectionFailed,
+  Frame,
+  Interrupted,
+  NotFound,
+  NotInstalled,
+  Reset,
+  TextColumn,
+  Timeout,
+  TooManyRequests,
+  Unauthorized,
+  Unavailable,
+  UnexpectedAnswer,
   ZerocopyError,
 } from "../../zerocopy/web/zerocopy.js";
 import type {
-  BarsOptions, BigIntColumn, Catalog, CatalogType, ClientOptions, Column, DataOptions, Dtype,
-  LiveOptions, LiveState, NumberColumn, Progress, RangeOptions, RequestOptions, SeriesOptions,
-  Symbols, Time, WebSocketClass,
+  BarsOptions,
+  BigIntColumn,
+  Catalog,
+  CatalogType,
+  ClientOptions,
+  Column,
+  DataOptions,
+  Dtype,
+  LiveOptions,
+  LiveState,
+  NumberColumn,
+  Progress,
+  RangeOptions,
+  RequestOptions,
+  SeriesOptions,
+  Symbols,
+  Time,
+  WebSocketClass,
 } from "../../zerocopy/web/zerocopy.js";
 
 const url: string = process.argv[2]!;
@@ -26,7 +54,8 @@ const client = clients[0]!;
 
 const request: RequestOptions = { exchange: "coinbase", signal: new AbortController().signal };
 const listed: Symbols = await client.symbols(request);
-const entry: { symbol: string; last_update: number } | undefined = listed.exchanges["coinbase"]?.[0];
+const entry: { symbol: string; last_update: number } | undefined =
+  listed.exchanges["coinbase"]?.[0];
 const symbol: string = listed.symbols.find((name) => name === "X") ?? entry!.symbol;
 
 const catalog: Catalog = await client.catalog(symbol, { type: "MD" });
@@ -57,7 +86,11 @@ const date: Date = frame.date(0);
 const row: Record<string, number | bigint | string | undefined> = frame.row(-1);
 const columns: [string, Column][] = [...frame];
 const facts: [number, readonly string[], readonly string[], Dtype, boolean] = [
-  frame.length, frame.columns, frame.skipped, frame.dtype("price"), frame.has("price"),
+  frame.length,
+  frame.columns,
+  frame.skipped,
+  frame.dtype("price"),
+  frame.has("price"),
 ];
 const widths: [number, number, Uint8Array] = [texts.width, texts.length, texts.bytes];
 
@@ -67,15 +100,30 @@ const interval: number | null = bars.intervalS;
 
 const liveOptions: LiveOptions = { ...series, start: 0, cursor: null };
 let state: LiveState | undefined;
-for await (const part of clients[1]!.live(symbol, "time", { ...liveOptions, onState: (told) => (state = told) })) {
+for await (const part of clients[1]!.live(symbol, "time", {
+  ...liveOptions,
+  onState: (told) => (state = told),
+})) {
   const cursor: string | null = part.cursor;
   if (cursor) break;
 }
-const told: string = state?.state === "open" ? state.cursor : `${state?.error.detail} ${state?.waitS}`;
+const told: string =
+  state?.state === "open" ? state.cursor : `${state?.error.detail} ${state?.waitS}`;
 
 const kinds = [
-  BadRequest, ChangedData, ConnectionFailed, Interrupted, NotFound, NotInstalled, Reset, Timeout,
-  TooManyRequests, Unauthorized, Unavailable, UnexpectedAnswer, ZerocopyError,
+  BadRequest,
+  ChangedData,
+  ConnectionFailed,
+  Interrupted,
+  NotFound,
+  NotInstalled,
+  Reset,
+  Timeout,
+  TooManyRequests,
+  Unauthorized,
+  Unavailable,
+  UnexpectedAnswer,
+  ZerocopyError,
 ];
 try {
   await client.data("NONE", "time", { type: "MD" });
@@ -97,8 +145,24 @@ void (() => (frame.length = 0));
 // @ts-expect-error: a frame is made by a client
 void (() => new Frame());
 
-console.log(JSON.stringify([
-  names.length, dtype, day, share, first === floats[0], typeof id, text === all.at(-1), raw.length,
-  seconds.length, date.getTime() === seconds[0]! * 1000, Object.keys(row), columns.length, facts.length,
-  widths[0], interval, told, kinds.every((kind) => kind.prototype instanceof Error || kind.name),
-]));
+console.log(
+  JSON.stringify([
+    names.length,
+    dtype,
+    day,
+    share,
+    first === floats[0],
+    typeof id,
+    text === all.at(-1),
+    raw.length,
+    seconds.length,
+    date.getTime() === seconds[0]! * 1000,
+    Object.keys(row),
+    columns.length,
+    facts.length,
+    widths[0],
+    interval,
+    told,
+    kinds.every((kind) => kind.prototype instanceof Error || kind.name),
+  ]),
+);

@@ -1,8 +1,8 @@
 /**
  * The zerocopy client for browsers and Node 20 or newer: columnar market data as typed arrays.
  *
- * One module without dependencies. A zerocopy server has it at `/ui/zerocopy.js`; a copy of the file
- * works as well.
+ * One module without dependencies. A zerocopy server has it at `/ui/zerocopy.js`; a copy of the
+ * file works as well.
  *
  * @example
  * import { Client } from "./zerocopy.js";
@@ -20,14 +20,14 @@
  * Asks one server. It keeps no connection and no state, so one client serves a whole program.
  *
  * A request is tried again where the connection fails, the server is silent, or the status is 429,
- * 502, 503 or 504, until a minute has passed without a byte; `Retry-After` is honoured. A server that
- * has never answered is given up after three tries. A body that broke off is resumed if the data is
- * still the same, and else begun anew: a frame is never made of two states.
+ * 502, 503 or 504, until a minute has passed without a byte; `Retry-After` is honoured. A server
+ * that has never answered is given up after three tries. A body that broke off is resumed if the
+ * data is still the same, and else begun anew: a frame is never made of two states.
  */
 export class Client {
   /**
-   * @param url - The server, such as `"https://data.example.com"`. The default is the page's origin in
-   * a browser, and the variable `ZEROCOPY_URL` in Node.
+   * @param url - The server, such as `"https://data.example.com"`. The default is the page's origin
+   * in a browser, and the variable `ZEROCOPY_URL` in Node.
    */
   constructor(url?: string | URL | null, options?: ClientOptions);
 
@@ -67,13 +67,13 @@ export class Client {
   bars(symbol: string, columns: string | readonly string[], options: BarsOptions): Promise<Frame>;
 
   /**
-   * Every record from `cursor` or `start` on, else from now on, and then what is appended: each once
-   * and in order. The stream reconnects with its cursor for as long as it is read, and loses nothing.
-   * It ends without an error when the signal is aborted.
+   * Every record from `cursor` or `start` on, else from now on, and then what is appended: each
+   * once and in order. The stream reconnects with its cursor for as long as it is read, and loses
+   * nothing. It ends without an error when the signal is aborted.
    *
-   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where a
-   * proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a slow
-   * consumer is bounded: the rest is asked for again later.
+   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where
+   * a proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a
+   * slow consumer is bounded: the rest is asked for again later.
    *
    * @throws {@link Reset} if the day of the cursor was replaced or became shorter. Another
    * `for await` over the same iterator goes on with that day.
@@ -170,17 +170,7 @@ export type Column = NumberColumn | BigIntColumn | TextColumn;
 
 /** How numpy spells a dtype; `|S16` is text of at most 16 bytes. */
 export type Dtype =
-  | "<u4"
-  | "<f4"
-  | "<u8"
-  | "<f8"
-  | "<i4"
-  | "<i8"
-  | "<u2"
-  | "<i2"
-  | "|u1"
-  | "|i1"
-  | `|S${number}`;
+  "<u4" | "<f4" | "<u8" | "<f8" | "<i4" | "<i8" | "<u2" | "<i2" | "|u1" | "|i1" | `|S${number}`;
 
 /** Where the client finds things, and what it uses. */
 export interface ClientOptions {

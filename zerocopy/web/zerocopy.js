@@ -65,8 +65,14 @@ export class Reset extends ZerocopyError {
 }
 
 const KINDS = new Map([
-  [401, Unauthorized], [403, Unauthorized], [404, NotFound], [429, TooManyRequests],
-  [501, NotInstalled], [502, Unavailable], [503, Unavailable], [504, Unavailable],
+  [401, Unauthorized],
+  [403, Unauthorized],
+  [404, NotFound],
+  [429, TooManyRequests],
+  [501, NotInstalled],
+  [502, Unavailable],
+  [503, Unavailable],
+  [504, Unavailable],
 ]);
 
 /** Whether the same request may succeed a little later. */
@@ -99,9 +105,16 @@ async function problemOf(response, watch) {
 // ---- frames
 
 const ARRAYS = {
-  "<u4": Uint32Array, "<f4": Float32Array, "<u8": BigUint64Array, "<f8": Float64Array,
-  "<i4": Int32Array, "<i8": BigInt64Array, "<u2": Uint16Array, "<i2": Int16Array,
-  "|u1": Uint8Array, "|i1": Int8Array,
+  "<u4": Uint32Array,
+  "<f4": Float32Array,
+  "<u8": BigUint64Array,
+  "<f8": Float64Array,
+  "<i4": Int32Array,
+  "<i8": BigInt64Array,
+  "<u2": Uint16Array,
+  "<i2": Int16Array,
+  "|u1": Uint8Array,
+  "|i1": Int8Array,
 };
 const TEXT = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -465,7 +478,7 @@ export class Client {
   /** Runs `attempt` until it succeeds, or fails in a way that does not pass, or too often. */
   async #retry(signal, attempt) {
     const progress = { atMs: performance.now(), isMade: false };
-    for (let failures = 0; ; ) {
+    for (let failures = 0; ;) {
       const watch = new Watch(signal, this.#timeoutS);
       try {
         return await attempt(watch, progress);
@@ -513,7 +526,7 @@ export class Client {
       if (!goesOn && response.status === 206) throw new Interrupted("another part came");
       body.etag = strongTag(response);
       // A BYOB reader would save Chromium a copy, and takes Node 20 twenty times as long.
-      for (const reader = response.body.getReader(); ; ) {
+      for (const reader = response.body.getReader(); ;) {
         const { done, value } = await watch.wait(reader.read());
         if (done) break;
         body.take(value);
@@ -527,7 +540,7 @@ export class Client {
 
   /** Frames with records, over as many connections as it takes; `place` is where to begin. */
   async *#frames(series, place, { signal, onState }) {
-    for (let failures = 0; !signal?.aborted; ) {
+    for (let failures = 0; !signal?.aborted;) {
       try {
         const target = { ...series, from: place.from, start: place.from ? undefined : place.start };
         for await (const frame of this.#connection(target, signal)) {
