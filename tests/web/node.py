@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +33,9 @@ PACKAGES = {
 }
 """What npm installs below var/, once; tests that need it are skipped where it cannot."""
 
-INSTALL_TIMEOUT_S = 40.0
+INSTALL_TIMEOUT_S = 30.0
+FAILED_S = 600.0
+"""For how long nobody tries again: the other processes of the same run."""
 
 
 @cache
@@ -106,28 +109,38 @@ def _installed() -> tuple[str, str]:
         return "", "npm is not installed"
     folder = REPOSITORY / "var" / "npm"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = json.dumps({"private": True, "type": "module", "dependencies": PACKAGES}, indent=2)
-    stamp = folder / "installed.json"
+    wanted = {"private": True, "type": "module", "dependencies": PACKAGES}
+    done, failed = folder / "installed.json", folder / "failed"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        if done.exists() and json.loads(done.read_text("utf-8")) == wanted:
             return str(folder), ""
-        (folder / "package.json").write_text(wanted, "utf-8")
-        options = ("--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0")
-        try:
-            done = subprocess.run(
-                [npm, "install", *options, "--prefix", str(folder)],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=INSTALL_TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            return "", f"npm install took more than {INSTALL_TIMEOUT_S:.0f} s"
-        if done.returncode:
-            return "", f"npm install failed: {done.stderr.strip().partition(chr(10))[0]}"
-        stamp.write_text(wanted, "utf-8")
+        if failed.exists() and time.time() - failed.stat().st_mtime < FAILED_S:
+            return "", failed.read_text("utf-8")
+        (folder / "package.json").write_text(json.dumps(wanted, indent=2), "utf-8")
+        reason = _install(npm, str(folder))
+        if reason:
+            failed.write_text(reason, "utf-8")
+            return "", reason
+        done.write_text(json.dumps(wanted), "utf-8")
     return str(folder), ""
+
+
+def _install(npm: str, folder: str) -> str:
+    """Why it failed; nothing if it did not."""
+    options = ("--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0")
+    try:
+        done = subprocess.run(
+            [npm, "install", *options, "--prefix", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INSTALL_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"npm install took more than {INSTALL_TIMEOUT_S:.0f} s"
+    told = done.stderr.strip().partition("\n")[0]
+    return f"npm install failed: {told}" if done.returncode else ""
 
 
 def packages() -> str:
