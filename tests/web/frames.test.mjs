@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as zerocopy from "../../zerocopy/web/zerocopy.js";
-import { bodyOf, reply, scripted, ticks } from "./fakes.mjs";
+import { bodyOf, reply, scripted, ticks, withClock } from "./fakes.mjs";
 
 const { Client, Frame, TextColumn } = zerocopy;
 
@@ -181,3 +181,25 @@ test("a body that is none is an UnexpectedAnswer, at once", async () => {
   const portal = scripted(() => reply("<html>"));
   await assert.rejects(client(portal).symbols(), zerocopy.UnexpectedAnswer);
 });
+
+test(
+  "a body that breaks off at any byte, the header line's included, is made whole",
+  withClock(async () => {
+    const { body, price } = ticks(100);
+    const header = body.indexOf(10) + 1;
+    for (const cut of [1, 20, header - 1, header, header + 1, header + 401, body.length - 1]) {
+      const rest = ({ headers }) => {
+        assert.equal(headers.Range, `bytes=${cut}-`);
+        const told = `bytes ${cut}-${body.length - 1}/${body.length}`;
+        const fields = { ETag: '"one"', "Content-Range": told };
+        return reply(body.subarray(cut), { status: 206, fields });
+      };
+      const script = scripted(() => reply(body, { fields: { ETag: '"one"' }, cut }), rest);
+      const frame = await client(script).data("X", "time,price");
+      assert.deepEqual(frame.get("price"), price, String(cut));
+    }
+    const late = scripted(() => reply(body, { fields: { ETag: '"one"' }, cut: body.length }));
+    assert.deepEqual((await client(late).data("X", "time,price")).get("price"), price);
+    assert.equal(late.asked.length, 1);
+  }),
+);
