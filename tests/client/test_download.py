@@ -14,7 +14,19 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 
-from tests.client.liar import BODY, OTHER, TAG, WHOLE, Liar, Say, chunked, cut, honest, response
+from tests.client.liar import (
+    BODY,
+    OTHER,
+    TAG,
+    WHOLE,
+    Liar,
+    Say,
+    chunked,
+    cut,
+    honest,
+    part,
+    response,
+)
 from zerocopy.client import (
     BadRequest,
     Client,
@@ -133,6 +145,19 @@ def test_data_that_has_changed_since_is_begun_anew(tmp_path: Path) -> None:
     with Liar(Say(response(short, ETag='"two"'))) as liar:
         assert download(liar, path).read_bytes() == short
         assert liar.heads[0].first
+
+
+def test_a_part_that_was_begun_anew_holds_nothing_of_before(tmp_path: Path) -> None:
+    """Though the new state broke off earlier than the old one."""
+    path = tmp_path / "x.bin"
+    busy = Say(response(b"", 503, Retry_After="999"))
+    other = response(OTHER, ETag='"two"')
+    for say in (Say(cut(len(BODY) // 2), "close"), Say(cut(100_000, other), "close")):
+        with Liar(say, busy) as liar, pytest.raises(Unavailable):
+            download(liar, path)
+    with Liar(lambda head: Say(part(OTHER, head.first, '"two"'))) as liar:
+        assert download(liar, path).read_bytes() == OTHER
+        assert 0 < liar.heads[0].first < 100_000
 
 
 @pytest.mark.usefixtures("pauses")

@@ -362,12 +362,13 @@ def test_a_redirect_is_told_and_not_followed() -> None:
         assert other.connections == 0
 
 
-def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
+def test_a_connection_that_the_server_closed_while_idle_is_not_used(pauses: list[float]) -> None:
     """It is seen before the request, so no attempt is lost."""
     with Liar(Say(WHOLE, "close")) as liar, Client(liar.url) as client:
         for _ in range(3):
             assert is_right(client.data("X", "time,price", type="MD"))
         assert liar.connections == len(liar.heads) == 3
+    assert pauses == []
 
 
 def test_an_address_where_nothing_listens_is_given_up_soon(pauses: list[float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import struct
 import threading
 from typing import TYPE_CHECKING
 
@@ -235,6 +236,29 @@ def test_a_peer_that_falls_silent_is_left() -> None:
     ):
         assert [len(next(stream)), len(next(stream))] == [2, 3]
         assert liar.heads[1].target.endswith("&from=20250131.2")
+
+
+def test_a_reset_before_the_first_message_is_one_of_the_iterator() -> None:
+    """live() gives the iterator all the same, which goes on."""
+
+    def gone(head: Head) -> Say:
+        reason = b"a file was replaced; it begins at 20250131.0"
+        close = struct.pack("!BBH", 0x88, 2 + len(reason), 4001) + reason
+        return Say(upgrade(head) + close, "hold")
+
+    def there(head: Head) -> Say:
+        return Say(upgrade(head, message(0, "20250131.0"), message(2, "20250131.2")), "hold")
+
+    with (
+        Liar(gone, there) as liar,
+        Client(liar.url) as client,
+        client.live("X", "time", type="MD", cursor="20250131.9") as stream,
+    ):
+        with pytest.raises(Reset) as caught:
+            next(stream)
+        assert (caught.value.cursor, caught.value.reason) == ("20250131.0", "a file was replaced")
+        assert len(next(stream)) == 2
+        assert "from=20250131.0" in liar.heads[1].target
 
 
 def test_a_redirect_of_a_stream_is_told_and_not_followed() -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import time
 from contextlib import suppress
-from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +20,7 @@ from zerocopy.client.sinks import Pace, finish
 from zerocopy.client.times import span
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
     from types import TracebackType
 
     from zerocopy.client.requests import Series
@@ -138,14 +138,11 @@ class FileSink:
             if self._progress is not None:
                 self._progress(self.received, total)
             begun_s = time.monotonic()
-        if response.length:
-            raise IncompleteRead(b"", response.length)
         finish(response)
 
     def result(self) -> Path:
         """Give the file its name, once it is on the disk."""
         try:
-            os.ftruncate(self._fd, self.received)
             os.fsync(self._fd)
             self._part.replace(self._path)
             self._note.unlink(missing_ok=True)
