@@ -231,7 +231,7 @@ def test_a_peer_that_falls_silent_is_left() -> None:
 
     with (
         Liar(silent, awake) as liar,
-        Client(liar.url, timeout=0.2) as client,
+        Client(liar.url, timeout=1) as client,
         client.live("X", "time", type="MD") as stream,
     ):
         assert [len(next(stream)), len(next(stream))] == [2, 3]
