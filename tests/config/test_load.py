@@ -165,7 +165,7 @@ def test_load_named_file_missing_or_unreadable_is_refused(tmp_path: Path) -> Non
         ("[data]\nsettle_s = inf", "[data] settle_s: expected float <= 31536000.0, got inf"),
         ("[data]\npath = ''", "[data] path: expected str of length >= 1, got ''"),
         ("[log]\nformat = 'xml'", "[log] format: expected one of auto, json, console, got 'xml'"),
-        ('[server]\n"a\\nb" = 1', "unknown key [server] a\\nb; did you mean backlog?"),
+        ('[server]\n"a\\nb" = 1', "unknown key [server] a\\nb; did you mean page?"),
     ],
 )
 def test_load_file_wrong_is_refused_with_place_and_remedy(text: str, line: str) -> None:

@@ -25,7 +25,10 @@ PATHS_DESCRIBED = set(orjson.loads(orjson.dumps(OPENAPI))["paths"])
         (b"/api/data/", "other"),
         (b"/API/data", "other"),
         (b"/api%2Fdata", "other"),
-        (b"/", "other"),
+        (b"/", "page"),
+        (b"/?view=1", "page"),
+        (b"/ui/app.0123.js", "page"),
+        (b"/ui", "other"),
         (b"*", "other"),
         (b"", "other"),
         (b"?/api/data", "other"),
@@ -37,7 +40,8 @@ def test_endpoint_is_that_of_the_path_to_the_byte(target: bytes, name: str) -> N
 
 
 def test_paths_are_those_of_the_description() -> None:
-    """Each path of /openapi.json has a name of its own, and each name but one has a path."""
+    """Each path of /openapi.json has a name of its own; the page's files share one."""
     assert {path.decode() for path in PATHS} == PATHS_DESCRIBED
-    assert sorted(PATHS.values()) == [*range(len(NAMES) - 1)]
+    assert sorted(PATHS.values()) == [*range(endpoints.PAGE)]
+    assert endpoints.OTHER == endpoints.PAGE + 1
     assert len(NAMES) - 1 == endpoints.OTHER

@@ -55,6 +55,7 @@ class ServerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     generations_max: Annotated[
         SomeGenerations, _doc("Generations of workers at once, those that drain included.")
     ] = 4
+    page: Annotated[bool, _doc("The page of charts at /, and its files below /ui/.")] = True
 
 
 class PlainTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

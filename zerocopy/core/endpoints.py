@@ -14,10 +14,14 @@ OPENAPI = 4
 BARS = 5
 CATALOG = 6
 LIVE = 7
-OTHER = 8
-"""The index of each endpoint; `OTHER` is whatever has no path of ours, `*` and the unreadable."""
+PAGE = 8
+OTHER = 9
+"""The index of each endpoint; `PAGE` is `/` and all below /ui/, `OTHER` is whatever has no path of
+ours, `*` and the unreadable."""
 
-NAMES = ("data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "other")
+NAMES = (
+    "data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "page", "other",
+)  # fmt: skip
 """By index."""
 
 PATHS = {
@@ -34,4 +38,8 @@ PATHS = {
 
 def endpoint_of(target: bytes) -> int:
     """The endpoint of a request target in origin-form."""
-    return PATHS.get(target.partition(b"?")[0], OTHER)
+    path = target.partition(b"?")[0]
+    endpoint = PATHS.get(path)
+    if endpoint is not None:
+        return endpoint
+    return PAGE if path == b"/" or path.startswith(b"/ui/") else OTHER

@@ -33,8 +33,9 @@ DTYPE_PATTERN = r"^(<([ui][248]|f[48])|\|([ui]1|S[1-9][0-9]{0,2}))$"
 
 _INTERFACE = """\
 Columnar market data of any time range, straight from day files. Every answer may be read by any
-origin. A path that is not listed here is answered 404. Errors are problem documents (RFC 9457)
-whose `detail` names the parameter and what would be right."""
+origin. A path that is not listed here is answered 404, but for `/` and `/ui/`: a page for people,
+whose files change their names. Errors are problem documents (RFC 9457) whose `detail` names the
+parameter and what would be right."""
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")

@@ -6,6 +6,9 @@ to the client is the error's own `detail`; causes go to the log.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import orjson
 
 from zerocopy.core.errors import (
@@ -18,10 +21,18 @@ from zerocopy.core.errors import (
 from zerocopy.core.http.messages import REASONS, Fields, Response
 from zerocopy.core.http.validators import document_validators
 
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Request
+
 RETRY_AFTER_S = 1
 """What an overloaded server asks a client to wait: long enough for a turn, short for a person."""
 
+PREFLIGHT_MAX_AGE_S = 86_400
+"""Seconds a browser may keep a preflight's response; browsers cap it themselves."""
+
 ALLOWED_METHODS = b"GET, HEAD, OPTIONS"
+
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
 
 UPGRADE_FIELDS: Fields = (
     (b"Upgrade", b"websocket"),
@@ -96,3 +107,18 @@ def problem_response(error: Exception) -> Response:
         ),
         orjson.dumps(problem),
     )
+
+
+def preflight_response(request: Request) -> Response:
+    """204 to a CORS preflight (Fetch standard): any field a browser wants to send is allowed."""
+    wanted = b", ".join(request.values(b"access-control-request-headers"))
+    fields = [
+        (b"Allow", ALLOWED_METHODS),
+        (b"Access-Control-Allow-Methods", ALLOWED_METHODS),
+        (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_MAX_AGE_S),
+        (b"Vary", b"Access-Control-Request-Headers"),
+        *CORS_FIELDS,
+    ]
+    if wanted and _FIELD_NAMES.fullmatch(wanted):
+        fields.append((b"Access-Control-Allow-Headers", wanted))
+    return Response(204, tuple(fields))

@@ -8,9 +8,9 @@ prove to be still true. Everything that may touch the disk runs in threads.
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.core import counters as slots
@@ -42,10 +42,10 @@ from zerocopy.service.openapi import OPENAPI
 from zerocopy.service.planned import PlannedResponses
 from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
-    ALLOWED_METHODS,
     CORS_FIELDS,
     EVENT_FIELDS,
     json_response,
+    preflight_response,
     problem_response,
     written_response,
 )
@@ -56,6 +56,7 @@ from zerocopy.storage.planner import Planned
 from zerocopy.storage.tree import open_root
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from concurrent.futures import Executor
 
     from zerocopy.core.counters import Counters
@@ -72,9 +73,6 @@ if TYPE_CHECKING:
 INLINE_STAMPS_MAX = 16
 """Stamps proved on the event loop: about 20 µs of lstat(2); longer proofs go to a thread."""
 
-PREFLIGHT_MAX_AGE_S = 86_400
-"""Seconds a browser may keep a preflight's response; browsers cap it themselves."""
-
 FAULT_LOG_S = 1.0
 FAULTS_REMEMBERED_MAX = 256
 """Seconds between two log lines of the same fault of the data, and how many are told apart."""
@@ -82,7 +80,6 @@ FAULTS_REMEMBERED_MAX = 256
 _OK = 200
 _DATA = b"/api/data"
 _READS = frozenset({b"GET", b"HEAD"})
-_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,1024}")
 
 _log = get_logger(__name__)
 
@@ -111,6 +108,7 @@ class Service:
         closed_max_age_s: int,
         computed: ComputedWork,
         live: Live,
+        page: Mapping[bytes, Response] = MappingProxyType({}),
     ) -> None:
         self._root = root
         self._planner = planner
@@ -142,6 +140,8 @@ class Service:
             b"/readyz": self._readiness,
             b"/openapi.json": self._openapi,
         }
+        self._page = page
+        self._endpoints.update(dict.fromkeys(page, self._page_document))
         self._constant = {
             b"/healthz": json_response({"status": "alive"}),
             b"/openapi.json": json_response(OPENAPI),
@@ -267,7 +267,7 @@ class Service:
         path, _, query_string = request.target.partition(b"?")
         endpoint = self._endpoints.get(path)
         if request.method == b"OPTIONS" and (endpoint is not None or path == b"*"):
-            return _preflight(request)
+            return preflight_response(request)
         if endpoint is None:
             raise NotFoundError("the path must be one of those in /openapi.json")
         if request.method not in _READS:
@@ -381,20 +381,8 @@ class Service:
         with open_root(self._root):
             pass
 
+    async def _page_document(self, _query_string: bytes, request: Request) -> Response:
+        return self._page[request.target.partition(b"?")[0]]
+
     async def _openapi(self, _query_string: bytes, _request: Request) -> Response:
         return self._constant[b"/openapi.json"]
-
-
-def _preflight(request: Request) -> Response:
-    """204 to a CORS preflight (Fetch standard): any field a browser wants to send is allowed."""
-    wanted = b", ".join(request.values(b"access-control-request-headers"))
-    fields = [
-        (b"Allow", ALLOWED_METHODS),
-        (b"Access-Control-Allow-Methods", ALLOWED_METHODS),
-        (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_MAX_AGE_S),
-        (b"Vary", b"Access-Control-Request-Headers"),
-        *CORS_FIELDS,
-    ]
-    if wanted and _FIELD_NAMES.fullmatch(wanted):
-        fields.append((b"Access-Control-Allow-Headers", wanted))
-    return Response(204, tuple(fields))

@@ -17,6 +17,7 @@ from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.computed import ComputedWork
 from zerocopy.service.live.live import Live
+from zerocopy.service.page import page_documents
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
@@ -99,6 +100,7 @@ def build_service(
             small_answer_bytes_max=limits.small_answer_bytes_max,
         ),
         live=build_live(config, counters, executor, files),
+        page=page_documents() if config.server.page else {},
     )
 
 

@@ -1,0 +1,310 @@
+/**
+ * The page: symbols on the left, a chart on the right, the address as their memory.
+ *
+ * Owns which series is open, what the address says, and what is told to the user. `window.zerocopy`
+ * is what scripts and tests may ask: docs/page.md.
+ */
+
+import { askKey, setUpDialogs, showExport, showHelp } from "./dialogs.js";
+import { Chart } from "./chart.js";
+import { $ } from "./dom.js";
+import { ago, brief, countText, spanText, timeText } from "./format.js";
+import { fragmentOf, stateOf } from "./link.js";
+import { emptyRoot, showBanner, showNotice, tell } from "./notice.js";
+import { outputsOf } from "./plan.js";
+import { Server } from "./server.js";
+import { SymbolList } from "./symbols.js";
+import { Theme } from "./theme.js";
+
+const SYMBOLS_EVERY_MS = 10_000;
+const EMPTY_EVERY_MS = 3_000;
+/** A series that changed within so many seconds opens with its last hours, else with all of it. */
+const RECENT_S = 600;
+const RECENT_SPAN_S = 6 * 3600;
+const ADDRESS_SETTLES_MS = 300;
+
+const server = new Server({
+  gone: () => {
+    showBanner("The server does not answer. Trying again …");
+    tell("The server does not answer.");
+  },
+  back: () => {
+    showBanner(null);
+    tell("The server answers again.");
+    refresh();
+    chart.retry();
+    if (!chart.series) route();
+  },
+});
+const theme = new Theme();
+let zone = "utc";
+let live = "";
+let addressTimer = 0;
+let turn = 0;
+let symbolsTimer = 0;
+
+const chart = new Chart($("chart"), server, { theme, zone: () => zone }, {
+  view: (isDiscrete) => remember(isDiscrete),
+  panes: () => remember(true),
+  live: (state) => { live = state; foot(); },
+  records: () => { live = "open"; headline(); },
+  error: (error) => complain(error),
+  drawn: () => foot(),
+  reset: () => { tell("The files were replaced; loading anew."); route(); },
+});
+
+theme.onChange = () => chart.restyle();
+
+const list = new SymbolList((entry) => {
+  document.body.classList.remove("shows-list");
+  if (entry.symbol === chart.series?.symbol && entry.exchange === chart.series.exchange) return;
+  const { panes } = stateOf(location.hash);
+  history.pushState(null, "", fragmentOf({ ...entry, panes, zone }));
+  route();
+});
+
+// ---- what is open
+
+/** Opens what the address names. */
+async function route() {
+  const mine = ++turn;
+  const state = stateOf(location.hash);
+  setZone(state.zone);
+  if (!state.symbol) return openFirst();
+  list.mark(state.exchange, state.symbol);
+  const { series } = chart;
+  const isSame = series && series.symbol === state.symbol && series.exchange === state.exchange;
+  let catalog;
+  try {
+    catalog = await server.client.catalog(state.symbol, { exchange: state.exchange });
+  } catch (error) {
+    if (mine === turn) failed(error, state);
+    return;
+  }
+  if (mine !== turn) return;
+  const types = Object.keys(catalog.types);
+  const type = types.includes(state.type) ? state.type : (types.find((name) => catalog.types[name].days > 0) ?? types[0]);
+  const info = type && catalog.types[type];
+  if (!info?.columns.some(({ name }) => name !== "time") || !info.days) {
+    chart.close();
+    showNotice(`${state.symbol} has no day yet`, ["Nothing can be drawn before its first record. Choose another symbol, or wait: the page looks again by itself."]);
+    return;
+  }
+  showNotice(null);
+  showTypes(types, type);
+  const isRecent = Date.now() / 1000 - info.last_time < RECENT_S;
+  const last = state.last ?? (isRecent && !isSame ? Math.min(RECENT_SPAN_S, info.last_time - info.first_time) : null);
+  chart.open({ ...state, type, info }, { panes: state.panes, view: state.view, last });
+  $("bar").hidden = $("foot").hidden = false;
+  document.title = `${state.symbol} · zerocopy`;
+  $("title").textContent = state.symbol;
+  $("where").textContent = state.exchange;
+  $("price").textContent = "";
+  live = "";
+  chart.resize();
+  remember(false);
+  headline();
+}
+
+function openFirst() {
+  const [first] = list.entries;
+  if (!first) return;
+  history.replaceState(null, "", fragmentOf({ ...first, zone }));
+  route();
+}
+
+function failed(error, { symbol, exchange }) {
+  chart.close();
+  if (complain(error)) return;
+  const isGone = error.name === "NotFound";
+  showNotice(isGone ? `There is no ${symbol} on ${exchange}` : "This cannot be shown", [
+    error.detail ?? String(error),
+    isGone ? "Choose another symbol from the list." : "",
+  ].filter(Boolean), [["Try again", () => route()]]);
+}
+
+/** What went wrong, where it belongs; whether that was all there is to say. */
+function complain(error) {
+  if (error.name === "Unauthorized") {
+    askKey(error.detail, (key) => {
+      server.key = key;
+      refresh();
+      route();
+    });
+    return true;
+  }
+  if (["ConnectionFailed", "Timeout", "Unavailable"].includes(error.name)) {
+    server.lost();
+    return true;
+  }
+  if (chart.series) showBanner(error.detail ?? String(error), ["Try again", () => { showBanner(null); chart.retry(); }]);
+  return false;
+}
+
+async function refresh() {
+  clearTimeout(symbolsTimer);
+  if (!document.hidden) {
+    try {
+      list.show(await server.client.symbols());
+      if (list.isEmpty) {
+        chart.close();
+        $("bar").hidden = true;
+        showNotice(...emptyRoot());
+      } else if (!chart.series && !stateOf(location.hash).symbol) openFirst();
+      else if (!chart.series) route();
+    } catch (error) {
+      complain(error);
+    }
+  }
+  symbolsTimer = setTimeout(refresh, list.isEmpty ? EMPTY_EVERY_MS : SYMBOLS_EVERY_MS);
+}
+
+// ---- the address
+
+function address() {
+  const { series, view, follow, specs } = chart;
+  return fragmentOf({ ...series, view, follow, panes: specs, zone });
+}
+
+/** Writes the view into the address: a step of the history where it was one of the user's. */
+function remember(isDiscrete) {
+  clearTimeout(addressTimer);
+  if (!chart.series) return;
+  if (isDiscrete && address() !== location.hash) history.pushState(null, "", address());
+  else addressTimer = setTimeout(() => chart.series && history.replaceState(null, "", address()), ADDRESS_SETTLES_MS);
+}
+
+// ---- what is told
+
+function showTypes(types, type) {
+  const select = $("type");
+  select.replaceChildren(...types.map((name) => new Option(name, name, false, name === type)));
+  select.hidden = types.length < 2;
+}
+
+function headline() {
+  const column = chart.specs[0]?.columns[0];
+  const value = column === undefined ? null : chart.newest(column);
+  $("price").textContent = value === null ? "" : brief(value, 7);
+}
+
+function foot() {
+  const { loader, follow, pointed } = chart;
+  if (!loader) return;
+  const last = loader.bounds.last;
+  const states = { open: "Live", waiting: "Reconnecting", off: "Not live", "": "Connecting" };
+  $("live-told").textContent = `${states[live]} · last record ${ago(last, Date.now() / 1000)}${/\d/.test(ago(last, Date.now() / 1000)) ? " ago" : ""}`;
+  $("live-told").dataset.state = live;
+  $("follow").setAttribute("aria-pressed", String(follow));
+  const data = loader.dataset("coarse") ?? loader.dataset("fine");
+  const what = !data ? "" : data.mode === "ticks" ? "single records" : `bars of ${data.interval.label}`;
+  const count = chart.count;
+  const span = chart.view.end - chart.view.start;
+  const skipped = loader.skipped.size ? ` · skipped, a column is missing: ${[...loader.skipped].slice(0, 3).join(", ")}${loader.skipped.size > 3 ? " …" : ""}` : "";
+  $("shown").textContent = [spanText(span), what, count === null ? "" : `${countText(Math.round(count))} records`].filter(Boolean).join(" · ") + skipped;
+  const at = pointed;
+  $("pointed").textContent = at ? `${timeText(at.time, zone, at.nanos)} ${zone === "utc" ? "UTC" : "local"}` : "";
+  for (const button of $("spans").children) {
+    const isAll = button.dataset.span === "all";
+    const all = (loader.bounds.last - loader.bounds.first) * 1.08;
+    button.setAttribute("aria-pressed", String(isAll ? Math.abs(span - all) < all * 0.01 : Math.abs(span - button.dataset.span) < 1));
+  }
+}
+
+function setZone(next) {
+  zone = next;
+  $("zone").textContent = zone === "utc" ? "UTC" : "Local";
+  $("zone").setAttribute("aria-label", zone === "utc" ? "Times are UTC; show local time" : "Times are local; show UTC");
+}
+
+// ---- what is pressed
+
+const actions = {
+  follow: () => chart.showNewest(),
+  zone: () => {
+    setZone(zone === "utc" ? "local" : "utc");
+    chart.restyle();
+    remember(false);
+  },
+  theme: () => theme.toggle(),
+  "add-pane": () => {
+    const used = new Set(chart.specs.flatMap(({ columns }) => columns));
+    const free = chart.series.info.columns.map(({ name }) => name).filter((name) => !used.has(name) && name !== "time" && name !== "nanos");
+    const column = free[0] ?? chart.specs[0].columns[0];
+    chart.changePanes([...chart.specs, { kind: "line", columns: [column] }], chart.specs.length);
+  },
+  "show-export": () => {
+    const { series, view, specs, count, loader } = chart;
+    const columns = loader.liveColumns(specs);
+    const data = loader.dataset("coarse") ?? loader.dataset("fine");
+    const drawn = specs.flatMap(outputsOf).map((name) => name.replace(/\.(\w+)$/, ":$1"));
+    const bars = data?.interval ? { columns: [...new Set(drawn)], interval: data.interval.label } : null;
+    showExport({ base: server.base, key: server.key, ...series, columns, view, count, zone, bars }, tell);
+  },
+  "show-help": showHelp,
+  "open-list": () => { document.body.classList.add("shows-list"); list.focus(); },
+  "close-list": () => document.body.classList.remove("shows-list"),
+};
+for (const [id, act] of Object.entries(actions)) $(id).addEventListener("click", act);
+
+$("spans").addEventListener("click", ({ target }) => {
+  const { span } = target.dataset ?? {};
+  if (span === "all") chart.showAll();
+  else if (span) chart.showNewest(Number(span));
+});
+$("type").addEventListener("change", ({ target }) => {
+  const { series, view } = chart;
+  history.pushState(null, "", fragmentOf({ ...series, type: target.value, view, zone }));
+  route();
+});
+
+const KEYS = { e: "show-export", u: "zone", t: "theme", l: "follow", "?": "show-help" };
+addEventListener("keydown", (event) => {
+  const { target, key } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (key === "Escape") {
+    document.querySelectorAll("details[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
+    document.body.classList.remove("shows-list");
+    chart.point(null);
+  }
+  if (target.closest("input, select, textarea, .menu-body")) return;
+  if (key === "/") list.focus();
+  else if (KEYS[key.toLowerCase()] && chart.series) actions[KEYS[key.toLowerCase()]]();
+  else if (chart.key(key, event.shiftKey)) {
+    if (event.shiftKey && chart.pointed) tellPointed();
+  } else return;
+  event.preventDefault();
+});
+
+/** The record at the crosshair, in words. */
+function tellPointed() {
+  const { time, nanos, panes } = chart.pointed;
+  tell([timeText(time, zone, nanos), ...panes.flat().map(([label, text]) => `${label} ${text}`)].join(", "));
+}
+
+document.addEventListener("pointerdown", ({ target }) => {
+  document.querySelectorAll("details[open]").forEach((menu) => { if (!menu.contains(target)) menu.open = false; });
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return chart.pause();
+  chart.resume();
+  refresh();
+});
+addEventListener("popstate", route);
+setInterval(foot, 1000);
+
+/** For scripts and tests: docs/page.md describes it. */
+window.zerocopy = Object.freeze({
+  chart,
+  idle: () => chart.idle(),
+  state: () => ({ ...chart.series, info: undefined, view: { ...chart.view }, follow: chart.follow, zone, live, isDark: theme.isDark }),
+  panes: () => chart.panes.map(({ spec, data, isTicks }) => ({
+    ...spec, mode: isTicks ? "ticks" : "bars", interval: data?.interval?.label ?? null,
+    x: data ? [...data.x] : [], columns: data ? Object.fromEntries([...data.columns].map(([name, values]) => [name, [...values]])) : {},
+  })),
+});
+
+setUpDialogs();
+setZone("utc");
+refresh();
+if (stateOf(location.hash).symbol) route();

@@ -1,0 +1,43 @@
+/** What is said instead of a chart, or above it: each says what to do next. */
+
+import { $, h } from "./dom.js";
+
+const code = (text) => h("code", {}, text);
+
+/** In place of the chart: a title, paragraphs, buttons ([text, onclick]). Without a title: none. */
+export function showNotice(title, paragraphs = [], buttons = []) {
+  const notice = $("notice");
+  notice.hidden = !title;
+  $("chart").hidden = Boolean(title);
+  $("foot").hidden = Boolean(title);
+  if (!title) return notice.replaceChildren();
+  notice.replaceChildren(h("div", { class: "card" },
+    h("h2", {}, title),
+    ...paragraphs.map((paragraph) => (paragraph instanceof Node ? paragraph : h("p", {}, paragraph))),
+    buttons.length ? h("div", { class: "row" }, buttons.map(([text, onclick]) => h("button", { type: "button", class: "strong", onclick }, text))) : null));
+  tell(title);
+}
+
+export const emptyRoot = () => [
+  "No data yet",
+  [
+    "This server has no day file. The page looks again every few seconds and goes on by itself.",
+    h("p", {}, "To try it, make some, below the directory that the server serves:"),
+    h("pre", { tabindex: "0" }, "zerocopy generate DIR --days 14"),
+    h("p", {}, "Your own data lies there as one file a column and day: ", code("{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin"), ", records of 4 bytes, ",
+      code("time"), " in unix seconds, ascending. A recorder may append while the page is open."),
+    h("p", {}, "Data elsewhere? Start the server with ", code("zerocopy serve --data-path DIR"), "."),
+  ],
+];
+
+/** A line above the chart: null takes it away. */
+export function showBanner(text, button = null) {
+  const banner = $("banner");
+  banner.hidden = !text;
+  banner.replaceChildren(...(text ? [h("span", {}, text), button && h("button", { type: "button", class: "quiet", onclick: button[1] }, button[0])].filter(Boolean) : []));
+}
+
+/** To a screen reader, and as the last line of the foot. */
+export function tell(text) {
+  $("told").textContent = text;
+}

@@ -1,0 +1,283 @@
+/**
+ * One pane: a chart of some columns, its legend, and the menu that says what it shows.
+ *
+ * uPlot draws axes and grid and keeps the scales; what lies on them is drawn by draw.js. All panes
+ * show the same time, so the height alone is a pane's own.
+ */
+
+import { exactAt, lowerBound, recordAt } from "./dataset.js";
+import { h, icon } from "./dom.js";
+import { drawBars, drawCandles, drawGaps, drawLevel, drawLine, drawTicks } from "./draw.js";
+import { axisValues, brief, exact, timeLabels } from "./format.js";
+import { detailOf } from "./plan.js";
+
+const AXIS_WIDTH = 72; // CSS pixels: the same in all panes, so that their times lie one above the other
+const AXIS_HEIGHT = 28;
+const KIND_NAMES = { candles: "Candles", line: "Line", bars: "Bars" };
+const FONT = "11px system-ui, -apple-system, 'Segoe UI', sans-serif";
+
+export class Pane {
+  data = null;
+  #plot;
+  #host;
+  #context;
+  #legend = h("div", { class: "legend" });
+  #cross = { x: h("div", { class: "cross-x" }), y: h("div", { class: "cross-y" }), tag: h("div", { class: "cross-tag" }) };
+
+  /**
+   * `spec` is { kind, columns }. `context` has `theme`, `zone()`, `gaps()`, `view()`, `dtypeOf(name)`,
+   * `newest(name)`.
+   */
+  constructor(spec, context, menu) {
+    this.spec = spec;
+    this.#context = context;
+    this.#host = h("div", { class: "plot" });
+    this.element = h("section", { class: "pane", "aria-label": this.title },
+      h("div", { class: "pane-head" }, menu, this.#legend), this.#host);
+    this.over = null;
+  }
+
+  get detail() {
+    return detailOf(this.spec);
+  }
+  get title() {
+    return `${this.spec.columns.join(", ")}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
+  }
+  get isTicks() {
+    return this.data?.mode === "ticks";
+  }
+
+  /** Once it is in the document and has a size. */
+  mount(isLast) {
+    this.isLast = isLast;
+    this.#plot?.destroy();
+    const { width, height } = this.#host.getBoundingClientRect();
+    const { start, end } = this.#context.view();
+    this.#plot = new globalThis.uPlot(this.#options(width, height), [[start, end], [null, null]], this.#host);
+    this.over = this.#plot.over;
+    this.over.append(this.#cross.x, this.#cross.y, this.#cross.tag);
+    this.#plot.root.querySelector("canvas").setAttribute("role", "img");
+    this.setData(this.data);
+  }
+
+  unmount() {
+    this.#plot?.destroy();
+    this.#plot = null;
+    this.element.remove();
+  }
+
+  resize() {
+    const { width, height } = this.#host.getBoundingClientRect();
+    if (this.#plot && width > 0 && height > 0) this.#plot.setSize({ width, height });
+  }
+
+  setData(data) {
+    this.data = data;
+    this.redraw();
+  }
+
+  /** Draws the view as it is now. */
+  redraw() {
+    if (!this.#plot) return;
+    const { start, end } = this.#context.view();
+    this.#plot.setScale("x", { min: start, max: end });
+    this.#plot.root.querySelector("canvas").setAttribute("aria-label", this.title);
+  }
+
+  /** CSS pixels from the left of the plot; where a value lies from its top. */
+  xOf(seconds) {
+    return this.#plot.valToPos(seconds, "x");
+  }
+  yOf(value) {
+    return this.#plot.valToPos(value, "y");
+  }
+  get plotWidth() {
+    return this.#plot ? this.#plot.over.clientWidth : 0;
+  }
+
+  // ---- crosshair and legend
+
+  /** The crosshair at a record (or none: -1), and the pointer's height over this pane, or null. */
+  point(index, top) {
+    const x = index >= 0 && this.data ? this.data.x[index] : NaN;
+    const isShown = Number.isFinite(x);
+    this.#cross.x.hidden = !isShown;
+    if (isShown) this.#cross.x.style.transform = `translateX(${Math.round(this.xOf(x))}px)`;
+    const isHere = isShown && top !== null;
+    this.#cross.y.hidden = this.#cross.tag.hidden = !isHere;
+    if (isHere) {
+      this.#cross.y.style.transform = `translateY(${Math.round(top)}px)`;
+      this.#cross.tag.style.transform = `translateY(${Math.round(top) - 9}px)`;
+      this.#cross.tag.textContent = brief(this.#plot.posToVal(top, "y"), 7);
+    }
+    if (isShown) this.tell(index);
+  }
+
+  /** The legend: the values of a record. */
+  tell(index) {
+    this.#legend.replaceChildren(...this.#legendOf(index));
+  }
+
+  /** [[label, text, column], …] of a record, exactly as the server sent it. */
+  valuesAt(index) {
+    const { kind, columns } = this.spec;
+    if (!this.data || index < 0 || !recordAt(this.data, index)) return [];
+    const value = (name, dtype) => exact(exactAt(this.data, index, name), dtype);
+    return columns.flatMap((column) => {
+      const dtype = this.#context.dtypeOf(column);
+      if (this.isTicks) return [[column, value(column, dtype), column]];
+      if (kind === "bars") return [[`${column} sum`, value(`${column}.sum`, "<f8"), column]];
+      const parts = [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]];
+      if (kind === "candles") return parts.map(([letter, each]) => [letter, value(`${column}.${each}`, dtype), column]);
+      return [[column, value(`${column}.close`, dtype), column]];
+    });
+  }
+
+  #legendOf(index) {
+    const { theme } = this.#context;
+    const isUp = this.data && this.#isUp(index);
+    return this.valuesAt(index).map(([label, text, column]) => {
+      const value = h("b", {}, text);
+      if (this.spec.kind === "candles" && !this.isTicks) value.className = isUp ? "up" : "down";
+      const swatch = this.spec.columns.length > 1 ? h("i", { class: `swatch line-${(this.spec.columns.indexOf(column) % 6) + 1}` }) : null;
+      return h("span", { title: theme ? `${label} ${text}` : "" }, swatch, `${label} `, value);
+    });
+  }
+
+  #isUp(index) {
+    const column = this.spec.columns[0];
+    const [open, close] = [this.data.columns.get(`${column}.open`), this.data.columns.get(`${column}.close`)];
+    return open && close && close[index] >= open[index];
+  }
+
+  // ---- what is in sight
+
+  /** [from, to) of the records in view, and one more on each side, so that lines leave the screen. */
+  range() {
+    if (!this.data) return [0, 0];
+    const { start, end } = this.#context.view();
+    const { x } = this.data;
+    return [Math.max(0, lowerBound(x, start) - 1), Math.min(x.length, lowerBound(x, end) + 1)];
+  }
+
+  #heights() {
+    const [from, to] = this.range();
+    const { kind, columns } = this.spec;
+    let [low, high] = [Infinity, -Infinity];
+    for (const column of columns) {
+      const names = this.isTicks ? [column] : kind === "bars" ? [`${column}.sum`] : [`${column}.low`, `${column}.high`];
+      for (const name of names) {
+        const values = this.data?.columns.get(name);
+        for (let index = from; values && index < to; index++) {
+          if (values[index] < low) low = values[index];
+          if (values[index] > high) high = values[index];
+        }
+      }
+    }
+    if (!(low <= high)) return [0, 1];
+    if (kind === "bars") return [Math.min(0, low), Math.max(0, high) * 1.15 || 1];
+    const space = (high - low || Math.abs(high) * 0.001 || 1) * 0.1;
+    return [low - space, high + space * 1.6]; // the legend is at the top
+  }
+
+  // ---- uPlot
+
+  #options(width, height) {
+    const { theme, zone } = this.#context;
+    const stroke = (name) => () => theme.colors[name];
+    const grid = { stroke: stroke("grid"), width: 1 };
+    const local = (seconds) => new Date(seconds * 1000);
+    const utc = (seconds) => globalThis.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
+    return {
+      width,
+      height,
+      legend: { show: false },
+      cursor: { show: false },
+      padding: [0, 0, this.isLast ? 0 : 6, 0],
+      tzDate: (seconds) => (zone() === "local" ? local : utc)(seconds),
+      scales: {
+        x: { time: true, auto: false, range: () => { const { start, end } = this.#context.view(); return [start, end]; } },
+        y: { range: () => this.#heights() },
+      },
+      axes: [
+        {
+          show: true, stroke: stroke("muted"), grid, font: FONT, space: 84, gap: 6,
+          ticks: { show: false }, size: this.isLast ? AXIS_HEIGHT : 0,
+          values: (_, splits) => (this.isLast ? timeLabels(splits, zone()) : splits.map(() => null)),
+        },
+        {
+          side: 1, stroke: stroke("muted"), grid, font: FONT, size: AXIS_WIDTH, space: 34, gap: 8,
+          ticks: { show: false }, values: (_, splits) => axisValues(splits),
+        },
+      ],
+      series: [{}, { paths: () => null, points: { show: false } }],
+      hooks: { draw: [(plot) => this.#draw(plot)] },
+    };
+  }
+
+  #draw(plot) {
+    const { ctx, bbox } = plot;
+    const density = globalThis.devicePixelRatio;
+    const [from, to] = this.range();
+    const scaleX = bbox.width / (plot.scales.x.max - plot.scales.x.min);
+    const scaleY = bbox.height / (plot.scales.y.max - plot.scales.y.min);
+    const frame = {
+      ctx, from, to, density, left: bbox.left, top: bbox.top, width: bbox.width, height: bbox.height,
+      x: (seconds) => bbox.left + (seconds - plot.scales.x.min) * scaleX,
+      y: (value) => bbox.top + (plot.scales.y.max - value) * scaleY,
+    };
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    drawGaps(frame, this.#context.gaps(), this.#context.theme.colors);
+    if (this.data && to > from) this.#drawColumns(frame);
+    ctx.restore();
+  }
+
+  #drawColumns(frame) {
+    const { kind, columns } = this.spec;
+    const { theme, newest } = this.#context;
+    const { data } = this;
+    const seconds = data.interval?.seconds ?? 0;
+    columns.forEach((column, index) => {
+      const color = columns.length > 1 || kind === "line" ? theme.line(index) : theme.colors.accent;
+      if (kind === "bars") {
+        const values = data.columns.get(this.isTicks ? column : `${column}.sum`);
+        const tint = columns.length > 1 ? theme.line(index) : theme.colors.bars;
+        if (values) drawBars(frame, { data, values, seconds, color: tint });
+      } else if (this.isTicks) {
+        if (data.columns.has(column)) drawTicks(frame, { data, column, color });
+      } else if (!data.columns.has(`${column}.close`)) return;
+      else if (kind === "line") drawLine(frame, { data, column, color });
+      else drawCandles(frame, { data, column, seconds, colors: theme.colors });
+      const value = kind === "bars" ? null : newest(column);
+      if (value !== null && Number.isFinite(value)) drawLevel(frame, value, color);
+    });
+  }
+}
+
+export function paneMenu({ spec, columns, isOnly, onChange, onRemove, onMove }) {
+  const name = `kind-${Math.random().toString(36).slice(2)}`;
+  const kinds = Object.entries(KIND_NAMES).map(([kind, text]) =>
+    h("label", {}, h("input", { type: "radio", name, checked: kind === spec.kind, onchange: () => onChange({ ...spec, kind, columns: kind === "candles" ? spec.columns.slice(0, 1) : spec.columns }) }), text));
+  const isSingle = spec.kind === "candles";
+  const choices = columns.map((column) =>
+    h("label", {}, h("input", {
+      type: isSingle ? "radio" : "checkbox", name: `${name}-column`, checked: spec.columns.includes(column),
+      onchange: ({ target }) => {
+        const others = isSingle ? [] : spec.columns.filter((each) => each !== column);
+        const next = target.checked ? [...others, column] : others;
+        if (next.length) onChange({ ...spec, columns: next });
+        else target.checked = true;
+      },
+    }), column));
+  return h("details", { class: "menu" },
+    h("summary", { "aria-label": `${spec.columns.join(", ")}: change this pane` }, h("span", {}, spec.columns.join(", ")), h("small", {}, KIND_NAMES[spec.kind]), icon("down")),
+    h("div", { class: "menu-body" },
+      h("fieldset", {}, h("legend", {}, "Drawn as"), kinds),
+      h("fieldset", {}, h("legend", {}, isSingle ? "Column" : "Columns"), h("div", { class: "choices" }, choices)),
+      h("div", { class: "row" },
+        h("button", { type: "button", class: "quiet", disabled: isOnly, onclick: onMove }, "Move up"),
+        h("button", { type: "button", class: "quiet", disabled: isOnly, onclick: onRemove }, "Remove pane"))));
+}

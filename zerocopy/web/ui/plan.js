@@ -1,0 +1,77 @@
+/**
+ * What a view needs from the server. Pure.
+ *
+ * Panes of one detail share their requests: "coarse" (candles and bars, some pixels wide each) and
+ * "fine" (lines, one bucket a pixel column, so that the line is pixel for pixel that of all records).
+ */
+
+import { gridOf, intervalFor, rangeOfTile, tickTileFor, tilesOver } from "./levels.js";
+
+/** CSS pixels of the narrowest candle, with the space beside it. */
+const CANDLE_PIXELS = 6;
+/** Single records at most a CSS pixel: above it bars look the same and are less to load. */
+const TICKS_PER_PIXEL = { coarse: 0.5, fine: 4 };
+/** What is drawn as single records stays so a little longer: estimates of their count differ. */
+const STAYS_TICKS = 1.5;
+/** Bars a tile: a view has at most 1,200 / 6, or some 2,000. */
+const TILE_BARS = { coarse: 256, fine: 2048 };
+
+export const detailOf = ({ kind }) => (kind === "line" ? "fine" : "coarse");
+
+/** The columns of /api/bars that a pane draws. */
+export const outputsOf = ({ kind, columns }) =>
+  columns.flatMap((name) =>
+    kind === "bars" ? [`${name}.sum`] : ["open", "high", "low", "close"].map((each) => `${name}.${each}`));
+
+/** Every column that is drawn, each once, in an order that does not depend on that of the panes. */
+export const columnsOf = (panes) => [...new Set(panes.flatMap(({ columns }) => columns))].sort();
+
+/**
+ * The level and tiles for the panes of one detail.
+ *
+ * `ticks` is how many records are in view, as far as one knows (null: not at all), `wasTicks` whether
+ * single records are drawn now, `hasNanos` whether the series has a column of that name.
+ */
+export function planFor({ detail, panes, view, widthPx, density, ticks, wasTicks, hasNanos }) {
+  const span = view.end - view.start;
+  const ticksMax = TICKS_PER_PIXEL[detail] * widthPx * (wasTicks ? STAYS_TICKS : 1);
+  const isTicks = ticks !== null && ticks <= ticksMax;
+  const columns = columnsOf(panes);
+  if (isTicks) {
+    const length = tickTileFor(span);
+    const asked = ["time", ...(hasNanos ? ["nanos"] : []), ...columns.filter((name) => name !== "time" && name !== "nanos")];
+    return finish({ mode: "ticks", detail, columns: asked, grid: { length, shift: 0 }, label: `${length}` }, view);
+  }
+  const pixels = detail === "coarse" ? CANDLE_PIXELS : 1 / Math.min(2, density);
+  const interval = intervalFor(span, widthPx, pixels);
+  const wanted = [...new Set(panes.flatMap(outputsOf)), "time.count"].sort();
+  const grid = gridOf(interval, TILE_BARS[detail]);
+  return finish({ mode: "bars", detail, columns: asked(wanted), grid, interval, label: interval.label }, view);
+}
+
+/** ["price.close", "price.open"] as ["price:close+open"], as /api/bars takes them. */
+function asked(outputs) {
+  const byColumn = new Map();
+  for (const output of outputs) {
+    const at = output.lastIndexOf(".");
+    const [column, aggregate] = [output.slice(0, at), output.slice(at + 1)];
+    byColumn.set(column, [...(byColumn.get(column) ?? []), aggregate]);
+  }
+  return [...byColumn].map(([column, aggregates]) => `${column}:${aggregates.join("+")}`);
+}
+
+function finish(plan, view) {
+  const name = `${plan.mode} ${plan.label} ${plan.columns.join(",")}`;
+  return { ...plan, name, wanted: tilesOver(plan.grid, view.start, view.end) };
+}
+
+/**
+ * One tile's request: { key, start, end }, or null where it can hold nothing. From `edge` on the
+ * tail has the records; a tile over it ends there, and says so in its key.
+ */
+export function tileRequest(plan, index, { first, edge }) {
+  const [start, stop] = rangeOfTile(plan.grid, index);
+  const end = Math.min(stop, edge);
+  if (start >= end || end <= first) return null;
+  return { key: `${plan.name} ${index}${end < stop ? ` before ${edge}` : ""}`, start, end };
+}
