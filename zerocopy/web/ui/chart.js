@@ -40,7 +40,7 @@ export class Chart {
   #on;
   #isBusy = false;
   #isDue = false;
-  #cursor = { index: -1, detail: null, top: null, pane: null, x: null };
+  #cursor = { x: null, place: null, pane: null, top: null };
   #waiting = [];
 
   /**
@@ -108,7 +108,7 @@ export class Chart {
   }
 
   setPanes(specs) {
-    const columns = this.series.info.columns.filter(({ name, dtype }) => name !== "nanos" && !dtype.startsWith("|S")).map(({ name }) => name);
+    const columns = this.series.info.columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
     const before = this.loader.liveColumns(this.specs).join();
     for (const pane of this.panes) pane.unmount();
     this.panes = specs.map((spec, place) => {
@@ -235,13 +235,19 @@ export class Chart {
   #pointTo(place, event) {
     const pane = this.panes.find(({ element }) => element.contains(event.target)) ?? this.#cursor.pane;
     const top = pane?.over ? event.clientY - pane.over.getBoundingClientRect().top : null;
-    this.point(this.view.start + views.spanOf(this.view) * place, pane, top);
+    this.point(0, pane, top);
+    this.#cursor.place = place; // it stays under the pointer while the view moves
   }
 
   /** The crosshair at a time, or (null) none: then legends tell the newest record in view. */
   point(x, pane = null, top = null) {
-    this.#cursor = { x, pane, top };
+    this.#cursor = { x, place: null, pane, top };
     this.#due();
+  }
+
+  get #pointedX() {
+    const { x, place } = this.#cursor;
+    return place === null ? x : this.view.start + views.spanOf(this.view) * place;
   }
 
   /** By keyboard: to the next record. */
@@ -249,23 +255,24 @@ export class Chart {
     const pane = this.panes[0];
     if (!pane?.data?.length) return;
     const [from, to] = pane.range();
-    const now = this.#cursor.x === null ? to - 2 - by : nearest(pane.data.x, this.#cursor.x);
+    const now = this.#pointedX === null ? to - 2 - by : nearest(pane.data.x, this.#pointedX);
     const index = Math.max(from, Math.min(to - 1, now + by));
     this.point(pane.data.x[index], pane, null);
   }
 
   /** The record at the crosshair: { time, nanos, panes: [[[label, text], …], …] }, or null. */
   get pointed() {
-    if (this.#cursor.x === null) return null;
+    const x = this.#pointedX;
+    if (x === null) return null;
     const pane = this.panes.find(({ data }) => data?.length);
     if (!pane) return null;
-    const index = nearest(pane.data.x, this.#cursor.x);
+    const index = nearest(pane.data.x, x);
     const record = recordAt(pane.data, index);
     if (!record) return null;
     const nanos = pane.isTicks ? Number(exactAt(pane.data, index, "nanos") ?? 0) : 0;
     return {
       time: record.frame.time[record.at], nanos, interval: pane.data.interval?.label ?? null,
-      panes: this.panes.map((each) => (each.data ? each.valuesAt(nearest(each.data.x, this.#cursor.x)) : [])),
+      panes: this.panes.map((each) => (each.data ? each.valuesAt(nearest(each.data.x, x)) : [])),
     };
   }
 
@@ -322,7 +329,8 @@ export class Chart {
     this.#isDue = true;
     requestAnimationFrame(() => {
       this.#isDue = false;
-      const { x, pane, top } = this.#cursor;
+      const { pane, top } = this.#cursor;
+      const x = this.#pointedX;
       for (const each of this.panes) {
         each.redraw();
         const at = x ?? Math.min(this.view.end, this.#bounds.last + 1);

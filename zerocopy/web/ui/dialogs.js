@@ -23,7 +23,7 @@ export function showExport(asked, tell) {
   $("export-told").textContent =
     `${asked.symbol} ${asked.type} of ${asked.exchange}, ${columns.join(", ")}, from ${timeText(start, zone)} ` +
     `until ${timeText(end, zone)} ${zone === "utc" ? "UTC" : "local time"}` +
-    (count === null ? "." : `: about ${countText(Math.round(count))} records.`);
+    (count === null ? "." : `: ${bars ? "about " : ""}${countText(Math.round(count))} records.`);
   const isTooLong = count !== null && count > COMPUTED_MAX;
   $("export-long").hidden = !isTooLong;
   $("export-links").replaceChildren(...links.map(({ label, href, file, format }) => {

@@ -8,12 +8,18 @@
 import { exactAt, lowerBound, recordAt } from "./dataset.js";
 import { h, icon } from "./dom.js";
 import { drawBars, drawCandles, drawGaps, drawLevel, drawLine, drawTicks } from "./draw.js";
-import { axisValues, brief, exact, timeLabels } from "./format.js";
+import { axisValues, brief, exact, timeLabels, timeText } from "./format.js";
 import { detailOf } from "./plan.js";
 
 const AXIS_WIDTH = 72; // CSS pixels: the same in all panes, so that their times lie one above the other
 const AXIS_HEIGHT = 28;
+/** CSS pixels: half of a label of time, half of a value's, and the legend above what is drawn. */
+const LABEL_HALF = 20;
+const VALUE_HALF = 7;
+const HEAD_HEIGHT = 40;
 const KIND_NAMES = { candles: "Candles", line: "Line", bars: "Bars" };
+/** A sum of f4 has no more digits worth reading; f8 shows the noise of its addition. */
+const SUM_DIGITS = 9;
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', sans-serif";
 
 export class Pane {
@@ -22,7 +28,8 @@ export class Pane {
   #host;
   #context;
   #legend = h("div", { class: "legend" });
-  #cross = { x: h("div", { class: "cross-x" }), y: h("div", { class: "cross-y" }), tag: h("div", { class: "cross-tag" }) };
+  #level = h("div", { class: "level-tag", hidden: true });
+  #cross = { x: h("div", { class: "cross-x" }), y: h("div", { class: "cross-y" }), tag: h("div", { class: "cross-tag" }), time: h("div", { class: "cross-time" }) };
 
   /**
    * `spec` is { kind, columns }. `context` has `theme`, `zone()`, `gaps()`, `view()`, `dtypeOf(name)`,
@@ -55,7 +62,7 @@ export class Pane {
     const { start, end } = this.#context.view();
     this.#plot = new globalThis.uPlot(this.#options(width, height), [[start, end], [null, null]], this.#host);
     this.over = this.#plot.over;
-    this.over.append(this.#cross.x, this.#cross.y, this.#cross.tag);
+    this.over.append(this.#level, this.#cross.x, this.#cross.y, this.#cross.tag, this.#cross.time);
     this.#plot.root.querySelector("canvas").setAttribute("role", "img");
     this.setData(this.data);
   }
@@ -102,7 +109,14 @@ export class Pane {
     const x = index >= 0 && this.data ? this.data.x[index] : NaN;
     const isShown = Number.isFinite(x);
     this.#cross.x.hidden = !isShown;
-    if (isShown) this.#cross.x.style.transform = `translateX(${Math.round(this.xOf(x))}px)`;
+    this.#cross.time.hidden = !isShown || !this.isLast;
+    if (isShown) {
+      const left = Math.round(this.xOf(x));
+      this.#cross.x.style.transform = `translateX(${left}px)`;
+      const { frame, at } = recordAt(this.data, index) ?? {};
+      this.#cross.time.textContent = frame ? timeText(frame.time[at], this.#context.zone()) : "";
+      this.#cross.time.style.left = `${Math.max(68, Math.min(this.plotWidth - 10, left))}px`;
+    }
     const isHere = isShown && top !== null;
     this.#cross.y.hidden = this.#cross.tag.hidden = !isHere;
     if (isHere) {
@@ -126,7 +140,7 @@ export class Pane {
     return columns.flatMap((column) => {
       const dtype = this.#context.dtypeOf(column);
       if (this.isTicks) return [[column, value(column, dtype), column]];
-      if (kind === "bars") return [[`${column} sum`, value(`${column}.sum`, "<f8"), column]];
+      if (kind === "bars") return [[column, brief(Number(exactAt(this.data, index, `${column}.sum`)), SUM_DIGITS), column]];
       const parts = [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]];
       if (kind === "candles") return parts.map(([letter, each]) => [letter, value(`${column}.${each}`, dtype), column]);
       return [[column, value(`${column}.close`, dtype), column]];
@@ -175,9 +189,13 @@ export class Pane {
       }
     }
     if (!(low <= high)) return [0, 1];
-    if (kind === "bars") return [Math.min(0, low), Math.max(0, high) * 1.15 || 1];
-    const space = (high - low || Math.abs(high) * 0.001 || 1) * 0.1;
-    return [low - space, high + space * 1.6]; // the legend is at the top
+    if (kind === "bars") [low, high] = [Math.min(0, low), Math.max(0, high)];
+    if (low === high) [low, high] = [low - (Math.abs(low) * 0.001 || 0.5), high + (Math.abs(high) * 0.001 || 0.5)];
+    const height = this.over?.clientHeight || 300;
+    const above = Math.min(HEAD_HEIGHT, height * 0.4);
+    const below = kind === "bars" && low === 0 ? 0 : Math.min(14, height * 0.1);
+    const unit = (high - low) / (height - above - below);
+    return [low - unit * below, high + unit * above];
   }
 
   // ---- uPlot
@@ -203,16 +221,31 @@ export class Pane {
         {
           show: true, stroke: stroke("muted"), grid, font: FONT, space: 84, gap: 6,
           ticks: { show: false }, size: this.isLast ? AXIS_HEIGHT : 0,
-          values: (_, splits) => (this.isLast ? timeLabels(splits, zone()) : splits.map(() => null)),
+          values: (plot, splits) => this.#timeLabels(plot, splits),
         },
         {
           side: 1, stroke: stroke("muted"), grid, font: FONT, size: AXIS_WIDTH, space: 34, gap: 8,
-          ticks: { show: false }, values: (_, splits) => axisValues(splits),
+          ticks: { show: false }, values: (plot, splits) => this.#valueLabels(plot, splits),
         },
       ],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { draw: [(plot) => this.#draw(plot)] },
     };
+  }
+
+  /** A label that the left edge would cut is left out. */
+  #timeLabels(plot, splits) {
+    if (!this.isLast) return splits.map(() => null);
+    return timeLabels(splits, this.#context.zone()).map((label, index) =>
+      (plot.valToPos(splits[index], "x") < LABEL_HALF ? null : label));
+  }
+
+  #valueLabels(plot, splits) {
+    const height = plot.over.clientHeight;
+    return axisValues(splits).map((label, index) => {
+      const top = plot.valToPos(splits[index], "y");
+      return top < VALUE_HALF || top > height - (this.isLast ? 0 : VALUE_HALF) ? null : label;
+    });
   }
 
   #draw(plot) {
@@ -251,9 +284,21 @@ export class Pane {
       } else if (!data.columns.has(`${column}.close`)) return;
       else if (kind === "line") drawLine(frame, { data, column, color });
       else drawCandles(frame, { data, column, seconds, colors: theme.colors });
-      const value = kind === "bars" ? null : newest(column);
+      const value = kind === "bars" || columns.length > 1 ? null : newest(column);
       if (value !== null && Number.isFinite(value)) drawLevel(frame, value, color);
     });
+    this.#tagLevel();
+  }
+
+  /** The newest value beside the axis, where it is in sight. */
+  #tagLevel() {
+    const { spec } = this;
+    const value = spec.kind === "bars" || spec.columns.length > 1 ? null : this.#context.newest(spec.columns[0]);
+    const top = value === null ? NaN : this.yOf(value);
+    this.#level.hidden = !(top >= 0 && top <= this.over.clientHeight);
+    if (this.#level.hidden) return;
+    this.#level.textContent = brief(value, 7);
+    this.#level.style.transform = `translateY(${Math.round(top) - 9}px)`;
   }
 }
 
