@@ -5,6 +5,7 @@
  * is what scripts and tests may ask: docs/page.md.
  */
 
+import { ConnectionFailed, NotFound, Unauthorized, Unavailable } from "../zerocopy.js";
 import { askKey, setUpDialogs, showExport, showHelp } from "./dialogs.js";
 import { Chart } from "./chart.js";
 import { $ } from "./dom.js";
@@ -57,6 +58,7 @@ theme.onChange = () => chart.restyle();
 
 const list = new SymbolList((entry) => {
   document.body.classList.remove("shows-list");
+  $("chart").focus(); // keys mean the chart from here on
   if (entry.symbol === chart.series?.symbol && entry.exchange === chart.series.exchange) return;
   const { panes } = stateOf(location.hash);
   history.pushState(null, "", fragmentOf({ ...entry, panes, zone }));
@@ -116,7 +118,7 @@ function openFirst() {
 function failed(error, { symbol, exchange }) {
   chart.close();
   if (complain(error)) return;
-  const isGone = error.name === "NotFound";
+  const isGone = error instanceof NotFound;
   showNotice(isGone ? `There is no ${symbol} on ${exchange}` : "This cannot be shown", [
     error.detail ?? String(error),
     isGone ? "Choose another symbol from the list." : "",
@@ -125,7 +127,7 @@ function failed(error, { symbol, exchange }) {
 
 /** What went wrong, where it belongs; whether that was all there is to say. */
 function complain(error) {
-  if (error.name === "Unauthorized") {
+  if (error instanceof Unauthorized) {
     askKey(error.detail, (key) => {
       server.key = key;
       refresh();
@@ -133,7 +135,7 @@ function complain(error) {
     });
     return true;
   }
-  if (["ConnectionFailed", "Timeout", "Unavailable"].includes(error.name)) {
+  if (error instanceof ConnectionFailed || error instanceof Unavailable) {
     server.lost();
     return true;
   }
@@ -300,7 +302,8 @@ window.zerocopy = Object.freeze({
   state: () => ({ ...chart.series, info: undefined, view: { ...chart.view }, follow: chart.follow, zone, live, isDark: theme.isDark }),
   panes: () => chart.panes.map(({ spec, data, isTicks }) => ({
     ...spec, mode: isTicks ? "ticks" : "bars", interval: data?.interval?.label ?? null,
-    x: data ? [...data.x] : [], columns: data ? Object.fromEntries([...data.columns].map(([name, values]) => [name, [...values]])) : {},
+    x: data ? [...data.x] : [],
+    values: data ? Object.fromEntries((isTicks ? spec.columns : outputsOf(spec)).map((name) => [name, [...(data.columns.get(name) ?? [])]])) : {},
   })),
 });
 

@@ -5,6 +5,7 @@
  * reset everything is asked for anew, and where live cannot be had, tiles go on to the newest record.
  */
 
+import { Reset } from "../zerocopy.js";
 import { Tail } from "./tail.js";
 
 export class Follow {
@@ -59,7 +60,7 @@ export class Follow {
   #fail(error, controller) {
     if (controller.signal.aborted) return;
     this.#controller = null;
-    if (error.name === "Reset") {
+    if (error instanceof Reset) {
       this.#on.reset();
       return;
     }

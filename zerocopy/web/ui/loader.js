@@ -53,6 +53,10 @@ export class Loader {
   get cachedBytes() {
     return this.#tiles.bytes;
   }
+  /** Requests on their way, neighbours included. */
+  get loading() {
+    return this.#tiles.loading;
+  }
   dataset(detail) {
     return this.#datasets.get(detail) ?? null;
   }

@@ -99,7 +99,8 @@ export class Pane {
     return this.#plot.valToPos(value, "y");
   }
   get plotWidth() {
-    return this.#plot ? this.#plot.over.clientWidth : 0;
+    // uPlot lays its parts out a microtask later, so they cannot be asked yet.
+    return this.#plot ? this.#host.clientWidth - AXIS_WIDTH : 0;
   }
 
   // ---- crosshair and legend

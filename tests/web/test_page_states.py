@@ -1,0 +1,110 @@
+"""The page while things are missing: no data, no server, no key. Each says what to do, and mends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.blackbox.chromium import CHROMIUM, Browser, chromium
+from tests.server import RunningServer
+from tests.web.keyed import DETAIL, gate
+from tests.web.market import Recorder
+from tests.web.tab import Tab
+from tests.web.test_page import assert_draws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Empty at first."""
+    path = tmp_path_factory.mktemp("states")
+    yield str(path)
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def server(root: str) -> Iterator[RunningServer]:
+    """A server whose port stays when it is started again."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with RunningServer(root, PORT=str(port)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests."""
+    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
+        yield running
+
+
+def kill(server: RunningServer) -> None:
+    """End supervisor and workers, as a power cut would."""
+    assert server.process is not None
+    for pid in [server.pid, *server.worker_pids()]:
+        os.kill(pid, signal.SIGKILL)
+    server.process.wait()
+
+
+def test_empty_root_then_a_recorder_then_a_restart(
+    root: str, server: RunningServer, browser: Browser
+) -> None:
+    """The page says how to get data in, shows what comes, and goes on after the server was away."""
+    tab = Tab(browser)
+    tab.open(f"http://127.0.0.1:{server.port}/")
+    tab.until("document.querySelector('#notice').textContent.includes('No data yet')")
+    assert "zerocopy generate" in tab.text("#notice")
+    recorder = Recorder(root)
+    tab.until("window.zerocopy.chart.series && window.zerocopy.panes()[0].x.length")
+    tab.until("window.zerocopy.state().live === 'open'")
+    assert tab.evaluate("document.querySelector('#notice').hidden")
+    tab.evaluate("window.zerocopy.chart.showNewest(400)")
+    tab.idle()
+    assert_draws(tab, recorder.ticks)
+    assert tab.complaints() == []
+
+    kill(server)
+    tab.until("document.querySelector('#banner').textContent.includes('does not answer')")
+    recorder.append(50)
+    server.start()
+    tab.until("document.querySelector('#banner').hidden")
+    newest_s = recorder.ticks[-1].time
+    tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
+    recorder.append(50)
+    newest_s = recorder.ticks[-1].time
+    tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
+    tab.until(f"window.zerocopy.panes()[0].values['price.close']?.at(-1) === "
+              f"{recorder.ticks[-1].values['price']}")  # fmt: skip
+    tab.idle()
+    assert_draws(tab, recorder.ticks)
+    assert tab.complaints(server_left=True) == []
+    tab.close()
+
+
+def test_key_is_asked_for_and_sent(root: str, server: RunningServer, browser: Browser) -> None:
+    """Without one a dialog tells what the server said; with it everything works, live included."""
+    recorder = Recorder(root)
+    with gate(server.port, "secret") as origin:
+        tab = Tab(browser)
+        tab.open(origin)
+        tab.until("document.querySelector('#key[open]')")
+        assert tab.text("#key-told") == DETAIL
+        tab.write("secret")
+        tab.key("Enter")
+        tab.until("window.zerocopy.chart.series && window.zerocopy.panes()[0].x.length")
+        tab.until("window.zerocopy.state().live === 'open'")
+        recorder.append(9)
+        newest_s = recorder.ticks[-1].time
+        tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
+        assert tab.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        assert [text for text in tab.complaints() if "401" not in text] == []
+        tab.close()
