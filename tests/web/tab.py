@@ -64,6 +64,15 @@ class Tab:
             mobile=is_phone,
         )
 
+    def forget(self) -> None:
+        """As a new tab, but with the files that the browser has kept: much quicker."""
+        self.call("Page.navigate", url="about:blank")
+        self.until("document.readyState === 'complete' && location.href === 'about:blank'")
+        self.call("Page.resetNavigationHistory")
+        self.resize(WIDTH, HEIGHT)
+        self.prefer("light")
+        self.browser.begin()
+
     def prefer(self, scheme: str) -> None:
         """What the system prefers: light or dark."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
