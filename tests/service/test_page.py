@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from zerocopy.service.page import CONTENT_SECURITY_POLICY, documents_of, page_documents
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Response
 
 HTML = b'<link href="a.css"><script src="app.js"></script><a href="https://example.com/x.js">x</a>'
 FILES = {
@@ -19,10 +23,9 @@ FILES = {
 }
 
 
-def field(documents: dict[bytes, object], path: bytes, name: bytes) -> bytes:
+def field(documents: dict[bytes, Response], path: bytes, name: bytes) -> bytes:
     """One field of a document."""
-    fields: tuple[tuple[bytes, bytes], ...] = documents[path].fields  # type: ignore[attr-defined]
-    return dict(fields)[name]
+    return dict(documents[path].fields)[name]
 
 
 def name_of(content: bytes, stem: str) -> bytes:
@@ -65,7 +68,7 @@ def test_client_has_a_stable_path_as_well() -> None:
 
 
 def test_broken_names_are_our_own_error() -> None:
-    """A file that is not there, a circle, or two files of one name stop the start, and the tests."""
+    """A file that is not there, a circle, or two files of one name stop the start."""
     with pytest.raises(AssertionError, match="is not among the files"):
         documents_of({**FILES, "ui/x.js": b'import "./gone.js"'})
     with pytest.raises(AssertionError, match="imports itself"):
@@ -75,7 +78,7 @@ def test_broken_names_are_our_own_error() -> None:
 
 
 def test_files_of_the_package_say_what_they_are() -> None:
-    """Each has its type, a tag, nosniff and CORS; the HTML has a strict policy and no inline code."""
+    """Each has its type, a tag, nosniff and CORS; the HTML has a policy and no inline code."""
     documents = page_documents()
     for path, document in documents.items():
         fields = dict(document.fields)

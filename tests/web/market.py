@@ -8,7 +8,7 @@ from array import array
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.naive_bars import Tick, naive_bars
+from tests.naive_bars import Tick, length_of, naive_bars
 from tests.storage.trees import append, path_of, put, start_of
 from zerocopy.storage.tree import Series
 
@@ -99,14 +99,14 @@ def drawn(pane: dict[str, Any]) -> list[tuple[float, ...]]:
 
 
 def expected(
-    ticks: Sequence[Tick], columns: str, interval: str, seconds: int, start_s: float, end_s: float
+    ticks: Sequence[Tick], columns: str, interval: str, start_s: float, end_s: float
 ) -> list[tuple[float, ...]]:
     """The bars that overlap a view, as `drawn` gives them."""
     found = naive_bars(ticks, columns, interval, DTYPES)
-    begins = found[0][2]
+    half = length_of(interval) / 2
+    middles = [begin + half for begin in found[0][2]]
     others = [values for _, _, values in sorted(found[1:])]
-    rows = zip([begin + seconds / 2 for begin in begins], *others, strict=True)
-    return [row for row in rows if start_s < row[0] + seconds / 2 and row[0] - seconds / 2 < end_s]
+    return within(zip(middles, *others, strict=True), start_s, end_s, 2 * half)
 
 
 def within(

@@ -8,12 +8,10 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import polars as pl
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser, chromium
@@ -21,7 +19,6 @@ from tests.naive_bars import length_of
 from tests.server import RunningServer
 from tests.storage.trees import start_of
 from tests.web.market import (
-    BTC,
     DAYS,
     LIVE,
     MISSING,
@@ -35,6 +32,7 @@ from tests.web.tab import SHIFT, Tab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.naive_bars import Tick
 
@@ -111,7 +109,7 @@ def assert_draws(tab: Tab, ticks: list[Tick]) -> None:
     candles, volume = tab.panes()[:2]
     for pane, columns in ((candles, "price:ohlc"), (volume, "volume:sum")):
         seconds = length_of(pane["interval"])
-        wanted = expected(ticks, columns, pane["interval"], seconds, start_s, end_s)
+        wanted = expected(ticks, columns, pane["interval"], start_s, end_s)
         assert within(drawn(pane), start_s, end_s, seconds) == wanted
         assert wanted
 
@@ -159,7 +157,8 @@ PIXEL = """
     return [...column.slice(4 * y, 4 * y + 4)];
   };
   const [open, close, high] = ["open", "close", "high"].map((kind) => value(kind, best));
-  return { body: at((open + close) / 2), above: at(high + (high - close) * 3 + 5), isUp: close >= open };
+  const above = at(high + (high - close) * 3 + 5);
+  return { body: at((open + close) / 2), above, isUp: close >= open };
 })()
 """
 
@@ -203,9 +202,7 @@ def test_ten_levels_in_and_out_again_is_the_same_picture(
 
 def test_missing_day_is_marked_and_no_line_crosses_it(tab: Tab, base: str) -> None:
     """The gap is known, and a line has a hole there."""
-    tab.open_chart(
-        f"{base}{BTC_VIEW}?from=2025-01-28T00:00Z&to=2025-01-31T00:00Z&panes=line:price"
-    )
+    tab.open_chart(f"{base}{BTC_VIEW}?from=2025-01-28T00:00Z&to=2025-01-31T00:00Z&panes=line:price")
     begin_s = start_of(MISSING)
     assert tab.evaluate("window.zerocopy.chart.loader.gaps") == [[begin_s, begin_s + 86_400]]
     pane = tab.panes()[0]
@@ -314,10 +311,8 @@ def test_export_takes_along_what_is_seen(
     rows = list(csv.reader(io.StringIO(body("CSV").decode())))
     assert rows[0] == ["time", "price", "volume"]
     assert [(int(row[0]), float(row[1]), float(row[2])) for row in rows[1:]] == wanted
-    for table in (pq.read_table(io.BytesIO(body("Parquet"))),
-                  pa.ipc.open_stream(body("Arrow")).read_all()):  # fmt: skip
-        columns = [table.column(name).to_pylist() for name in ("time", "price", "volume")]
-        assert list(zip(*columns, strict=True)) == wanted
+    for table in (pl.read_parquet(body("Parquet")), pl.read_ipc_stream(body("Arrow"))):
+        assert table.select("time", "price", "volume").rows() == wanted
     command = tab.text("#export-curl")
     subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path, capture_output=True)
     [saved] = tmp_path.iterdir()
@@ -340,8 +335,8 @@ def test_export_offers_the_bars_that_are_drawn(
     href = tab.evaluate("document.querySelector('#export-links a:last-child').href")
     answer = server.get(href.removeprefix(base.rstrip("/")))
     rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
-    begin_s, seconds = start_of(DAYS[2]), length_of(interval)
-    wanted = expected(ticks, "price:ohlc", interval, seconds, begin_s, begin_s + 86_400)
+    begin_s = start_of(DAYS[2])
+    wanted = expected(ticks, "price:ohlc", interval, begin_s, begin_s + 86_400)
     assert [float(row["price.close"]) for row in rows] == [row[1] for row in wanted]
 
 

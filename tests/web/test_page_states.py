@@ -1,4 +1,4 @@
-"""The page while things are missing: no data, no server, no key. Each says what to do, and mends."""
+"""The page while something is missing: data, the server, a key. It says what to do, and mends."""
 
 from __future__ import annotations
 

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.server import RunningServer
 from tests.web.node import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WEB = REPOSITORY / "zerocopy" / "web"
 
