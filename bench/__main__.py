@@ -24,6 +24,7 @@ from bench.clients import ClientError
 from bench.fairness import measure_fairness
 from bench.live import measure_live
 from bench.machine import describe_machine
+from bench.page import measure_page
 from bench.peers import pinned
 from bench.picture import svg
 from bench.rates import measure_rates
@@ -53,6 +54,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "arrow": measure_arrow,
     "live": measure_live,
     "client": measure_client,
+    "page": measure_page,
 }
 """In the order of the report."""
 

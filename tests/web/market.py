@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.naive_bars import Tick, length_of, naive_bars
-from tests.storage.trees import append, path_of, put, start_of
+from tests.storage.trees import append, path_of, put, replace, start_of
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class Recorder:
         for column, content in columns_of(some).items():
             append(path_of(self._root, column, self._day, LIVE), content)
         self.ticks += some
+
+    def replace(self) -> None:
+        """Fewer records with other prices in the place of all, as a backfill does."""
+        self.ticks = [
+            Tick(0, tick.time, {"price": tick.values["price"] + 100, "volume": 2.0})
+            for tick in self.ticks[: LIVE_RATE * LIVE_SECONDS // 2]
+        ]
+        for column, content in columns_of(self.ticks).items():
+            replace(path_of(self._root, column, self._day, LIVE), content)
 
 
 def drawn(pane: dict[str, Any]) -> list[tuple[float, ...]]:

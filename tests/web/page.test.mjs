@@ -219,6 +219,14 @@ test("a tail that begins later keeps exactly the records from there on", () => {
   assert.equal(later.edge, 6);
 });
 
+test("many small messages are kept as few frames, and none is lost", () => {
+  const tail = new Tail(["time", "price"], 0);
+  for (let time = 0; time < 1000; time++) tail.add(records([time], [time / 2]));
+  assert.ok(tail.frames.length <= 65);
+  assert.deepEqual(tail.frames.flatMap(({ time }) => [...time]), Array.from({ length: 1000 }, (_, time) => time));
+  assert.equal(tail.frames.at(-1).get("price").at(-1), 499.5);
+});
+
 test("a plan draws single records once they are few, and asks tiles up to the edge alone", () => {
   const panes = [{ kind: "line", columns: ["price"] }];
   const known = { detail: "fine", panes, view: { start: 1000, end: 2200 }, widthPx: 600, density: 1, hasNanos: false, wasTicks: false };

@@ -63,6 +63,7 @@ class Tab:
             deviceScaleFactor=2 if is_phone else 1,
             mobile=is_phone,
         )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=is_phone, maxTouchPoints=5)
 
     def forget(self) -> None:
         """As a new tab, but with the files that the browser has kept: much quicker."""
@@ -170,6 +171,15 @@ class Tab:
             at = x + (to_x - x) * step / 5
             self.mouse("mouseMoved", at, y, button="left", buttons=1, modifiers=modifiers)
         self.mouse("mouseReleased", to_x, y, button="left", clickCount=1, modifiers=modifiers)
+
+    def pinch(self, x: float, y: float, apart: float, to_apart: float) -> None:
+        """Two fingers on a line, moved apart or together."""
+        for step in range(6):
+            half = (apart + (to_apart - apart) * step / 5) / 2
+            points = [{"x": x - half, "y": y, "id": 0}, {"x": x + half, "y": y, "id": 1}]
+            kind = "touchMove" if step else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def screenshot(self) -> bytes:
         """A PNG of what is seen."""

@@ -7,6 +7,7 @@ import io
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -170,6 +171,29 @@ def test_pixels_are_where_the_values_are(tab: Tab, base: str) -> None:
     up, down = [0x12, 0x8A, 0x78, 255], [0xCF, 0x4A, 0x45, 255]
     assert found["body"] == (up if found["isUp"] else down)
     assert found["above"][3] == 0  # nothing was drawn there
+
+
+def test_crosshair_tells_exact_values_in_either_zone(
+    tab: Tab, base: str, ticks: list[Tick]
+) -> None:
+    """The legend has the bar under the pointer, the foot its time: UTC, or that of the machine."""
+    tab.call("Emulation.setTimezoneOverride", timezoneId="America/New_York")
+    tab.open_chart(f"{base}{BTC_VIEW}?from=2025-01-30T06:00Z&to=2025-01-30T18:00Z")
+    x, y = tab.middle(".pane .plot")
+    tab.mouse("mouseMoved", x, y)
+    tab.until("document.querySelector('#pointed').textContent")
+    told = tab.text("#pointed")
+    begin_s = datetime.fromisoformat(told.replace(" UTC", "+00:00")).timestamp()
+    interval = tab.panes()[0]["interval"]
+    [row] = expected(ticks, "price:ohlc", interval, begin_s, begin_s + length_of(interval))
+    _, close, high, low, open_ = row
+    values = zip("OHLC", (open_, high, low, close), strict=True)
+    assert tab.text(".legend") == "".join(f"{letter} {value:.8g}" for letter, value in values)
+    tab.key("u")
+    tab.until("document.querySelector('#pointed').textContent.endsWith('local')")
+    local = datetime.fromisoformat(tab.text("#pointed").replace(" local", "-05:00"))
+    assert local.timestamp() == begin_s
+    tab.idle()
 
 
 def test_ten_levels_in_and_out_again_is_the_same_picture(
@@ -416,6 +440,12 @@ def test_phone_has_no_sideways_scroll(tab: Tab, base: str) -> None:
     tab.until("getComputedStyle(document.querySelector('#sidebar')).visibility === 'hidden'")
     tab.idle()
     assert tab.evaluate("window.zerocopy.chart.panes[0].plotWidth") > 200
+    before = tab.view()
+    x, y = tab.middle(".pane .plot")
+    tab.pinch(x, y, 60, 120)
+    tab.idle()
+    after = tab.view()
+    assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / 2, rel=0.05)
 
 
 def test_what_matches_nothing_or_is_not_there_says_what_to_do(tab: Tab, base: str) -> None:

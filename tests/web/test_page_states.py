@@ -55,10 +55,13 @@ def kill(server: RunningServer) -> None:
     server.process.wait()
 
 
-def test_empty_root_then_a_recorder_then_a_restart(
+def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     root: str, server: RunningServer, browser: Browser
 ) -> None:
-    """The page says how to get data in, shows what comes, and goes on after the server was away."""
+    """The page says how to get data in, shows what comes, goes on after the server was away.
+
+    What is replaced is loaded anew.
+    """
     tab = Tab(browser)
     tab.open(f"http://127.0.0.1:{server.port}/")
     tab.until("document.querySelector('#notice').textContent.includes('No data yet')")
@@ -87,6 +90,13 @@ def test_empty_root_then_a_recorder_then_a_restart(
     tab.idle()
     assert_draws(tab, recorder.ticks)
     assert tab.complaints(server_left=True) == []
+
+    recorder.replace()
+    newest_s = recorder.ticks[-1].time
+    tab.until(f"window.zerocopy.chart.loader?.bounds.last === {newest_s}")
+    tab.evaluate("window.zerocopy.chart.showNewest(400)")
+    tab.idle()
+    assert_draws(tab, recorder.ticks)
     tab.close()
 
 

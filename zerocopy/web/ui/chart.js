@@ -40,6 +40,7 @@ export class Chart {
   #on;
   #isBusy = false;
   #isDue = false;
+  #isMarked = false;
   #cursor = { x: null, place: null, pane: null, top: null };
   #waiting = [];
 
@@ -99,7 +100,7 @@ export class Chart {
     this.loader?.close();
     for (const pane of this.panes) pane.unmount();
     [this.panes, this.series, this.loader, this.#live] = [[], null, null, null];
-    this.#isBusy = false;
+    this.#isBusy = this.#isMarked = false;
     this.point(null);
   }
 
@@ -337,6 +338,10 @@ export class Chart {
         const index = each.data ? nearest(each.data.x, at) : -1;
         each.point(x === null ? -1 : index, each === pane ? top : null);
         if (x === null) each.tell(index);
+      }
+      if (!this.#isMarked && this.panes.some(({ data }) => data?.length)) {
+        this.#isMarked = true;
+        performance.mark("zerocopy:drawn"); // bench/page.py reads when a series was first drawn
       }
       this.#on.drawn();
       this.#settle();

@@ -16,7 +16,8 @@ const AXIS_HEIGHT = 28;
 /** CSS pixels: half of a label of time, half of a value's, and the legend above what is drawn. */
 const LABEL_HALF = 20;
 const VALUE_HALF = 7;
-const HEAD_HEIGHT = 40;
+const HEAD_HEIGHT = { wide: 40, narrow: 66 };
+const NARROW = globalThis.matchMedia("(max-width: 720px)"); // as in style.css: the legend is a line of its own
 const KIND_NAMES = { candles: "Candles", line: "Line", bars: "Bars" };
 /** A sum of f4 has no more digits worth reading; f8 shows the noise of its addition. */
 const SUM_DIGITS = 9;
@@ -193,7 +194,7 @@ export class Pane {
     if (kind === "bars") [low, high] = [Math.min(0, low), Math.max(0, high)];
     if (low === high) [low, high] = [low - (Math.abs(low) * 0.001 || 0.5), high + (Math.abs(high) * 0.001 || 0.5)];
     const height = this.over?.clientHeight || 300;
-    const above = Math.min(HEAD_HEIGHT, height * 0.4);
+    const above = Math.min(NARROW.matches ? HEAD_HEIGHT.narrow : HEAD_HEIGHT.wide, height * 0.45);
     const below = kind === "bars" && low === 0 ? 0 : Math.min(14, height * 0.1);
     const unit = (high - low) / (height - above - below);
     return [low - unit * below, high + unit * above];

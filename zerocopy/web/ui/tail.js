@@ -6,6 +6,9 @@
  * edge is the tile's part and the tail's part, and no record is counted twice or missed.
  */
 
+/** So many messages become one frame, or every drawing would walk through all there were. */
+const FRAMES_MAX = 64;
+
 export class Tail {
   frames = [];
   length = 0;
@@ -27,6 +30,7 @@ export class Tail {
     this.frames.push(frame);
     this.length += frame.length;
     for (const bars of this.#bars.values()) bars.add(frame);
+    if (this.frames.length > FRAMES_MAX) this.frames = [joined(this.frames)];
   }
 
   /** The tail's own bars of an interval, as a frame with the columns that /api/bars would give. */
@@ -51,6 +55,22 @@ export class Tail {
     }
     return later;
   }
+}
+
+/** Frames with the same columns of numbers as one. */
+function joined(frames) {
+  const length = frames.reduce((sum, each) => sum + each.length, 0);
+  const columns = new Map();
+  for (const name of frames[0].columns) {
+    const values = new (frames[0].get(name).constructor)(length);
+    let at = 0;
+    for (const frame of frames) {
+      values.set(frame.get(name), at);
+      at += frame.length;
+    }
+    columns.set(name, values);
+  }
+  return frameOf(columns, length);
 }
 
 /** A frame without its first records. */
@@ -142,14 +162,14 @@ export function joinBars(frames, tail) {
   const columns = new Map();
   for (const name of tail.columns) {
     const values = [...tail.get(name)];
-    if (last.has(name)) values[0] = joined(name, last.get(name).at(-1), values[0]);
+    if (last.has(name)) values[0] = combined(name, last.get(name).at(-1), values[0]);
     columns.set(name, values);
   }
   const before = new Map(last.columns.map((name) => [name, last.get(name).subarray(0, -1)]));
   return [...filled.slice(0, -1), frameOf(before, last.length - 1), frameOf(columns, tail.length)];
 }
 
-function joined(name, before, after) {
+function combined(name, before, after) {
   if (!isNumber(before)) return after;
   if (!isNumber(after)) return before;
   if (name.endsWith(".high")) return after > before ? after : before;
