@@ -1,7 +1,7 @@
 """The page in Chromium over a long series: its first drawing, and each step of a zoom.
 
-Owns what is done and timed, in the page itself: by its own marks and by the events of a wheel. There
-is no peer that draws the same from the same server; the question is whether a person waits.
+Owns what is done and timed, in the page itself: by its own marks and by the events of a wheel.
+There is no peer that draws the same from the same server; the question is whether a person waits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure_page(options: Options, servers: Servers) -> Iterator[Table]:
     size = SMOKE if options.smoke else SIZE
     table = Table(
         title=f"The page: {size.days * size.records / 1e6:g} M ticks in {size.days} days",
-        client="headless Chromium, 1,200 × 760, no GPU; candles of price over all days",
+        client="headless Chromium, 1,200 by 760 pixels, no GPU; candles of price over all days",
         head=("what", "median, ms (range)", "p95, ms", "at most asked"),
     )
     if CHROMIUM is None:
