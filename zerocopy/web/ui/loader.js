@@ -13,6 +13,8 @@ import { Tiles } from "./tiles.js";
 const CACHE_BYTES_MAX = 96 << 20;
 /** Records of a tail; then it begins anew, later, and tiles hold what was before. */
 const TAIL_MAX = 50_000;
+/** A level that is looked at for so long is worth its neighbours; a zoom only passes through it. */
+const STAYS_MS = 150;
 const DETAILS = ["coarse", "fine"];
 
 export class Loader {
@@ -30,6 +32,8 @@ export class Loader {
   #asked = null;
   #scheduled = false;
   #isRefined = false;
+  #level = "";
+  #timer = 0;
   #on;
 
   /**
@@ -50,8 +54,8 @@ export class Loader {
   get tail() {
     return this.#tail;
   }
-  get cachedBytes() {
-    return this.#tiles.bytes;
+  get cachedTiles() {
+    return this.#tiles.count;
   }
   /** Requests on their way, neighbours included. */
   get loading() {
@@ -121,6 +125,7 @@ export class Loader {
 
   close() {
     this.#asked = null;
+    clearTimeout(this.#timer);
     this.#tiles.clear();
   }
 
@@ -155,7 +160,7 @@ export class Loader {
     const visible = plans.flatMap((plan) => this.#requests(plan, plan.wanted, this.#tail));
     const next = this.#next ? plans.flatMap((plan) => this.#requests(plan, plan.wanted, this.#next)) : [];
     const isWhole = visible.every(({ key }) => this.#tiles.has(key));
-    const neighbours = isWhole ? plans.flatMap((plan) => this.#neighbours(plan)) : [];
+    const neighbours = this.#stays(plans) && isWhole ? plans.flatMap((plan) => this.#neighbours(plan)) : [];
     const all = [...visible, ...next, ...neighbours];
     this.#tiles.retain(all.map(({ key }) => key));
     for (const each of all) this.#tiles.load(each.key, (signal) => this.#fetch(each, signal));
@@ -163,6 +168,20 @@ export class Loader {
     if (next.length && next.every(({ key }) => this.#tiles.has(key))) [this.#tail, this.#next] = [this.#next, null];
     else if (this.#next && !next.length) [this.#tail, this.#next] = [this.#next, null];
     for (const plan of plans) this.#give(plan, panes);
+  }
+
+  /** Whether the level has been the same for a while; if not, looks again once it has. */
+  #stays(plans) {
+    const level = plans.map(({ name }) => name).join(";");
+    if (level !== this.#level) {
+      this.#level = level;
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => {
+        this.#timer = 0;
+        this.#schedule();
+      }, STAYS_MS);
+    }
+    return this.#timer === 0;
   }
 
   #requests(plan, indexes, tail) {

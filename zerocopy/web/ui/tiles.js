@@ -23,6 +23,9 @@ export class Tiles {
   get bytes() {
     return this.#bytes;
   }
+  get count() {
+    return this.#ready.size;
+  }
   get loading() {
     return this.#loading.size;
   }
