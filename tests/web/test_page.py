@@ -271,6 +271,14 @@ def test_live_appends_are_followed_exactly(tab: Tab, base: str, recorder: Record
         tab.idle()
         assert tab.view()[1] > newest_s
         assert_draws(tab, recorder.ticks)
+    tab.evaluate("window.zerocopy.chart.pause()")  # as a tab that nobody sees
+    recorder.append(200)
+    tab.evaluate("window.zerocopy.chart.resume()")
+    newest_s = recorder.ticks[-1].time
+    tab.until(f"window.zerocopy.chart.loader.tail.edge === {newest_s}")
+    tab.until("window.zerocopy.state().live === 'open'")
+    tab.idle()
+    assert_draws(tab, recorder.ticks)
     assert tab.text("#price") == f"{recorder.ticks[-1].values['price']:g}"
 
 
@@ -292,6 +300,7 @@ def test_range_is_selected_and_history_goes_back(tab: Tab, base: str) -> None:
     assert tab.view() == pytest.approx(selected, abs=0.01)
     tab.evaluate("history.back()")
     tab.until(f"window.zerocopy.chart.view.end - window.zerocopy.chart.view.start > {86_400 * 1.9}")
+    assert tab.evaluate("performance.getEntriesByName('zerocopy:drawn').length") == 3
     tab.evaluate("history.forward()")
     tab.until(f"window.zerocopy.chart.view.end - window.zerocopy.chart.view.start < {86_400 * 1.4}")
     tab.idle()

@@ -108,6 +108,18 @@ async function route() {
   headline();
 }
 
+/** Shows another view of what is open already, where the address names the same series. */
+function sameSeries(state) {
+  const { series, specs } = chart;
+  if (!series || !["exchange", "symbol", "type"].every((name) => series[name] === state[name])) return false;
+  setZone(state.zone);
+  if (state.panes && JSON.stringify(state.panes) !== JSON.stringify(specs)) chart.setPanes(state.panes);
+  if (state.view) chart.setView(state.view, { isDiscrete: false });
+  else if (state.last) chart.showNewest(state.last, { isDiscrete: false });
+  chart.restyle();
+  return true;
+}
+
 function openFirst() {
   const [first] = list.entries;
   if (!first) return;
@@ -292,7 +304,7 @@ document.addEventListener("visibilitychange", () => {
   chart.resume();
   refresh();
 });
-addEventListener("popstate", route);
+addEventListener("popstate", () => sameSeries(stateOf(location.hash)) || route());
 setInterval(foot, 1000);
 
 /** For scripts and tests: docs/page.md describes it. */

@@ -90,9 +90,7 @@ export class Chart {
       records: () => this.#took(),
       reset: () => this.#on.reset(),
     });
-    const known = new Set(series.info.columns.map(({ name }) => name));
-    const fitting = (panes ?? []).map((pane) => ({ ...pane, columns: pane.columns.filter((name) => known.has(name)) })).filter(({ columns }) => columns.length);
-    this.setPanes(fitting.length ? fitting : defaultPanes(series.info.columns));
+    this.setPanes(panes ?? []);
   }
 
   close() {
@@ -108,7 +106,13 @@ export class Chart {
     return this.panes.map(({ spec }) => spec);
   }
 
-  setPanes(specs) {
+  /** Panes of columns that the series has; without any the usual ones. */
+  setPanes(asked) {
+    const known = new Set(this.series.info.columns.map(({ name }) => name));
+    const fitting = asked
+      .map(({ kind, columns }) => ({ kind, columns: columns.filter((name) => known.has(name)) }))
+      .filter(({ columns }) => columns.length);
+    const specs = fitting.length ? fitting : defaultPanes(this.series.info.columns);
     const columns = this.series.info.columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
     const before = this.loader.liveColumns(this.specs).join();
     for (const pane of this.panes) pane.unmount();
@@ -147,12 +151,23 @@ export class Chart {
     this.#on.panes();
   }
 
-  /** Live streams end while nobody looks, and go on with what was appended meanwhile. */
+  /** Live streams end while nobody looks; then tiles have what was appended meanwhile. */
   pause() {
     this.#live?.stop();
   }
-  resume() {
-    if (this.#live && !this.#live.isRunning) this.#live.start(this.loader.liveColumns(this.specs));
+  async resume() {
+    const { loader, series } = this;
+    if (!loader || this.#live.isRunning) return;
+    const { symbol, type, exchange } = series;
+    try {
+      const { types } = await this.#server.client.catalog(symbol, { type, exchange });
+      if (loader !== this.loader || this.#live.isRunning) return;
+      const last = types[type]?.last_time ?? loader.bounds.last;
+      loader.bounds.last = Math.max(last, loader.bounds.last);
+      this.#live.start(loader.liveColumns(this.specs), last);
+    } catch (error) {
+      this.#on.error(error);
+    }
   }
   retry() {
     this.loader?.retry();
@@ -175,8 +190,8 @@ export class Chart {
   showAll() {
     this.setView(views.all(this.#bounds), { follow: true });
   }
-  showNewest(spanS = views.spanOf(this.view)) {
-    this.setView(views.newest(this.#bounds, spanS), { follow: true });
+  showNewest(spanS = views.spanOf(this.view), { isDiscrete = true } = {}) {
+    this.setView(views.newest(this.#bounds, spanS), { follow: true, isDiscrete });
   }
   showOldest() {
     this.setView(views.oldest(this.#bounds, views.spanOf(this.view)));
