@@ -115,6 +115,16 @@ def assert_draws(tab: Tab, ticks: list[Tick]) -> None:
         assert wanted
 
 
+def await_live(tab: Tab, ticks: list[Tick]) -> None:
+    """Wait until the live stream has brought every record that tiles leave to it, and no other."""
+    times = [tick.time for tick in ticks]
+    tab.until(
+        "((times) => { const tail = window.zerocopy.chart.loader?.tail; return tail && "
+        f"tail.length === times.filter((time) => time >= tail.edge).length }})({times})"
+    )
+    tab.idle()
+
+
 def test_first_visit_finds_a_symbol_and_draws_its_values(
     browser: Browser, base: str, ticks: list[Tick]
 ) -> None:
@@ -262,13 +272,10 @@ def test_live_appends_are_followed_exactly(tab: Tab, base: str, recorder: Record
     """The last bar is that of all records, and the view moves on with the newest."""
     tab.open_chart(f"{base}#/{LIVE.exchange}/{LIVE.symbol}/{LIVE.type}?last=400")
     tab.until("window.zerocopy.state().live === 'open'")
-    edge = tab.evaluate("window.zerocopy.chart.loader.tail.edge")
     for count in (1, 7, 300):
         recorder.append(count)
         newest_s = recorder.ticks[-1].time
-        wanted = sum(tick.time >= edge for tick in recorder.ticks)
-        tab.until(f"window.zerocopy.chart.loader.tail.length === {wanted}")
-        tab.idle()
+        await_live(tab, recorder.ticks)
         assert tab.view()[1] > newest_s
         assert_draws(tab, recorder.ticks)
     tab.evaluate("window.zerocopy.chart.pause()")  # as a tab that nobody sees
@@ -276,8 +283,7 @@ def test_live_appends_are_followed_exactly(tab: Tab, base: str, recorder: Record
     tab.evaluate("window.zerocopy.chart.resume()")
     newest_s = recorder.ticks[-1].time
     tab.until(f"window.zerocopy.chart.loader.tail.edge === {newest_s}")
-    tab.until("window.zerocopy.state().live === 'open'")
-    tab.idle()
+    await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     assert tab.text("#price") == f"{recorder.ticks[-1].values['price']:g}"
 

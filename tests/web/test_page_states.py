@@ -15,7 +15,7 @@ from tests.server import RunningServer
 from tests.web.keyed import DETAIL, gate
 from tests.web.market import Recorder
 from tests.web.tab import Tab
-from tests.web.test_page import assert_draws
+from tests.web.test_page import assert_draws, await_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     tab.until("window.zerocopy.state().live === 'open'")
     assert tab.evaluate("document.querySelector('#notice').hidden")
     tab.evaluate("window.zerocopy.chart.showNewest(400)")
-    tab.idle()
+    await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     assert tab.complaints() == []
 
@@ -83,11 +83,7 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     newest_s = recorder.ticks[-1].time
     tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
     recorder.append(50)
-    newest_s = recorder.ticks[-1].time
-    tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
-    tab.until(f"window.zerocopy.panes()[0].values['price.close']?.at(-1) === "
-              f"{recorder.ticks[-1].values['price']}")  # fmt: skip
-    tab.idle()
+    await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     assert tab.complaints(server_left=True) == []
 
@@ -95,7 +91,7 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     newest_s = recorder.ticks[-1].time
     tab.until(f"window.zerocopy.chart.loader?.bounds.last === {newest_s}")
     tab.evaluate("window.zerocopy.chart.showNewest(400)")
-    tab.idle()
+    await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     tab.close()
 
