@@ -98,6 +98,9 @@ test("times and counts are words of the field", () => {
   assert.deepEqual(["now", "5 s", "2 min", "3 h", "4 d"], [0, 5, 125, 3 * 3600, 4 * 86400].map((age) => format.ago(1e9, 1e9 + age)));
   assert.deepEqual(format.axisValues([0, 0.5, 1]), ["0.0", "0.5", "1.0"]);
   assert.deepEqual(format.axisValues([1e6, 1.5e6]), ["1.0M", "1.5M"]);
+  assert.deepEqual(format.axisValues([1740, 1742.5, 1745]), ["1,740.0", "1,742.5", "1,745.0"]);
+  assert.deepEqual(format.axisValues([0.1, 0.1 + 0.00025]), ["0.10000", "0.10025"]);
+  assert.deepEqual(format.axisValues([2e6, 4.5e6, 7e6]), ["2.0M", "4.5M", "7.0M"]);
   assert.deepEqual(format.timeLabels([1735689600, 1735776000], "utc"), ["2025", "2 Jan"]);
   assert.equal(format.spanText(86400 * 14), "14 d");
 });

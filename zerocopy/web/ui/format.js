@@ -33,12 +33,16 @@ export function brief(value, digits = 5) {
 
 const trim = (text) => (text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text);
 
+// A step is 1, 2, 2.5 or 5 of a power of ten; the difference of two splits is almost that.
+const isWhole = (number) => number > 0.5 && Math.abs(number - Math.round(number)) < 1e-3;
+
 /** Labels of an axis: all with the decimals that the distance between two of them needs. */
 export function axisValues(splits) {
   const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
   const largest = Math.max(...splits.map(Math.abs), 0);
   const [unit, letter] = [[1e12, "T"], [1e9, "G"], [1e6, "M"]].find(([each]) => largest >= each) ?? [1, ""];
-  const decimals = Math.max(0, Math.min(12, Math.ceil(-Math.log10(step / unit) - 1e-9)));
+  let decimals = 0;
+  for (let scaled = step / unit; decimals < 12 && !isWhole(scaled); scaled *= 10) decimals++;
   return splits.map((value) =>
     (value / unit).toLocaleString("en-US", {
       minimumFractionDigits: decimals,
