@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from zerocopy.core.errors import BadRequestError
@@ -68,6 +69,7 @@ class Cursor(NamedTuple):
         return cls(date.toordinal() - _EPOCH_ORDINAL, int(match[4]))
 
 
+@lru_cache(maxsize=64)  # each message spells its day
 def day_digits(day: int) -> str:
     """`YYYYMMDD`."""
     assert 0 <= day <= LAST_DAY, "a day that files can have"

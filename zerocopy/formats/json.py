@@ -7,7 +7,7 @@ one does not hold the interpreter's lock for longer than a millisecond.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -15,6 +15,8 @@ import orjson
 from zerocopy.core.layout import day_label
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zerocopy.core.layout import Dtype
     from zerocopy.core.plan import Plan, Read, Write
 
@@ -52,10 +54,30 @@ def encode(plan: Plan, read: Read, write: Write) -> None:
     write(b"}," + orjson.dumps(end)[1:])
 
 
+def document(columns: Sequence[tuple[str, Dtype]], blocks: Sequence[bytes], count: int) -> bytes:
+    """The same of `count` records that are in memory, at once: for the few of a live message.
+
+    Example:
+        >>> document([("time", Dtype("<u4", 4))], [bytes([1, 0, 0, 0])], 1)
+        b'{"columns":{"time":[1]},"num_records":1}'
+    """
+    values = {
+        name: _texts(np.frombuffer(block, dtype.name))
+        if dtype.name[1] == "S"
+        else np.frombuffer(block, dtype.name)
+        for (name, dtype), block in zip(columns, blocks, strict=True)
+    }
+    found = {"columns": values, "num_records": count}
+    return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def _values(data: bytes, dtype: Dtype) -> bytes:
     """Records as the elements of an array, without its brackets."""
     values = np.frombuffer(data, dtype.name)
     if dtype.name[1] == "S":
-        texts = [text.decode("utf-8", "replace") for text in values.tolist()]
-        return orjson.dumps(texts)[1:-1]
+        return orjson.dumps(_texts(values))[1:-1]
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+def _texts(values: np.ndarray[Any, Any]) -> list[str]:
+    return [text.decode("utf-8", "replace") for text in values.tolist()]

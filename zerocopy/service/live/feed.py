@@ -91,6 +91,14 @@ class LiveFeed:
             observe(counters, LIVE_LAG, self._hub.clock_ns() - tail.grown_ns)
             self._position = made.stop
             return made.message
+        if (
+            self._position == tail.aligned
+            and self._identity is tail.current
+            and not self._beats
+            and not self._items
+        ):
+            tail.wait(self)
+            return None
         try:
             return self._next()
         except ZerocopyError as error:

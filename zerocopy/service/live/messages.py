@@ -17,8 +17,6 @@ from zerocopy.core.timeindex import RecordRange
 from zerocopy.formats import columns, events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zerocopy.core.cursor import Reset
     from zerocopy.core.http.stream import Item
     from zerocopy.storage.dayfile import OpenFiles
@@ -56,7 +54,9 @@ class Composer:
     A message has at most `message_bytes_max` bytes, and at least one record.
     """
 
-    __slots__ = ("_columns", "_files", "_names", "_read_bytes_max", "_records_max", "_width")
+    __slots__ = (
+        "_columns", "_files", "_names", "_read_bytes_max", "_record_values", "_records_max", "_width",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class Composer:
         self._read_bytes_max = read_bytes_max
         self._width = sum(column.dtype.nbytes for column in columns)
         count = len(columns)
+        has_texts = any(column.dtype.name[1] == "S" for column in columns)
+        self._record_values = count * _TEXT_VALUES if has_texts else count
         spelled = sum(map(_json_bytes, columns))
         self._records_max = (
             min(
@@ -93,18 +95,16 @@ class Composer:
             DataError: the system cannot tell of a file.
             OverloadError: there are no descriptors left.
         """
-        cursor = str(Cursor(day.day, stop))
+        cursor, count = str(Cursor(day.day, stop)), stop - first
         if kind == COLUMNS:
             return self._in_columns(day, first, stop, cursor)
-        values = len(self._columns) * (stop - first)
-        if any(column.dtype.name[1] == "S" for column in self._columns):
-            values *= _TEXT_VALUES
-        if values > INLINE_VALUES_MAX or _JSON not in sys.modules:
+        json = sys.modules.get(_JSON)
+        if count * self._record_values > INLINE_VALUES_MAX or json is None:
             return None  # the first event imports numpy, in a thread
         blocks = self._read_now(day, first, stop)
         if blocks is None:
             return None
-        return self._in_json(day, first, stop, lambda place, _first, _count: blocks[place])
+        return _whole(events.records(cursor, json.document(self._columns, blocks, count)))
 
     def make(self, day: LiveDay, first: int, stop: int) -> Message:
         """The records [first, stop) as an event; blocks, and may run in any thread.
@@ -114,9 +114,16 @@ class Composer:
             DataError: a file cannot be read.
         """
         names = self._names
-        return self._in_json(
-            day, first, stop, lambda place, begin, count: day.read(names[place], begin, count)
+        from zerocopy.formats import json  # noqa: PLC0415 - with numpy, once it is asked for
+
+        parts: list[bytes] = []
+        records = DayRecords(day.day, RecordRange(first, stop), [_UNREAD] * len(names))
+        json.encode(
+            Plan(self._columns, [records]),
+            lambda _day, place, begin, count: day.read(names[place], begin, count),
+            parts.append,
         )
+        return _whole(events.records(str(Cursor(day.day, stop)), b"".join(parts)))
 
     def opening(self, kind: int, cursor: Cursor) -> Message:
         """What a stream begins with: where it begins, and no record."""
@@ -138,20 +145,6 @@ class Composer:
         day_records = DayRecords(day.day, records, day.sources(self._files, self._names, stop))
         found = columns.represent(Plan(self._columns, [day_records], cursor=cursor))
         return Message(found.content, found.segments, found.nbytes)
-
-    def _in_json(
-        self, day: LiveDay, first: int, stop: int, read: Callable[[int, int, int], bytes]
-    ) -> Message:
-        from zerocopy.formats import json  # noqa: PLC0415 - with numpy, once it is asked for
-
-        parts: list[bytes] = []
-        records = DayRecords(day.day, RecordRange(first, stop), [_UNREAD] * len(self._columns))
-        json.encode(
-            Plan(self._columns, [records]),
-            lambda _day, place, begin, count: read(place, begin, count),
-            parts.append,
-        )
-        return _whole(events.records(str(Cursor(day.day, stop)), b"".join(parts)))
 
     def _read_now(self, day: LiveDay, first: int, stop: int) -> list[bytes] | None:
         blocks = []

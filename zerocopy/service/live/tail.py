@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from weakref import ref
 
 from zerocopy.core import counters as slots
-from zerocopy.core.cursor import Cursor
+from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.core.plan import LIVE_LOOKS_KEPT
 from zerocopy.storage.inotify import IN_MODIFY
+from zerocopy.storage.live.following import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.stream import Message
     from zerocopy.service.live.jobs import Jobs
     from zerocopy.service.live.messages import Composer
-    from zerocopy.storage.live.following import Followed, Follower, LiveDay, Look
+    from zerocopy.storage.live.following import Followed, Follower, LiveDay
 
 MESSAGES_KEPT = 8
 """Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
@@ -60,6 +61,7 @@ class Made(NamedTuple):
     message: Message | None
 
 
+_NOTHING: Final = object()
 _NONE: Final = Made(None, -1, -1, None)
 
 
@@ -78,9 +80,9 @@ class Tail:
     """All that read the same columns of a series."""
 
     __slots__ = (
-        "_again", "_composing", "_epoch", "_is_closed", "_is_stirred", "_looking", "_made",
-        "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "followed", "grown_ns",
-        "is_inline", "look", "newest", "quiet_ns", "readers", "version",
+        "_again", "_composing", "_epoch", "_growing", "_is_closed", "_is_stirred", "_looking", "_made",
+        "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "current", "followed",
+        "grown_ns", "is_inline", "look", "newest", "quiet_ns", "readers", "version",
     )  # fmt: skip
 
     def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
@@ -93,6 +95,9 @@ class Tail:
         """Of the newest day that somebody has come to; None where nobody has."""
         self.aligned = -1
         """Its aligned records."""
+        self.current: object = _NOTHING
+        """What names its files, where it is the last day that has records."""
+        self._growing: frozenset[bytes] = frozenset()  # the names of its files
         self.newest = [_NONE, _NONE]
         """The last message that brought readers up to date, by kind."""
         self.grown_ns = 0
@@ -183,18 +188,23 @@ class Tail:
         newest = None if self.look is None else self.look.sight.day
         has_grown = is_other = False
         for name, mask in names.items():
+            if mask == IN_MODIFY and name in self._growing and self.is_inline:
+                has_grown = True
+                continue
             parsed = parse_file_name(name.decode("ascii", "replace"))
             if parsed is None or parsed[0] not in self._wanted:
                 continue
             day = parsed[1]
             self._shared.past.pop((self.followed, day), None)
-            if day == newest and mask == IN_MODIFY and self.is_inline:
-                has_grown = True
-            elif newest is None or day >= newest or self.aligned <= 0:
+            if newest is None or day >= newest or self.aligned <= 0:
                 is_other = True
-        if is_other or (has_grown and not self.refresh()):
+        if is_other:
             self.version += 1
             self.stir()
+        elif has_grown and self.look is not None and self.look.opened is not None:
+            # Had a name gone to another file, it would be among `names`, or in the next ones.
+            self._shared.counters[slots.LIVE_LOOKS] += 1
+            self._note_aligned(self.look, self.look.opened.measure_opened())
 
     def refresh(self) -> bool:
         """Ask for the sizes of the newest day's files. False: it must be looked at anew."""
@@ -205,10 +215,13 @@ class Tail:
         aligned = look.opened.measure()
         if aligned is None:
             return False
-        if aligned != self.aligned:
-            sight = look.sight._replace(aligned=aligned)
-            self._set(look._replace(sight=sight))
+        self._note_aligned(look, aligned)
         return True
+
+    def _note_aligned(self, look: Look, aligned: int) -> None:
+        if aligned != self.aligned:
+            day, _, identity, later = look.sight
+            self._set(Look(Sight(day, aligned, identity, later), look.opened, look.directory))
 
     def stir(self) -> None:
         """Anything may have happened: look anew, for all that wait."""
@@ -236,7 +249,7 @@ class Tail:
     def close(self) -> None:
         """Nobody tells of changes any more: forget what was seen, and what is still to be seen."""
         self._is_closed = True
-        self.look = None
+        self.look, self.current, self._growing = None, _NOTHING, frozenset()
         self._waiting.clear()
         past = self._shared.past
         for key in [key for key in past if key[0] == self.followed]:
@@ -306,8 +319,11 @@ class Tail:
         before, self.look = self.look, look
         if before is None or (look.sight.aligned or 0) < (before.sight.aligned or 0):
             self._epoch += 1
-        aligned = look.sight.aligned
+        _, aligned, identity, later = look.sight
         self.aligned = -1 if aligned is None else aligned
+        self.current = identity if aligned is not None and later is None else _NOTHING
+        if before is None or before.opened is not look.opened:
+            self._growing = frozenset(() if look.opened is None else look.opened.names())
         if before is None or before.sight != look.sight:
             self.version += 1
             self.newest = [_NONE, _NONE]

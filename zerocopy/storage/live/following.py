@@ -80,6 +80,10 @@ class LiveDay:
         """Descriptors."""
         return len(self._fds)
 
+    def names(self) -> list[bytes]:
+        """What its files are called in their directory."""
+        return [os.fsencode(os.path.basename(path)) for path in self._paths]
+
     def measure(self) -> int | None:
         """The aligned records now; None where a name has gone or leads to another file."""
         aligned = None
@@ -94,6 +98,17 @@ class LiveDay:
             if aligned is None or count < aligned:
                 aligned = count
         return aligned
+
+    def measure_opened(self) -> int:
+        """The aligned records of these files now, wherever their names lead meanwhile.
+
+        The end of a file is asked for by lseek(2), a third of fstat(2)'s time in Python. Nobody else
+        uses the offsets.
+        """
+        return min(
+            os.lseek(fd, 0, os.SEEK_END) // size
+            for fd, size in zip(self._fds, self._sizes, strict=True)
+        )
 
     def read(self, column: str, first: int, count: int) -> bytes:
         """The bytes of `count` records from `first`; blocks.
