@@ -27,6 +27,7 @@ class FakeFeed:
         self.on_ready: Callable[[], None] | None = None
         self.pulled = 0
         self.closed = 0
+        self.is_drained = False
 
     def say(self, *items: Item | Exception) -> None:
         """Put something in, and tell whoever waits for it."""

@@ -105,8 +105,8 @@ def test_large_content_is_not_copied() -> None:
     """Many slow clients amid the same large message share its bytes."""
     content = b"x" * (SMALL_MESSAGE_BYTES + 1)
     stream = _stream(FakeFeed(message(content)))
-    assert stream.next(is_draining=False) == b"10001\r\n"
-    body = stream.next(is_draining=False)
+    assert stream.next() == b"10001\r\n"
+    body = stream.next()
     assert isinstance(body, Body)
     view = body.in_memory(10)
     assert view is not None
@@ -121,7 +121,7 @@ def test_equal_message_is_framed_once() -> None:
         feed = FakeFeed(said)
         stream = Stream(feed, framing, None, framed=framed, bodies=Bodies(), is_mapped=True)
         stream.start(lambda: None)
-        return stream.next(is_draining=False)
+        return stream.next()
 
     data = given(same)
     assert given(same) is data
@@ -139,7 +139,7 @@ def test_drain_ends_behind_the_whole_message(taken: int) -> None:
     large = message(b"x" * (SMALL_MESSAGE_BYTES + 1), SEGMENT)
     feed = FakeFeed(large, message(b"never"))
     stream = _stream(feed)
-    pieces = [stream.next(is_draining=False) for _ in range(taken)]
+    pieces = [stream.next() for _ in range(taken)]
     for piece in pieces:
         if isinstance(piece, Body):
             piece.close()
@@ -156,15 +156,15 @@ def test_replies_go_between_two_messages() -> None:
     inbox = FakeInbox()
     feed = FakeFeed(message(b"x" * (SMALL_MESSAGE_BYTES + 1)), message(b"b"))
     stream = _stream(feed, CHUNKED_EVENTS, inbox)
-    assert stream.next(is_draining=False) == b"10001\r\n"
+    assert stream.next() == b"10001\r\n"
     inbox.waiting = b"pong"
-    body = stream.next(is_draining=False)
+    body = stream.next()
     assert isinstance(body, Body)
     body.close()
-    assert stream.next(is_draining=False) == b"\r\n"
-    assert stream.next(is_draining=False) == b"pong"
-    assert stream.next(is_draining=False) == b"1\r\nb\r\n"
-    assert stream.next(is_draining=False) is None
+    assert stream.next() == b"\r\n"
+    assert stream.next() == b"pong"
+    assert stream.next() == b"1\r\nb\r\n"
+    assert stream.next() is None
 
 
 @pytest.mark.parametrize("reply", [b"bye", b""])
@@ -173,6 +173,6 @@ def test_inbox_that_is_over_ends_the_stream(reply: bytes) -> None:
     inbox, feed = FakeInbox(), FakeFeed(message(b"never"))
     stream = _stream(feed, CHUNKED_EVENTS, inbox)
     inbox.is_over, inbox.waiting = True, reply
-    assert stream.next(is_draining=False) == reply
+    assert stream.next() == reply
     assert stream.is_over
     assert (feed.closed, feed.pulled) == (1, 0)

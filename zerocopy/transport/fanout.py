@@ -34,12 +34,12 @@ class Fanout:
     def add(self, take_turn: Callable[[], int]) -> None:
         """Call `take_turn` once; it returns what it is charged, in bytes, and raises nothing."""
         self._waiting.append(take_turn)
-        self._schedule()
+        if not self._is_scheduled:
+            self._schedule()
 
     def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._run)
+        self._is_scheduled = True
+        self._loop.call_soon(self._run)
 
     def _run(self) -> None:
         self._is_scheduled = False
@@ -52,5 +52,5 @@ class Fanout:
                 if left <= 0:
                     break
         finally:
-            if waiting:
+            if waiting and not self._is_scheduled:
                 self._schedule()

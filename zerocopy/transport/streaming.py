@@ -114,11 +114,15 @@ class Framed(dict[tuple[int, Framing], tuple["Message", bytes]]):
 
 
 class Stream:
-    """The feed of one response, and how far it has been taken. `is_over`: nothing follows."""
+    """The feed of one response, and how far it has been taken.
+
+    `is_over`: nothing follows. `is_drained`: what `next` gave last was a whole message, and it need
+    not be called again before `on_ready` is; see `Feed`.
+    """
 
     __slots__ = (
         "_after", "_bodies", "_feed", "_framed", "_framing", "_is_mapped", "_large", "inbox",
-        "is_over",
+        "is_drained", "is_over",
     )  # fmt: skip
 
     def __init__(
@@ -139,6 +143,7 @@ class Stream:
         self._large: Message | None = None  # what goes before it was taken, it was not
         self._after = b""  # what goes behind the body that was taken
         self.inbox = inbox
+        self.is_drained = False
         self.is_over = False
 
     def start(self, on_ready: Callable[[], None]) -> None:
@@ -146,23 +151,37 @@ class Stream:
         assert self._feed is not None, "it was not closed"
         self._feed.start(on_ready)
 
-    def next(self, *, is_draining: bool) -> bytes | Body | None:
+    def next(self) -> bytes | Body | None:
         """What leaves next; None: nothing yet. Its caller closes a body once that has left.
 
         Not called again once `is_over`; what it gave last is then the end, which may be b"".
         """
+        if self._after or self._large is not None or self.inbox is not None:
+            owed = self._owed()
+            if owed is not None:
+                return owed
+        feed = self._feed
+        assert feed is not None, "it was not closed"
+        item = feed.next()
+        if item is None:
+            return None
+        self.is_drained = feed.is_drained
+        kept = self._framed.get((id(item), self._framing))  # nearly always, where many wait
+        return self._bytes_of(item) if kept is None else kept[1]
+
+    def next_in_drain(self) -> bytes | Body:
+        """The same where the server stops: the end comes behind the message under way."""
+        owed = self._owed()
+        return self._end(GOING_AWAY) if owed is None else owed
+
+    def _owed(self) -> bytes | Body | None:
+        """What leaves before anything else of the feed."""
+        self.is_drained = False
         if self._after or self._large is not None:
             return self._rest()
         if self.inbox is not None and (data := self._replies(self.inbox)):
             return data
-        if self.is_over or is_draining:
-            return b"" if self.is_over else self._end(GOING_AWAY)
-        assert self._feed is not None, "it was not closed"
-        item = self._feed.next()
-        if item is None:
-            return None
-        kept = self._framed.get((id(item), self._framing))  # nearly always, where many wait
-        return self._bytes_of(item) if kept is None else kept[1]
+        return b"" if self.is_over else None
 
     def _bytes_of(self, item: Item) -> bytes | Body:
         if isinstance(item, Heartbeat):

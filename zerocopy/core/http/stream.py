@@ -53,7 +53,12 @@ class Feed(Protocol):
 
     A transport calls `start` once, then `next` until it gives None, then again after `on_ready`.
     `close` is called once, whatever happens, also if `start` was not.
+
+    `is_drained`: nothing follows what `next` gave last, and `on_ready` will be called as if it had
+    given None after that. Where many get the same message this saves each of them a call.
     """
+
+    is_drained: bool
 
     def start(self, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called whenever `next` has something again after it gave None."""

@@ -51,7 +51,7 @@ class LiveFeed:
 
     __slots__ = (
         "_beats", "_day", "_gap_ns", "_hub", "_identity", "_items", "_kind", "_next_ns",
-        "_on_ready", "_position", "_seen", "_tail",
+        "_on_ready", "_position", "_seen", "_tail", "is_drained",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
@@ -67,6 +67,7 @@ class LiveFeed:
         self._gap_ns = gap_ns
         self._next_ns = 0
         self._on_ready: Callable[[], None] | None = None
+        self.is_drained = False
 
     # ---- the Feed of a transport
 
@@ -77,20 +78,20 @@ class LiveFeed:
     def next(self) -> Item | None:
         """What all get that were up to date before the last append, or what this one needs."""
         tail = self._tail
-        made = tail.newest[self._kind]
+        identity, first, stop, message = tail.newest[self._kind]
         if (
-            made.first == self._position
-            and made.identity is self._identity
-            and made.stop == tail.aligned
+            first == self._position
+            and identity is self._identity
+            and stop == tail.aligned
             and not self._gap_ns
             and not self._items
         ):
-            counters = self._hub.counters
-            counters[slots.LIVE_MESSAGES] += 1
-            counters[slots.LIVE_RECORDS] += made.stop - made.first
-            observe(counters, LIVE_LAG, self._hub.clock_ns() - tail.grown_ns)
-            self._position = made.stop
-            return made.message
+            tail.note_given(stop - first)
+            tail.wait(self)
+            self._position = stop
+            self.is_drained = True
+            return message
+        self.is_drained = False
         if (
             self._position == tail.aligned
             and self._identity is tail.current

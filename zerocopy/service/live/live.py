@@ -99,7 +99,13 @@ class Live:
         self._jobs = Jobs(executor)
         self._follower = Follower(root, files, dtypes)
         self._shared = Shared(
-            self._follower, self._jobs, counters, clock_ns, self._wake, OrderedDict()
+            self._follower,
+            self._jobs,
+            counters,
+            clock_ns,
+            self._wake,
+            lambda call: asyncio.get_running_loop().call_soon(call),
+            OrderedDict(),
         )
         self._watcher: Watcher | None = None
         self._poll_timer: asyncio.TimerHandle | None = None

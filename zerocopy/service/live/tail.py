@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from weakref import ref
 
 from zerocopy.core import counters as slots
+from zerocopy.core.counters import LIVE_LAG, observe
 from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
@@ -66,13 +67,17 @@ _NONE: Final = Made(None, -1, -1, None)
 
 
 class Shared(NamedTuple):
-    """What all tails of a worker use. `wake` calls the readers, some at a time."""
+    """What all tails of a worker use.
+
+    `wake` calls the readers, some at a time; `call_soon` calls behind what the event loop does now.
+    """
 
     follower: Follower
     jobs: Jobs
     counters: Counters
     clock_ns: Callable[[], int]
     wake: Callable[[Iterable[Reader]], object]
+    call_soon: Callable[[Callable[[], object]], object]
     past: OrderedDict[tuple[Followed, int], Look]
 
 
@@ -80,7 +85,7 @@ class Tail:
     """All that read the same columns of a series."""
 
     __slots__ = (
-        "_again", "_composing", "_epoch", "_growing", "_is_closed", "_is_stirred", "_looking", "_made",
+        "_again", "_composing", "_epoch", "_given", "_given_records", "_growing", "_is_closed", "_is_stirred", "_looking", "_made",
         "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "current", "followed",
         "grown_ns", "is_inline", "look", "newest", "quiet_ns", "readers", "version",
     )  # fmt: skip
@@ -100,6 +105,7 @@ class Tail:
         self._growing: frozenset[bytes] = frozenset()  # the names of its files
         self.newest = [_NONE, _NONE]
         """The last message that brought readers up to date, by kind."""
+        self._given = self._given_records = 0
         self.grown_ns = 0
         self.quiet_ns = shared.clock_ns()
         self.is_inline = False
@@ -141,6 +147,21 @@ class Tail:
             message = self.composer.opening(kind, cursor)
             self._keep(key, message)
         return message
+
+    def note_given(self, records: int) -> None:
+        """A reader has got the newest message. All that get it now are counted at once."""
+        if not self._given:
+            self._shared.call_soon(self._count_given)
+        self._given += 1
+        self._given_records += records
+
+    def _count_given(self) -> None:
+        given, counters = self._given, self._shared.counters
+        if given:
+            counters[slots.LIVE_MESSAGES] += given
+            counters[slots.LIVE_RECORDS] += self._given_records
+            observe(counters, LIVE_LAG, self._shared.clock_ns() - self.grown_ns, given)
+            self._given = self._given_records = 0
 
     def wait(self, reader: Reader) -> None:
         """It has all there is; `wake` tells it of more."""
@@ -325,6 +346,7 @@ class Tail:
         if before is None or before.opened is not look.opened:
             self._growing = frozenset(() if look.opened is None else look.opened.names())
         if before is None or before.sight != look.sight:
+            self._count_given()
             self.version += 1
             self.newest = [_NONE, _NONE]
             self.grown_ns = self.quiet_ns = self._shared.clock_ns()

@@ -111,7 +111,7 @@ class Streamer(Sender):
         self._is_waiting = False
         if self._owner.state is not _STREAMING:
             return 0  # closed in between
-        self.begin_turn()
+        self._turn_bytes = self._charged_bytes = 0
         try:
             self._pull()
         except Exception as error:  # noqa: BLE001 - others wait for the same slice
@@ -126,11 +126,11 @@ class Streamer(Sender):
             if self._turn_bytes >= budget:
                 self.queue_turn()
                 return
-            piece = stream.next(is_draining=context.draining)
+            piece = stream.next_in_drain() if context.draining else stream.next()
             if piece is None:
                 return
             if isinstance(piece, bytes):
-                if not self._sends(piece):
+                if not self._sends(piece) or stream.is_drained:
                     return
             else:
                 self._streaming.body = piece
@@ -151,7 +151,7 @@ class Streamer(Sender):
             return False
         self._context.counters[slots.SENT_BYTES_COPY] += sent
         self._sent_bytes += sent
-        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
+        self._turn_bytes += sent if sent > RESPONSE_COST_BYTES else RESPONSE_COST_BYTES
         if sent == len(data):
             return True
         self._streaming.body = self._context.bodies.open(memoryview(data)[sent:])

@@ -119,7 +119,7 @@ class FeedStreams(DataStreams):
             if spent >= context.scheduler.turn_bytes:
                 self._queue_feed(stream_id)
                 break
-            piece = stream.next(is_draining=self._feeds_end)
+            piece = stream.next_in_drain() if self._feeds_end else stream.next()
             if piece is None:
                 self._ready.discard(stream_id)
                 break
@@ -131,6 +131,9 @@ class FeedStreams(DataStreams):
                 break
             self._write_piece(stream_id, h2_stream, piece, is_last=stream.is_over)
             spent += max(len(piece), MESSAGE_COST_BYTES)
+            if stream.is_drained:
+                self._ready.discard(stream_id)
+                break
             if stream.is_over:
                 break
         return spent
