@@ -57,7 +57,8 @@ def _stream(
 def _drain(stream: Stream, *, is_draining: bool = False) -> bytes:
     """All that the stream has now."""
     taken = b""
-    while not stream.is_over and (piece := stream.next(is_draining=is_draining)) is not None:
+    pull = stream.next_in_drain if is_draining else stream.next
+    while not stream.is_over and (piece := pull()) is not None:
         if isinstance(piece, Body):
             while piece.left_bytes:
                 taken += bytes(piece.take(10_000) or b"")

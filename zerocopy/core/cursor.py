@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from functools import lru_cache
 from typing import NamedTuple, Self
 
 from zerocopy.core.errors import BadRequestError
@@ -69,12 +68,11 @@ class Cursor(NamedTuple):
         return cls(date.toordinal() - _EPOCH_ORDINAL, int(match[4]))
 
 
-@lru_cache(maxsize=64)  # each message spells its day
 def day_digits(day: int) -> str:
     """`YYYYMMDD`."""
     assert 0 <= day <= LAST_DAY, "a day that files can have"
-    date = dt.date.fromordinal(_EPOCH_ORDINAL + day)
-    return f"{date.year:04}{date.month:02}{date.day:02}"
+    # All years have four digits. Each message spells one: a format string takes four times as long.
+    return dt.date.fromordinal(_EPOCH_ORDINAL + day).isoformat().replace("-", "")
 
 
 class Sight(NamedTuple):

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.counters import LIVE_LAG, observe
 from zerocopy.core.cursor import Advance, Cursor, Records, Reset, next_step
 from zerocopy.core.errors import OverloadError, ZerocopyError
 from zerocopy.core.http.stream import HEARTBEAT, End
@@ -86,7 +85,7 @@ class LiveFeed:
             and not self._gap_ns
             and not self._items
         ):
-            tail.note_given(stop - first)
+            tail.tally.note_newest(stop - first)
             tail.wait(self)
             self._position = stop
             self.is_drained = True
@@ -202,12 +201,9 @@ class LiveFeed:
         return True
 
     def _note_message(self, stop: int) -> None:
-        counters = self._hub.counters
-        counters[slots.LIVE_MESSAGES] += 1
-        counters[slots.LIVE_RECORDS] += stop - self._position
+        tail = self._tail
+        tail.tally.note_message(stop - self._position, is_up_to_date=stop == tail.aligned)
         if self._gap_ns:
             self._next_ns = self._hub.clock_ns() + self._gap_ns
-        if stop == self._tail.aligned:
-            observe(counters, LIVE_LAG, self._hub.clock_ns() - self._tail.grown_ns)
         self._position = stop
         self._beats = False

@@ -18,7 +18,7 @@ from zerocopy.core.errors import OverloadError
 from zerocopy.core.plan import LIVE_FILES, Column
 from zerocopy.service.live.feed import LiveFeed
 from zerocopy.service.live.jobs import Jobs
-from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer
+from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer, is_prepared, prepare
 from zerocopy.service.live.tail import Shared, Tail
 from zerocopy.storage.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 from zerocopy.storage.live.following import Followed, Follower
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from zerocopy.core.cursor import Cursor
     from zerocopy.core.layout import Dtypes
     from zerocopy.core.query import LiveQuery
-    from zerocopy.service.live.tail import Reader
+    from zerocopy.service.live.reader import Reader
     from zerocopy.storage.dayfile import OpenFiles
 
 WAKE_MAX = 256
@@ -132,6 +132,8 @@ class Live:
         try:
             series = Series(query.exchange, query.symbol, query.type)
             tail = await self._tail(Followed(series, query.columns))
+            if not is_websocket and not is_prepared():
+                await self._jobs.run(prepare)
             tail.readers += 1
             try:
                 cursor = await self._begin(tail, query)

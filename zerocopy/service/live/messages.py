@@ -7,6 +7,7 @@ large message in `columns` is the files' own bytes, large json is written by a t
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,16 @@ _JSON_BYTES = {1: 5, 2: 7, 4: 16, 8: 26}
 """Bytes of one number in json at most, with its comma, by the bytes it has in a file."""
 
 
+def is_prepared() -> bool:
+    """Whether events can be made without importing numpy first, which takes some 40 ms."""
+    return _JSON in sys.modules
+
+
+def prepare() -> None:
+    """Import what makes events; for a thread."""
+    importlib.import_module(_JSON)
+
+
 class Composer:
     """Makes messages of some columns. `read_bytes_max` is what is read to be sent with its header.
 
@@ -55,7 +66,8 @@ class Composer:
     """
 
     __slots__ = (
-        "_columns", "_files", "_names", "_read_bytes_max", "_record_values", "_records_max", "_width",
+        "_columns", "_files", "_names", "_read_bytes_max", "_record_values", "_records_max",
+        "_width",
     )  # fmt: skip
 
     def __init__(

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
 
 from zerocopy.core import counters as slots
-from zerocopy.core.counters import LIVE_LAG, observe
 from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.core.plan import LIVE_LOOKS_KEPT
+from zerocopy.service.live.tally import Tally
 from zerocopy.storage.inotify import IN_MODIFY
 from zerocopy.storage.live.following import Look
 
@@ -28,29 +28,11 @@ if TYPE_CHECKING:
     from zerocopy.core.http.stream import Message
     from zerocopy.service.live.jobs import Jobs
     from zerocopy.service.live.messages import Composer
+    from zerocopy.service.live.reader import Reader
     from zerocopy.storage.live.following import Followed, Follower, LiveDay
 
 MESSAGES_KEPT = 8
 """Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
-
-
-class Reader(Protocol):
-    """A subscriber, as a tail sees it."""
-
-    def wake(self) -> None:
-        """Something may have come."""
-
-    def beat(self) -> None:
-        """Nothing has come for long."""
-
-    def offer(self, version: int, look: Look) -> None:
-        """What it asked for was seen of its day; of use while the tail has that version."""
-
-    def give(self, message: Message, first: int, stop: int) -> None:
-        """The message it asked for, of the records [first, stop)."""
-
-    def fail(self, error: Exception) -> None:
-        """What it asked for cannot be had."""
 
 
 class Made(NamedTuple):
@@ -85,9 +67,9 @@ class Tail:
     """All that read the same columns of a series."""
 
     __slots__ = (
-        "_again", "_composing", "_epoch", "_given", "_given_records", "_growing", "_is_closed", "_is_stirred", "_looking", "_made",
-        "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "current", "followed",
-        "grown_ns", "is_inline", "look", "newest", "quiet_ns", "readers", "version",
+        "_again", "_composing", "_epoch", "_growing", "_is_closed", "_is_stirred", "_looking",
+        "_made", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "current",
+        "followed", "is_inline", "look", "newest", "quiet_ns", "readers", "tally", "version",
     )  # fmt: skip
 
     def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
@@ -105,8 +87,7 @@ class Tail:
         self._growing: frozenset[bytes] = frozenset()  # the names of its files
         self.newest = [_NONE, _NONE]
         """The last message that brought readers up to date, by kind."""
-        self._given = self._given_records = 0
-        self.grown_ns = 0
+        self.tally = Tally(shared.counters, shared.clock_ns, shared.call_soon)
         self.quiet_ns = shared.clock_ns()
         self.is_inline = False
         """Whether the event loop itself may ask for the sizes of files."""
@@ -147,21 +128,6 @@ class Tail:
             message = self.composer.opening(kind, cursor)
             self._keep(key, message)
         return message
-
-    def note_given(self, records: int) -> None:
-        """A reader has got the newest message. All that get it now are counted at once."""
-        if not self._given:
-            self._shared.call_soon(self._count_given)
-        self._given += 1
-        self._given_records += records
-
-    def _count_given(self) -> None:
-        given, counters = self._given, self._shared.counters
-        if given:
-            counters[slots.LIVE_MESSAGES] += given
-            counters[slots.LIVE_RECORDS] += self._given_records
-            observe(counters, LIVE_LAG, self._shared.clock_ns() - self.grown_ns, given)
-            self._given = self._given_records = 0
 
     def wait(self, reader: Reader) -> None:
         """It has all there is; `wake` tells it of more."""
@@ -343,13 +309,12 @@ class Tail:
         _, aligned, identity, later = look.sight
         self.aligned = -1 if aligned is None else aligned
         self.current = identity if aligned is not None and later is None else _NOTHING
-        if before is None or before.opened is not look.opened:
-            self._growing = frozenset(() if look.opened is None else look.opened.names())
+        self._growing = frozenset() if look.opened is None else look.opened.names
         if before is None or before.sight != look.sight:
-            self._count_given()
             self.version += 1
             self.newest = [_NONE, _NONE]
-            self.grown_ns = self.quiet_ns = self._shared.clock_ns()
+            self.quiet_ns = self._shared.clock_ns()
+            self.tally.note_grown(self.quiet_ns)
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:

@@ -151,7 +151,7 @@ class Streamer(Sender):
             return False
         self._context.counters[slots.SENT_BYTES_COPY] += sent
         self._sent_bytes += sent
-        self._turn_bytes += sent if sent > RESPONSE_COST_BYTES else RESPONSE_COST_BYTES
+        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
         if sent == len(data):
             return True
         self._streaming.body = self._context.bodies.open(memoryview(data)[sent:])

@@ -1,0 +1,28 @@
+"""One who reads a live stream, as its tail sees it; `feed.py` is the only one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.stream import Message
+    from zerocopy.storage.live.following import Look
+
+
+class Reader(Protocol):
+    """A subscriber, as a tail sees it."""
+
+    def wake(self) -> None:
+        """Something may have come."""
+
+    def beat(self) -> None:
+        """Nothing has come for long."""
+
+    def offer(self, version: int, look: Look) -> None:
+        """What it asked for was seen of its day; of use while the tail has that version."""
+
+    def give(self, message: Message, first: int, stop: int) -> None:
+        """The message it asked for, of the records [first, stop)."""
+
+    def fail(self, error: Exception) -> None:
+        """What it asked for cannot be had."""
