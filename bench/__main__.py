@@ -23,6 +23,7 @@ from bench.client import measure_client
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
 from bench.live import measure_live
+from bench.live_beside import measure_live_beside
 from bench.machine import describe_machine
 from bench.page import measure_page
 from bench.peers import pinned
@@ -53,6 +54,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "bars": measure_bars,
     "arrow": measure_arrow,
     "live": measure_live,
+    "live-beside": measure_live_beside,
     "client": measure_client,
     "page": measure_page,
 }

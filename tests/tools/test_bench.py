@@ -99,7 +99,8 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *rates, fairness, fairness_tls, slow, scaling, bars, arrow, live, crowd = [*sections][:-5]
+    *others, live, crowd, beside = [*sections][:-5]
+    *rates, fairness, fairness_tls, slow, scaling, bars, arrow = others
     *clients, where = [*sections][-5:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
@@ -129,6 +130,8 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     for title in clients:
         assert "All gave the same table" in sections[title]
         assert re.search(r"^\| zerocopy.client \| ", sections[title], re.MULTILINE)
+    told = re.findall(r"^\| (alone|beside) \| ", sections[beside], re.MULTILINE)
+    assert told == ["alone", "beside"]
     skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
     assert re.findall("(\\S+) skipped", report.lower()) == skipped
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)

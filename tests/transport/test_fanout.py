@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from zerocopy.transport.fanout import SLICE_BYTES, Fanout
+from zerocopy.transport.fanout import ANSWERED_BYTES, SHORT_SLICE_BYTES, SLICE_BYTES, Fanout
+from zerocopy.transport.scheduler import SendScheduler
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,10 @@ class Loop:
 
 
 def _fanout(loop: Loop, answer: Callable[[], None] = lambda: None) -> Fanout:
-    return Fanout(cast("asyncio.AbstractEventLoop", loop), answer)
+    event_loop = cast("asyncio.AbstractEventLoop", loop)
+    # The scheduler's own runs are not what is looked at.
+    scheduler = SendScheduler(cast("asyncio.AbstractEventLoop", Loop()), 1 << 20)
+    return Fanout(event_loop, answer, scheduler)
 
 
 def test_ten_thousand_are_served_in_slices() -> None:
@@ -54,6 +58,32 @@ def test_ten_thousand_are_served_in_slices() -> None:
         assert loop.turn() == 1, "scheduled once"
     assert served == list(range(10_000))
     assert slices == list(range(0, 10_000, 32))
+
+
+@pytest.mark.parametrize(
+    ("answered", "slice_bytes"),
+    [
+        (1, SHORT_SLICE_BYTES),
+        (SHORT_SLICE_BYTES // ANSWERED_BYTES * 2, SHORT_SLICE_BYTES * 2),
+        (1 << 20, SLICE_BYTES),
+    ],
+)
+def test_slices_are_short_while_small_responses_are_requested(
+    answered: int, slice_bytes: int
+) -> None:
+    """One client waits for few streams; streams that many clients hold up get as much as those."""
+    loop, served = Loop(), list[int]()
+    fanout = _fanout(loop)
+    fanout._scheduler.hurry(answered)
+
+    def take() -> int:
+        served.append(len(served))
+        return ANSWERED_BYTES
+
+    for _ in range(1_000):
+        fanout.add(take)
+    loop.turn()
+    assert len(served) == slice_bytes // ANSWERED_BYTES
 
 
 def test_stream_that_comes_back_waits_for_the_next_slice() -> None:

@@ -82,12 +82,21 @@ class SendScheduler:
         """Whether a new sender may send at once: none waits, and bytes are left."""
         return self._left > 0 and not self._waiting
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether small responses were requested of late."""
+        return self._short_for > 0
+
+    @property
+    def answered(self) -> int:
+        """How many small responses left of late between two runs."""
+        return max(self._answered, self._answered_before)
+
     def cost_per_byte(self, *, is_from_disk: bool) -> int:
         """How many bytes of the present turn each byte of a response is charged."""
         if not is_from_disk or not self._short_for or self._warm_for:
             return 1
-        answered = max(1, self._answered, self._answered_before)
-        cold_bytes = COLD_TURN_BYTES * answered
+        cold_bytes = COLD_TURN_BYTES * max(1, self.answered)
         return -(-self.turn_bytes // cold_bytes)  # rounded up
 
     def join(self, other: SendScheduler) -> None:

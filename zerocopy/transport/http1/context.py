@@ -34,7 +34,7 @@ class Http1Context(Context):
         self.tails = Tails()
         self.heads = KnownHeads()
         self.batch = Batch(self, self.tails)
-        self.fanout = Fanout(self.loop, self.batch.answer)
+        self.fanout = Fanout(self.loop, self.batch.answer, self.scheduler)
 
     @property
     def leaves_at_once(self) -> bool:

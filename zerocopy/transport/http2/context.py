@@ -97,7 +97,7 @@ class Http2Context(Context):
         self.control_frames_max = limits.control_frames_max
         self.header_list_bytes_max = 4 * limits.request.head_bytes_max  # above it no 431: GOAWAY
         self.batch = Batch(self)
-        self.fanout = Fanout(self.loop, self.batch.answer)
+        self.fanout = Fanout(self.loop, self.batch.answer, self.scheduler)
         self.frames = FrameBuffer()
         self.second = 0
         self.date_h2 = b""
