@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -48,3 +49,14 @@ def live(
         on_failed=([] if failures is None else failures).append,
         clock_ns=clock_ns,
     )
+
+
+def end(live: Live) -> None:
+    """Give back what a worker's process gives back by its end: watches, and files that are open."""
+    if live._poll_timer is not None:
+        live._poll_timer.cancel()
+    if live._watcher is not None and live._watcher._inotify is not None:
+        asyncio.get_running_loop().remove_reader(live._watcher._inotify.fileno())
+        live._watcher._inotify.close()
+    for tail in live._tails.values():
+        tail.close()

@@ -37,8 +37,8 @@ LEAD_RECORDS = 400
 """A writer is never further ahead of the fastest of its readers."""
 
 MANY_RECORDS, MANY_SCALE = 2_000_000, 200
-"""Of each of two series in the slow set; f4 tells so many numbers apart. Ten readers: twenty million
-are delivered. Writes, and the lead of a writer, are larger by the scale."""
+"""Of each of two series in the slow set; f4 tells so many numbers apart. Ten readers get twenty
+million. Writes, and the lead of a writer, are larger by the scale."""
 
 
 class Series:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.formats.plans import day_records, plan_of
 from zerocopy.core.layout import parse_dtype
 from zerocopy.formats import json as format_json
-from zerocopy.formats.json import encode
+from zerocopy.formats.json import document, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +75,21 @@ def test_json_text_ends_before_its_nuls() -> None:
     data = b"abc\0" + b"a\0b\0" + b"\0\0\0\0" + b'"\\\n\xff'
     body = written({"x": ("S4", data)}, [(0, 4)])
     assert json.loads(body)["columns"]["x"] == ["abc", "a\0b", "", '"\\\n\ufffd']
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(width=32), st.integers(-128, 127), st.binary(max_size=3))))
+def test_json_at_once_is_json_in_pieces(records: list[tuple[float, int, bytes]]) -> None:
+    """A live message has the very bytes that a response in json has."""
+    columns = {
+        "price": ("f4", b"".join(struct.pack("<f", value) for value, _, _ in records)),
+        "level": ("i1", b"".join(struct.pack("<b", value) for _, value, _ in records)),
+        "maker": ("S3", b"".join(text.ljust(3, b"\0") for _, _, text in records)),
+    }
+    kinds = [(name, parse_dtype("x", text)) for name, (text, _) in columns.items()]
+    blocks = [data for _, data in columns.values()]
+    expected = written(columns, [(0, len(records))] if records else [])
+    assert document(kinds, blocks, len(records)) == expected
 
 
 @settings(deadline=None)

@@ -25,6 +25,7 @@ class FakeFeed:
     def __init__(self, *items: Item) -> None:
         self.items: deque[Item | Exception] = deque(items)
         self.on_ready: Callable[[], None] | None = None
+        self.asked = 0
         self.pulled = 0
         self.closed = 0
         self.is_drained = False
@@ -52,6 +53,7 @@ class FakeFeed:
         """The next of what was put in; an error is raised."""
         assert self.on_ready is not None
         assert not self.closed, "it was closed"
+        self.asked += 1
         if not self.items:
             return None
         self.pulled += 1

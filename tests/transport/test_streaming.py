@@ -177,3 +177,26 @@ def test_inbox_that_is_over_ends_the_stream(reply: bytes) -> None:
     assert stream.next() == reply
     assert stream.is_over
     assert (feed.closed, feed.pulled) == (1, 0)
+
+
+def test_stream_is_drained_behind_a_whole_message_alone() -> None:
+    """Neither behind a reply, nor amid a large message: what follows would never be pulled."""
+    inbox = FakeInbox()
+    feed = FakeFeed(message(b"a"), message(b"x" * (SMALL_MESSAGE_BYTES + 1)), message(b"b"))
+    feed.is_drained = True
+    stream = _stream(feed, CHUNKED_EVENTS, inbox)
+    assert stream.next() == b"1\r\na\r\n"
+    assert stream.is_drained
+    inbox.waiting = b"pong"
+    assert stream.next() == b"pong"
+    assert not stream.is_drained
+    assert stream.next() == b"10001\r\n"
+    assert not stream.is_drained
+    body = stream.next()
+    assert isinstance(body, Body)
+    body.close()
+    assert not stream.is_drained
+    assert stream.next() == b"\r\n"
+    assert not stream.is_drained
+    assert stream.next() == b"1\r\nb\r\n"
+    assert stream.is_drained

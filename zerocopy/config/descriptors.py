@@ -43,6 +43,12 @@ def plan_descriptors(columns_max: int) -> int:
     return HELD_FILES_MAX + 1 + columns_max + DIRECTORY_DESCRIPTORS
 
 
+def live_descriptors(config: Config) -> int:
+    """Descriptors for live streams: of the newest days, and of others that readers catch up on."""
+    day = 1 + config.limits.columns_max + DIRECTORY_DESCRIPTORS
+    return config.live.series_max * LIVE_FILES + (LIVE_LOOKS_KEPT + LIVE_THREADS) * day
+
+
 def descriptors_kept(config: Config) -> int:
     """Descriptors for day files and plans; idle connections could otherwise take all of them."""
     limits = config.limits
@@ -51,8 +57,7 @@ def descriptors_kept(config: Config) -> int:
     kept += threads * plan_descriptors(limits.columns_max)
     kept += limits.reader_threads * READING_DESCRIPTORS
     kept += BODIES_MAX
-    kept += config.live.series_max * LIVE_FILES
-    kept += (LIVE_LOOKS_KEPT + LIVE_THREADS) * (1 + limits.columns_max + DIRECTORY_DESCRIPTORS)
+    kept += live_descriptors(config)
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     return kept

@@ -195,6 +195,7 @@ class Stream:
 
     def _begin(self, message: Message) -> bytes | Body:
         """The first piece of a large message. Its content is not copied where that is large."""
+        self.is_drained = False
         before, self._after = self._framing.message(message.nbytes)
         if len(message.content) <= SMALL_MESSAGE_BYTES:
             return self._open(message, before + message.content)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tests.eventstream import EventSource
-from tests.living import live
+from tests.living import end, live
 from tests.service.live.recorder import DECLARED, Recorder
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.stream import Item, Message
@@ -98,7 +98,7 @@ def run(root: Path, test: Callable[[Bench], Awaitable[None]], **changes: Any) ->
             bench = Bench(root, executor, **changes)
             bench.append(3)
             await test(bench)
-            bench.live.close()
+            end(bench.live)
 
     asyncio.run(main())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.living import live
+from tests.living import end, live
 from tests.service.live.readers import Client
 from tests.service.live.recorder import DECLARED, Recorder
 from zerocopy.core.counters import SLOTS
@@ -192,7 +192,7 @@ async def run(root: Path, seed: int) -> World:
             await world.act()
         await world.end()
         world.live.tend()
-        world.live.close()
+        end(world.live)
         world.files.close()
     return world
 

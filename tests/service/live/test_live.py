@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,6 +17,8 @@ from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import NotFoundError, OverloadError
 from zerocopy.core.http.stream import HEARTBEAT, End
 from zerocopy.core.layout import DAY_S, file_name
+from zerocopy.service.live.messages import is_prepared
+from zerocopy.storage.live.following import LiveDay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,5 +287,34 @@ def test_directory_that_is_moved_away_and_made_anew_is_watched_again(tmp_path: P
             with (directory / file_name(column, DAY)).open("ab") as file:
                 file.write(bytes(size))
         assert ids_of(await bench.message(again)) == [0]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+def test_numpy_is_imported_before_the_first_event_and_not_for_a_websocket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, websocket: bool
+) -> None:
+    """A thread does so while the stream opens: no record waits 40 ms for it."""
+
+    async def test(bench: Bench) -> None:
+        monkeypatch.delitem(sys.modules, "zerocopy.formats.json")
+        await bench.open(websocket=websocket)
+        assert is_prepared() is not websocket
+
+    run(tmp_path, test)
+
+
+def test_file_that_grows_is_asked_for_its_size_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events tell of names that change, so an append costs no look at the names."""
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open()
+        await bench.up_to_date(feed)
+        monkeypatch.setattr(LiveDay, "measure", lambda _day: pytest.fail("it looks at the names"))
+        bench.append(1)
+        assert ids_of(await bench.message(feed)) == [4]
 
     run(tmp_path, test)

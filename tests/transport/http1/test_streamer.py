@@ -14,6 +14,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.http.stream import HEARTBEAT, End
 from zerocopy.core.plan import Segment
 from zerocopy.transport.http1.state import IGNORED_BYTES_MAX, State
+from zerocopy.transport.streaming import SMALL_MESSAGE_BYTES
 
 
 def test_stream_is_chunked_and_ends_its_connection(source: FileSource) -> None:
@@ -217,5 +218,26 @@ def test_stream_is_no_request_in_flight(source: FileSource) -> None:
         await until(lambda: bool(scene.logged))
         assert scene.logged[0][1] == 0
         assert sum(scene.bench.counters) - timed < 1_000_000_000, "no duration was added"
+
+    live(source, scenario)
+
+
+@pytest.mark.parametrize("nbytes", [1, SMALL_MESSAGE_BYTES + 1])
+def test_feed_that_is_drained_is_not_asked_again_behind_a_whole_message(
+    source: FileSource, nbytes: int
+) -> None:
+    """A message for many costs each of them one call; a large one leaves to its end."""
+
+    async def scenario(scene: Live) -> None:
+        peer, _, feed = await scene.subscribe()
+        feed.is_drained = True
+        asked = feed.asked
+        for _ in range(3):
+            feed.say(message(b"x" * nbytes))
+            expected = chunk(b"x" * nbytes)
+            assert await receive(peer, len(expected)) == expected
+        if nbytes == 1:
+            assert feed.asked == asked + 3
+        assert feed.pulled == 3
 
     live(source, scenario)

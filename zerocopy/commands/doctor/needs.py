@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
+from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, live_descriptors
 
 if TYPE_CHECKING:
     from zerocopy.config.load import Config
@@ -21,6 +21,7 @@ class Needs:
     workers: int
     connections: int
     descriptors: int
+    live_descriptors: int
     locked_bytes: int
     mapped_files: int
     plan_cache_bytes: int
@@ -44,6 +45,7 @@ def needs_of(config: Config) -> Needs:
         workers=config.server.workers,
         connections=config.limits.connections_max,
         descriptors=config.limits.connections_max + descriptors_kept(config) + OWN_DESCRIPTORS,
+        live_descriptors=live_descriptors(config),
         locked_bytes=config.memory.locked_bytes_max if has_tls else 0,
         mapped_files=config.memory.mapped_files_max if has_tls else 0,
         plan_cache_bytes=config.memory.plan_cache_bytes_max,

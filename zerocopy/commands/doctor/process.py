@@ -31,7 +31,10 @@ def descriptors(host: Host, needs: Needs) -> Finding:
     if limits is None:
         return unknown(check, "RLIMIT_NOFILE (/proc/PID/limits)")
     soft, hard = limits
-    found = f"{_count(hard)} descriptors (soft {_count(soft)}), a worker needs {needs.descriptors}"
+    found = (
+        f"{_count(hard)} descriptors (soft {_count(soft)}), a worker needs {needs.descriptors}, "
+        f"{needs.live_descriptors} of them for live streams"
+    )
     if hard >= needs.descriptors:
         return ok(check, found)
     left = max(1, hard - (needs.descriptors - needs.connections))

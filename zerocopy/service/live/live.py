@@ -175,21 +175,6 @@ class Live:
                     tail.poll()
             self._check(series, directory)
 
-    def close(self) -> None:
-        """Give watches and the files that are open back, where the process goes on without it."""
-        if self._poll_timer is not None:
-            self._poll_timer.cancel()
-        if self._watcher is not None:
-            fd = self._watcher.fileno()
-            if fd is not None:
-                asyncio.get_running_loop().remove_reader(fd)
-            self._watcher.close()
-            self._watcher = None
-        for tail in self._tails.values():
-            tail.close()
-        for held in (self._tails, self._directories, self._watched):
-            held.clear()
-
     async def _begin(self, tail: Tail, query: LiveQuery) -> Cursor:
         if query.cursor is not None:
             return query.cursor

@@ -94,12 +94,6 @@ class Watcher:
         if self._inotify is not None:
             yield from self._inotify.read()
 
-    def close(self) -> None:
-        """Give the instance back."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
-
     def _refuse(self, error: OSError) -> None:
         if not self._is_refused:
             self._is_refused = True
