@@ -59,6 +59,9 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "send": (*_PEER, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EPIPE),  # send(2)
     "sendmsg": (*_PEER, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EPIPE),
     "shutdown": (errno.ENOTCONN,),  # shutdown(2): the peer's reset came first
+    "inotify_add": (errno.ENOSPC, errno.ENOMEM),  # inotify_add_watch(2)
+    "inotify_read": (),
+    "lseek": (),  # lseek(2): a regular file has an end
     "setsockopt": (),
     "ioctl": (),
     "close_socket": (),
@@ -98,6 +101,15 @@ class RandomFaults:
         if self._rng.random() >= self._probability or not ERRORS[name]:
             return None
         return self._rng.choice(ERRORS[name])
+
+
+class TrueFaults(RandomFaults):
+    """The same without errors that a file system which has the name never gives."""
+
+    def strike(self, name: str, number: int) -> int | None:
+        """See `RandomFaults`."""
+        code = super().strike(name, number)
+        return None if code in LOOKS_ABSENT else code
 
 
 class NthFault:

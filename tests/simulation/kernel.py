@@ -42,7 +42,14 @@ class OpenFile:
         self.path_only = path_only
 
 
-Descriptor = OpenFile | Socket | Listener | Spare
+class Watching:
+    """Whatever else the event loop may watch."""
+
+    readable = writable = False
+    error: int | None = None
+
+
+Descriptor = OpenFile | Socket | Listener | Spare | Watching
 """What a descriptor may stand for."""
 
 
@@ -193,7 +200,8 @@ class FakeOs:
 
     def __getattr__(self, name: str) -> Any:
         """Constants and os.path."""
-        assert name.startswith("O_") or name in {"path", "stat_result"}, f"os.{name} is not faked"
+        is_constant = name.startswith(("O_", "SEEK_")) or name in {"path", "stat_result"}
+        assert is_constant, f"os.{name} is not faked"
         return getattr(os, name)
 
     def open(self, path: str, flags: int, *, dir_fd: int | None = None) -> int:
@@ -234,6 +242,12 @@ class FakeOs:
         kernel.enter("fstat")
         kernel.recent = kernel._file(fd).node
         return kernel.files.status(kernel.recent)
+
+    def lseek(self, fd: int, offset: int, whence: int) -> int:
+        """The system call: only ever the end of a file is asked for."""
+        assert (offset, whence) == (0, os.SEEK_END), "nobody moves an offset"
+        self._kernel.enter("lseek")
+        return self._kernel._file(fd).node.size
 
     def lstat(self, path: str) -> Status:
         """The system call."""

@@ -190,7 +190,7 @@ class Loop:
         try:
             job.result = job.work()
         except Exception as error:  # noqa: BLE001 - the future carries it
-            job.error = error
+            job.error = without_frames(error)
         self.finished.append(job)
 
     def deliver(self, job: Job) -> None:
@@ -221,3 +221,12 @@ class Loop:
                 del self.readers[fd]
             if failed and writer is not None and self.writers.get(fd) is writer:
                 del self.writers[fd]
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """The error without tracebacks: by their frames they would keep what outer work has found."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error

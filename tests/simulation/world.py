@@ -39,6 +39,7 @@ from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import catalog, dayfile, planner, pread, proof, tree
 from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.live import following, watching
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols import walk as symbols
 from zerocopy.storage.symbols.index import SymbolIndex
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from tests.simulation.filesystem import Node
     from tests.simulation.requests import Ask
     from tests.simulation.sockets import Socket
+    from zerocopy.service.live.live import Live
 
 NOW_S = FIRST_S + 3 * DAY_S + DAY_S // 2
 """Noon of the last day of the tree."""
@@ -116,7 +118,11 @@ def _secured(rng: random.Random, loop: asyncio.AbstractEventLoop, sock: Socket) 
     return TlsChannel(loop, cast("ssl.SSLSocket", tls.TlsSocket(sock, rng)))
 
 
-_TIME_USERS = (service_module, planned, catalog, planner, http1_server)
+_SYSTEM_USERS = (
+    *(tree, catalog, dayfile, pread, planner, proof, symbols, sendfile),
+    *(following, watching),
+)
+_TIME_USERS = (service_module, planned, catalog, planner, http1_server, following)
 
 
 @contextlib.contextmanager
@@ -124,10 +130,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
     """The package's modules call `kernel` in place of the operating system, and have its sizes."""
     fake_os = FakeOs(kernel)
     changes: list[tuple[Any, str, Any]] = [
-        *(
-            (module, "os", fake_os)
-            for module in (tree, catalog, dayfile, pread, planner, proof, symbols, sendfile)
-        ),
+        *((module, "os", fake_os) for module in _SYSTEM_USERS),
         *((m, "time", kernel.clock) for m in _TIME_USERS),
         (channel, "fcntl", FakeFcntl(kernel)),
         (acceptor, "socket", FakeSockets(kernel)),
@@ -216,8 +219,11 @@ class World:
             columns_max=8,
             closed_max_age_s=60,
             computed=computed(planner, self.open_files),
-            live=live(self.open_files, cast("Executor", None), self.counters),
+            live=self._live(),
         )
+
+    def _live(self) -> Live:
+        return live(self.open_files, cast("Executor", None), self.counters)
 
     def _server(self) -> Http1Server:
         return Http1Server(

@@ -49,8 +49,12 @@ class Client:
             on_ready()
 
         self.feed = feed
-        self._source = EventSource()
+        self.begin()
         feed.start(ready)
+
+    def begin(self) -> None:
+        """What comes next is the beginning of a stream."""
+        self._source = EventSource()
 
     def drop(self) -> None:
         """Leave."""
@@ -70,7 +74,7 @@ class Client:
             elif isinstance(item, End):
                 assert item.code == 4001, item
                 if self.is_websocket:
-                    self._reset(Cursor.parse(item.reason.rpartition(" ")[2]))
+                    self.reset(Cursor.parse(item.reason.rpartition(" ")[2]))
                 self.drop()
             else:
                 assert isinstance(item, Heartbeat)
@@ -82,25 +86,33 @@ class Client:
         self.segments += len(message.segments)
         assert len(content) <= self._bytes_max
         if self.is_websocket:
-            line, _, body = content.partition(b"\n")
-            header = orjson.loads(line)
-            at, values = 0, {}
-            for column in header["columns"]:
-                data = body[at : at + column["data_length"]]
-                at += column["data_length"]
-                values[column["name"]] = np.frombuffer(data, column["dtype"]).tolist()
-            assert at == len(body)
-            self._append(values, Cursor.parse(header["cursor"]))
-            return
+            self.take_message(content)
+        else:
+            self.take_events(content)
+
+    def take_message(self, content: bytes) -> None:
+        """A whole message of a WebSocket."""
+        line, _, body = content.partition(b"\n")
+        header = orjson.loads(line)
+        at, values = 0, {}
+        for column in header["columns"]:
+            data = body[at : at + column["data_length"]]
+            at += column["data_length"]
+            values[column["name"]] = np.frombuffer(data, column["dtype"]).tolist()
+        assert at == len(body)
+        self._append(values, Cursor.parse(header["cursor"]))
+
+    def take_events(self, content: bytes) -> None:
+        """Bytes of server-sent events, cut anywhere."""
         for event in self._source.feed(content):
             told = orjson.loads(event.data)
             if event.kind == "reset":
-                self._reset(Cursor.parse(told["cursor"]))
+                self.reset(Cursor.parse(told["cursor"]))
             else:
                 assert event.kind == "records"
                 self._append(told["columns"], Cursor.parse(event.last_event_id))
                 assert told["num_records"] == len(told["columns"]["id"])
-        if self.cursor is None:
+        if self.cursor is None and self._source.last_event_id:
             self._begin(Cursor.parse(self._source.last_event_id))
 
     def _begin(self, cursor: Cursor) -> None:
@@ -124,7 +136,7 @@ class Client:
         self.days.setdefault(cursor.day, []).extend(ids)
         self.cursor = cursor
 
-    def _reset(self, cursor: Cursor) -> None:
+    def reset(self, cursor: Cursor) -> None:
         """The day is void: what there is of it is asked for again."""
         self.resets += 1
         self.days.pop(cursor.day, None)

@@ -7,7 +7,6 @@ read from the wrong place shows.
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -116,7 +115,8 @@ class Recorder:
         del day.ids[left:], day.times[left:]
         for column in day.files:
             day.written[column] = min(day.written[column], left * SIZES[column])
-            os.truncate(self.directory / file_name(column, self.day), day.written[column])
+            with (self.directory / file_name(column, self.day)).open("r+b") as file:
+                file.truncate(day.written[column])
         return left
 
     def end(self, cursor: Cursor, columns: Sequence[str]) -> Cursor:

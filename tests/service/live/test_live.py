@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -15,10 +15,10 @@ from zerocopy.core import counters as slots
 from zerocopy.core.counters import LIVE_LAG
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import NotFoundError, OverloadError
-from zerocopy.core.http.stream import HEARTBEAT, End
+from zerocopy.core.http.stream import HEARTBEAT, End, Message
 from zerocopy.core.layout import DAY_S, file_name
 from zerocopy.service.live.messages import is_prepared
-from zerocopy.storage.live.following import LiveDay
+from zerocopy.storage.live.following import Follower, LiveDay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -316,5 +316,37 @@ def test_file_that_grows_is_asked_for_its_size_alone(
         monkeypatch.setattr(LiveDay, "measure", lambda _day: pytest.fail("it looks at the names"))
         bench.append(1)
         assert ids_of(await bench.message(feed)) == [4]
+
+    run(tmp_path, test)
+
+
+def test_reader_is_told_of_files_that_have_the_inodes_of_those_it_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced twice while it did not read: the first inodes are free again, and taken."""
+    inodes, whole = [1], Follower._open
+
+    def opened(*arguments: Any) -> LiveDay | None:
+        day = whole(*arguments)
+        if day is not None:
+            day.keys = tuple((1, inodes[0]) for _ in day.keys)
+        return day
+
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(Follower, "_open", opened)
+        monkeypatch.setattr(LiveDay, "measure", LiveDay.measure_opened)
+        slow, other = await bench.open(), await bench.open()
+        for feed in (slow, other):
+            await bench.up_to_date(feed)
+        for inodes[0] in (2, 1):
+            for column, size in (("time", 4), ("id", 8)):
+                path = bench.recorder.directory / file_name(column, DAY)
+                path.with_suffix(".new").write_bytes(bytes(size * 5))
+                path.with_suffix(".new").rename(path)
+            assert isinstance(await bench.item(other), Message)
+            other.close()
+            other = await bench.open()
+            await bench.up_to_date(other)
+        assert b"event: reset" in (await bench.message(slow)).content
 
     run(tmp_path, test)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import pytest
+
 from zerocopy.core.cursor import Cursor
+from zerocopy.core.errors import DataError
 from zerocopy.core.layout import file_name
+from zerocopy.storage.live import following
+from zerocopy.storage.live.following import Followed, LiveDay
+from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from zerocopy.storage.live.following import LiveDay
 
 from tests.service.live.bench import DAY, PATIENCE_S, Bench, run
 
@@ -58,5 +64,54 @@ def test_look_that_ends_after_the_last_reader_has_left_is_forgotten(tmp_path: Pa
                 await asyncio.sleep(0.001)
         assert not bench.live._tails
         assert not bench.live._shared.past
+
+    run(tmp_path, test)
+
+
+def test_files_are_closed_once_nobody_can_get_at_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread asks by a weak reference: it must not get a day half of whose files are closed."""
+    held: list[ref[LiveDay]] = []
+    alive: list[LiveDay | None] = []
+
+    def close(fd: int) -> None:
+        alive.append(held[0]())
+        os.close(fd)
+
+    async def test(bench: Bench) -> None:
+        feed = await bench.open()
+        await bench.up_to_date(feed)
+        [tail] = bench.live._tails.values()
+        assert tail.look is not None
+        assert tail.look.opened is not None
+        held.append(ref(tail.look.opened))
+        monkeypatch.setattr(following, "close_file", close)
+        feed.close()
+        bench.live.tend()
+
+    run(tmp_path, test)
+    assert alive == [None, None]
+
+
+@pytest.mark.parametrize("times", [1, 1_000])
+def test_day_whose_files_change_amid_a_look_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It is opened anew; if that never ends it is an error, for a missing day has a next one."""
+    whole, left = LiveDay.measure, [times]
+
+    def measure(day: LiveDay) -> int | None:
+        left[0] -= 1
+        return None if left[0] >= 0 else whole(day)
+
+    async def test(bench: Bench) -> None:
+        for column in ("time", "id"):
+            bench.recorder.directory.joinpath(file_name(column, DAY + 1)).write_bytes(bytes(8))
+        followed = Followed(Series("coinbase", "A", "MD"), ("id",))
+        monkeypatch.setattr(LiveDay, "measure", measure)
+        with pytest.raises(DataError) if times > 1 else nullcontext():
+            look = bench.live._follower.look(followed, DAY)
+            assert (look.sight.aligned, look.sight.later) == (3, DAY + 1)
 
     run(tmp_path, test)

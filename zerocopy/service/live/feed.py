@@ -107,7 +107,8 @@ class LiveFeed:
 
     def close(self) -> None:
         """See `Feed`."""
-        self._on_ready = None
+        self._on_ready = self._seen = None  # what was seen holds files open
+        self._items = ()
         self._tail.leave(self)
         self._hub.note_left(self._tail)
 
@@ -124,7 +125,8 @@ class LiveFeed:
 
     def offer(self, version: int, look: Look) -> None:
         """See `Reader`."""
-        self._seen = version, look
+        if self._on_ready is not None:  # else it has been closed
+            self._seen = version, look
 
     def give(self, message: Message, first: int, stop: int) -> None:
         """See `Reader`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.http.stream import End, Message
@@ -47,6 +47,18 @@ FAILED = End(1011, "the data cannot be read")
 _TEXT_VALUES = 8
 _JSON_BYTES = {1: 5, 2: 7, 4: 16, 8: 26}
 """Bytes of one number in json at most, with its comma, by the bytes it has in a file."""
+
+
+class Made(NamedTuple):
+    """A message of the records [first, stop) of the files that `identity` names."""
+
+    identity: object
+    first: int
+    stop: int
+    message: Message | None
+
+
+NOT_MADE: Final = Made(None, -1, -1, None)
 
 
 def is_prepared() -> bool:

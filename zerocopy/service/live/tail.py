@@ -17,6 +17,7 @@ from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.core.plan import LIVE_LOOKS_KEPT
+from zerocopy.service.live.messages import NOT_MADE, Made
 from zerocopy.service.live.tally import Tally
 from zerocopy.storage.inotify import IN_MODIFY
 from zerocopy.storage.live.following import Look
@@ -35,17 +36,7 @@ MESSAGES_KEPT = 8
 """Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
 
 
-class Made(NamedTuple):
-    """A message of the records [first, stop) of the files that `identity` names."""
-
-    identity: object
-    first: int
-    stop: int
-    message: Message | None
-
-
 _NOTHING: Final = object()
-_NONE: Final = Made(None, -1, -1, None)
 
 
 class Shared(NamedTuple):
@@ -68,8 +59,9 @@ class Tail:
 
     __slots__ = (
         "_again", "_composing", "_epoch", "_growing", "_is_closed", "_is_stirred", "_looking",
-        "_made", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer", "current",
-        "followed", "is_inline", "look", "newest", "quiet_ns", "readers", "tally", "version",
+        "_made", "_replaced", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer",
+        "current", "followed", "is_inline", "look", "newest", "quiet_ns", "readers", "tally",
+        "version",
     )  # fmt: skip
 
     def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
@@ -85,7 +77,7 @@ class Tail:
         self.current: object = _NOTHING
         """What names its files, where it is the last day that has records."""
         self._growing: frozenset[bytes] = frozenset()  # the names of its files
-        self.newest = [_NONE, _NONE]
+        self.newest = [NOT_MADE, NOT_MADE]
         """The last message that brought readers up to date, by kind."""
         self.tally = Tally(shared.counters, shared.clock_ns, shared.call_soon)
         self.quiet_ns = shared.clock_ns()
@@ -102,6 +94,7 @@ class Tail:
         # The looks that are being taken, by day: the version they began with, and who waits.
         self._looking: dict[int, tuple[int, dict[Reader, None]]] = {}
         self._again: set[int] = set()
+        self._replaced: dict[int, int] = {}  # how often the files of a day were seen to be replaced
         self._composing: dict[tuple[object, ...], dict[Reader, None]] = {}
         self._made: OrderedDict[tuple[object, ...], Message] = OrderedDict()
 
@@ -264,8 +257,27 @@ class Tail:
             for reader in seeking:
                 reader.fail(look)
         elif look is not self.look:
-            self._take(look, seeking, version)
+            self._take(self._named(look), seeking, version)
         self._shared.wake(seeking)
+
+    def _named(self, look: Look) -> Look:
+        """Give the files an identity that no later ones of that day get.
+
+        An inode is free once nobody has it open: files that replace others twice may have the keys
+        of the first.
+        """
+        (day, aligned, _, later), opened = look.sight, look.opened
+        if opened is None:
+            return look
+        known = self.look_at(day)
+        before = None if known is None else known.opened
+        if before is not None and before.keys == opened.keys:
+            opened.identity = before.identity  # both are open, so they are the same files
+        else:
+            if before is not None:
+                self._replaced[day] = self._replaced.get(day, 0) + 1
+            opened.identity = self._replaced.get(day, 0), opened.keys
+        return Look(Sight(day, aligned, opened.identity, later), opened, look.directory)
 
     def _take(self, look: Look, seeking: Iterable[Reader], version: int) -> None:
         """Note what was seen, as of the newest day, as of one that is over, or for those alone.
@@ -312,7 +324,7 @@ class Tail:
         self._growing = frozenset() if look.opened is None else look.opened.names
         if before is None or before.sight != look.sight:
             self.version += 1
-            self.newest = [_NONE, _NONE]
+            self.newest = [NOT_MADE, NOT_MADE]
             self.quiet_ns = self._shared.clock_ns()
             self.tally.note_grown(self.quiet_ns)
             self._wake_waiting()
@@ -333,14 +345,12 @@ class Tail:
             return
         self._composing[key] = {reader: None}
         # Of a reference that keeps no file open while it waits for a thread.
-        work = partial(self._make, ref(day), day.day, day.identity, first, stop)
+        work = partial(self._make, ref(day), day.day, day.keys, first, stop)
         self._shared.jobs.submit(
             work, partial(self._on_made, key, day.day, first, stop), urgent=False
         )
 
-    def _make(
-        self, known: ref[LiveDay], day: int, identity: object, first: int, stop: int
-    ) -> Message:
+    def _make(self, known: ref[LiveDay], day: int, keys: object, first: int, stop: int) -> Message:
         """Make a message in a thread.
 
         Raises:
@@ -351,7 +361,7 @@ class Tail:
         if opened is None:
             look = self._shared.follower.look(self.followed, day)
             opened = look.opened
-            if opened is None or opened.identity != identity:
+            if opened is None or opened.keys != keys:
                 raise DataChangedError("a day file was replaced")
         return self.composer.make(opened, first, stop)
 

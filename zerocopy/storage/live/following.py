@@ -44,16 +44,35 @@ class Followed(NamedTuple):
     columns: tuple[str, ...]
 
 
+class _Descriptors:
+    """Open files; they are closed with the last reference.
+
+    Nobody has a weak one. A finalizer runs while those to its object still hold, so a thread could
+    get a day half of whose files are closed.
+    """
+
+    __slots__ = ("fds",)
+
+    def __init__(self, fds: Sequence[int]) -> None:
+        self.fds = fds
+
+    def __del__(self) -> None:
+        """Close them; a thread that still reads holds its day."""
+        for fd in self.fds:
+            close_file(fd)
+
+
 class LiveDay:
     """The files of `time` and the asked columns of one day, open as long as this object lives.
 
-    So no other file can take their inode: `identity`, device and inode of each, names these files
-    and no others. `names` is what they are called in their directory.
+    So no other file can take their inode meanwhile, and `keys`, device and inode of each, name
+    these files and no others. `identity` does so for longer: the owner counts which files of the
+    day these are. `names` is what they are called in their directory.
     """
 
     __slots__ = (
-        "__weakref__", "_fds", "_paths", "_series", "_sizes", "columns", "day", "identity",
-        "names",
+        "__weakref__", "_fds", "_held", "_paths", "_series", "_sizes", "columns", "day",
+        "identity", "keys", "names",
     )  # fmt: skip
 
     def __init__(
@@ -66,17 +85,14 @@ class LiveDay:
     ) -> None:
         self.day = day
         self.columns = {column: place for place, column in enumerate(opened)}
-        self.identity: tuple[_Key, ...] = tuple(_key(status) for _, status in opened.values())
+        self.keys: tuple[_Key, ...] = tuple(_key(status) for _, status in opened.values())
+        self.identity: object = self.keys
         self._series = series
         self._fds = tuple(fd for fd, _ in opened.values())
+        self._held = _Descriptors(self._fds)
         self._sizes = tuple(sizes[column] for column in opened)
         self._paths = tuple(f"{directory}/{file_name(column, day)}" for column in opened)
         self.names = frozenset(file_name(column, day).encode() for column in opened)
-
-    def __del__(self) -> None:
-        """Close the files; a thread that still reads holds a reference."""
-        for fd in self._fds:
-            close_file(fd)
 
     def __len__(self) -> int:
         """Descriptors."""
@@ -85,7 +101,7 @@ class LiveDay:
     def measure(self) -> int | None:
         """The aligned records now; None where a name has gone or leads to another file."""
         aligned = None
-        for path, key, size in zip(self._paths, self.identity, self._sizes, strict=True):
+        for path, key, size in zip(self._paths, self.keys, self._sizes, strict=True):
             try:
                 status = os.lstat(path)
             except OSError:
@@ -224,16 +240,10 @@ class Follower:
         if day > LAST_DAY:
             return Cursor(LAST_DAY, 0)  # no file can have it
         sizes = self._sizes(followed)
-        for _ in range(_ATTEMPTS):
-            with open_series(self._root, followed.series) as directory_fd:
-                opened = self._open(directory_fd, followed.series, day, sizes)
-            if opened is None:
-                return Cursor(day, 0)
-            aligned = opened.measure()
-            if aligned is not None:
-                break
-        else:
-            raise DataError("the day files changed faster than they could be read")
+        with open_series(self._root, followed.series) as directory_fd:
+            opened, aligned = self._opened(directory_fd, followed.series, day, sizes)
+        if opened is None or aligned is None:
+            return Cursor(day, 0)
         try:
             return Cursor(day, lower_bound(opened.time_file(aligned), start_s))
         except UnsortedError as error:
@@ -291,15 +301,12 @@ class Follower:
             if between is None:
                 break
             later = between
-        opened = self._open(directory_fd, series, day, sizes)
+        opened, aligned = self._opened(directory_fd, series, day, sizes)
         if opened is not None and known is not None and known.opened is not None:
-            opened = known.opened if known.opened.identity == opened.identity else opened
-        aligned = None if opened is None else opened.measure()
+            opened = known.opened if known.opened.keys == opened.keys else opened
         proves = listing.stamp.changed_ns < begun_ns - RACY_NS and (
             not listing.days or listing.days[-1] <= day
         )
-        if opened is not None and aligned is None:
-            opened, proves = None, False  # a name was lost meanwhile
         identity = None if opened is None else opened.identity
         stamp = listing.stamp if proves else None
         return Look(Sight(day, aligned, identity, later), opened, stamp)
@@ -313,6 +320,25 @@ class Follower:
             return self._catalog.listing(series, directory_fd)
         except OSError as error:
             raise data_error(error) from error
+
+    def _opened(
+        self, directory_fd: int, series: Series, day: int, sizes: Mapping[str, int]
+    ) -> tuple[LiveDay | None, int | None]:
+        """The files of a day and their aligned records; None where a file is missing.
+
+        A day whose files are just being replaced is not missing: its readers would go on behind it.
+
+        Raises:
+            DataError: the files changed faster than they could be read.
+        """
+        for _ in range(_ATTEMPTS):
+            opened = self._open(directory_fd, series, day, sizes)
+            if opened is None:
+                return None, None
+            aligned = opened.measure()
+            if aligned is not None:
+                return opened, aligned
+        raise DataError("the day files changed faster than they could be read")
 
     def _open(
         self, directory_fd: int, series: Series, day: int, sizes: Mapping[str, int]
