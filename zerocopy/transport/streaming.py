@@ -222,7 +222,7 @@ class Stream:
         return replies
 
     def _end(self, end: End) -> bytes:
-        self.is_over = True
+        self.is_over, self.is_drained = True, False
         self.close()
         return self._framing.end(end)
 

@@ -239,5 +239,7 @@ def test_feed_that_is_drained_is_not_asked_again_behind_a_whole_message(
         if nbytes == 1:
             assert feed.asked == asked + 3
         assert feed.pulled == 3
+        feed.say(End(1000, "enough"))
+        assert await rest(peer) == END
 
     live(source, scenario)
