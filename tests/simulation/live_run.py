@@ -25,7 +25,7 @@ from tests.simulation.live_client import StreamClient
 from tests.simulation.live_files import SimulatedInotify, SimulatedPath, Watches, refused
 from tests.simulation.loop import without_frames
 from tests.simulation.requests import ROOT
-from tests.simulation.runs import Outcome
+from tests.simulation.runs import SEED_VARIABLE, Outcome
 from tests.simulation.sockets import Listener
 from tests.simulation.world import Shape, World, faked
 from zerocopy.core.layout import Dtypes, file_name
@@ -48,6 +48,17 @@ FIRST_DAY = 20_000
 TEND_S = 1.0
 COLUMNS = (("time", "id"), ("id",), ("price", "id", "time"))
 EXT4, UNKNOWN = 0xEF53, 0x1234
+
+
+class LiveOutcome(Outcome):
+    """What a run came to."""
+
+    def __str__(self) -> str:
+        """One line that says how to see it again."""
+        return (
+            f"{SEED_VARIABLE}={self.seed} python -m pytest tests/simulation/test_live_simulation.py"
+            f" -k given  # {'; '.join(self.wrong)[:2_000]}"
+        )
 
 
 class Held(following._Descriptors):
@@ -253,7 +264,7 @@ def run(seed: int) -> Outcome:
             Held.forget_all()
     finally:
         sys.unraisablehook = hook
-    return Outcome(seed, wrong + [f"lost: {error!r}" for error in lost], world.kernel.trace, [])
+    return LiveOutcome(seed, wrong + [f"lost: {error!r}" for error in lost], world.kernel.trace, [])
 
 
 def _play(world: LiveWorld, rng: random.Random) -> list[str]:
