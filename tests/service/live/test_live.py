@@ -120,6 +120,23 @@ def test_large_messages_of_a_websocket_are_the_bytes_of_the_file(tmp_path: Path)
     run(tmp_path, test)
 
 
+def test_message_of_the_files_themselves_is_made_anew_for_each_reader(tmp_path: Path) -> None:
+    """One that was kept would be of files as they were: it breaks off once they have grown."""
+
+    async def test(bench: Bench) -> None:
+        bench.append(20_000)
+        feeds = [await bench.open(websocket=True, cursor=Cursor(DAY, 0)) for _ in range(2)]
+        for feed in feeds:
+            await bench.message(feed)
+        one, other = [await bench.message(feed) for feed in feeds]
+        assert one.segments
+        assert content_of(one) == content_of(other)
+        assert one is not other
+        assert one.segments[0].source is not other.segments[0].source
+
+    run(tmp_path, test)
+
+
 def test_large_events_are_written_by_a_thread(tmp_path: Path) -> None:
     """Some thousand records at a time, within the bound."""
 

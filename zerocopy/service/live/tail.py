@@ -156,6 +156,10 @@ class Tail:
             if message is None:
                 self._compose(key, day, first, stop, reader)
                 return None
+            if message.segments:
+                # Its files, as they are now: once they have grown, and are no longer kept open, it
+                # could not be sent, nor could those who come back for it get another.
+                return message, stop
             self._keep(key, message)
         if stop == self.aligned and self.look is not None and day is self.look.opened:
             self.newest[kind] = Made(day.identity, first, stop, message)
