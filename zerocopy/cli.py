@@ -31,6 +31,7 @@ COMMANDS = (
     "client.bars",
     "client.tail",
     "rollup",
+    "import_",
     "generate",
     "certs",
 )

@@ -21,6 +21,7 @@ it never holds a path, a stack trace or another library's wording.
     ├── DataError               our data's fault: 500
     │   └── DataChangedError        a file changed after its response was promised: abort
     ├── OverloadError           a bound was reached: 503
+    ├── IngestError             what is to be imported is wrong: its file or day is left out
     └── ConfigError             the operator's fault: the start stops with one line
 """
 
@@ -138,6 +139,10 @@ class OverloadError(ZerocopyError):
     """A bound on connections or requests in flight is reached; the client may retry."""
 
     status = 503
+
+
+class IngestError(ZerocopyError):
+    """A file or a day cannot be imported; the detail names the file, the line and the way out."""
 
 
 class ConfigError(ZerocopyError):

@@ -1,0 +1,300 @@
+"""Writes whole days of a series, so that no reader and no crash ever sees half of one.
+
+Owns the directory of a series while it is written: the lock, the hidden names, the order of the
+renames, and the mending of what a killed run has left. It must never know where records come from.
+
+    1. each column to `.import.{column}.{day}.bin`, fsync           no query meets hidden names
+    2. `.import.{day}.ready`, fsync                                  from here on the day is replaced
+    3. unlink `time`, and what the new day lacks                     the day has no records
+    4. rename the columns, then `time`                               the day is complete
+    5. unlink `.import.{day}.ready`, or keep it as `.merged`
+
+A run that is killed before 2 has changed nothing. One that is killed later is completed by
+`SeriesWriter`, when it is opened next. Without step 3 a reader could get new prices beside old
+times: for a moment, or, after a crash, for ever. A planning that has opened the old `time` in that
+moment finds its name gone and a column younger than its begin, and starts anew
+(storage/planner.py, `check_names`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+import numpy as np
+
+from zerocopy.core.errors import IngestError
+from zerocopy.core.layout import TIME_COLUMN, day_label, file_name, parse_file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from zerocopy.core.layout import Dtypes
+
+PREFIX = ".import."
+_READY, _MERGED = ".ready", ".merged"
+_COPY_RECORDS = 1 << 18
+_FILE_MODE = 0o644
+
+
+class _Manifest(msgspec.Struct):
+    """A day that is to be there: its columns, and how to know it again.
+
+    `added` is the digest of what a merge added, or empty; `time_ns` and `time_bytes` are of its
+    `time` file.
+    """
+
+    columns: list[str]
+    added: str
+    time_ns: int
+    time_bytes: int
+
+
+class SeriesWriter:
+    """The one writer of a series; opening it completes or removes what a killed one has left.
+
+        with SeriesWriter(root, ("binance", "BTCUSDT", "TRADES")) as writer:
+            writer.write(20089, {"time": times, "price": prices})
+
+    Raises:
+        IngestError: another process writes the series, or its directory cannot be written.
+    """
+
+    def __init__(self, root: str, series: tuple[str, str, str]) -> None:
+        self._folder = os.path.join(root, *series)
+        self.name = "/".join(series)
+        self._fd = -1
+        self._days: dict[int, set[str]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            _make_folders(self._folder)
+            self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # flock(2) of the directory itself: no lock file that its removal would race for.
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Nobody else changes names while the lock is held.
+            self._days = days_of(self._fd)
+            self._mend()
+        except BaseException as error:
+            self._close()
+            if isinstance(error, BlockingIOError):
+                raise IngestError(f"{self.name}: another process writes it") from error
+            if isinstance(error, OSError):
+                raise _unwritable(self._folder, error) from error
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def columns_of(self, day: int) -> tuple[str, ...]:
+        """The columns that have a file of `day`, sorted."""
+        return tuple(sorted(self._days.get(day, ())))
+
+    def holds(self, day: int, columns: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether the files of `day` are these columns, byte for byte."""
+        if self.columns_of(day) != tuple(sorted(columns)):
+            return False
+        return all(self._is_equal(file_name(name, day), each) for name, each in columns.items())
+
+    def read(self, day: int, dtypes: Dtypes) -> dict[str, NDArray[Any]]:
+        """The aligned records of a day: as many as its shortest column has, whole ones only."""
+        columns = {}
+        for name in self.columns_of(day):
+            dtype = np.dtype(dtypes.of(name).name)
+            with open(self._open(file_name(name, day), os.O_RDONLY), "rb") as file:
+                raw = file.read()
+            columns[name] = np.frombuffer(raw, dtype, len(raw) // dtype.itemsize)
+        length = min(map(len, columns.values()), default=0)
+        return {name: column[:length] for name, column in columns.items()}
+
+    def write(self, day: int, columns: Mapping[str, NDArray[Any]], *, added: str = "") -> None:
+        """Have the files of `day` be these columns, in place of any it has.
+
+        `added` is the digest of what was merged into it; `was_merged` knows it again.
+
+        Raises:
+            IngestError: they cannot be written; the day is as it was, or is completed when the
+                series is opened next.
+        """
+        assert TIME_COLUMN in columns, "a day without times has no records"
+        assert len({len(column) for column in columns.values()}) == 1, "columns are aligned"
+        label = day_label(day)
+        try:
+            try:
+                for name, column in columns.items():
+                    self._write_file(PREFIX + file_name(name, day), column)
+                status = self._stat(PREFIX + file_name(TIME_COLUMN, day))
+                manifest = _Manifest([*columns], added, status.st_mtime_ns, status.st_size)
+                self._write_file(f"{PREFIX}{label}.part", msgspec.json.encode(manifest))
+            except OSError:
+                self._remove_hidden(label)
+                raise
+            os.rename(
+                f"{PREFIX}{label}.part",
+                f"{PREFIX}{label}{_READY}",
+                src_dir_fd=self._fd,
+                dst_dir_fd=self._fd,
+            )
+            os.fsync(self._fd)
+            self._complete(day, manifest)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+
+    def was_merged(self, day: int, added: str) -> bool:
+        """Whether the last merge into `day` added just this, and nothing has changed since."""
+        try:
+            manifest = self._manifest(f"{PREFIX}{day_label(day)}{_MERGED}")
+            status = self._stat(file_name(TIME_COLUMN, day))
+        except FileNotFoundError:
+            return False
+        kept = (manifest.added, manifest.time_ns, manifest.time_bytes)
+        return kept == (added, status.st_mtime_ns, status.st_size)
+
+    # ---- the steps of a day
+
+    def _complete(self, day: int, manifest: _Manifest) -> None:
+        """Steps 3 to 5, from wherever a killed run has come."""
+        present = self.columns_of(day)
+        time_name = file_name(TIME_COLUMN, day)
+        # Once the hidden time has its name, all else has been done.
+        if self._exists(PREFIX + time_name):
+            if TIME_COLUMN in present:
+                os.unlink(time_name, dir_fd=self._fd)
+                # The time must be gone for good before another column comes.
+                os.fsync(self._fd)
+            for name in present:
+                if name not in manifest.columns:
+                    os.unlink(file_name(name, day), dir_fd=self._fd)
+            for name in manifest.columns:
+                if name != TIME_COLUMN and self._exists(PREFIX + file_name(name, day)):
+                    self._reveal(file_name(name, day))
+            os.fsync(self._fd)
+            self._reveal(time_name)
+        self._days[day] = {*manifest.columns}
+        os.fsync(self._fd)
+        ready = f"{PREFIX}{day_label(day)}{_READY}"
+        merged = f"{PREFIX}{day_label(day)}{_MERGED}"
+        if manifest.added:
+            os.rename(ready, merged, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        else:
+            os.unlink(ready, dir_fd=self._fd)
+            with suppress(FileNotFoundError):
+                os.unlink(merged, dir_fd=self._fd)
+        os.fsync(self._fd)
+
+    def _mend(self) -> None:
+        """Complete the days that are ready, and remove what never became so."""
+        hidden = sorted(name for name in os.listdir(self._fd) if name.startswith(PREFIX))
+        for name in hidden:
+            if name.endswith(_READY):
+                label = name.removeprefix(PREFIX).removesuffix(_READY)
+                parsed = parse_file_name(f"{TIME_COLUMN}.{label}.bin")
+                if parsed is not None:
+                    self._complete(parsed[1], self._manifest(name))
+        for name in hidden:
+            if name.endswith((".bin", ".part")):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._fd)
+
+    def _remove_hidden(self, label: str) -> None:
+        for name in os.listdir(self._fd):
+            if name.startswith(PREFIX) and name.endswith((f"{label}.bin", f"{label}.part")):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._fd)
+
+    def _reveal(self, name: str) -> None:
+        os.rename(PREFIX + name, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    # ---- files
+
+    def _write_file(self, name: str, content: NDArray[Any] | bytes) -> None:
+        fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with open(fd, "wb", buffering=0) as file:
+            raw = content if isinstance(content, bytes) else content.view("u1")
+            rest = memoryview(raw)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE, dir_fd=self._fd)
+
+    def _stat(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._stat(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _is_equal(self, name: str, column: NDArray[Any]) -> bool:
+        if self._stat(name).st_size != column.nbytes:
+            return False
+        with open(self._open(name, os.O_RDONLY), "rb") as file:
+            for at in range(0, len(column), _COPY_RECORDS):
+                piece = np.ascontiguousarray(column[at : at + _COPY_RECORDS])
+                if file.read(piece.nbytes) != piece.tobytes():
+                    return False
+        return True
+
+    def _manifest(self, name: str) -> _Manifest:
+        with open(self._open(name, os.O_RDONLY), "rb") as file:
+            return msgspec.json.decode(file.read(), type=_Manifest)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def days_of(directory: int | str) -> dict[int, set[str]]:
+    """The columns of each day that has files in a directory."""
+    found: dict[int, set[str]] = {}
+    for name in os.listdir(directory):
+        parsed = parse_file_name(name)
+        if parsed is not None:
+            found.setdefault(parsed[1], set()).add(parsed[0])
+    return found
+
+
+def digest_of(records: NDArray[Any]) -> str:
+    """What tells these records from others, in any process."""
+    return hashlib.sha256(np.ascontiguousarray(records).view("u1")).hexdigest()
+
+
+def _make_folders(folder: str) -> None:
+    """As os.makedirs, and on the disk to stay."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder) or "."
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _unwritable(folder: str, error: OSError) -> IngestError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return IngestError(f"{folder}: the disk is full; run the same command again when it is not")
+    return IngestError(f"{folder}: cannot be written: {error.strerror}")
