@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from zerocopy.ingest.importing import Outcome, Request
+    from zerocopy.ingest.importing import Request
+    from zerocopy.ingest.outcome import Outcome
     from zerocopy.ingest.sources import Source
     from zerocopy.ingest.times import TimeRule
 

@@ -6,84 +6,95 @@ never know files.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zerocopy.core.layout import TIME_COLUMN
-from zerocopy.ingest.convert import ROW_HASH
+from zerocopy.ingest.convert import INSTANT, ROW_HASH, Columns
 from zerocopy.ingest.recipe import NANOS
+from zerocopy.ingest.times import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import polars as pl
     from numpy.typing import NDArray
 
-_NS_PER_S = 1_000_000_000
 _ODD = 0x9E37_79B9_7F4A_7C15  # spreads keys over 64 bits: 2^64 over the golden ratio
 
 
-def instants(columns: Mapping[str, NDArray[Any]] | NDArray[Any]) -> NDArray[np.uint64]:
-    """Nanoseconds of each record."""
-    names = columns.dtype.names if isinstance(columns, np.ndarray) else columns.keys()
-    found = columns[TIME_COLUMN].astype(np.uint64) * np.uint64(_NS_PER_S)
-    return found + columns[NANOS] if NANOS in (names or ()) else found
-
-
-def in_order(records: NDArray[Any]) -> NDArray[Any]:
-    """The records by time and nanos; those of one instant stay as they are."""
-    keys = instants(records)
+def in_order(columns: Columns) -> Columns:
+    """The records by their instants; those of one instant stay as they are."""
+    keys = columns[INSTANT]
     if (keys[1:] >= keys[:-1]).all():
-        return records
-    return records[np.argsort(keys, kind="stable")]
+        return columns
+    order = np.argsort(keys, kind="stable")
+    return {name: column[order] for name, column in columns.items()}
 
 
-def repeated(records: NDArray[Any]) -> NDArray[np.intp]:
-    """The indices of records in order that are the same as an earlier one, all of the source's row.
+def repeated(columns: Columns) -> NDArray[np.intp]:
+    """The indices of records in order that are the same as an earlier one, row hash included.
 
     Only records of one instant are compared, so a day without any costs one pass.
     """
-    keys = instants(records)
+    keys = columns[INSTANT]
     is_tie = keys[1:] == keys[:-1]
     if not is_tie.any():
         return np.empty(0, np.intp)
     rows = np.flatnonzero(np.append(is_tie, False) | np.append(False, is_tie))
-    mixed = records[ROW_HASH][rows] ^ (keys[rows] * np.uint64(_ODD))
-    if len(np.unique(mixed)) == len(mixed):
-        return np.empty(0, np.intp)
-    some = records[rows]
-    frame = _frame({name: some[name] for name in some.dtype.names or ()})
+    if ROW_HASH in columns:
+        # Where ids differ this ends it: one sort of integers.
+        mixed = columns[ROW_HASH][rows] ^ (keys[rows].view("u8") * np.uint64(_ODD))
+        if len(np.unique(mixed)) == len(mixed):
+            return np.empty(0, np.intp)
+    frame = _frame({name: column[rows] for name, column in columns.items()})
     first = frame.with_row_index("#at").unique(frame.columns, keep="first", maintain_order=True)
-    keep = first.get_column("#at").to_numpy()
-    return np.delete(rows, keep)
+    return np.delete(rows, first.get_column("#at").to_numpy())
 
 
-def without_known(
-    records: NDArray[Any], existing: Mapping[str, NDArray[Any]]
-) -> tuple[NDArray[Any], int]:
+def without(columns: Columns, indices: NDArray[np.intp]) -> Columns:
+    """All records but those."""
+    return {name: np.delete(column, indices) for name, column in columns.items()}
+
+
+def without_known(columns: Columns, existing: Columns) -> tuple[Columns, int]:
     """The records that a day does not have yet, and how many it has.
 
     The second of two equal records is known if the day has two of them.
     """
     known = _numbered(existing)
-    added = _numbered({name: records[name] for name in existing}).with_row_index("#at")
+    added = _numbered({name: columns[name] for name in existing}).with_row_index("#at")
     names = [name for name in added.columns if name != "#at"]
     left = added.join(known, on=names, how="anti", nulls_equal=True, maintain_order="left")
     keep = np.sort(left.get_column("#at").to_numpy())
-    return records[keep], len(records) - len(keep)
+    count = len(columns[TIME_COLUMN])
+    return {name: column[keep] for name, column in columns.items()}, count - len(keep)
 
 
-def merged(
-    existing: Mapping[str, NDArray[Any]], added: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """Both, by time and nanos; at one instant what was there comes first."""
-    keys = np.concatenate([instants(existing), instants(added)])
+def merged(existing: Columns, added: Columns) -> Columns:
+    """Files' columns of both, by time and nanos; at one instant what was there comes first."""
+    keys = np.concatenate([instants_of(existing), instants_of(added)])
     order = np.argsort(keys, kind="stable")
     return {name: np.concatenate([existing[name], added[name]])[order] for name in added}
 
 
-def _numbered(columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
+def instants_of(columns: Columns) -> NDArray[np.int64]:
+    """Unix nanoseconds of each record of files' columns."""
+    found = columns[TIME_COLUMN].astype(np.int64) * NS_PER_S
+    return found + columns[NANOS] if NANOS in columns else found
+
+
+def as_files(columns: Columns, *, with_nanos: bool) -> Columns:
+    """The columns as files have them: time and nanos made of the instants, the rest as it is."""
+    instants = columns[INSTANT]
+    seconds = instants // NS_PER_S
+    made: Columns = {TIME_COLUMN: seconds.astype("<u4")}
+    if with_nanos:
+        made[NANOS] = (instants - seconds * NS_PER_S).astype("<u4")
+    own = {name: column for name, column in columns.items() if name not in {INSTANT, ROW_HASH}}
+    return made | own
+
+
+def _numbered(columns: Columns) -> pl.DataFrame:
     """Records with a number among their equals."""
     import polars as pl  # noqa: PLC0415 - the extra `import`
 
@@ -91,7 +102,7 @@ def _numbered(columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
     return frame.with_columns(pl.int_range(pl.len()).over(frame.columns).alias("#number"))
 
 
-def _frame(columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
+def _frame(columns: Columns) -> pl.DataFrame:
     import polars as pl  # noqa: PLC0415
 
     # A float's bits: NaN equals NaN, and 0.0 is not -0.0.

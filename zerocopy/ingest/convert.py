@@ -8,29 +8,41 @@ disk.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zerocopy.core.errors import IngestError
-from zerocopy.core.layout import DAY_S, TIME_COLUMN, is_name
+from zerocopy.core.layout import DAY_S, is_name
+from zerocopy.ingest.digits import Loss
 from zerocopy.ingest.recipe import NANOS, Recipe, View
 from zerocopy.ingest.times import NS_PER_S, times_ns
-from zerocopy.ingest.values import SIDE, Loss, ValueRefused, records_of
+from zerocopy.ingest.values import SIDE, ValueRefused, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import polars as pl
-    from numpy.typing import NDArray
 
     from zerocopy.core.layout import Dtypes
     from zerocopy.ingest.sources import Source
     from zerocopy.ingest.tables import Batch
 
+INSTANT = "#instant"
+"""Beside the columns: unix nanoseconds, of which `time` and `nanos` are made at the end."""
+
 ROW_HASH = "#row"
-"""A field beside the columns: a hash of all that the source has in the row. Two trades of one price
-at one time are no duplicates if their ids differ."""
+"""Beside the columns: a hash of what the source has in the row besides them. Two trades of one
+price at one time are no duplicates if their ids differ."""
+
+Columns = dict[str, NDArray[Any]]
+"""Arrays of one length by name: `INSTANT`, ours but for time and nanos, then `ROW_HASH`."""
+
+
+_DAY_NS = DAY_S * NS_PER_S
+_DAYS = 1 << 20  # more than there are; a key is a series and a day
 
 
 class Part(NamedTuple):
@@ -40,13 +52,7 @@ class Part(NamedTuple):
     symbol: str
     type: str
     day: int
-    records: NDArray[Any]
-
-
-def record_dtype(columns: tuple[str, ...], dtypes: Dtypes) -> np.dtype[Any]:
-    """A record as it is carried from source to day: its columns, then `ROW_HASH`."""
-    fields = [(column, dtypes.of(column).name) for column in columns]
-    return np.dtype([*fields, (ROW_HASH, "<u8")])
+    columns: Columns
 
 
 class Converter:
@@ -56,10 +62,10 @@ class Converter:
         self._source = source
         self._recipe = recipe
         self._dtypes = dtypes
-        self._dtype = record_dtype(recipe.columns, dtypes)
         self.notes: Counter[str] = Counter()
         self.losses: dict[str, Loss] = {}
         self.rows = 0
+        self.writes_nanos = recipe.writes_nanos
 
     def convert(self, batch: Batch) -> Iterator[Part]:
         """The records of a batch.
@@ -69,104 +75,91 @@ class Converter:
         """
         self.rows += batch.frame.height
         try:
-            records, series = self._records(batch.frame)
+            columns, rows = self._columns(batch.frame)
         except ValueRefused as refused:
             place = batch.place(refused.row)
             raise IngestError(f"{self._source.name}: {place}: {refused.why}") from refused
-        yield from self._split(batch, records, series)
+        yield from self._split(batch, columns, rows)
 
-    def _records(self, frame: pl.DataFrame) -> tuple[NDArray[Any], NDArray[np.intp] | None]:
-        """Records, and the row of each; None where record i is of row i."""
-        found: dict[str, int] = {}
-        instants = times_ns(
-            frame.get_column(self._recipe.time.column),
-            self._recipe.time,
-            lambda words: found.update({words: 1}),
-        )
-        self.notes.update(found)
-        seconds = instants // NS_PER_S
-        nanos = (instants - seconds * NS_PER_S).astype("<u4")
-        if not self._recipe.writes_nanos and nanos.any():
-            row = int(nanos.argmax())
-            raise ValueRefused(
-                row,
-                f"has a part of a second, for which {self._recipe.type} "
-                "has no column: --map writes nanos",
-            )
-        hashes = frame.hash_rows(seed=0).to_numpy()
-        made = [self._of_view(frame, view, seconds, nanos, hashes) for view in self._recipe.views]
-        if len(made) == 1 and self._recipe.views[0].needs is None:
-            return made[0][0], None
-        rows = np.concatenate([rows for _, rows in made])
+    def _columns(self, frame: pl.DataFrame) -> tuple[Columns, NDArray[np.intp] | None]:
+        """The records, and the row of each; None where record i is of row i."""
+        recipe = self._recipe
+        found: set[str] = set()
+        instants = times_ns(frame.get_column(recipe.time.column), recipe.time, found.add)
+        for words in found:
+            self.notes[words] = 1
+        if not recipe.writes_nanos and (instants % NS_PER_S).any():
+            row = int((instants % NS_PER_S != 0).argmax())
+            words = f"has a part of a second, for which {recipe.type} has no column"
+            raise ValueRefused(row, f"{words}: --map writes nanos")
+        common = {INSTANT: instants}
+        if recipe.others:
+            # Resumed runs compare hashes of earlier ones: the seed is fixed.
+            common[ROW_HASH] = frame.select(recipe.others).hash_rows(seed=0).to_numpy()
+        made = [self._of_view(frame, view, common) for view in recipe.views]
+        if len(made) == 1:
+            return made[0]
+        rows = np.concatenate([rows for _, rows in made if rows is not None])
         order = np.argsort(rows, kind="stable")
-        return np.concatenate([records for records, _ in made])[order], rows[order]
+        names = made[0][0]
+        whole = {name: np.concatenate([each[name] for each, _ in made])[order] for name in names}
+        return whole, rows[order]
 
     def _of_view(
-        self,
-        frame: pl.DataFrame,
-        view: View,
-        seconds: NDArray[np.int64],
-        nanos: NDArray[Any],
-        hashes: NDArray[np.uint64],
-    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        rows = np.arange(len(seconds))
+        self, frame: pl.DataFrame, view: View, common: Columns
+    ) -> tuple[Columns, NDArray[np.intp] | None]:
+        rows = None
         if view.needs is not None:
-            is_there = frame.get_column(view.needs).is_not_null().to_numpy()
-            rows, frame = rows[is_there], frame.filter(is_there)
-            seconds, nanos, hashes = seconds[is_there], nanos[is_there], hashes[is_there]
-        records = np.empty(len(seconds), self._dtype)
-        records[TIME_COLUMN] = seconds
-        records[ROW_HASH] = hashes
-        if self._recipe.writes_nanos:
-            records[NANOS] = nanos
+            is_there = frame.get_column(view.needs).is_not_null()
+            frame = frame.filter(is_there)
+            rows = np.flatnonzero(is_there.to_numpy())
+            common = {name: column[rows] for name, column in common.items()}
+        made = {INSTANT: common[INSTANT]}
         for ours, theirs in view.columns.items():
+            dtype = self._dtypes.of(ours)
             if isinstance(theirs, int):
-                records[ours] = theirs
+                made[ours] = np.full(frame.height, theirs, dtype.name)
                 continue
+            loss = self.losses.setdefault(ours, Loss())
+            is_price = theirs in self._recipe.fixed_point
             try:
-                records[ours] = records_of(
-                    frame.get_column(theirs),
-                    ours,
-                    self._dtypes.of(ours),
-                    self.losses.setdefault(ours, Loss()),
-                    is_fixed_point=theirs in self._recipe.fixed_point,
-                )
+                series = frame.get_column(theirs)
+                made[ours] = records_of(series, ours, dtype, loss, is_fixed_point=is_price)
             except ValueRefused as refused:
-                raise ValueRefused(int(rows[refused.row]), f"{ours}: {refused.why}") from refused
-            if ours == NANOS:
-                self._check_nanos(records[NANOS], nanos)
+                row = refused.row if rows is None else int(rows[refused.row])
+                raise ValueRefused(row, f"{ours}: {refused.why}") from refused
             if ours == SIDE:
                 self.notes[_side_words(theirs)] = 1
-        return records, rows
-
-    def _check_nanos(self, mapped: NDArray[Any], nanos: NDArray[Any]) -> None:
-        """A column of nanoseconds goes beside times of whole seconds."""
-        if nanos.any():
-            row = int(nanos.argmax())
-            raise ValueRefused(row, "the time has a part of a second, and nanos is mapped")
-        if (mapped >= NS_PER_S).any():
-            row = int((mapped >= NS_PER_S).argmax())
-            raise ValueRefused(row, f"nanos: {mapped[row]} is a second or more")
+        if NANOS in made:
+            made[INSTANT] = _with_nanos(made[INSTANT], made.pop(NANOS))
+        if ROW_HASH in common:
+            made[ROW_HASH] = common[ROW_HASH]
+        return made, rows
 
     def _split(
-        self, batch: Batch, records: NDArray[Any], rows: NDArray[np.intp] | None
+        self, batch: Batch, columns: Columns, rows: NDArray[np.intp] | None
     ) -> Iterator[Part]:
         names, codes = self._series(batch)
-        days = (records[TIME_COLUMN] // DAY_S).astype(np.int64)
-        if codes is None:
-            keys = days
-        else:
-            keys = (codes if rows is None else codes[rows]) * (1 << 20) + days
-        if not len(keys):
+        instants = columns[INSTANT]
+        if not len(instants):
             return
-        if keys.min() != keys.max():
+        type_ = self._recipe.type
+        first, last = int(instants.min()) // _DAY_NS, int(instants.max()) // _DAY_NS
+        if codes is None and first == last:
+            yield Part(*names[0], type_, first, columns)
+            return
+        keys = instants // _DAY_NS
+        if codes is not None:
+            keys += (codes if rows is None else codes[rows]) * _DAYS
+        if (keys[1:] < keys[:-1]).any():
             order = np.argsort(keys, kind="stable")
-            keys, records = keys[order], records[order]
+            keys = keys[order]
+            columns = {name: column[order] for name, column in columns.items()}
         bounds = [0, *(np.flatnonzero(np.diff(keys)) + 1), len(keys)]
-        for begin, end in zip(bounds, bounds[1:], strict=False):
-            code, day = divmod(int(keys[begin]), 1 << 20)
-            exchange, symbol = names[code]
-            yield Part(exchange, symbol, self._recipe.type, day, records[begin:end])
+        for begin, end in pairwise(bounds):
+            code, day = divmod(int(keys[begin]), _DAYS)
+            cut = {name: column[begin:end] for name, column in columns.items()}
+            yield Part(*names[code], type_, day, cut)
 
     def _series(self, batch: Batch) -> tuple[list[tuple[str, str]], NDArray[np.int64] | None]:
         """The exchanges and symbols of a batch, and which each row has; None where there is one."""
@@ -203,6 +196,21 @@ class Converter:
             .cast(pl.Int64)
         )
         return names, codes.to_numpy()
+
+
+def _with_nanos(instants: NDArray[np.int64], nanos: NDArray[Any]) -> NDArray[np.int64]:
+    """A column of nanoseconds goes beside times of whole seconds.
+
+    Raises:
+        ValueRefused: a time has a part of a second of its own, or nanos is a second or more.
+    """
+    if (instants % NS_PER_S).any():
+        row = int((instants % NS_PER_S != 0).argmax())
+        raise ValueRefused(row, "the time has a part of a second, and nanos is mapped")
+    if (nanos >= NS_PER_S).any():
+        row = int((nanos >= NS_PER_S).argmax())
+        raise ValueRefused(row, f"nanos: {nanos[row]} is a second or more")
+    return np.asarray(instants + nanos)
 
 
 def _named(name: str | None, column: str | None) -> pl.Expr:

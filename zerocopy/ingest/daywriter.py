@@ -3,10 +3,10 @@
 Owns the directory of a series while it is written: the lock, the hidden names, the order of the
 renames, and the mending of what a killed run has left. It must never know where records come from.
 
-    1. each column to `.import.{column}.{day}.bin`, fsync           no query meets hidden names
-    2. `.import.{day}.ready`, fsync                                  from here on the day is replaced
-    3. unlink `time`, and what the new day lacks                     the day has no records
-    4. rename the columns, then `time`                               the day is complete
+    1. write `.import.{column}.{day}.bin`, fsync        no query meets hidden names
+    2. write `.import.{day}.ready`, fsync               from here on the day is replaced
+    3. unlink `time`, and what the new day lacks        the day has no records
+    4. rename the columns, then `time`                  the day is complete
     5. unlink `.import.{day}.ready`, or keep it as `.merged`
 
 A run that is killed before 2 has changed nothing. One that is killed later is completed by
@@ -224,8 +224,7 @@ class SeriesWriter:
     def _write_file(self, name: str, content: NDArray[Any] | bytes) -> None:
         fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with open(fd, "wb", buffering=0) as file:
-            raw = content if isinstance(content, bytes) else content.view("u1")
-            rest = memoryview(raw)
+            rest = memoryview(content) if isinstance(content, bytes) else _bytes_of(content)
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(fd)
@@ -273,9 +272,18 @@ def days_of(directory: int | str) -> dict[int, set[str]]:
     return found
 
 
-def digest_of(records: NDArray[Any]) -> str:
+def digest_of(columns: Mapping[str, NDArray[Any]]) -> str:
     """What tells these records from others, in any process."""
-    return hashlib.sha256(np.ascontiguousarray(records).view("u1")).hexdigest()
+    digest = hashlib.sha256()
+    for name, column in columns.items():
+        digest.update(f"{name} {column.dtype.str} {len(column)}\n".encode())
+        digest.update(_bytes_of(column))
+    return digest.hexdigest()
+
+
+def _bytes_of(column: NDArray[Any]) -> memoryview:
+    """The bytes of a column, which need not lie together."""
+    return memoryview(np.ascontiguousarray(column).view("u1").data)
 
 
 def _make_folders(folder: str) -> None:

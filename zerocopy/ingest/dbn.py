@@ -37,8 +37,8 @@ def dbn_as_csv(source: Source, stream: IO[bytes]) -> io.BufferedReader:
             self._rest = memoryview(b"")
             self._transcoder = databento_dbn.Transcoder(
                 self._csv,
-                databento_dbn.Encoding.CSV,
-                databento_dbn.Compression.NONE,
+                databento_dbn.Encoding("csv"),
+                databento_dbn.Compression("none"),
                 pretty_px=False,
                 pretty_ts=False,
                 map_symbols=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import TIME_COLUMN, is_name
@@ -53,7 +53,7 @@ class View(NamedTuple):
     `needs` is the column without which a row gives none: a level that a book does not have.
     """
 
-    columns: Mapping[str, str | Literal[0, 1]]
+    columns: Mapping[str, str | int]
     needs: str | None = None
 
 
@@ -68,7 +68,8 @@ class Recipe(NamedTuple):
     exchange_column: str | None
     symbol: str | None
     symbol_column: str | None
-    fixed_point: frozenset[str] = frozenset()
+    fixed_point: frozenset[str]
+    others: tuple[str, ...]  # what the source has besides
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,7 +93,9 @@ def make_recipe(
     find = _Finder(source, names)
     time = _time_rule(wanted, preset, find, note)
     if wanted.columns:
-        views = (View({ours: find.exactly(theirs) for ours, theirs in wanted.columns.items()}),)
+        views: tuple[View, ...] = (
+            View({ours: find.exactly(theirs) for ours, theirs in wanted.columns.items()}),
+        )
     elif preset is None:
         near = [name for name in PRESETS if _fitting(name, names)]
         looks = f"; it looks like --preset {near[0]}" if near else ""
@@ -116,6 +119,7 @@ def make_recipe(
         symbol=symbol,
         symbol_column=symbol_column,
         fixed_point=preset.fixed_point if preset else frozenset(),
+        others=_others(names, views, (time.column, exchange_column, symbol_column)),
     )
 
 
@@ -232,6 +236,13 @@ def _views(preset: Preset, find: _Finder) -> tuple[View, ...]:
             for level in range(depth)
         )
     return (View({ours: find.first(theirs, ours) for ours, theirs in preset.columns.items()}),)
+
+
+def _others(
+    names: Sequence[str], views: tuple[View, ...], used: tuple[str | None, ...]
+) -> tuple[str, ...]:
+    taken = {theirs for view in views for theirs in view.columns.values()} | {*used}
+    return tuple(name for name in names if name not in taken)
 
 
 def _exchange(

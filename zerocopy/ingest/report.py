@@ -13,7 +13,7 @@ from zerocopy.core.layout import Dtypes, day_label
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zerocopy.ingest.importing import Outcome, SeriesOutcome
+    from zerocopy.ingest.outcome import Outcome, SeriesOutcome
     from zerocopy.ingest.spill import LossCount
 
 _FAULTS_MAX = 20
@@ -75,6 +75,11 @@ def _losses(outcome: Outcome) -> Iterator[str]:
             by_column.setdefault(loss.column, []).append(loss)
     for column, losses in by_column.items():
         lost, values = sum(each.lost for each in losses), sum(each.values for each in losses)
+        empty = sum(each.empty for each in losses)
+        if empty:
+            yield f"{column}: {empty:,} of {values:,} values are empty: NaN"
+        if not lost:
+            continue
         worst = max(losses, key=lambda each: each.worst)
         yield (
             f"{column}: f4 loses digits of {lost:,} of {values:,} values; "

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from zerocopy.core.errors import ConfigError, IngestError
 
@@ -92,7 +92,7 @@ def list_sources(arguments: Sequence[str]) -> list[Source]:
         if argument == STDIN or os.path.lexists(argument):
             found = [argument]
         else:
-            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - names as typed
+            found = sorted(glob.glob(argument, recursive=True))
         if not found:
             raise ConfigError(f"{argument}: no such file")
         paths += found
@@ -175,10 +175,10 @@ def _unwrapped(source: Source, raw: IO[bytes]) -> tuple[io.BufferedReader, tuple
         head = stream.peek(PEEK_BYTES)[:4]
         if head[:2] == b"\x1f\x8b":
             layers.append("gzip")
-            stream = _peekable(gzip.GzipFile(fileobj=stream))
+            stream = _peekable(cast("IO[bytes]", gzip.GzipFile(fileobj=stream)))
         elif head == b"\x28\xb5\x2f\xfd":
             layers.append("zstd")
-            stream = _peekable(_unzstd(stream))
+            stream = io.BufferedReader(_Unzstd(stream), _COPY_BYTES)
         elif head == b"PK\x03\x04":
             raise IngestError(
                 f"{source.name}: is a zip archive inside another; unpack it first"
@@ -212,48 +212,44 @@ def _peekable(stream: IO[bytes]) -> io.BufferedReader:
     return io.BufferedReader(_Raw(stream), _COPY_BYTES)
 
 
-def _unzstd(stream: IO[bytes]) -> IO[bytes]:
-    import zstandard  # noqa: PLC0415 - the extra `import`; only for what is compressed so
+class _Unzstd(io.RawIOBase):
+    """As zstandard's own reader, which takes a frame that is cut off for its end; this says so."""
 
-    class Reader(io.RawIOBase):
-        """As zstandard's own, which takes a frame that is cut off for its end; this one says so."""
+    def __init__(self, inner: io.BufferedReader) -> None:
+        import zstandard  # noqa: PLC0415 - the extra `import`; only for what is compressed so
 
-        def __init__(self) -> None:
-            self._decoder = zstandard.ZstdDecompressor().decompressobj()
-            self._rest = memoryview(b"")
-            self._begun = False
+        self._error = zstandard.ZstdError
+        self._begin: Callable[[], Any] = zstandard.ZstdDecompressor().decompressobj
+        self._inner = inner
+        self._decoder = self._begin()
+        self._is_amid = False
+        self._rest = memoryview(b"")
 
-        def readable(self) -> bool:
-            return True
+    def readable(self) -> bool:
+        return True
 
-        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-            while not self._rest:
-                piece = stream.read1(1 << 17)  # type: ignore[attr-defined]
-                if not piece:
-                    if self._begun:
-                        raise EOFError("the zstd frame has no end")
-                    return 0
-                try:
-                    self._feed(piece)
-                except zstandard.ZstdError as error:
-                    raise EOFError(str(error)) from error
-            count = min(len(buffer), len(self._rest))
-            buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-            return count
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            piece = self._inner.read1(_COPY_BYTES)
+            if not piece:
+                if self._is_amid:
+                    raise EOFError("the zstd frame has no end")
+                return 0
+            try:
+                self._rest = memoryview(b"".join(self._decoded(piece)))
+            except self._error as error:
+                raise EOFError(str(error)) from error
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
-        def _feed(self, piece: bytes) -> None:
-            parts = []
-            while piece:
-                self._begun = True
-                parts.append(self._decoder.decompress(piece))
-                piece = b""
-                if self._decoder.eof:
-                    piece = self._decoder.unused_data
-                    self._decoder = zstandard.ZstdDecompressor().decompressobj()
-                    self._begun = False
-            self._rest = memoryview(b"".join(parts))
-
-    return io.BufferedReader(Reader(), _COPY_BYTES)
+    def _decoded(self, piece: bytes) -> Iterator[bytes]:
+        """A file may hold several frames, as pzstd writes them."""
+        while piece:
+            yield self._decoder.decompress(piece)
+            self._is_amid, piece = not self._decoder.eof, self._decoder.unused_data
+            if not self._is_amid:
+                self._decoder = self._begin()
 
 
 def _kind_of(source: Source, stream: io.BufferedReader) -> Kind:

@@ -1,8 +1,9 @@
-"""Records between their source and their day: on disk, because they may be more than memory holds.
+"""Records between their source and their day, which may be more than memory holds.
 
-Owns the hidden directory `{root}/.import`, where each run has a place of its own. What a source
-gave is kept there as a whole, with its summary: a run that was killed does not read it again. The
-place of a run that ended, or of one that will not come back, is removed.
+Owns the hidden directory `{root}/.import`, where each run has a place of its own. Records wait in
+memory up to a bound, then all of them go to disk. What a source gave is kept there with its summary
+once it is whole: a run that was killed does not read that source again. The place of a run that
+ended, or of one that will not come back, is removed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -19,23 +20,21 @@ import numpy as np
 from zerocopy.core.errors import IngestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from types import TracebackType
 
-    from typing import Any
-
-    from numpy.typing import NDArray
-
-    from zerocopy.ingest.convert import Part
+    from zerocopy.ingest.convert import Columns, Part
 
 FOLDER = ".import"
-BUFFER_BYTES = 64 << 20
-"""Records that wait in memory until they are written, so that many days make few small writes."""
+MEMORY_BYTES = 192 << 20
+"""Records that wait in memory: less than what polars takes to parse a block."""
 
 _SUMMARY = "summary.json"
 
 Key = tuple[str, str, str, int]
 """Exchange, symbol, type, day."""
+
+Identity = tuple[str, ...]
 
 
 class DayCount(msgspec.Struct, frozen=True):
@@ -48,10 +47,11 @@ class DayCount(msgspec.Struct, frozen=True):
 
 
 class LossCount(msgspec.Struct, frozen=True):
-    """A column's values, and those of them that f4 does not hold to their last digit."""
+    """A column's values, how many are empty, and how many f4 does not hold to the last digit."""
 
     column: str
     values: int
+    empty: int
     lost: int
     worst: float
     example: str
@@ -67,53 +67,66 @@ class Summary(msgspec.Struct, frozen=True):
     days: list[DayCount]
 
 
+class _Kept(msgspec.Struct):
+    """The records of a source on disk: a file a day, of pieces, each column after column."""
+
+    summary: Summary
+    fields: list[tuple[str, str]]
+    days: list[tuple[Key, list[int]]]
+
+
 class SourceSpill:
     """The records of one source, by day, in the order in which they came."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, spill: Spill, folder: str) -> None:
+        self._spill = spill
         self._folder = folder
-        self._waiting: dict[Key, list[NDArray[Any]]] = {}
-        self._waiting_bytes = 0
+        self.waiting: dict[Key, list[Columns]] = {}
+        self._kept = _Kept(Summary("", 0, [], [], []), [], [])
         self._numbers: dict[Key, int] = {}
+        self._is_closed = False
         shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
 
     def add(self, part: Part) -> None:
         """Take some records."""
         key = (part.exchange, part.symbol, part.type, part.day)
-        self._waiting.setdefault(key, []).append(part.records)
-        self._waiting_bytes += part.records.nbytes
-        if self._waiting_bytes >= BUFFER_BYTES:
-            self.flush()
+        self.waiting.setdefault(key, []).append(part.columns)
+        self._spill.count(sum(column.nbytes for column in part.columns.values()))
 
     def flush(self) -> None:
-        """Write what waits."""
-        for key, arrays in self._waiting.items():
-            number = self._numbers.setdefault(key, len(self._numbers))
+        """Write what waits, and the summary if there is nothing more to come."""
+        os.makedirs(self._folder, exist_ok=True)
+        for key, pieces in self.waiting.items():
+            if key not in self._numbers:
+                self._numbers[key] = len(self._numbers)
+                self._kept.days.append((key, []))
+            number = self._numbers[key]
             with open(os.path.join(self._folder, str(number)), "ab", buffering=0) as file:
-                for array in arrays:
-                    view = memoryview(np.ascontiguousarray(array).view("u1"))
-                    while view:
-                        view = view[file.write(view) :]
-        self._waiting, self._waiting_bytes = {}, 0
+                for piece in pieces:
+                    self._kept.fields = [(name, each.dtype.str) for name, each in piece.items()]
+                    self._kept.days[number][1].append(len(next(iter(piece.values()))))
+                    for column in piece.values():
+                        view = memoryview(np.ascontiguousarray(column).view("u1").data)
+                        while view:
+                            view = view[file.write(view) :]
+        self.waiting = {}
+        if self._is_closed:
+            path = os.path.join(self._folder, _SUMMARY)
+            with open(path + ".part", "wb") as file:
+                file.write(msgspec.json.encode(self._kept))
+            os.rename(path + ".part", path)
 
     def close(self, summary: Summary) -> None:
-        """All is there: keep the summary, by which a later run believes it."""
-        self.flush()
-        order = [[*key] for key, _ in sorted(self._numbers.items(), key=lambda item: item[1])]
-        path = os.path.join(self._folder, _SUMMARY)
-        with open(path + ".part", "wb") as file:
-            file.write(msgspec.json.encode({"summary": summary, "order": order}))
-        os.rename(path + ".part", path)
+        """All is there. If some of it is on disk the rest goes there too."""
+        self._kept.summary = summary
+        self._is_closed = True
+        if self._numbers:
+            self.flush()
 
     def discard(self) -> None:
         """Nothing of this source is to be imported."""
+        self.waiting = {}
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-class _Kept(msgspec.Struct):
-    summary: Summary
-    order: list[Key]
 
 
 class Spill:
@@ -123,19 +136,22 @@ class Spill:
         IngestError: the same import runs already, or the root cannot be written.
     """
 
-    def __init__(self, root: str, job: str) -> None:
+    def __init__(self, root: str, job: str, memory_bytes: int = MEMORY_BYTES) -> None:
         self._top = os.path.join(root, FOLDER)
         self._folder = os.path.join(self._top, job)
+        self._memory_bytes = memory_bytes
+        self._waiting_bytes = 0
+        self._sources: dict[Identity, SourceSpill] = {}
         self._lock_fd = -1
 
     def __enter__(self) -> Self:
         try:
             self._lock_fd = _locked(self._folder)
+            self._remove_others()
         except BlockingIOError as error:
             raise IngestError("this import is running already") from error
         except OSError as error:
             raise IngestError(f"{self._top}: cannot be written: {error.strerror}") from error
-        self._remove_others()
         return self
 
     def __exit__(
@@ -153,32 +169,50 @@ class Spill:
         except OSError:
             return  # another run has its place there, or this one goes on later
 
-    def source(self, identity: tuple[str, ...] | int) -> SourceSpill:
+    def source(self, identity: Identity) -> SourceSpill:
         """Begin with a source, anew."""
-        return SourceSpill(self._place(identity))
+        self._sources[identity] = SourceSpill(self, self._place(identity))
+        return self._sources[identity]
 
-    def kept(self, identity: tuple[str, ...] | int) -> Summary | None:
+    def count(self, nbytes: int) -> None:
+        """Some more bytes wait; above the bound all are written."""
+        self._waiting_bytes += nbytes
+        if self._waiting_bytes > self._memory_bytes:
+            try:
+                for source in self._sources.values():
+                    if source.waiting:
+                        source.flush()
+            except OSError as error:
+                raise IngestError(f"{self._top}: cannot be written: {error.strerror}") from error
+            self._waiting_bytes = 0
+
+    def kept(self, identity: Identity) -> Summary | None:
         """What an earlier run has kept of a source as a whole."""
         found = self._kept(identity)
         return found.summary if found else None
 
-    def index(self, identities: Iterable[tuple[str, ...] | int]) -> dict[Key, list[str]]:
-        """Where the records of each day lie, those of a source in front of the next one's."""
-        found: dict[Key, list[str]] = {}
+    def index(self, identities: list[Identity]) -> Index:
+        """Where the records of each day are, those of a source before the next one's."""
+        index = Index()
         for identity in identities:
-            kept = self._kept(identity)
-            for number, key in enumerate(kept.order if kept else ()):
-                found.setdefault(key, []).append(os.path.join(self._place(identity), str(number)))
-        return found
+            source = self._sources.get(identity)
+            if source is not None and source.waiting:
+                index.add_memory(source.waiting)
+                source.waiting = {}
+            else:
+                kept = self._kept(identity)
+                if kept is not None:
+                    index.add_files(self._place(identity), kept)
+        return index
 
-    def _kept(self, identity: tuple[str, ...] | int) -> _Kept | None:
+    def _kept(self, identity: Identity) -> _Kept | None:
         try:
             with open(os.path.join(self._place(identity), _SUMMARY), "rb") as file:
                 return msgspec.json.decode(file.read(), type=_Kept)
         except FileNotFoundError:
             return None
 
-    def _place(self, identity: tuple[str, ...] | int) -> str:
+    def _place(self, identity: Identity) -> str:
         return os.path.join(self._folder, digest(identity))
 
     def _remove_others(self) -> None:
@@ -193,6 +227,47 @@ class Spill:
                 continue  # it runs
             shutil.rmtree(path, ignore_errors=True)
             os.close(fd)
+
+
+class Index:
+    """The pieces of each day, in memory or on disk."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[Key, list[Columns | tuple[str, list[tuple[str, str]], list[int]]]] = {}
+
+    def add_memory(self, waiting: dict[Key, list[Columns]]) -> None:
+        """A source that was never written."""
+        for key, pieces in waiting.items():
+            self._pieces.setdefault(key, []).extend(pieces)
+
+    def add_files(self, folder: str, kept: _Kept) -> None:
+        """A source that was."""
+        for number, (key, counts) in enumerate(kept.days):
+            path = os.path.join(folder, str(number))
+            self._pieces.setdefault(key, []).append((path, kept.fields, counts))
+
+    def take(self, key: Key) -> Columns:
+        """The records of a day, in the order in which they came; memory forgets them."""
+        pieces = list(self._loaded(key))
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _loaded(self, key: Key) -> Iterator[Columns]:
+        for piece in self._pieces.pop(key):
+            if isinstance(piece, dict):
+                yield piece
+            else:
+                yield from _read(*piece)
+
+
+def _read(path: str, fields: list[tuple[str, str]], counts: list[int]) -> Iterator[Columns]:
+    with open(path, "rb") as file:
+        for count in counts:
+            piece: dict[str, np.ndarray[Any, Any]] = {}
+            for name, dtype in fields:
+                piece[name] = np.fromfile(file, dtype, count)
+            yield piece
 
 
 def digest(value: object) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from zerocopy.core.layout import U32_MAX, YEAR_LAST
 from zerocopy.ingest.values import ValueRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
@@ -51,7 +52,6 @@ def times_ns(series: pl.Series, rule: TimeRule, note: Callable[[str], None]) -> 
     Raises:
         ValueRefused: a row has no time, one that can mean two, or one that no day file can hold.
     """
-    import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415 - the extra `import`
 
     if series.dtype == pl.String:
@@ -98,8 +98,6 @@ def _counted(
     whole: pl.Series, series: pl.Series, rule: TimeRule, note: Callable[[str], None]
 ) -> NDArray[np.int64]:
     """Integers that count units since 1970."""
-    import numpy as np  # noqa: PLC0415
-
     if whole.null_count():
         raise _no_time(series, int(whole.is_null().arg_max() or 0))
     values = whole.to_numpy()
@@ -137,8 +135,6 @@ def _mixed(
     values: NDArray[np.int64], rule: TimeRule, note: Callable[[str], None]
 ) -> NDArray[np.int64]:
     """Some rows count one unit, some another, as in an archive that changed its unit."""
-    import numpy as np  # noqa: PLC0415
-
     found = np.full(len(values), -1, np.int64)
     for unit, ns in UNITS.items():
         per_s = NS_PER_S // ns
@@ -165,7 +161,6 @@ def _readings(value: int) -> str:
 
 def _decimal(series: pl.Series, rule: TimeRule, note: Callable[[str], None]) -> NDArray[np.int64]:
     """Decimals, exactly: 1588291201.099 are seconds and 99,000,000 nanoseconds."""
-    import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415
 
     fits = series.str.contains(r"^\d+(\.\d*)?$").fill_null(value=False)
@@ -202,21 +197,18 @@ def _typed(series: pl.Series, rule: TimeRule, note: Callable[[str], None]) -> ND
         series = series.cast(pl.Datetime("ms"))
     dtype = series.dtype
     assert isinstance(dtype, pl.Datetime)
-    _check_span(series, series.to_physical().to_numpy(), UNITS[dtype.time_unit])
-    series = series.cast(pl.Datetime("ns", dtype.time_zone))
+    counted = series.to_physical().to_numpy()
+    _check_span(series, counted, UNITS[dtype.time_unit])
     if dtype.time_zone is None:
-        return _in_zone(series, series, rule, note)
+        return _in_zone(series.cast(pl.Datetime("ns")), series, rule, note)
     note(f"{rule.column}: datetimes of the zone {dtype.time_zone}")
-    found: NDArray[np.int64] = series.to_physical().to_numpy()
-    return found
+    return np.asarray(counted * UNITS[dtype.time_unit])
 
 
 def _written(
     series: pl.Series, first: str, rule: TimeRule, note: Callable[[str], None]
 ) -> NDArray[np.int64]:
     """Dates and clock times as text, each row in the form of the first."""
-    import polars as pl  # noqa: PLC0415
-
     form = _form_of(first)
     if form is None:
         raise _no_time(series, 0)
@@ -272,8 +264,6 @@ def _in_zone(
     """Local times of a zone as instants; those that are twice or never are refused."""
     import polars as pl  # noqa: PLC0415
 
-    if local.dtype == pl.Date:
-        local = local.cast(pl.Datetime("ns"))
     zone = rule.zone
     if zone is None:
         if _ZONE_IN_NAME.search(rule.column) is None:

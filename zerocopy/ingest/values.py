@@ -6,14 +6,15 @@ loses. A value that breaks one raises `ValueRefused` with its row. It must never
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from zerocopy.ingest.digits import Loss, count_lost
+
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
@@ -29,7 +30,6 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _FIXED_POINT = 1e9  # Databento: prices are integers of 1e-9
 _UNDEFINED = 2**63 - 1  # Databento's price of nothing
 _F64_INTEGERS = 2.0**53  # from here on f8 no longer has every integer
-_DECIMALS_MAX = 22  # powers of ten up to here are exact in f8
 
 
 class ValueRefused(Exception):  # noqa: N818 - what happened, not whose error
@@ -39,23 +39,6 @@ class ValueRefused(Exception):  # noqa: N818 - what happened, not whose error
         super().__init__(why)
         self.row = row
         self.why = why
-
-
-@dataclass(slots=True)
-class Loss:
-    """What f4 lost of a column: values that are off by more than half of their last digit."""
-
-    values: int = 0
-    lost: int = 0
-    worst: float = 0.0
-    example: str = ""
-
-    def add(self, values: int, lost: int, worst: float, example: str) -> None:
-        """Count some more."""
-        self.values += values
-        self.lost += lost
-        if lost and worst >= self.worst:
-            self.worst, self.example = worst, example
 
 
 def records_of(
@@ -68,8 +51,6 @@ def records_of(
     Raises:
         ValueRefused: a value is no number, is not whole, or does not fit.
     """
-    import numpy as np  # noqa: PLC0415 - 0.1 s of a command that may not need it
-
     kind = dtype.name[1]
     if kind == "S":
         return _texts(series, dtype)
@@ -77,16 +58,20 @@ def records_of(
         return sides(series).astype(dtype.name)
     if kind in "iu":
         return _integers(series, column, dtype)
-    values = _floats(series, is_fixed_point=is_fixed_point)
+    values, empty = _floats(series, is_fixed_point=is_fixed_point)
+    loss.values += len(values)
+    loss.empty += empty
     if dtype.nbytes == np.dtype("f8").itemsize:
         return values.astype(dtype.name)
     with np.errstate(over="ignore"):
         records = values.astype(dtype.name)
-    too_large = np.isinf(records) & np.isfinite(values)
-    if too_large.any():
-        row = int(too_large.argmax())
-        raise ValueRefused(row, f"{values[row]:g} is too large for f4: {_line(column, 'f8')}")
-    _count_lost(series, values, records, loss)
+    largest = np.fmax.reduce(np.abs(records), initial=0)
+    if np.isinf(largest):
+        too_large = np.isinf(records) & np.isfinite(values)
+        if too_large.any():
+            row = int(too_large.argmax())
+            raise ValueRefused(row, f"{values[row]:g} is too large for f4: {_line(column, 'f8')}")
+    count_lost(None if is_fixed_point else series, values, records, loss)
     return records
 
 
@@ -101,27 +86,29 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
     """
     import polars as pl  # noqa: PLC0415 - the extra `import`
 
-    texts = series.cast(pl.String).str.strip_chars().str.to_lowercase()
-    words = texts.unique().to_list()
-    mapped: dict[str | None, int] = {}
-    for word in words:
-        code = SIDES.get(word or "")
-        if word in _TRUTH:
-            code = _side_of_truth(series.name, is_true=_TRUTH[word])
-            if code is None:
-                row = int((texts == word).arg_max() or 0)
-                raise ValueRefused(
-                    row,
-                    f"{word!r} of {series.name} can mean either side; call the column "
-                    "is_buyer_maker, is_buy or is_sell",
-                )
+    texts = series if series.dtype in {pl.String, pl.Boolean} else series.cast(pl.String)
+    found = np.zeros(len(series), np.uint32)
+    for word in texts.unique().to_list():
+        code = _side_of(series.name, str(word).strip().lower())
+        if not isinstance(code, int):
+            row = int(texts.eq_missing(pl.lit(word, dtype=texts.dtype)).arg_max() or 0)
+            raise ValueRefused(row, code)
+        if code:
+            found[(texts == word).to_numpy()] = code
+    return found
+
+
+def _side_of(name: str, word: str) -> int | str:
+    """The code of a word, or why there is none."""
+    if word in _TRUTH:
+        code = _side_of_truth(name, is_true=_TRUTH[word])
         if code is None:
-            row = int((texts.eq_missing(pl.Series([word], dtype=pl.String))).arg_max() or 0)
-            raise ValueRefused(row, f"{series[row]!r} is no side: buy or sell, 0 or 1")
-        mapped[word] = code
-    found = texts.replace_strict([*mapped], [*mapped.values()], return_dtype=pl.UInt32)
-    array: NDArray[np.uint32] = found.to_numpy()
-    return array
+            ways = "call the column is_buyer_maker, is_buy or is_sell"
+            return f"{word!r} of {name} can mean either side; {ways}"
+        return code
+    if word in SIDES:
+        return SIDES[word]
+    return f"{word!r} is no side: buy or sell, 0 or 1"
 
 
 def _side_of_truth(name: str, *, is_true: bool) -> int | None:
@@ -134,8 +121,8 @@ def _side_of_truth(name: str, *, is_true: bool) -> int | None:
     return None
 
 
-def _floats(series: pl.Series, *, is_fixed_point: bool) -> NDArray[np.float64]:
-    import numpy as np  # noqa: PLC0415
+def _floats(series: pl.Series, *, is_fixed_point: bool) -> tuple[NDArray[np.float64], int]:
+    """Values, NaN where there is none, and how many of those there are."""
     import polars as pl  # noqa: PLC0415
 
     if series.dtype == pl.String:
@@ -149,16 +136,17 @@ def _floats(series: pl.Series, *, is_fixed_point: bool) -> NDArray[np.float64]:
         numbers = series.cast(pl.Float64)
     else:
         raise ValueRefused(0, f"{series.name} holds {series.dtype}, not numbers")
-    values = numbers.fill_null(math.nan).to_numpy()
+    empty = numbers.null_count()
+    values = numbers.to_numpy()  # null is NaN
     if not is_fixed_point or series.dtype.is_float():
-        return np.asarray(values)
+        return values, empty
     # A price as a decimal has a dot, always; one without counts billionths.
     if series.dtype == pl.String:
         is_fixed = ~series.fill_null(".").str.contains(".", literal=True).to_numpy()
     else:
         is_fixed = np.ones(len(values), bool)
-    scaled = np.where(values == float(_UNDEFINED), math.nan, values / _FIXED_POINT)
-    return np.where(is_fixed, scaled, values)
+    scaled = np.where(values == float(_UNDEFINED), np.nan, values / _FIXED_POINT)
+    return np.where(is_fixed, scaled, values), empty
 
 
 def _refuse_first(series: pl.Series, bad: pl.Series) -> None:
@@ -171,7 +159,6 @@ def _refuse_first(series: pl.Series, bad: pl.Series) -> None:
 
 
 def _integers(series: pl.Series, column: str, dtype: Dtype) -> NDArray[Any]:
-    import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415
 
     if series.dtype == pl.String:
@@ -181,7 +168,7 @@ def _integers(series: pl.Series, column: str, dtype: Dtype) -> NDArray[Any]:
     wide = pl.Int64 if dtype.name[1] == "i" else pl.UInt64
     whole = series.cast(wide, strict=False)
     if series.dtype.is_float() or whole.null_count():
-        numbers = _floats(series, is_fixed_point=False)
+        numbers, _ = _floats(series, is_fixed_point=False)
         is_whole = (np.floor(numbers) == numbers) & (np.abs(numbers) < _F64_INTEGERS)
         bad = ~is_whole & ~whole.is_not_null().to_numpy()
         if series.dtype.is_float():
@@ -203,7 +190,6 @@ def _integers(series: pl.Series, column: str, dtype: Dtype) -> NDArray[Any]:
 
 
 def _texts(series: pl.Series, dtype: Dtype) -> NDArray[Any]:
-    import numpy as np  # noqa: PLC0415
     import polars as pl  # noqa: PLC0415
 
     texts = series.cast(pl.String).fill_null("")
@@ -218,90 +204,3 @@ def _texts(series: pl.Series, dtype: Dtype) -> NDArray[Any]:
 def _line(column: str, dtype: str) -> str:
     """What to write into config.toml, and to say to the import."""
     return f'--dtype {column}={dtype}, and {column} = "{dtype}" below [columns] of config.toml'
-
-
-# ---- digits that f4 loses
-
-
-def _count_lost(
-    series: pl.Series, values: NDArray[np.float64], records: NDArray[Any], loss: Loss
-) -> None:
-    """Count values whose f4 is off by more than half a unit of their last printed digit."""
-    import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
-
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return
-    # Half of the step between two f4 at the largest value bounds every error.
-    error_max = float(np.spacing(np.abs(finite).max().astype("f4"))) / 2
-    is_text = series.dtype == pl.String
-    decimals = _printed_decimals(series) if is_text else None
-    if decimals is not None:
-        if error_max <= 0.5 * 10.0 ** -int(decimals.max()):
-            loss.add(len(values), 0, 0.0, "")
-            return
-        errors = np.abs(records.astype("f8") - values)
-        is_lost = errors > 0.5 * _powers()[-np.minimum(decimals, _DECIMALS_MAX)]
-    else:
-        is_lost, errors = _lost_of_shortest(values, records, error_max)
-    count = int(np.count_nonzero(is_lost))
-    if not count:
-        loss.add(len(values), 0, 0.0, "")
-        return
-    row = int(np.where(is_lost, errors, 0.0).argmax())
-    if decimals is None:
-        example = f"{values[row]!s} becomes {records[row]!s}"
-    else:
-        example = f"{series[row]} becomes {records[row]:.{max(decimals[row], 0)}f}"
-    loss.add(len(values), count, float(errors[row]), example)
-
-
-def _powers() -> NDArray[np.float64]:
-    """Powers of ten by exponent, negative ones from the end: -22 to 22."""
-    import numpy as np  # noqa: PLC0415
-
-    exponents = [*range(_DECIMALS_MAX + 1), *range(-_DECIMALS_MAX, 0)]
-    return np.array([float(f"1e{exponent}") for exponent in exponents])
-
-
-def _printed_decimals(series: pl.Series) -> NDArray[np.int64]:
-    """Digits after the dot of each text; those of 1.5e-3 are four."""
-    import numpy as np  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
-
-    frame = pl.DataFrame({"text": series.fill_null("0")})
-    text = pl.col("text")
-    dot = text.str.find(".", literal=True)
-    decimals = (text.str.len_bytes().cast(pl.Int64) - dot.cast(pl.Int64) - 1).fill_null(0)
-    found: NDArray[np.int64] = frame.select(decimals).to_series().to_numpy().copy()
-    scientific = frame.select(text.str.contains("[eE]")).to_series().to_numpy()
-    for row in np.flatnonzero(scientific):
-        mantissa, _, exponent = frame["text"][int(row)].lower().partition("e")
-        found[row] = len(mantissa.partition(".")[2]) - int(exponent)
-    return np.clip(found, -_DECIMALS_MAX, _DECIMALS_MAX)
-
-
-def _lost_of_shortest(
-    values: NDArray[np.float64], records: NDArray[Any], error_max: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which values of f8 lose digits, where their shortest decimal form counts as printed.
-
-    A value keeps its digits if it has no more decimals than its error leaves exact.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    safe = 10.0 ** min(math.floor(-math.log10(2 * error_max)) if error_max else 22, _DECIMALS_MAX)
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_lost = (np.rint(values * safe) / safe != values) & np.isfinite(values)
-    errors = np.zeros(len(values))
-    rows = np.flatnonzero(is_lost)
-    if len(rows):
-        some = values[rows]
-        off = np.abs(records[rows].astype("f8") - some)
-        with np.errstate(divide="ignore"):
-            exponent = np.where(off > 0, np.floor(-np.log10(2 * off)), _DECIMALS_MAX)
-        scale = _powers()[np.clip(exponent, -_DECIMALS_MAX, _DECIMALS_MAX).astype(np.int64)]
-        is_lost[rows] = (off > 0) & (np.rint(some * scale) / scale != some)
-        errors[rows] = off
-    return is_lost, errors
