@@ -30,6 +30,7 @@ TIME_NAMES = (
 
 _LEVEL = re.compile(r"(asks|bids)\[(\d+)\]\.(price|amount)")
 _TOKEN = re.compile(r"[A-Z0-9]*[A-Z][A-Z0-9]*(?:_PERP|_\d{6})?")
+_PARTS, _PARTS_OF_BINANCE = r"[-. !_]", r"[-. !]|_(?!PERP|\d{6}(?!\d))"
 _TOKEN_MIN, _TOKEN_MAX = 3, 20
 _WORDS = frozenset({"ASCII", "DAT", "CSV", "UTC", "GMT", "EST"})  # of file names, no symbols
 
@@ -269,7 +270,9 @@ def _symbol(
     if column in find.names:
         note(f"symbol from the column {column}")
         return None, column
-    parts = re.split(r"[-. !]|_(?!PERP|\d{6}(?!\d))", find.source.base)
+    # Binance's futures of a date, and without one: BTCUSDT_250328, BTCUSD_PERP.
+    is_binance = preset is not None and preset.exchange == "binance"
+    parts = re.split(_PARTS_OF_BINANCE if is_binance else _PARTS, find.source.base)
     tokens = [
         part
         for part in dict.fromkeys(parts)
