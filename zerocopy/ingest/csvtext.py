@@ -130,8 +130,6 @@ def _blocks(source: Source, stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     line = 1
     while True:
         block = stream.read(BLOCK_BYTES)
-        if line == 1:
-            block = block.removeprefix(_BOM)
         if not block:
             return
         # The line that the block ends in, and further ones while a quote is open.
@@ -149,6 +147,8 @@ def _blocks(source: Source, stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
             raise IngestError(f"{source.name}: line {line}: {words}")
         if tail:
             block += tail
+        if line == 1:
+            block = block.removeprefix(_BOM)
         yield block, line
         line += _newlines(block)
 
@@ -164,8 +164,9 @@ class _Block:
     def __init__(self, source: Source, layout: Layout, text: bytes, first_line: int) -> None:
         self._source = source
         self._layout = layout
-        self._text = text
-        self._first_line = first_line
+        # polars takes the first line for the measure of all.
+        self._text = text.lstrip(b"\r\n")
+        self._first_line = first_line + text.count(b"\n", 0, len(text) - len(self._text))
 
     def parse(self) -> pl.DataFrame:
         import polars as pl  # noqa: PLC0415 - the extra `import`

@@ -28,7 +28,7 @@ def lines_of(outcome: Outcome, declared: Mapping[str, str], *, is_dry: bool) -> 
     yield f"{files:,} {_files(files)} read{resumed}: {rows:,} rows"
     notes = Counter(note for summary in outcome.sources for note in dict.fromkeys(summary.notes))
     for note, count in notes.items():
-        yield f"  {note}" + (f" ({count:,} files)" if files > 1 else "")
+        yield f"  {note}" + (f" ({count:,} of {files:,} files)" if count < files else "")
     for summary in outcome.sources:
         if not summary.rows:
             yield f"  {summary.name}: no rows"
