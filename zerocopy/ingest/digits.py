@@ -57,13 +57,15 @@ def count_lost(
     else:
         if error_max <= 0.5 * _POWERS[-max(int(decimals.max(initial=0)), 0)]:
             return
-        errors = np.abs(records.astype("f8") - values)
-        is_lost = errors > 0.5 * _POWERS[-decimals]
+        with np.errstate(invalid="ignore"):
+            errors = np.abs(records.astype("f8") - values)
+            # Half a unit exactly is none too much; the subtraction may be off by one step of f8.
+            is_lost = errors > 0.5 * _POWERS[-decimals] + np.spacing(np.abs(values))
     count = int(np.count_nonzero(is_lost))
     if not count:
         return
     loss.lost += count
-    row = int(np.where(is_lost, errors, 0.0).argmax())
+    row = int(np.where(is_lost, errors, -1.0).argmax())
     if errors[row] < loss.worst:
         return
     loss.worst = float(errors[row])
@@ -87,7 +89,7 @@ def _printed_decimals(series: pl.Series) -> NDArray[np.int64] | None:
         frame.select((length - dot - 1).fill_null(0)).to_series().to_numpy().copy()
     )
     if text_has_exponent(frame.get_column("text")):
-        is_scientific = frame.select(text.str.contains("[eE]")).to_series().to_numpy()
+        is_scientific = frame.select(text.str.contains(r"[\d.][eE][+-]?\d+$")).to_series().to_numpy()
         for row in np.flatnonzero(is_scientific):
             mantissa, _, exponent = frame["text"][int(row)].lower().partition("e")
             found[row] = len(mantissa.partition(".")[2]) - int(exponent)
@@ -118,9 +120,10 @@ def _lost_of_shortest(
     errors = np.zeros(len(values) if len(rows) else 0)
     if len(rows):
         some = values[rows]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             off = np.abs(records[rows].astype("f8") - some)
-            exponent = np.where(off > 0, np.floor(-np.log10(2 * off)), DECIMALS_MAX)
+            least = np.maximum(off - np.spacing(np.abs(some)), 10.0**-DECIMALS_MAX)
+            exponent = np.floor(-np.log10(2 * least))
             exponent = np.clip(exponent, -DECIMALS_MAX, DECIMALS_MAX)
             scale = _POWERS[np.nan_to_num(exponent).astype(np.int64)]
             # NaN and infinities are as they were.

@@ -89,10 +89,9 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
     texts = series if series.dtype in {pl.String, pl.Boolean} else series.cast(pl.String)
     found = np.zeros(len(series), np.uint32)
     for word in texts.unique().to_list():
-        code = _side_of(series.name, str(word).strip().lower())
+        code = _side_of(series.name, "" if word is None else str(word).strip().lower())
         if not isinstance(code, int):
-            row = int(texts.eq_missing(pl.lit(word, dtype=texts.dtype)).arg_max() or 0)
-            raise ValueRefused(row, code)
+            raise ValueRefused(texts.to_list().index(word), code)
         if code:
             found[(texts == word).to_numpy()] = code
     return found
@@ -108,7 +107,8 @@ def _side_of(name: str, word: str) -> int | str:
         return code
     if word in SIDES:
         return SIDES[word]
-    return f"{word!r} is no side: buy or sell, 0 or 1"
+    told = repr(word) if word else "nothing"
+    return f"{told} is no side: buy or sell, 0 or 1"
 
 
 def _side_of_truth(name: str, *, is_true: bool) -> int | None:
