@@ -23,8 +23,8 @@ ZEROCOPY = (sys.executable, "-P", "-m", "zerocopy")
 
 COMMANDS = (
     *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
-    *("query", "query --output -", "rollup", "generate", "certs", "doctor", "doctor --json"),
-    *("health", "status", "status --json", "get", "get --format=npz", "bars", "tail"),
+    *("query", "query --output -", "rollup", "import", "generate", "certs", "get", "bars", "tail"),
+    *("get --format=npz", "doctor", "doctor --json", "health", "status", "status --json"),
 )
 """All that end by themselves; `serve` and `demo` do not."""
 
@@ -64,6 +64,7 @@ class Place:
         more: dict[str, list[str]] = {
             "query": ["BTC-USD", "MD", "0", "86399", "time,price"],
             "rollup": ["--path", str(self.scratch / "rollups"), "--processes=1"],
+            "import": [os.devnull, "--root", str(self.scratch / "imported"), "--preset=truefx"],
             "generate": [str(self.scratch / "made"), "--days=1", "--records=10", "--overwrite"],
             "certs": ["--directory", str(self.scratch / "certs"), "--force"],
             "get": ["BTC-USD", "--type=MD", "--columns=time,price"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -68,7 +68,7 @@ class Stepped:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(write,))
 
-    def __enter__(self) -> Stepped:
+    def __enter__(self) -> Self:
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(daywriter, "os", _Os(self._gate))
         self._thread.start()

@@ -15,7 +15,7 @@ from tests.storage.trees import DAY, DAY_START_S, SERIES, age, bench, file_name,
 from zerocopy.core.errors import DataError, IngestError, NotFoundError
 from zerocopy.core.layout import Dtypes
 from zerocopy.ingest.daywriter import PREFIX, SeriesWriter, digest_of
-from zerocopy.storage import planner
+from zerocopy.storage import planner, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -145,7 +145,7 @@ def interleave(root: str, seed: int, right: set[bytes]) -> bytes:
         Stepped(lambda: write(root, NEW)) as writer,
         pytest.MonkeyPatch.context() as patch,
     ):
-        open_file = planner.open_file
+        open_file = tree.open_file
 
         def opening(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
             writer.step(rng.choice((0, 0, 1, 2, 5, 9, 30)))
@@ -156,7 +156,7 @@ def interleave(root: str, seed: int, right: set[bytes]) -> bytes:
         while not writer.is_over:
             try:
                 answers.append(body(opened))
-            except DataError as error:  # noqa: PERF203 - what a client may be told
+            except DataError as error:
                 assert "changed faster than they could be read" in error.detail  # noqa: PT017
             writer.step(rng.randrange(1, 4))
         answers.append(body(opened))

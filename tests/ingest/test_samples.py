@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from tests.ingest.by_hand import SAMPLES, Row, csv_rows, files_of, found_in, import_, ns_of
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 pytestmark = pytest.mark.skipif(
     not SAMPLES, reason="the samples lie beside the project, and are not here"
 )

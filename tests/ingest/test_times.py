@@ -1,4 +1,4 @@
-"""Times: the unit by size, text by its form, local times by their zone; two readings are refused."""
+"""Times: unit by size, text by form, local times by zone; two readings are refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ S = 10**9
 
 def found(values: list[Any], rule: str = "t", dtype: Any = None) -> list[int]:
     """Unix nanoseconds of values; `rule` is what is typed after --time."""
-    column, unit, zone = (*rule.split(":", 2), None, None)[:3]
+    column, unit, zone = f"{rule}::".split(":")[:3]
     series = pl.Series(column, values, dtype=dtype)
-    return times_ns(series, TimeRule(column, unit or None, zone or None), lambda _: None).tolist()
+    result = times_ns(series, TimeRule(column, unit or None, zone or None), lambda _: None)
+    return [*map(int, result)]
 
 
 def refused(values: list[Any], rule: str = "t", dtype: Any = None) -> tuple[int, str]:
@@ -197,7 +198,7 @@ def test_text_without_a_zone_is_refused_unless_its_name_tells() -> None:
 
 def test_typed_datetimes_keep_their_unit_and_zone() -> None:
     """Parquet and Arrow: with a zone they are instants, without one they are local."""
-    moment = datetime(2024, 7, 1, 12, 0, 0, 250_000)
+    moment = datetime(2024, 7, 1, 12, 0, 0, 250_000)  # noqa: DTZ001 - a local time
     for unit in ("ms", "us", "ns"):
         zoned = pl.Datetime(unit, "America/New_York")
         there = moment.replace(tzinfo=ZoneInfo("America/New_York"))

@@ -26,53 +26,68 @@ if TYPE_CHECKING:
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 
+_Files = Annotated[
+    list[str], typer.Argument(metavar="FILE…", help="Names or globs; - is standard input.")
+]
+_Root = Annotated[
+    str, typer.Option("--root", metavar="DIR", help="The data root that gets the day files.")
+]
+_Preset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What the files are: see docs/import.md.")
+]
+_Exchange = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Else of a column, or of the preset.")
+]
+_Symbol = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Else of a column, or of the file's name.")
+]
+_Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Else of the preset.")]
+_Time = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN[:UNIT[:ZONE]]", help="The column of times; s ms us ns or iso; a zone."
+    ),
+]
+_Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="NAME=COLUMN", help="Write only these; may be repeated."),
+]
+_Dtype = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=DTYPE", help="As [columns] has it; may be repeated."),
+]
+_Delimiter = Annotated[
+    str | None, typer.Option(metavar="C", help="Between fields; tab for a tabulator.")
+]
+_Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether CSV begins with one.")
+]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace days that exist.")]
+_Merge = Annotated[bool, typer.Option("--merge", help="Merge into days that exist.")]
+_Drop = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Leave out rows that repeat one exactly.")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
+]
+
+
 def import_(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Names or globs; - is standard input.")
-    ],
-    root: Annotated[
-        str, typer.Option("--root", metavar="DIR", help="The data root that gets the day files.")
-    ],
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the files are: see docs/import.md.")
-    ] = None,
-    exchange: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Else of a column, or of the preset.")
-    ] = None,
-    symbol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Else of a column, or of the file's name.")
-    ] = None,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="NAME", help="Else of the preset.")
-    ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN[:UNIT[:ZONE]]", help="The column of times; s ms us ns or iso; a zone."
-        ),
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="NAME=COLUMN", help="Write only these; may be repeated."),
-    ] = None,
-    dtype: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DTYPE", help="As [columns] has it; may be repeated."),
-    ] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(metavar="C", help="Between fields; tab for a tabulator.")
-    ] = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether CSV begins with one.")
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace days that exist.")] = False,
-    merge: Annotated[bool, typer.Option("--merge", help="Merge into days that exist.")] = False,
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out rows that repeat one exactly.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
-    ] = False,
+    files: _Files,
+    root: _Root,
+    preset: _Preset = None,
+    exchange: _Exchange = None,
+    symbol: _Symbol = None,
+    type_: _Type = None,
+    time: _Time = None,
+    map_: _Map = None,
+    dtype: _Dtype = None,
+    delimiter: _Delimiter = None,
+    header: _Header = None,
+    replace: _Replace = False,
+    merge: _Merge = False,
+    drop_duplicates: _Drop = False,
+    dry_run: _DryRun = False,
     config: ConfigOption = None,
 ) -> int:
     """Turn CSV, Parquet, Arrow, NDJSON or DBN files into day files.

@@ -89,7 +89,9 @@ def _printed_decimals(series: pl.Series) -> NDArray[np.int64] | None:
         frame.select((length - dot - 1).fill_null(0)).to_series().to_numpy().copy()
     )
     if text_has_exponent(frame.get_column("text")):
-        is_scientific = frame.select(text.str.contains(r"[\d.][eE][+-]?\d+$")).to_series().to_numpy()
+        is_scientific = (
+            frame.select(text.str.contains(r"[\d.][eE][+-]?\d+$")).to_series().to_numpy()
+        )
         for row in np.flatnonzero(is_scientific):
             mantissa, _, exponent = frame["text"][int(row)].lower().partition("e")
             found[row] = len(mantissa.partition(".")[2]) - int(exponent)

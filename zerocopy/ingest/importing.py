@@ -291,10 +291,10 @@ def _put(request: Request, writer: SeriesWriter, day: int, columns: Columns) -> 
     if not writer.columns_of(day):
         writer.write(day, columns)
         return NEW, 0
-    if request.mode == "merge":
-        return _merge(request, writer, day, columns)
     if writer.holds(day, columns):
         return THERE, 0
+    if request.mode == "merge":
+        return _merge(request, writer, day, columns)
     if request.mode == "replace":
         writer.write(day, columns)
         return REPLACED, 0

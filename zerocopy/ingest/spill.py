@@ -136,10 +136,9 @@ class Spill:
         IngestError: the same import runs already, or the root cannot be written.
     """
 
-    def __init__(self, root: str, job: str, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, root: str, job: str) -> None:
         self._top = os.path.join(root, FOLDER)
         self._folder = os.path.join(self._top, job)
-        self._memory_bytes = memory_bytes
         self._waiting_bytes = 0
         self._sources: dict[Identity, SourceSpill] = {}
         self._lock_fd = -1
@@ -177,7 +176,7 @@ class Spill:
     def count(self, nbytes: int) -> None:
         """Some more bytes wait; above the bound all are written."""
         self._waiting_bytes += nbytes
-        if self._waiting_bytes > self._memory_bytes:
+        if self._waiting_bytes > MEMORY_BYTES:
             try:
                 for source in self._sources.values():
                     if source.waiting:
