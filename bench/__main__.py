@@ -22,6 +22,7 @@ from bench.bars import measure_bars
 from bench.client import measure_client
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
+from bench.importing import measure_import
 from bench.live import measure_live
 from bench.live_beside import measure_live_beside
 from bench.machine import describe_machine
@@ -55,6 +56,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "arrow": measure_arrow,
     "live": measure_live,
     "live-beside": measure_live_beside,
+    "import": measure_import,
     "client": measure_client,
     "page": measure_page,
 }

@@ -30,7 +30,9 @@ PACKAGES = {"h2load": "nghttp2-client"}
 
 MODULES = {
     **dict.fromkeys(("uvicorn", "polars", "duckdb"), "pip install -e '.[bench]'"),
-    **dict.fromkeys(("pyarrow", "websockets", "httpx", "requests"), "pip install -e '.[dev]'"),
+    **dict.fromkeys(
+        ("httpx", "pandas", "pyarrow", "requests", "websockets"), "pip install -e '.[dev]'"
+    ),
     "chdb": "pip install chdb, which takes 0.5 GB",
 }
 """Tools that are packages of Python, and how to get them."""

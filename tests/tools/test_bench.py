@@ -99,7 +99,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *others, live, crowd, beside = [*sections][:-5]
+    *others, live, crowd, beside, files = [*sections][:-5]
     *rates, fairness, fairness_tls, slow, scaling, bars, arrow = others
     *clients, where = [*sections][-5:]
     assert [title.partition(" answers")[0] for title in rates] == [
@@ -132,6 +132,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
         assert re.search(r"^\| zerocopy.client \| ", sections[title], re.MULTILINE)
     told = re.findall(r"^\| (alone|beside) \| ", sections[beside], re.MULTILINE)
     assert told == ["alone", "beside"]
+    ways = re.findall(r"^\| (?:CSV|Parquet) \| (\w+) \| ", sections[files], re.MULTILINE)
+    assert ways == ["zerocopy", "pandas", "polars"] * 2
+    assert "All wrote the same day files" in sections[files]
     skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
     assert re.findall("(\\S+) skipped", report.lower()) == skipped
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)
