@@ -123,7 +123,8 @@ def test_recipe_imports_its_files(
 
 def layout_program(language: str) -> str:
     """The program of docs/layout.md in a language."""
-    found = re.search(rf"```{language}\n(.*?)```", (DOCS / "layout.md").read_text("utf-8"), re.DOTALL)
+    page = (DOCS / "layout.md").read_text("utf-8")
+    found = re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)
     assert found is not None
     return found[1]
 

@@ -109,7 +109,7 @@ def blocks() -> Iterator[pl.DataFrame]:
 
 def test_five_gigabytes_take_less_than_one_of_memory(tmp_path: Path) -> None:
     """Some 85 million rows of twenty days, all interleaved, through a pipe; a day has to fit."""
-    nbytes_wanted = int(os.environ.get("IMPORT_TEST_BYTES", 5_000_000_000))
+    nbytes_wanted = int(os.environ.get("IMPORT_TEST_BYTES", "5000000000"))
     root = tmp_path / "root"
     options = ("--preset=binance-trades", "--symbol=X", "--root", str(root))
     with subprocess.Popen(
@@ -120,7 +120,8 @@ def test_five_gigabytes_take_less_than_one_of_memory(tmp_path: Path) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        nbytes, frames = 0, []
+        nbytes = 0
+        frames: list[pl.DataFrame] = []
         for block in blocks():
             text = block.write_csv(include_header=not frames).encode()
             process.stdin.write(text)
