@@ -26,6 +26,8 @@ FIRST_DAY = 20_089  # 2025-01-01
 DAYS = 30
 RECORDS = 50
 DAY_S = 86_400
+PACE_S = 0.01
+"""Between two queries: enough for some in each import, and little of the processor."""
 
 
 def rows_of(version: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +71,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         """Until it is told to stop."""
-        while not self._is_over.is_set():
+        while not self._is_over.wait(PACE_S):
             day = FIRST_DAY + self._rng.randrange(DAYS)
             self.check(day)
 

@@ -89,24 +89,34 @@ def test_standard_input_is_a_source(
     assert found_in(tmp_path / "root", "e", "S", "T") == files_of(ROWS)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (gzip.compress(TEXT)[:-9], "is cut off or damaged"),
-        (gzip.compress(TEXT)[:-8] + b"\0" * 8, "is cut off or damaged"),
-        (zstandard.compress(TEXT)[:-3], "is cut off or damaged (the zstd frame has no end)"),
-        (b"\x28\xb5\x2f\xfd" + b"\xff" * 30, "is cut off or damaged"),
-        (written("write_parquet")[:-30], "cannot be read as Parquet"),
-        (TEXT.decode().encode("utf-16"), "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
-        (TEXT + b'{"time": 1}\n', "line 4: has 1 field, not 2"),
-        (b'{"time":1735689600,"price":1.5}\n{"time":\n', "line 2: is no JSON"),
-        (b'{"time":1735689600,"price":1.5}\n[1]\n', "line 2: is no JSON object"),
-        (b'{"time":1735689600,"price":[1]}\n', "line 1: price is no single value"),
-        (zipped("a", zipped("b", TEXT)), "is a zip archive inside another"),
-    ],
-)
-def test_damaged_file_is_left_out_with_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+DAMAGED = {
+    "gzip cut off": (gzip.compress(TEXT)[:-9], "is cut off or damaged"),
+    "gzip with a wrong check": (gzip.compress(TEXT)[:-8] + b"\0" * 8, "is cut off or damaged"),
+    "zstd cut off": (
+        zstandard.compress(TEXT)[:-3],
+        "is cut off or damaged (the zstd frame has no end)",
+    ),
+    "zstd damaged": (b"\x28\xb5\x2f\xfd" + b"\xff" * 30, "is cut off or damaged"),
+    "Parquet cut off": (written("write_parquet")[:-30], "cannot be read as Parquet"),
+    "UTF-16": (TEXT.decode().encode("utf-16"), "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
+    "a line of another kind": (TEXT + b'{"time": 1}\n', "line 4: has 1 field, not 2"),
+    "a line that is no JSON": (
+        b'{"time":1735689600,"price":1.5}\n{"time":\n',
+        "line 2: is no JSON",
+    ),
+    "a line that is no object": (
+        b'{"time":1735689600,"price":1.5}\n[1]\n',
+        "line 2: is no JSON object",
+    ),
+    "a list": (b'{"time":1735689600,"price":[1]}\n', "line 1: price is no single value"),
+    "a zip in a zip": (zipped("a", zipped("b", TEXT)), "is a zip archive inside another"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_file_is_left_out_with_one_line(tmp_path: Path, damage: str) -> None:
     """Nothing of it is written, what is sound beside it is; exit code 1."""
+    content, words = DAMAGED[damage]
     (tmp_path / "bad").write_bytes(content)
     (tmp_path / "good").write_bytes(TEXT)
     done = run(tmp_path / "root", tmp_path / "bad", tmp_path / "good")
@@ -147,7 +157,7 @@ def test_wrong_names_are_refused_before_anything_is_read(
     assert not (tmp_path / "root").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"time,price\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"time,price\n", b"\xef\xbb\xbf"], ids=range(4))
 def test_file_without_rows_is_said_and_no_fault(tmp_path: Path, content: bytes) -> None:
     """Nothing is left out, for there is nothing."""
     (tmp_path / "a.csv").write_bytes(content)
