@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+_PIECE_RECORDS = 1 << 15
 _ODD = 0x9E37_79B9_7F4A_7C15  # spreads keys over 64 bits: 2^64 over the golden ratio
 
 
@@ -44,7 +45,8 @@ def repeated(columns: Columns) -> NDArray[np.intp]:
     if ROW_HASH in columns:
         # Where ids differ this ends it: one sort of integers.
         mixed = columns[ROW_HASH][rows] ^ (keys[rows].view("u8") * np.uint64(_ODD))
-        if len(np.unique(mixed)) == len(mixed):
+        mixed.sort()
+        if (mixed[1:] != mixed[:-1]).all():
             return np.empty(0, np.intp)
     frame = _frame({name: column[rows] for name, column in columns.items()})
     first = frame.with_row_index("#at").unique(frame.columns, keep="first", maintain_order=True)
@@ -86,10 +88,16 @@ def instants_of(columns: Columns) -> NDArray[np.int64]:
 def as_files(columns: Columns, *, with_nanos: bool) -> Columns:
     """The columns as files have them: time and nanos made of the instants, the rest as it is."""
     instants = columns[INSTANT]
-    seconds = instants // NS_PER_S
-    made: Columns = {TIME_COLUMN: seconds.astype("<u4")}
-    if with_nanos:
-        made[NANOS] = (instants - seconds * NS_PER_S).astype("<u4")
+    time = np.empty(len(instants), "<u4")
+    nanos = np.empty(len(instants) if with_nanos else 0, "<u4")
+    # Piece by piece: what lies between is as wide as the instants, and stays in the cache so.
+    for at in range(0, len(instants), _PIECE_RECORDS):
+        piece = slice(at, at + _PIECE_RECORDS)
+        seconds = instants[piece] // NS_PER_S
+        time[piece] = seconds
+        if with_nanos:
+            nanos[piece] = instants[piece] - seconds * NS_PER_S
+    made: Columns = {TIME_COLUMN: time} | ({NANOS: nanos} if with_nanos else {})
     own = {name: column for name, column in columns.items() if name not in {INSTANT, ROW_HASH}}
     return made | own
 

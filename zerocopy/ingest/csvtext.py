@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from zerocopy.ingest.sources import Source
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 """Text that is parsed at once. polars takes some ten times as much memory for it."""
 
 LINE_BYTES_MAX = 1 << 20

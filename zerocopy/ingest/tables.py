@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from zerocopy.ingest.sources import Opened, Source
 
-BATCH_ROWS = 262_144
-"""Rows of a typed batch: some 10 MB of a dozen columns."""
+BATCH_ROWS = 65_536
+"""Rows of a typed batch: its columns are half a MB, for which malloc needs no new pages."""
 
 _JSON_ROWS = 65_536  # as Python objects they take 1 KB each
 

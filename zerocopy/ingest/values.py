@@ -87,6 +87,11 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
     import polars as pl  # noqa: PLC0415 - the extra `import`
 
     texts = series if series.dtype in {pl.String, pl.Boolean} else series.cast(pl.String)
+    if series.dtype == pl.Boolean and not series.null_count():
+        codes = [_side_of(series.name, word) for word in ("false", "true")]
+        if isinstance(codes[0], int):
+            table = np.array(codes, np.uint32)
+            return np.asarray(table[series.to_numpy().view("u1")])
     found = np.zeros(len(series), np.uint32)
     for word in texts.unique().to_list():
         code = _side_of(series.name, "" if word is None else str(word).strip().lower())
