@@ -213,7 +213,7 @@ def _checked_preset(preset: str | None) -> str | None:
 
 
 def _time(text: str | None) -> TimeRule | None:
-    """COLUMN[:UNIT[:ZONE]]; a column may hold colons, if a unit follows."""
+    """COLUMN[:UNIT[:ZONE]]; an empty unit is one that is to be found."""
     from zerocopy.ingest.times import UNITS, TimeRule
 
     if text is None:
