@@ -5,6 +5,7 @@ Owns the flags and the options that they override. The supervisor does the rest.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from functools import partial
@@ -43,12 +44,16 @@ def serve(
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
+    gc.disable()
     from zerocopy.config.load import passed_over
     from zerocopy.observe.log import configure_logging, get_logger
     from zerocopy.supervise.activation import take_passed_sockets
     from zerocopy.supervise.notify import Notifier
     from zerocopy.supervise.supervisor import Supervisor
 
+    # What lives now lives for good: the collector need not walk it, now or at the end.
+    gc.freeze()
+    gc.enable()
     flags = {
         "data.path": data_path,
         "server.host": host,

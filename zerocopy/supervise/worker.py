@@ -5,12 +5,18 @@ orders as one line of JSON on standard input and keeps that pipe open. When the 
 supervisor is gone, and the worker drains as on SIGTERM.
 """
 
+# ruff: noqa: E402 - what a worker imports is not walked by the collector, see `serve`
+
 from __future__ import annotations
+
+import gc
+
+if __name__ == "__main__":
+    gc.disable()
 
 import asyncio
 import contextlib
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -165,9 +171,9 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
 
         sweep()
         tend()
-        # What lives now lives for good: the collector need not walk it again.
-        gc.collect()
+        # What lives now lives for good: the collector need not walk it, now or at the end.
         gc.freeze()
+        gc.enable()
         await _obey(spec, worker)
 
 
