@@ -11,14 +11,19 @@ from hypothesis import HealthCheck, settings
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "20"))
 """Of each property, others in each run; `make slow` tries many more."""
 
-# None depends on how busy the machine is; pytest-timeout bounds them.
+# None depends on how busy the machine is; pytest-timeout bounds them. What fails is told as a line
+# that makes it happen again, on any machine: no database, whose files are thousands in each run.
 settings.register_profile(
     "zerocopy",
     deadline=None,
+    database=None,
+    print_blob=True,
     max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("zerocopy")
+
+gc.disable()  # until all tests are collected: what that makes stays, and is walked again and again
 
 
 def pytest_collection_finish() -> None:
@@ -29,6 +34,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
