@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, chromium, page_origin, run_page
+from tests.blackbox.chromium import CHROMIUM, Browser, chromium, page_origin, run_page
 from tests.faults.client import poll
 from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_START_S, append, path_of, put, u32
@@ -55,47 +55,69 @@ def example(constructor: str) -> str:
     return SCRIPT % block.replace('price";', 'price&from=" + cursor;')
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    """A series of three records."""
-    columns = {"time": u32(*[DAY_START_S] * len(FIRST)), "price": array("f", FIRST).tobytes()}
-    put(str(tmp_path / "root"), columns, DAY, SERIES)
-    with RunningServer(tmp_path / "root", USE_TLS="true") as running:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of one server."""
+    return str(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def server(root: str) -> Iterator[RunningServer]:
+    """The server that the page asks."""
+    with RunningServer(root, USE_TLS="true") as running:
         yield running
 
 
-def run(server: RunningServer, tmp_path: Path, constructor: str, count: int) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests."""
+    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
+        yield running
+
+
+@pytest.fixture
+def series(root: str) -> Series:
+    """Three records, as the examples name them; what another test has appended is gone."""
+    columns = {"time": u32(*[DAY_START_S] * len(FIRST)), "price": array("f", FIRST).tobytes()}
+    put(root, columns, DAY, SERIES)
+    return SERIES
+
+
+def run(server: RunningServer, browser: Browser, constructor: str, count: int) -> dict[str, Any]:
     """What the example tells until it has so many records."""
-    (tmp_path / "profile").mkdir()
-    with chromium(str(tmp_path / "profile")) as browser, page_origin() as origin:
+    with page_origin() as origin:
         bases = (f"{scheme}://127.0.0.1:{server.tls_port}" for scheme in ("https", "wss"))
         cursor = str(Cursor(day_of(DAY_START_S), 0))
         return run_page(browser, origin, example(constructor), *bases, cursor, count)
 
 
-def test_event_source_goes_on_after_a_reload(server: RunningServer, tmp_path: Path) -> None:
+def test_event_source_goes_on_after_a_reload(
+    server: RunningServer, browser: Browser, root: str, series: Series
+) -> None:
     """The browser reconnects by itself, with the id of the last event: each record once."""
+    before = server.metric("zerocopy_live_records_total")
 
     def reload_then_append() -> None:
-        poll(lambda: server.metric("zerocopy_live_records_total") >= len(FIRST), "the first")
+        first = before + len(FIRST)
+        poll(lambda: server.metric("zerocopy_live_records_total") >= first, "the first", 20)
         os.kill(server.pid, signal.SIGHUP)
-        poll(lambda: server.event("reloaded") is not None, "the reload")
-        root = str(tmp_path / "root")
-        append(path_of(root, "price", DAY, SERIES), array("f", LATER).tobytes())
-        append(path_of(root, "time", DAY, SERIES), u32(*[DAY_START_S] * len(LATER)))
+        poll(lambda: server.event("reloaded") is not None, "the reload", 20)
+        append(path_of(root, "price", DAY, series), array("f", LATER).tobytes())
+        append(path_of(root, "time", DAY, series), u32(*[DAY_START_S] * len(LATER)))
 
     with ThreadPoolExecutor(1) as threads:
         writing = threads.submit(reload_then_append)
-        found = run(server, tmp_path, "EventSource", len(FIRST + LATER))
+        found = run(server, browser, "EventSource", len(FIRST + LATER))
         writing.result()
     assert found["words"] == []
     assert [value for _, _, values in found["told"] for value in values] == FIRST + LATER
     assert found["told"][-1][0].endswith(".5")
 
 
-def test_web_socket_gets_typed_arrays(server: RunningServer, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("series")
+def test_web_socket_gets_typed_arrays(server: RunningServer, browser: Browser) -> None:
     """First the cursor alone, then the records that lie behind it."""
-    found = run(server, tmp_path, "WebSocket", len(FIRST))
+    found = run(server, browser, "WebSocket", len(FIRST))
     opening, records = found["told"]
     assert opening[0].endswith(".0")
     assert opening[1:] == [0, []]

@@ -52,9 +52,9 @@ def environ(root: Path, **others: str) -> dict[str, str]:
     )
 
 
-def rolled(root: Path, *arguments: str) -> str:
-    """What a run that succeeds prints."""
-    done = run(["rollup", *arguments], env=environ(root))
+def rolled(root: Path, *arguments: str, processes: int = 1) -> str:
+    """What a run that succeeds prints; each process costs a start."""
+    done = run(["rollup", "--processes", str(processes), *arguments], env=environ(root))
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 
@@ -66,13 +66,13 @@ def made(root: Path) -> list[Path]:
 
 def test_what_is_missing_is_made_and_what_is_there_is_not(root: Path) -> None:
     """A column, then all of them, then what was deleted, and nothing else."""
-    one = rolled(root, "--columns", "price", "--processes", "1")
+    one = rolled(root, "--columns", "price")
     assert one == "3 made\n1 not worth one: few records, text, or times that do not ascend\n"
     assert [path.parent for path in made(root)] == [root.parent.joinpath("rollups", *SERIES)] * 3
-    assert rolled(root).startswith("3 made\n3 were there\n2 not worth one")
+    assert rolled(root, processes=2).startswith("3 made\n3 were there\n2 not worth one")
     before = [path.stat().st_ino for path in made(root)[1:]]
     made(root)[0].unlink()
-    assert rolled(root, "--processes", "1").startswith("1 made\n5 were there\n")
+    assert rolled(root).startswith("1 made\n5 were there\n")
     assert [path.stat().st_ino for path in made(root)[1:]] == before
 
 
@@ -109,7 +109,7 @@ def test_bound_is_kept_and_told(root: Path) -> None:
     nbytes = max(path.stat().st_size for path in made(root))
     bound = {"ZEROCOPY_ROLLUPS_DISK_BYTES_MAX": str(nbytes * 5 // 2)}
     for _ in range(2):
-        done = run(["rollup"], env=environ(root, **bound))
+        done = run(["rollup", "--processes", "1"], env=environ(root, **bound))
         assert done.returncode == 0
         assert b" deleted: more than [rollups] disk_bytes_max\n" in done.stdout
         assert len(made(root)) == 2

@@ -27,7 +27,7 @@ DAY = "01.01.70"
 
 SMALL_RECORDS = 500
 MEDIUM_RECORDS = 100_000
-LARGE_RECORDS = 12_000_000
+LARGE_RECORDS = 8_000_000
 LARGE_BYTES = 4 * LARGE_RECORDS
 TINY_BUFFER_BYTES = 8_192
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() sends RST
@@ -83,7 +83,7 @@ def unseal(root: str | os.PathLike[str], series: str) -> None:
 
 
 def make_root(root: str | os.PathLike[str]) -> None:
-    """All three series: 4 KB, 800 KB and 48 MB an answer."""
+    """All three series: 4 KB, 800 KB and 32 MB an answer."""
     write_series(root, "SMALL", SMALL_RECORDS)
     write_series(root, "MEDIUM", MEDIUM_RECORDS)
     write_series(root, "LARGE", LARGE_RECORDS)
@@ -214,7 +214,7 @@ class Client:
             return True
 
 
-def poll(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+def poll(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
     """Wait until `condition` holds; fail, saying `what` was waited for, at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():

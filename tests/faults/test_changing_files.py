@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-RECORDS = 5_000_000
+RECORDS = 2_000_000
 NBYTES = 4 * RECORDS
+"""Of a column: twice what the kernel takes of an answer that nobody reads (tcp_wmem)."""
 
 
 class Scene:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-RECORDS = 4_000_000
+RECORDS = 2_000_000
 NBYTES = 4 * RECORDS
+"""Of a column: more than kernel and connection take of an answer that nobody reads."""
 OTHER_RECORDS = 100_000
 OTHER = target_of("OTHER", "price")
 TRUNCATIONS = 25
@@ -106,7 +107,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Run
 
 
 def new_scene(shared: tuple[Path, RunningServer], *, is_closed: bool) -> Scene:
-    """A fresh day of 16 MB a column."""
+    """A fresh day of 8 MB a column."""
     root, server = shared
     series = f"T{len(os.listdir(os.path.join(root, 'coinbase', 'BTC-USD')))}"
     return Scene(root, server, series, is_closed=is_closed)

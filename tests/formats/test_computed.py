@@ -115,9 +115,18 @@ def sample(count: int) -> Columns:
 
 
 @EACH
-@pytest.mark.parametrize("count", [0, 1, 65_536, 140_001])
-def test_more_records_than_a_batch_are_all_there(name: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("batch", "count"),
+    [
+        *((1_000, count) for count in (0, 1, 1_000, 2_101)),
+        *(pytest.param(65_536, count, marks=pytest.mark.slow) for count in (65_536, 140_001)),
+    ],
+)
+def test_more_records_than_a_batch_are_all_there(
+    monkeypatch: pytest.MonkeyPatch, name: str, batch: int, count: int
+) -> None:
     """One batch, and some; days that end where batches do not. The bytes are the same each time."""
+    monkeypatch.setattr("zerocopy.formats.frames.BATCH_RECORDS_MAX", batch)
     columns = sample(count)
     plan = plan_in_memory(columns, [0, count // 3, count])
     _, body = written(name, plan)

@@ -140,15 +140,26 @@ def fixture_site(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> 
     site.close()
 
 
+OTHERS = ("price", "price:count", "time:close,price:mean")
 INTERVALS = ("1", "90", "1m", "7m", "1h", "5h", "1d", "2d", "1w", "auto")
 
 
-@pytest.mark.parametrize("columns", [ALL, "price", "price:count", "time:close,price:mean"])
+FEW = ("7m", "1d")
+
+
+@pytest.mark.parametrize(
+    ("columns", "intervals"),
+    [
+        (ALL, INTERVALS),
+        *((columns, FEW) for columns in OTHERS),
+        *(pytest.param(columns, INTERVALS, marks=pytest.mark.slow) for columns in OTHERS),
+    ],
+)
 def test_answers_are_those_of_the_naive_reader_with_roll_ups_and_without(
-    site: Site, columns: str
+    site: Site, columns: str, intervals: tuple[str, ...]
 ) -> None:
-    """Every interval, whole and cut at both ends, before any roll-up is there and after."""
-    queries = [*itertools.product(INTERVALS, (ALL_TIME, (START_S, END_S)))]
+    """Whole and cut at both ends, before any roll-up is there and after."""
+    queries = [*itertools.product(intervals, (ALL_TIME, (START_S, END_S)))]
     wanted = [site.expected(columns, *query) for query in queries]  # twice: no file changes
     for _ in range(2):
         for query, content in zip(queries, wanted, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,12 @@ CALLS_AT_LEAST = {
 }  # fmt: skip
 
 
-def counted(shape: Shape) -> tuple[int, int]:
+@functools.cache
+def counted(name: str) -> tuple[int, int]:
     """Calls and writes of a request without a fault."""
     root = folder()
     try:
-        return counts_of(root, shape)
+        return counts_of(root, SHAPES[name])
     finally:
         shutil.rmtree(root)
 
@@ -49,7 +51,7 @@ def test_each_call_fails_once(name: str) -> None:
 
     The slow test below leaves none out.
     """
-    calls, _ = counted(SHAPES[name])
+    calls, _ = counted(name)
     assert calls >= CALLS_AT_LEAST[name]
     begin = 1 + len(name) % min(8, calls)
     faults = (Fault(nth, choice=nth // 8 + len(name)) for nth in range(begin, calls + 1, 8))
@@ -59,7 +61,7 @@ def test_each_call_fails_once(name: str) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_each_call_fails_and_all_behind_it(name: str) -> None:
     """The disk is gone from the n-th system call on; the request after that finds it again."""
-    calls, _ = counted(SHAPES[name])
+    calls, _ = counted(name)
     begin = 1 + len(name) % min(18, calls)
     faults = (Fault(nth, choice=nth // 18, onwards=True) for nth in range(begin, calls + 1, 18))
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
@@ -71,7 +73,7 @@ def test_each_write_breaks_the_connection(name: str) -> None:
 
     At the first, the last, and every third between them.
     """
-    _, writes = counted(SHAPES[name])
+    _, writes = counted(name)
     assert writes
     faults = (Fault(nth, is_write=True) for nth in {*range(1, writes, 3), writes})
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
@@ -83,6 +85,6 @@ def test_each_write_breaks_the_connection(name: str) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_each_call_fails_in_each_way(name: str, *, onwards: bool) -> None:
     """Every call with every error that its manual page has, once and from then on."""
-    calls, _ = counted(SHAPES[name])
+    calls, _ = counted(name)
     faults = (Fault(nth, choice, onwards) for nth in range(1, calls + 1) for choice in range(6))
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]

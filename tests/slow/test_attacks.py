@@ -75,7 +75,7 @@ def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Closed days of 4 KB, 800 KB and 48 MB an answer."""
+    """Closed days of 4 KB, 800 KB and 32 MB an answer."""
     path = tmp_path_factory.mktemp("attacks")
     make_root(path)
     for series in ("SMALL", "MEDIUM", "LARGE"):
@@ -136,7 +136,7 @@ def crowd_at(port: int, target: str, *, is_tls: bool) -> Crowd:
 def test_honest_clients_beside_stalled_readers(
     server: RunningServer, root: Path, show: Callable[[str], None]
 ) -> None:
-    """300 who ask for 48 MB (over TLS four times each) and read nothing are cut off in time.
+    """300 who ask for 32 MB (over TLS four times each) and read nothing are cut off in time.
 
     Whoever is cut off comes again at once. The honest pair is answered all the while, and when all
     have left the server holds what it held before.
