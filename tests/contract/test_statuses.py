@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import pytest
 from tests.contract.site import Site, data_target, serve_all
 from tests.faults.client import poll
 from tests.storage.trees import DAY_START_S, U32_MAX, marks, put, u32
+from tests.table import case
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -77,17 +79,17 @@ def assert_problem(site: Site, answer: Answer, status: int, *names: str) -> str:
     return detail
 
 
-@pytest.mark.parametrize("name", GOOD)
-@pytest.mark.parametrize("state", ["missing", "empty", "repeated", "repeated-empty"])
-def test_400_parameter_missing_empty_or_repeated(site: Site, name: str, state: str) -> None:
+def test_400_parameter_missing_empty_or_repeated(site: Site) -> None:
     """Each required parameter must be there once, with a value; the detail names it."""
-    targets = {
-        "missing": target_of(**{name: None}),
-        "empty": target_of(**{name: ""}),
-        "repeated": f"{target_of()}&{name}={GOOD[name]}",
-        "repeated-empty": f"{target_of()}&{name}=",
-    }
-    assert_problem(site, site.ask(targets[state]), 400, name)
+    for name, value in GOOD.items():
+        for target in (
+            target_of(**{name: None}),
+            target_of(**{name: ""}),
+            f"{target_of()}&{name}={value}",
+            f"{target_of()}&{name}=",
+        ):
+            with case(target):
+                assert_problem(site, site.ask(target), 400, name)
 
 
 @pytest.mark.parametrize("target", ["/api/data", "/api/data?", "/api/data?&&", "/api/data?symbol"])
@@ -177,19 +179,21 @@ def test_404_name_that_does_not_exist(site: Site, changed: dict[str, str], named
     assert_problem(site, site.ask(target_of(**changed)), 404, named)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/", "/api", "/api/", "/api/data/", "/api/Data", "/metrics", "/..", "/api/data%3F", "/x"],
+UNKNOWN = (
+    *("/", "/api", "/api/", "/api/data/", "/api/Data", "/metrics", "/..", "/api/data%3F", "/x"),
 )
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
-def test_404_unknown_path(site: Site, path: str, method: str) -> None:
+
+
+def test_404_unknown_path(site: Site) -> None:
     """Whatever the method, and with HEAD without content."""
-    answer = site.ask(path, method=method)
-    assert answer.status == 404
-    if method == "HEAD":
-        assert answer.content == b""
-    else:
-        assert_problem(site, answer, 404)
+    for path, method in product(UNKNOWN, ("GET", "HEAD", "POST", "OPTIONS")):
+        with case(method, path):
+            answer = site.ask(path, method=method)
+            assert answer.status == 404
+            if method == "HEAD":
+                assert answer.content == b""
+            else:
+                assert_problem(site, answer, 404)
 
 
 @pytest.mark.parametrize("level", ["exchange", "symbol", "type", "column"])
@@ -221,13 +225,14 @@ def test_200_known_symbol_without_records_in_the_range(site: Site, series: Serie
         )
 
 
-@pytest.mark.parametrize("path", ENDPOINTS)
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
-def test_405_other_method_on_a_known_path(site: Site, path: str, method: str) -> None:
+def test_405_other_method_on_a_known_path(site: Site) -> None:
     """Any other method is answered with those that are allowed."""
-    answer = site.ask(path, method=method)
-    assert_problem(site, answer, 405)
-    assert answer.fields["allow"].split(", ") == ["GET", "HEAD", "OPTIONS"]
+    methods = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")
+    for path, method in product(ENDPOINTS, methods):
+        with case(method, path):
+            answer = site.ask(path, method=method)
+            assert_problem(site, answer, 405)
+            assert answer.fields["allow"].split(", ") == ["GET", "HEAD", "OPTIONS"]
 
 
 def test_405_method_that_nobody_registered(site: Site) -> None:

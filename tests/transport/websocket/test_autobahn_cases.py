@@ -13,6 +13,7 @@ import pytest
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Pong
 
+from tests.table import case
 from tests.transport.websocket.clientframes import binary, close, frame, more, ping, pong, text
 from zerocopy.transport.timers import Wheel
 from zerocopy.transport.websocket.inbox import Inbox
@@ -151,10 +152,15 @@ CASES: dict[str, tuple[bytes, list[bytes], int | None]] = {
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-@pytest.mark.parametrize("name", CASES)
-def test_case(name: str, size: int) -> None:
+def test_cases(size: int) -> None:
     """Whole, or in pieces of some bytes ("chops"), a case has the same replies."""
-    data, pongs, code = CASES[name]
+    for name, (data, pongs, code) in CASES.items():
+        with case(name):
+            check(data, pongs, code, size)
+
+
+def check(data: bytes, pongs: list[bytes], code: int | None, size: int) -> None:
+    """Fail unless the client of a case gets these replies."""
     if len(data) > 4_000:
         size *= 401
     inbox = Inbox(Wheel())
