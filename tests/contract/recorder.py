@@ -5,6 +5,9 @@ written through a buffer of its own in pieces of a few bytes, so that records ar
 are of different length nearly always. Now and then all buffers are flushed and the number of
 records that are then on disk is written to the file ACKNOWLEDGED. Record i of every column
 encodes i.
+
+Readers write into the same file how many answers they have had. The recorder waits for them now and
+then, so that all meet it at work, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import random
 import struct
 import sys
+import time
 
 RECORDS_A_SECOND = 40
 """How many records share a second of `time`."""
@@ -25,6 +29,19 @@ PIECE_BYTES_MAX = 13
 """Bytes of one write(2): never more than a few records, and rarely whole ones."""
 
 COLUMNS = ("time", "price", "id", "order")
+
+READERS = 3
+"""Places for their numbers of answers, behind the number of records."""
+
+SHARED_BYTES = 8 * (1 + READERS)
+
+PAUSES = 16
+ANSWERS_A_PAUSE = 3
+"""Of each reader: one at least was then asked for since the last pause."""
+
+PAUSE_S = 20.0
+GONE = 1 << 62
+"""What a reader that asks no more writes for its number of answers."""
 
 
 def record(column: str, index: int, start_s: int) -> bytes:
@@ -54,8 +71,11 @@ def main() -> None:
     }
     buffers = {column: bytearray() for column in COLUMNS}
     with open(acknowledged, "r+b") as file:
-        acknowledgement = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+        shared = memoryview(mmap.mmap(file.fileno(), SHARED_BYTES)).cast("Q")
+    pauses = {int(records) * number // PAUSES // BATCH * BATCH for number in range(PAUSES)}
     for first in range(0, int(records), BATCH):
+        if first in pauses:
+            wait_for_readers(shared)
         stop = min(first + BATCH, int(records))
         for column in COLUMNS:
             buffers[column] += column_of(column, first, stop, start_s)
@@ -67,7 +87,15 @@ def main() -> None:
                 os.write(files[column], piece)
                 del buffer[: len(piece)]
         if is_flush:
-            acknowledgement[0] = stop
+            shared[0] = stop
+
+
+def wait_for_readers(shared: memoryview) -> None:
+    """Return once each has had some answers more; a test that waits for us fails at its deadline."""
+    wanted = [min(GONE, answers + ANSWERS_A_PAUSE) for answers in shared[1:]]
+    deadline_s = time.monotonic() + PAUSE_S
+    while any(map(int.__lt__, shared[1:], wanted)) and time.monotonic() < deadline_s:
+        time.sleep(0.001)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.recorder import COLUMNS, RECORDS_A_SECOND, column_of
+from tests.contract.recorder import COLUMNS, GONE, RECORDS_A_SECOND, SHARED_BYTES, column_of
 from tests.contract.site import Site, data_of, data_target, header_of
 from tests.storage.trees import SIZES, file_name, folder, put, start_of
 
@@ -29,11 +29,11 @@ TAIL_SECONDS = 20
 
 @pytest.fixture
 def acknowledged(tmp_path: Path) -> Iterator[memoryview]:
-    """How many records the recorder has flushed, in memory that it shares."""
+    """How many records the recorder has flushed, and answers had each client; it shares them."""
     path = tmp_path / "acknowledged"
-    path.write_bytes(bytes(8))
+    path.write_bytes(bytes(SHARED_BYTES))
     with open(path, "r+b") as file:
-        memory = mmap.mmap(file.fileno(), 8)
+        memory = mmap.mmap(file.fileno(), SHARED_BYTES)
     view = memoryview(memory).cast("Q")
     yield view
     view.release()
@@ -57,9 +57,11 @@ class Client(threading.Thread):
         columns: Sequence[str],
         start_s: int,
         acknowledged: memoryview,
+        place: int,
         ended: threading.Event,
     ) -> None:
         super().__init__()
+        self.place = place
         self.site, self.series, self.columns = site, series, columns
         self.acknowledged, self.ended = acknowledged, ended
         self.start_s = start_s
@@ -67,6 +69,13 @@ class Client(threading.Thread):
         self.lengths: list[int] = []
 
     def run(self) -> None:
+        """Ask, and hold the recorder up no more at the end, whatever that is."""
+        try:
+            self._ask()
+        finally:
+            self.acknowledged[self.place] = GONE
+
+    def _ask(self) -> None:
         """Whole days, then a window that begins near the end, in turn."""
         with self.site.session() as session:
             finished = False
@@ -108,6 +117,7 @@ class Client(threading.Thread):
         if offset != len(data):
             self.faults.append(f"{len(data)} bytes for {offset}")
         self.lengths.append(first + length)
+        self.acknowledged[self.place] = len(self.lengths)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +142,10 @@ def test_open_day_while_a_recorder_writes_is_an_exact_prefix(
             columns=columns,
             start_s=start_s,
             acknowledged=acknowledged,
+            place=place,
             ended=ended,
         )
-        for columns in orders
+        for place, columns in enumerate(orders, 1)
     ]
     label = file_name("", today).removeprefix(".").removesuffix(".bin")
     command = [sys.executable, "-m", "tests.contract.recorder", folder(site.root, series), label]

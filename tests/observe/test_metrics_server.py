@@ -175,6 +175,11 @@ def test_what_is_answered_is_left_to_prometheus_client(port: int) -> None:
     status, fields, page = scrape(port, Accept="application/openmetrics-text; version=1.0.0")
     assert fields["content-type"].startswith("application/openmetrics-text")
     assert page.endswith(b"# EOF\n")
+    with connect(port) as sock:
+        sock.sendall(b"GET /metrics?name%5B%5D=zerocopy_workers HTTP/1.0\r\n\r\n")
+        asked = b"".join(iter(lambda: sock.recv(4_096), b""))
+    samples = [line for line in asked.partition(b"\r\n\r\n")[2].splitlines() if line[:1] != b"#"]
+    assert [line.split()[0] for line in samples] == [b"zerocopy_workers"]
     status, fields, page = scrape(port, "HEAD")
     assert (status, fields["allow"], page) == (405, "OPTIONS,GET", b"")
     with connect(port) as sock:

@@ -10,7 +10,14 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tests.contract.recorder import COLUMNS, RECORDS_A_SECOND, column_of
+from tests.contract.recorder import (
+    COLUMNS,
+    GONE,
+    READERS,
+    RECORDS_A_SECOND,
+    SHARED_BYTES,
+    column_of,
+)
 from tests.contract.site import data_of, data_target, header_of
 from tests.storage.trees import SIZES, file_name, folder, put, start_of
 from zerocopy.storage.tree import Series
@@ -35,8 +42,10 @@ class Recording:
         put(root, dict.fromkeys(COLUMNS, b""), today, self.series)
         self._written = {name: column_of(name, 0, records, self.start_s) for name in COLUMNS}
         shared = os.memfd_create("acknowledged")
-        os.ftruncate(shared, 8)
-        self._flushed = memoryview(mmap.mmap(shared, 8)).cast("Q")
+        os.ftruncate(shared, SHARED_BYTES)
+        self._flushed = memoryview(mmap.mmap(shared, SHARED_BYTES)).cast("Q")
+        for reader in range(1, 1 + READERS):
+            self._flushed[reader] = GONE  # the recorder waits for nobody
         label = file_name("", today).removeprefix(".").removesuffix(".bin")
         command = [sys.executable, "-m", "tests.contract.recorder", folder(root, self.series)]
         command += [label, str(self.start_s), str(records), f"/proc/{os.getpid()}/fd/{shared}"]

@@ -132,7 +132,7 @@ def serve_metrics(collector: Collector, family: int, address: tuple[Any, ...]) -
     Raises:
         OSError: the address cannot be bound.
     """
-    registry = CollectorRegistry()
+    registry = CollectorRegistry(auto_describe=True)  # so that /metrics?name[]=… finds them
     registry.register(collector)
     ProcessCollector(registry=registry)  # of the supervisor: since when it runs, what it holds
     server = MetricsServer(family, address, make_wsgi_app(registry))
