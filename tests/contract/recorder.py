@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def wait_for_readers(shared: memoryview) -> None:
-    """Return once each has had some answers more; a test that waits for us fails at its deadline."""
+    """Return once each has had some answers more, or at a deadline."""
     wanted = [min(GONE, answers + ANSWERS_A_PAUSE) for answers in shared[1:]]
     deadline_s = time.monotonic() + PAUSE_S
     while any(map(int.__lt__, shared[1:], wanted)) and time.monotonic() < deadline_s:

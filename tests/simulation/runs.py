@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SEED_VARIABLE = "SIMULATION_SEED"
-RUNS = 160
+RUNS = 100
 """Runs that every change has to pass, 30 ms each: each common mistake shows within the first 90."""
 TLS_EVERY = 3
 """Of so many seeds one is a world whose clients speak TLS."""

@@ -5,14 +5,12 @@ orders as one line of JSON on standard input and keeps that pipe open. When the 
 supervisor is gone, and the worker drains as on SIGTERM.
 """
 
-# ruff: noqa: E402 - what a worker imports is not walked by the collector, see `serve`
-
 from __future__ import annotations
 
 import gc
 
 if __name__ == "__main__":
-    gc.disable()
+    gc.disable()  # what is imported stays: `serve` has the collector begin behind it
 
 import asyncio
 import contextlib
