@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 HOOKS = os.path.join(os.path.dirname(__file__), "schemathesis_hooks.py")
 ENDLESS = "/api/live"
-PHASES = "examples,coverage,fuzzing"
-EXAMPLES_MAX = 3
-"""For each operation and mode; the boundary values of the coverage phase come on top of them."""
+PHASES = "examples,coverage"
+"""The examples of the document, and boundary values of every parameter."""
+EXAMPLES_MAX = 100
+"""Of what the slow tests try beyond that, for each operation and mode."""
 
 
 def make_root(root: Path) -> None:
@@ -38,7 +39,7 @@ def make_root(root: Path) -> None:
 
 
 def judge(
-    server: RunningServer, folder: Path, examples_max: int, *, over_tls: bool
+    server: RunningServer, folder: Path, phases: str, *, over_tls: bool
 ) -> list[dict[str, Any]]:
     """Run schemathesis against a server; its report, one event a line."""
     port = server.tls_port if over_tls else server.plain_port
@@ -47,9 +48,9 @@ def judge(
         [
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
             *("run", f"http{'s' * over_tls}://127.0.0.1:{port}/openapi.json"),
-            *("--checks", "all", "--max-examples", f"{examples_max}", "--generation-deterministic"),
+            *("--checks", "all", "--max-examples", f"{EXAMPLES_MAX}", "--generation-deterministic"),
             *("--exclude-path", ENDLESS),
-            *("--request-timeout", "20", "--no-color", "--phases", PHASES),
+            *("--request-timeout", "20", "--no-color", "--phases", phases),
             *("--tls-verify", "ca.pem", "--report", "ndjson"),
             *("--report-ndjson-path", "report.ndjson", "--continue-on-failure"),
         ],
@@ -86,7 +87,7 @@ def test_every_answer_is_one_that_the_document_describes(tmp_path: Path) -> None
     The document itself is what it begins with, so it does not ask for that again. It would wait for
     the end of a live stream, of which there is none.
     """
-    check(tmp_path, EXAMPLES_MAX, over_tls=False)
+    check(tmp_path, PHASES, over_tls=False)
 
 
 @pytest.mark.slow
@@ -95,15 +96,15 @@ def test_every_answer_is_one_that_the_document_describes(tmp_path: Path) -> None
 def test_every_answer_to_many_more_is_one_that_the_document_describes(
     tmp_path: Path, *, over_tls: bool
 ) -> None:
-    """The same with a hundred examples instead of three, and over TLS, by HTTP/1.1."""
-    check(tmp_path, 100, over_tls=over_tls)
+    """The same with a hundred examples of each, and over TLS, by HTTP/1.1."""
+    check(tmp_path, f"{PHASES},fuzzing", over_tls=over_tls)
 
 
-def check(folder: Path, examples_max: int, *, over_tls: bool) -> None:
+def check(folder: Path, phases: str, *, over_tls: bool) -> None:
     """Have every operation judged."""
     make_root(folder / "root")
     with RunningServer(folder / "root", ZEROCOPY_TLS_PORT="0") as server:
-        operations, statuses = tried(judge(server, folder, examples_max, over_tls=over_tls))
+        operations, statuses = tried(judge(server, folder, phases, over_tls=over_tls))
         assert server.event("internal_error") is None
     paths: dict[str, Any] = OPENAPI["paths"]  # type: ignore[assignment]
     described = {f"{method.upper()} {path}" for path in paths for method in paths[path]}
