@@ -115,29 +115,35 @@ def in_pieces(patch: pytest.MonkeyPatch, size: int) -> None:
         patch.setattr(module, "CHUNK_RECORDS", size)
 
 
-@pytest.fixture(params=[131_072, 1], ids=lambda chunk: f"pieces-of-{chunk}")
-def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Days read in pieces of several sizes: nothing may depend on them."""
-    in_pieces(monkeypatch, request.param)
+PIECES = (131_072, 1)
+"""Days are read in pieces of several sizes: nothing may depend on them."""
+
+BISECTED = (32_768, 1)
+"""Times are read, or bisected wherever there is a record a bucket."""
 
 
-@pytest.fixture(params=[32_768, 1], ids=["read", "bisected"])
-def bisected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times read, or bisected wherever there is a record a bucket."""
-    monkeypatch.setattr(cuts, "BISECTED_RECORDS", request.param)
+def check_ways(
+    day: MemoryDay, interval: str, kind: str, columns: str, bisected: Sequence[int]
+) -> None:
+    """Fail unless it agrees with the oracle, which is asked once, whatever the way it is read."""
+    wanted = expected([day], columns, interval, kind)
+    for size, records in itertools.product(PIECES, bisected):
+        with pytest.MonkeyPatch.context() as patch:
+            in_pieces(patch, size)
+            patch.setattr(cuts, "BISECTED_RECORDS", records)
+            assert computed([day], columns, interval, kind) == wanted, (size, records)
 
 
-@pytest.mark.usefixtures("chunk")
 def test_every_small_array_of_floats_is_aggregated_as_naively() -> None:
     """All arrays of up to three of six values, over all ways to cut them into two buckets."""
     values = (NAN, INF, -INF, 0.0, -0.0, 1.5)
     for length in range(1, 4):
         for cut in itertools.combinations_with_replacement((59, 60), length):
             for chosen in itertools.product(values, repeat=length):
-                check([day_of(list(zip(cut, chosen, strict=True)), "f4")], "60", "f4")
+                day = day_of(list(zip(cut, chosen, strict=True)), "f4")
+                check_ways(day, "60", "f4", f"v:{ALL}", BISECTED[:1])
 
 
-@pytest.mark.usefixtures("chunk", "bisected")
 @pytest.mark.parametrize("interval", ["1", "2", "60", "100m", "1d", "1w"])
 def test_every_small_array_of_times_is_cut_as_naively(interval: str) -> None:
     """All ascending runs of up to four times around the bounds of buckets, minutes and days."""
@@ -148,8 +154,8 @@ def test_every_small_array_of_times_is_cut_as_naively(interval: str) -> None:
         rows: list[tuple[int, Number]] = [
             (time, (-1) ** place * (place + 0.5)) for place, time in enumerate(times)
         ]
-        check([day_of(rows, "f8")], interval, "f8")
-        check([day_of(rows, "f8")], interval, "f8", "v:ohlc+count")
+        for columns in (f"v:{ALL}", "v:ohlc+count"):
+            check_ways(day_of(rows, "f8"), interval, "f8", columns, BISECTED)
 
 
 def values_of(kind: str) -> st.SearchStrategy[Number]:
@@ -254,10 +260,13 @@ def test_more_bars_than_allowed_are_refused(columns: str) -> None:
         computed([*days, day_of(eleven[10:], "f8")], columns, "60", "f8", 10)
 
 
-@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("size", PIECES)
 @pytest.mark.parametrize("columns", ["v:ohlc", "v:sum"])
-def test_times_that_do_not_ascend_are_noticed(columns: str) -> None:
+def test_times_that_do_not_ascend_are_noticed(
+    columns: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within a piece and between two."""
+    in_pieces(monkeypatch, size)
     for times in ((5, 4), (1, 2, 3, 2), (1, 5, 6, 7, 4, 8)):
         with pytest.raises(UnsortedError):
             computed([day_of([(time, 1.0) for time in times], "f8")], columns, "60", "f8")
