@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server import RunningServer
+from tests.table import each
 from zerocopy.config.load import load as load_found
 from zerocopy.config.load import passed_over
 from zerocopy.core.errors import ConfigError
@@ -40,7 +41,7 @@ def service(name: str) -> dict[str, str]:
     return {f"{name}_{variable}": value for variable, value in variables.items()}
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         *("ZEROCOPY", "METRICS", "ZEROCOPY_METRICS", "ZEROCOPY_PLAIN", "ZEROCOPY_TLS"),

@@ -19,6 +19,7 @@ from tests.faults.client import (
 )
 from tests.faults.tls_client import TlsClient
 from tests.server import RunningServer
+from tests.table import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +127,8 @@ def test_fault_after_pipelined_requests_is_answered_last(
         assert client.is_closed()
 
 
-@pytest.mark.parametrize("target", [SMALL, MEDIUM, "/nowhere"])
-@pytest.mark.parametrize(
+@each("target", [SMALL, MEDIUM, "/nowhere"])
+@each(
     ("version", "fields", "connection"),
     [
         ("1.1", (), None),
@@ -181,7 +182,7 @@ def test_content_within_the_bound_is_drained(
         assert client.answer().status == 404
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "content"),
     [
         (("Content-Length: 65537",), b""),
@@ -254,7 +255,7 @@ def test_host_that_is_not_exactly_one_valid_is_400(
     assert_refused(server, request_bytes, 400)
 
 
-@pytest.mark.parametrize("host", ["t", "t:80", "127.0.0.1:", "[::1]:8443", "", "xn--a.b-c_d"])
+@each("host", ["t", "t:80", "127.0.0.1:", "[::1]:8443", "", "xn--a.b-c_d"])
 def test_host_that_is_valid_is_answered(server: RunningServer, host: str) -> None:
     """Names, addresses, ports and the empty host of RFC 9110 section 7.2."""
     with connect(server) as client:

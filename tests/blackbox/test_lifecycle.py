@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TELL_COLLECTOR = """
+import atexit, gc, os
+def tell():
+    with open(os.path.join(os.environ["PYTHONPATH"], str(os.getpid())), "w") as file:
+        print(gc.isenabled(), gc.get_freeze_count() > 10_000, file=file)
+atexit.register(tell)
+"""
+"""What Python processes of a server do at their end: say how the collector of circles stands."""
+
 EXIT_TIMEOUT_S = 10.0
 SLOW = pytest.mark.slow
 
@@ -256,3 +265,14 @@ def test_stop_without_any_connection_is_prompt_and_quiet(root: Path) -> None:
     with RunningServer(root, **late) as server:
         assert server.stop() == 0  # which waits for 20 s at most
         assert [event["event"] for event in server.events()] == ["ready", "stopped"]
+
+
+def test_collector_works_in_both_processes_and_passes_over_what_a_start_made(
+    root: Path, tmp_path: Path
+) -> None:
+    """It is off while modules are imported; if it stayed so, circles would fill the memory."""
+    (tmp_path / "sitecustomize.py").write_text(TELL_COLLECTOR, encoding="utf-8")
+    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
+        pids = [server.pid, *server.worker_pids()]
+        assert server.stop() == 0
+    assert [(tmp_path / str(pid)).read_text() for pid in pids] == ["True True\n"] * 2

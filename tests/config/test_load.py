@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.config.written import refusal, write
+from tests.table import each
 from zerocopy.config import load as config_module
 from zerocopy.config.load import OPTIONS, VARIABLES, Config, Layer, ListenerPorts, load
 from zerocopy.core.errors import ConfigError
@@ -135,7 +136,7 @@ def test_load_named_file_missing_or_unreadable_is_refused(tmp_path: Path) -> Non
 # What is refused, and how it is said.
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "line"),
     [
         (
@@ -205,7 +206,7 @@ def test_load_profile_unknown_is_refused() -> None:
 # The environment and the flags.
 
 
-@pytest.mark.parametrize(
+@each(
     ("variable", "text", "key", "expected"),
     [
         ("USE_TLS", "false", "server.use_tls", False),
@@ -309,9 +310,7 @@ def test_load_flag_wrong_is_refused_with_flag(flags: Mapping[str, object], line:
 # The columns.
 
 
-@pytest.mark.parametrize(
-    "dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8", "S1", "S16", "S255"]
-)
+@each("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8", "S1", "S16", "S255"])
 def test_load_columns_dtype_is_accepted(dtype: str) -> None:
     """Every dtype of the manual is accepted, from the file and from the environment."""
     write(f"[columns]\nid = '{dtype}'\n'a.b' = 'u2'\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.config.written import refusal, write
+from tests.table import each
 from zerocopy.config.load import Config, ListenerPorts, load
 from zerocopy.config.options import PlainTable
 
@@ -54,7 +55,7 @@ def test_load_relation_names_the_place_that_overrode_the_other() -> None:
     assert line.startswith("ZEROCOPY_LIMITS_TURN_BYTES_MAX: small_answer_bytes_max (65536)")
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "environ", "flags", "listeners"),
     [
         ("", {}, {}, (None, 8443)),

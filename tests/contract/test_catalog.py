@@ -8,10 +8,9 @@ import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.contract.test_statuses import assert_problem
 from tests.storage.trees import DAY, DAY_START_S, append, folder, marks, path_of, put, u32
+from tests.table import each
 
 if TYPE_CHECKING:
     from tests.contract.site import Site
@@ -105,7 +104,7 @@ def test_what_is_no_type_is_not_listed(site: Site, series: Series) -> None:
     assert_problem(site, ask(site, series, "&type=LINK"), 404, "LINK")
 
 
-@pytest.mark.parametrize(
+@each(
     ("query", "told"),
     [
         ("", (400, "symbol")),

@@ -21,6 +21,7 @@ from tests.storage.trees import (
     start_of,
     u32,
 )
+from tests.table import each
 from zerocopy.commands.development.sample_data import SYMBOLS_ODD
 from zerocopy.storage.tree import Series
 
@@ -203,9 +204,7 @@ def test_data_unknown_parameter_that_is_no_utf8_is_ignored_too(
     assert answer.content == site.expected(two_days)
 
 
-@pytest.mark.parametrize(
-    "symbol", [*SYMBOLS_ODD, "a", "9", "_", "^", "x" * 64, "a..b", "A.", "a~b"]
-)
+@each("symbol", [*SYMBOLS_ODD, "a", "9", "_", "^", "x" * 64, "a..b", "A.", "a~b"])
 def test_data_legal_names_work_in_every_place(site: Site, symbol: str) -> None:
     """As symbol, exchange, type and column; every byte percent-encoded, or none that may stay."""
     odd = Series(symbol, symbol, symbol)

@@ -6,10 +6,9 @@ import http.client
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.contract.site import Site, data_target, serve
 from tests.storage.trees import DAY_START_S, age, marks, put, u32
+from tests.table import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.tree import Series
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/healthz?x=1", "/readyz?"])
+@each("path", ["/healthz", "/readyz", "/healthz?x=1", "/readyz?"])
 def test_health_is_tiny_json_that_nobody_keeps(site: Site, path: str) -> None:
     """200 while alive and ready."""
     answer = site.ask(path)

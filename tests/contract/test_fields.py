@@ -27,6 +27,7 @@ from tests.storage.trees import (
     start_of,
     u32,
 )
+from tests.table import each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,9 +140,7 @@ def test_fields_of_data(site: Site, closed: Series) -> None:
     assert "content-encoding" not in answer.fields
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/data", "/api/data?symbol=A", "/api/symbols", "/healthz", "/readyz"]
-)
+@each("path", ["/api/data", "/api/data?symbol=A", "/api/symbols", "/healthz", "/readyz"])
 def test_preflight_allows_what_a_browser_asks(site: Site, path: str) -> None:
     """204 with the methods, the request's own fields and how long that holds."""
     fields = [

@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.site import Site, data_target
 from tests.storage.trees import DAY, DAY_START_S, age, append, folder, marks, path_of, put, u32
+from tests.table import each
 
 if TYPE_CHECKING:
     from tests.server import Answer
@@ -122,8 +123,8 @@ def test_preconditions_of_what_is_no_200_are_ignored(site: Site, filled: Series)
     assert site.ask(data_target(filled), method="OPTIONS", fields=fields).status == 204
 
 
-@pytest.mark.parametrize("target", ["/healthz", "/readyz", "/api/symbols", "/openapi.json"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@each("target", ["/healthz", "/readyz", "/api/symbols", "/openapi.json"])
+@each("method", ["GET", "HEAD"])
 def test_documents_have_a_tag_of_their_content_and_no_date(
     site: Site, target: str, method: str
 ) -> None:

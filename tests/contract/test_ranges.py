@@ -24,6 +24,7 @@ from tests.storage.trees import (
     start_of,
     u32,
 )
+from tests.table import each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +187,7 @@ def test_range_is_for_get_only(site: Site, filled: Series) -> None:
     assert int(answer.fields["content-length"]) == len(site.expected(filled))
 
 
-@pytest.mark.parametrize("target", ["/healthz", "/readyz", "/api/symbols", "/openapi.json"])
+@each("target", ["/healthz", "/readyz", "/api/symbols", "/openapi.json"])
 def test_other_resources_have_no_ranges(site: Site, target: str) -> None:
     """Only data says Accept-Ranges, and only data has parts."""
     answer = site.ask(target, fields=[("Range", "bytes=0-1")])

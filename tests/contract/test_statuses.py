@@ -16,7 +16,7 @@ import pytest
 from tests.contract.site import Site, data_target, serve_all
 from tests.faults.client import poll
 from tests.storage.trees import DAY_START_S, U32_MAX, marks, put, u32
-from tests.table import case
+from tests.table import case, each
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_400_parameter_missing_empty_or_repeated(site: Site) -> None:
                 assert_problem(site, site.ask(target), 400, name)
 
 
-@pytest.mark.parametrize("target", ["/api/data", "/api/data?", "/api/data?&&", "/api/data?symbol"])
+@each("target", ["/api/data", "/api/data?", "/api/data?&&", "/api/data?symbol"])
 def test_400_no_parameters_at_all(site: Site, target: str) -> None:
     """A path without a query says which parameter is missing first."""
     assert_problem(site, site.ask(target), 400, "symbol")
@@ -127,7 +127,7 @@ def test_400_start_after_end(site: Site) -> None:
     assert site.ask(target_of(start="9", end="9")).status == 200
 
 
-@pytest.mark.parametrize("name", ["symbol", "type", "exchange", "columns"])
+@each("name", ["symbol", "type", "exchange", "columns"])
 def test_400_names_that_are_no_names(site: Site, name: str) -> None:
     """Traversal, separators, control bytes, other scripts and 65 characters: refused by name."""
     with site.session() as session:
@@ -136,13 +136,13 @@ def test_400_names_that_are_no_names(site: Site, name: str) -> None:
             assert_problem(site, answer, 400, name if text != "%FF" else "")
 
 
-@pytest.mark.parametrize("text", ["/", "..", "a%00", "%FF", "-"])
+@each("text", ["/", "..", "a%00", "%FF", "-"])
 def test_400_symbols_of_an_exchange_that_is_no_name(site: Site, text: str) -> None:
     """The same rule for /api/symbols."""
     assert_problem(site, site.ask(f"/api/symbols?exchange={text}"), 400)
 
 
-@pytest.mark.parametrize(
+@each(
     "text", [",", "time,", ",time", "time,,price", "time,time", "price,time,price", "time,%20price"]
 )
 def test_400_columns_that_are_no_list(site: Site, text: str) -> None:
@@ -164,7 +164,7 @@ def test_400_parameters_without_end(site: Site) -> None:
     assert_problem(site, site.ask(target_of() + "&x=1" * 1_000), 400)
 
 
-@pytest.mark.parametrize(
+@each(
     ("changed", "named"),
     [
         ({"exchange": "nowhere"}, "nowhere"),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.contract.site import Site, data_target, serve
 from tests.storage.trees import DAY_START_S, SERIES, marks, put, u32
+from tests.table import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,9 +59,7 @@ def test_hostile_names_are_refused_and_go_nowhere(site: Site, parameter: str) ->
             assert name not in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    "wanted", ["x\u00e9", "a" * 2_000, "a\tb", 'a"b', "a;b", "a:b", "<script>"]
-)
+@each("wanted", ["x\u00e9", "a" * 2_000, "a\tb", 'a"b', "a;b", "a:b", "<script>"])
 def test_preflight_reflects_only_names_of_fields(site: Site, wanted: str) -> None:
     """What a browser wants to send is repeated to it only where it is a list of tokens."""
     fields = [("Origin", "https://a.example"), ("Access-Control-Request-Headers", wanted)]
@@ -78,7 +77,7 @@ def test_origin_is_never_reflected_and_credentials_never_allowed(site: Site) -> 
             assert "access-control-allow-credentials" not in answer.fields
 
 
-@pytest.mark.parametrize("target", ["/metrics", "/docs", "/admin", "/.git/config", "/api", "/api/"])
+@each("target", ["/metrics", "/docs", "/admin", "/.git/config", "/api", "/api/"])
 def test_nothing_but_the_interface_is_served(site: Site, target: str) -> None:
     """Metrics have a listener of their own; there is no directory, no file, no console."""
     assert site.ask(target).status == 404

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.naive_bars import STEPS, auto_interval, bucket_of, length_of
+from tests.table import each
 from zerocopy.core.bars import (
     AGGREGATES,
     AUTO,
@@ -62,7 +63,7 @@ def test_outputs_are_those_asked_for_in_their_order(text: str, names: str) -> No
     assert " ".join(output.name for output in parse_outputs(text, 4)) == names
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "word"),
     [
         ("price:median", "price"),
@@ -86,7 +87,7 @@ def test_columns_that_are_wrong_are_refused_by_name(text: str, word: str) -> Non
     assert word in caught.value.detail
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "length_s"),
     [
         ("1", 1), ("60", 60), ("60s", 60), ("5m", 300), ("4h", 14_400), ("1d", 86_400),
@@ -100,7 +101,7 @@ def test_interval_is_a_number_with_or_without_a_unit(text: str, length_s: int) -
     assert interval.length_s == length_s
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "", "0", "0m", "-1", "+1", "1.5", "1 m", "m", "1M", "1y", "5min", "Auto", "1e3", "٣",

@@ -8,8 +8,7 @@ from collections import Counter
 from itertools import product
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests.table import each
 from zerocopy.core import counters
 from zerocopy.core.counters import (
     HISTOGRAMS,
@@ -114,10 +113,8 @@ def test_histograms_lie_side_by_side_behind_the_requests() -> None:
     assert first == len(SLOTS)
 
 
-@pytest.mark.parametrize("transport", [PLAIN, TLS])
-@pytest.mark.parametrize(
-    ("endpoint", "label"), list(enumerate(["data", "symbols", *["other"] * 4]))
-)
+@each("transport", [PLAIN, TLS])
+@each(("endpoint", "label"), list(enumerate(["data", "symbols", *["other"] * 4])))
 def test_durations_are_told_apart_for_data_and_symbols(
     transport: int, endpoint: int, label: str
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.table import case
+from tests.table import case, each
 from zerocopy.core.cursor import (
     REPLACED,
     SHRANK,
@@ -48,7 +48,7 @@ def test_cursor_names_the_calendar_day() -> None:
     assert spelled == ["19700101.5", "20240229.5", "20691231.5"]
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *("", ".", "20250131", "20250131.", ".5", "2025013.5", "202501311.5", "20250131.05"),

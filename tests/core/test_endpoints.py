@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import orjson
-import pytest
 
+from tests.table import each
 from zerocopy.core import endpoints
 from zerocopy.core.endpoints import NAMES, PATHS, endpoint_of
 from zerocopy.service.openapi import OPENAPI
@@ -12,7 +12,7 @@ from zerocopy.service.openapi import OPENAPI
 PATHS_DESCRIBED = set(orjson.loads(orjson.dumps(OPENAPI))["paths"])
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "name"),
     [
         (b"/api/data", "data"),

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import pytest
 
+from tests.table import each
 from zerocopy.core import errors
 from zerocopy.core.errors import (
     ConfigError,
@@ -50,7 +51,7 @@ def test_error_carries_its_detail_as_its_message(error: type[ZerocopyError]) -> 
     assert raised.args == (raised.detail,)
 
 
-@pytest.mark.parametrize(("name", "status"), STATUSES.items())
+@each(("name", "status"), STATUSES.items())
 def test_error_has_the_status_that_fits(name: str, status: int) -> None:
     """The table of the contract, and a phrase for each status."""
     error: type[ZerocopyError] = getattr(errors, name)

@@ -100,7 +100,7 @@ def all_subsets() -> list[tuple[int, ...]]:
         "60",
         pytest.param("1h", marks=pytest.mark.slow),
         pytest.param("1d", marks=pytest.mark.slow),
-        "1w",
+        pytest.param("1w", marks=pytest.mark.slow),
     ],
 )
 def test_every_cut_of_every_small_day_is_aggregated_as_naively(interval: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.table import each
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.query import LiveQuery, parse_live_query
 
@@ -28,7 +29,7 @@ def test_live_query_last_event_id_wins_over_from() -> None:
         assert str(found.cursor) == cursor
 
 
-@pytest.mark.parametrize(
+@each(
     ("more", "field", "named"),
     [
         (b"&from=7", None, "parameter from"),

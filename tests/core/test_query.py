@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.table import case
+from tests.table import case, each
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 from zerocopy.core.query import (
@@ -29,7 +29,7 @@ COLUMNS_MAX = 32
 NAMES = ("exchange", "symbol", "type")
 SECONDS_REFUSED = (
     *("4294967296", "9999999999", "10000000000", "9" * 20, "-1", "%2B1", "+1"),
-    pytest.param("9" * 5_000, id="5000 nines"),
+    "9" * 5_000,
     *("1_0", "1.0", "1e3", "0x10", "%2010", "10%20", "10%0A", "%0A10", "1,0", "%00", "1%00"),
     *("%D9%A1%D9%A0", "%C2%B2", "%EF%BC%91", "abc", "NaN", "inf", "true", "''"),
 )
@@ -84,7 +84,7 @@ def test_query_takes_the_last_records_and_all_without_it() -> None:
         assert parsed(spelled(last=text)) == replace(PARSED, last=last)
 
 
-@pytest.mark.parametrize("text", ["", "0", "000", *SECONDS_REFUSED])
+@each("text", ["", "0", "000", *SECONDS_REFUSED])
 def test_query_refuses_any_other_number_of_last_records(text: str) -> None:
     """None at all is no tail; the detail gives the bounds."""
     assert refused(spelled(last=text)) == (
@@ -130,8 +130,8 @@ def test_query_without_a_required_parameter_is_refused(name: str) -> None:
     assert refused(bare) == f"parameter {name}: is empty, must be given once"
 
 
-@pytest.mark.parametrize("name", [*GOOD, "exchange"])
-@pytest.mark.parametrize("again", ["", "1", "MD", "%20"])
+@each("name", [*GOOD, "exchange"])
+@each("again", ["", "1", "MD", "%20"])
 def test_query_with_a_parameter_twice_is_refused(name: str, again: str) -> None:
     """Even with the same value: two readers of one query must not read it differently."""
     query_string = spelled(exchange="coinbase") + f"&{name}={again}".encode()
@@ -177,7 +177,7 @@ def test_seconds_take_every_u32_in_digits(text: str, value: int) -> None:
 def test_seconds_refuse_everything_else(name: str) -> None:
     """Signs, spaces, underscores, fractions, newlines and other scripts' digits."""
     for text in SECONDS_REFUSED:
-        with case(repr(text)):
+        with case(repr(text)[:80]):
             detail = refused(spelled(**{name: text}))
             assert detail == f"parameter {name}: must be unix seconds in digits, 0 to 4294967295"
 
@@ -199,8 +199,8 @@ def test_start_after_end_is_refused_and_equal_is_not() -> None:
 # ---- names
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("text", ["tAAVE:USD", "BRK.B", "^GSPC", "a" * 64, "a+b", "a&b=c#d~e@f"])
+@each("name", NAMES)
+@each("text", ["tAAVE:USD", "BRK.B", "^GSPC", "a" * 64, "a+b", "a&b=c#d~e@f"])
 def test_names_are_decoded_from_any_legal_encoding(name: str, text: str) -> None:
     """Clients encode as little or as much as they like."""
     for encoded in (quote_plus(text), "".join(f"%{ord(c):02x}" for c in text)):

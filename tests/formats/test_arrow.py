@@ -16,6 +16,7 @@ from tests.formats.readers import ARROW_TYPES, arrow_table, check_arrow
 from tests.naive import naive_answer
 from tests.storage.test_planner_properties import cases
 from tests.storage.trees import DTYPES, SERIES, U32_MAX, bench, body_of, put, query
+from tests.table import each
 from zerocopy.core.layout import Dtype, parse_dtype
 from zerocopy.formats import arrow
 from zerocopy.formats.arrow import represent
@@ -51,7 +52,7 @@ def read_back(plan: Plan) -> bytes:
     return b"".join(source.read(offset, count) for source, offset, count in parts)
 
 
-@pytest.mark.parametrize("text", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"])
+@each("text", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"])
 def test_a_number_is_the_number_of_the_same_width(text: str) -> None:
     """Signed, unsigned and floating point; nothing is converted."""
     dtype = parse_dtype("x", text)

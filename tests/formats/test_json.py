@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.formats.plans import day_records, plan_of
+from tests.table import each
 from zerocopy.core.layout import parse_dtype
 from zerocopy.formats import json as format_json
 from zerocopy.formats.json import document, encode
@@ -56,7 +57,7 @@ def test_json_is_as_in_the_contract() -> None:
     assert written({"time": ("u4", b"")}, []) == b'{"columns":{"time":[]},"num_records":0}'
 
 
-@pytest.mark.parametrize(("kind", "letter"), FORMATS.items())
+@each(("kind", "letter"), FORMATS.items())
 def test_json_values_at_the_ends_of_every_number(kind: str, letter: str) -> None:
     """Integers in full, beyond 2**53 as well; a number that is none is null."""
     bits = 8 * int(kind[1])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.fuzz.reference import Outcome, Representation, expected, parse_date
+from tests.table import each
 
 CHANGED = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 DATE, BEFORE = "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT"
@@ -19,7 +20,7 @@ def part(*spans: tuple[int, int]) -> Outcome:
     return Outcome(206, spans)
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "outcome"),
     [
         # Section 14.1.2.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.observe.log_format import (
     ITEMS_MAX,
     LINE_BYTES_MAX,
@@ -89,7 +89,7 @@ def test_line_that_is_too_long_loses_of_its_longest_value() -> None:
     assert all(json.loads(line)[name].startswith("\u2028") for name in many)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "shown"),
     [
         ("plain", "plain"),

@@ -13,6 +13,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from tests.server import write_column
+from tests.table import each
 from zerocopy import __version__
 from zerocopy.config import load as config
 from zerocopy.core import errors
@@ -176,8 +177,8 @@ def test_every_path_has_the_methods_that_are_allowed() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("path", GOOD)
-@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("OPTIONS", 204)])
+@each("path", GOOD)
+@each(("method", "status"), [("GET", 200), ("HEAD", 200), ("OPTIONS", 204)])
 def test_answer_is_as_described(service: Service, path: str, method: str, status: int) -> None:
     """Status, fields and content of what the service really gives for each path and method."""
     response = ask(service, method, GOOD[path])
@@ -185,7 +186,7 @@ def test_answer_is_as_described(service: Service, path: str, method: str, status
     check_response(response, described(path, method, status))
 
 
-@pytest.mark.parametrize(("method", "target", "status"), FAULTS)
+@each(("method", "target", "status"), FAULTS)
 def test_refusal_is_as_described(service: Service, method: str, target: str, status: int) -> None:
     """Faults of a request are problem documents with the fields described."""
     response = ask(service, method, target)
@@ -269,9 +270,7 @@ def test_bounds_of_the_parameters_are_those_of_the_query() -> None:
     assert (columns["minItems"], columns["maxItems"]) == (1, COLUMNS_MAX)
 
 
-@pytest.mark.parametrize(
-    "name", ["BTC-USD", "^GSPC", "a" * 64, "a" * 65, "", ".", "-a", "a/b", "a b", "a.:+@=&#~-_^"]
-)
+@each("name", ["BTC-USD", "^GSPC", "a" * 64, "a" * 65, "", ".", "-a", "a/b", "a b", "a.:+@=&#~-_^"])
 def test_name_pattern_agrees_with_the_grammar_of_names(name: str) -> None:
     """The pattern is written twice, for two languages; both must mean the same."""
     validator = OAS31Validator({"type": "string", "pattern": NAME_PATTERN})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.naive import naive_symbols
+from tests.table import each
 from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
 from tests.transport.asgi_driver import ask, scope_of
 from zerocopy.config.load import load
@@ -72,7 +73,7 @@ def test_head_has_the_fields_of_get(app: AsgiApp) -> None:
     assert head.pieces == [b""]
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "method", "status", "content_type"),
     [
         ("/healthz", "GET", 200, b"application/json"),

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.table import each
 from tests.transport.http1.bench import (
     LARGE,
     OTHER_200,
@@ -46,7 +47,7 @@ def total_ns(counters: list[int], histogram: Histogram) -> int:
     return counters[histogram.first + len(histogram.bounds_ns) + 1]
 
 
-@pytest.mark.parametrize("status", REASONS)
+@each("status", REASONS)
 def test_every_status_there_is_has_a_place(status: int) -> None:
     """No response can be one that is not counted."""
     counters = [0] * len(SLOTS)

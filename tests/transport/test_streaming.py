@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.table import each
 from tests.transport.feeds import FakeFeed, message
 from tests.transport.tls_bench import MemorySource
 from zerocopy.core.http.stream import HEARTBEAT, End, Message
@@ -86,9 +87,9 @@ def test_items_leave_in_order_and_framed(framing: Framing, expected: bytes) -> N
     assert feed.closed == 1, "once is enough"
 
 
-@pytest.mark.parametrize("size", [1, SMALL_MESSAGE_BYTES, SMALL_MESSAGE_BYTES + 1])
-@pytest.mark.parametrize("segments", [(), (SEGMENT,)])
-@pytest.mark.parametrize("framing", [CHUNKED_EVENTS, PLAIN_EVENTS])
+@each("size", [1, SMALL_MESSAGE_BYTES, SMALL_MESSAGE_BYTES + 1])
+@each("segments", [(), (SEGMENT,)])
+@each("framing", [CHUNKED_EVENTS, PLAIN_EVENTS])
 def test_message_of_any_size_is_whole(
     size: int, segments: tuple[Segment, ...], framing: Framing
 ) -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.table import each
 from zerocopy.transport.timers import HORIZON_TICKS, NEVER, TICK_S, Wheel
 
 
@@ -24,7 +25,7 @@ class Member:
         self.deadline = NEVER if self.again is None else self.wheel.now + self.again
 
 
-@pytest.mark.parametrize("deadline", range(30))
+@each("deadline", range(30))
 def test_member_is_told_once_at_its_deadline(deadline: int) -> None:
     """A deadline that never moves is met on its tick; one that is over is met on the next."""
     wheel = Wheel()

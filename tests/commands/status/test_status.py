@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.client import SMALL, write_series
 from tests.server import RunningServer
+from tests.table import each
 from tests.terminal import open_terminal
 from zerocopy.cli import main
 from zerocopy.commands.status import scrape
@@ -306,7 +307,7 @@ def test_hostile_page_harms_nobody(run: Run) -> None:
     assert printable("a\x1b\u202eb") == "a??b"
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "unit", "expected"),
     [
         (None, "count", "-"),

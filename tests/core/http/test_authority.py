@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.core.http.authority import has_port, is_authority
 from zerocopy.core.http.messages import origin_form
 
 
-@pytest.mark.parametrize(
+@each(
     ("authority", "is_valid", "names_port"),
     [
         (b"t", True, False),
@@ -69,7 +69,7 @@ def test_literal_is_what_the_system_takes(text: str) -> None:
     assert is_authority(b"[%s]" % text.encode()) == is_valid
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "method", "expected"),
     [
         (b"/a?b", b"GET", b"/a?b"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.core.http.conditions import (
     ANY_TAG,
     TAGS_MAX,
@@ -27,7 +28,7 @@ def strong(*opaque: bytes) -> tuple[EntityTag, ...]:
     return tuple(EntityTag(text, is_weak=False) for text in opaque)
 
 
-@pytest.mark.parametrize(
+@each(
     ("values", "tags"),
     [
         ([b'"a"'], strong(b'"a"')),
@@ -103,7 +104,7 @@ def test_http_date_has_three_forms(value: bytes) -> None:
     assert parse_http_date(value, NOW_S) == MOMENT_S
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         b"",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.core.errors import RangeError
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.ranges import (
@@ -27,7 +28,7 @@ BODY = bytes(range(100))
 MANY = 10**18
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "specs"),
     [
         (b"bytes=0-0", [(0, 0)]),
@@ -51,7 +52,7 @@ def test_ranges_of_a_field(value: bytes, specs: list[tuple[int | None, int | Non
     assert parse_ranges(value) == specs
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         b"", b"bytes", b"bytes=", b"bytes=,", b"bytes=-", b"bytes=a-b", b"bytes=1", b"bytes=2-1",
@@ -67,7 +68,7 @@ def test_what_is_no_set_of_byte_ranges(value: bytes) -> None:
     assert parse_ranges(value) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("specs", "parts"),
     [
         ([(0, 0)], [(0, 1)]),

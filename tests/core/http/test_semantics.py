@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.core.http.validators import (
     Validators,
     cache_control,
@@ -69,7 +70,7 @@ def test_etag_is_the_same_in_every_process() -> None:
     assert etag_of() == b'"ff20c06a35c5a18111e60a5f2cd8188c"'
 
 
-@pytest.mark.parametrize(
+@each(
     ("header", "stamps"),
     [
         (b'{"columns":[0]}\n', STAMPS),

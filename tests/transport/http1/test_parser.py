@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.table import each
 from zerocopy.core.errors import (
     FieldsTooLargeError,
     TargetTooLongError,
@@ -129,8 +130,8 @@ def head_with(target: int, field: int, fields: int) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-@pytest.mark.parametrize("step", [1, 10_000])
-@pytest.mark.parametrize(
+@each("step", [1, 10_000])
+@each(
     ("sizes", "error"),
     [
         ((40, 2, 2), None),

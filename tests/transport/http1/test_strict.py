@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from tests.transport.http1.bench import PARSER_LIMITS
 from tests.transport.http1.strict_cases import (
     FIELD_MAX,
@@ -50,7 +51,7 @@ def fed(
     return [outline(message) for message in parser.messages], parser.ended, parser.at_boundary
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@each("section", SECTIONS)
 def test_parser_decides_as_the_table_says(section: str) -> None:
     """Every case of a section: the faults and their statuses in order, and whether it reads on."""
     wrong = {}

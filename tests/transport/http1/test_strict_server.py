@@ -12,6 +12,7 @@ import pytest
 from tests.faults.tls_client import connect_raw, read_to_end
 from tests.h2client import H2Client
 from tests.server import RunningServer, connect_to
+from tests.table import each
 from tests.transport.http1.strict_cases import (
     FIELD_MAX,
     OK,
@@ -184,7 +185,7 @@ def test_client_that_leaves_amid_a_head_is_not_answered(
     assert ask(server, transport, OK + PROBE) == [200, 404]
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "method", "status"),
     [
         ("/healthz", "GET", 200),

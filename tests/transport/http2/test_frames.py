@@ -9,6 +9,7 @@ from hyperframe.frame import DataFrame, Frame
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.table import each
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.plan import Segment, spread
 from zerocopy.core.window import WINDOW_SLICES_MAX
@@ -237,9 +238,9 @@ def test_changed_file_raises_before_its_frame() -> None:
     assert frames == []
 
 
-@pytest.mark.parametrize("head", [b"", b"h" * 99])
-@pytest.mark.parametrize("frame_bytes_max", [16_384, 16_777_215])
-@pytest.mark.parametrize("spare", [-1, 0, 1])
+@each("head", [b"", b"h" * 99])
+@each("frame_bytes_max", [16_384, 16_777_215])
+@each("spare", [-1, 0, 1])
 def test_turn_holds_as_much_as_the_buffer(head: bytes, frame_bytes_max: int, spare: int) -> None:
     """A head, frame headers and content fill it to the byte; the next turn has the rest."""
     nbytes_a_turn = BUFFER_BYTES - len(head) - 9 * -(-BUFFER_BYTES // (frame_bytes_max + 9))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.table import each
 from zerocopy.core.errors import BadRequestError, RequestError, UpgradeRequiredError
 from zerocopy.transport.websocket.opening import Handshake, asks_for_websocket
 
@@ -77,7 +78,7 @@ def test_what_does_not_ask_is_a_request_like_any_other(method: bytes, fields: Fi
     assert not asks_for_websocket(method, upgrades(fields))
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "fault", "detail"),
     [
         (changed(b"connection"), BadRequestError, "Connection: Upgrade"),
