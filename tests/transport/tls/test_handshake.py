@@ -12,7 +12,7 @@ import pytest
 
 from tests.tls import V12, V13, VERSIONS, handshake, make_pair, trusting
 from tests.transport.test_tls_endings import http1
-from tests.transport.tls.test_hello import hello_of
+from tests.transport.tls.test_hello import hello_of, in_records
 from tests.transport.tls_bench import SMALL_BYTES, BenchHandler, TlsBench, connect_tcp, run
 from zerocopy.transport.tls.handshake import (
     LINGER_TICKS,
@@ -74,9 +74,14 @@ def on_bench(
 def test_client_without_a_common_protocol_is_told(
     tmp_path: Path, alpn: tuple[str, ...], version: ssl.TLSVersion
 ) -> None:
-    """RFC 7301 section 3.2: a fatal no_application_protocol, also where its hello comes late."""
+    """RFC 7301 section 3.2: a fatal no_application_protocol, also where its hello comes late.
+
+    Or in several records.
+    """
     hello = hello_of(alpn, maximum_version=version)
     cuts = [(hello,), (hello[:3], hello[3:]), (hello[:60], hello[60:-1], hello[-1:])]
+    split = in_records(hello, 100)
+    cuts += [(split,), (split[:105], split[105:]), (in_records(hello, 40),)]
 
     async def scenario(bench: TlsBench) -> None:
         for received in await bench.in_threads([partial(talk, bench, *cut) for cut in cuts]):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from zerocopy.transport.tls.hello import (
     LOOK_BYTES,
+    hello_bytes,
     is_plain_http,
     offered_protocols,
-    record_bytes,
 )
 
 LISTS = [
@@ -53,26 +53,59 @@ def test_offer_of_a_client_is_read(
     expected = tuple(protocol.encode() for protocol in alpn)
     assert offered_protocols(hello) == expected
     assert offered_protocols(hello + b"\x14\x03\x03\x00\x01\x01") == expected
-    assert record_bytes(hello) == len(hello)
+    assert hello_bytes(hello) == len(hello)
     assert not is_plain_http(hello)
+
+
+def in_records(hello: bytes, size: int) -> bytes:
+    """The same message in records of `size` bytes: RFC 8446 section 5.1 lets a client do so."""
+    message = hello[5:]
+    pieces = [message[at : at + size] for at in range(0, len(message), size)]
+    return b"".join(hello[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("size", [1, 3, 100, 16_384])
+@pytest.mark.parametrize("alpn", LISTS, ids=lambda alpn: f"{len(alpn)}")
+def test_offer_is_read_from_any_number_of_records(alpn: tuple[str, ...], size: int) -> None:
+    """And `hello_bytes` asks for more until it is whole, then for nothing that comes behind it."""
+    hello = in_records(hello_of(alpn), size)
+    assert offered_protocols(hello) == tuple(protocol.encode() for protocol in alpn)
+    assert offered_protocols(hello + b"\x14\x03\x03\x00\x01\x01") == offered_protocols(hello)
+    looks, cut = 0, 1
+    while cut < len(hello):
+        looks, before = looks + 1, cut
+        cut = hello_bytes(hello[:cut])
+        assert before < cut <= len(hello), "more is asked for, and never more than will come"
+    assert looks < 60, "however small the records are"
+    assert hello_bytes(hello) == hello_bytes(hello + bytes(9)) == len(hello)
 
 
 @pytest.mark.parametrize("alpn", [(), ("h2", "http/1.1"), ("h3",)], ids=lambda alpn: f"{len(alpn)}")
 def test_offer_that_is_cut_off_is_never_another_one(alpn: tuple[str, ...]) -> None:
-    """At every byte: nothing is raised or invented, and `record_bytes` asks for more."""
+    """At every byte: nothing is raised or invented, and `hello_bytes` asks for more."""
     hello = hello_of(alpn)
     for cut in range(len(hello)):
         offered = offered_protocols(hello[:cut])
         assert offered == () or len(offered) <= len(alpn)
-        assert record_bytes(hello[:cut]) > cut
-        assert record_bytes(hello[:cut]) <= len(hello)
+        assert hello_bytes(hello[:cut]) > cut
+        assert hello_bytes(hello[:cut]) <= len(hello)
+
+
+def test_record_that_no_client_may_send_is_left_to_openssl() -> None:
+    """RFC 8446 section 5.1: no empty record, and none of another type amid a message."""
+    first = hello_of(("h3",))[: 5 + 60]
+    begun = first[:3] + (60).to_bytes(2, "big") + first[5:]
+    for odd in (b"\x16\x03\x01\x00\x00", b"\x17\x03\x03\x00\x01x"):
+        assert hello_bytes(begun + odd) <= len(begun + odd)
+        assert offered_protocols(begun + odd) == ()
+    assert hello_bytes(b"\x16\x03\x01\x00\x00" * 100) == 1
 
 
 @given(data=st.binary(max_size=300))
 def test_garbage_offers_nothing_and_raises_nothing(data: bytes) -> None:
     """Whatever comes; nor is more awaited than a record has."""
     assert all(data.find(name) >= 0 for name in offered_protocols(data))
-    assert 1 <= record_bytes(data) <= LOOK_BYTES
+    assert 1 <= hello_bytes(data) <= LOOK_BYTES
     is_plain_http(data)
 
 
@@ -105,4 +138,4 @@ HELLO = hello_of(("h2", "http/1.1"))
 def test_request_line_begins_with_a_letter(data: bytes, *, is_http: bool) -> None:
     """No record of TLS does."""
     assert is_plain_http(data) == is_http
-    assert record_bytes(data) >= 1
+    assert hello_bytes(data) >= 1

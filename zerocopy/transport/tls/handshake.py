@@ -18,9 +18,9 @@ from zerocopy.transport.faults import contained
 from zerocopy.transport.timers import NEVER, Wheel
 from zerocopy.transport.tls.hello import (
     LOOK_BYTES,
+    hello_bytes,
     is_plain_http,
     offered_protocols,
-    record_bytes,
 )
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ class Handshake:
             self._take_hello(hello)
 
     def _take_hello(self, hello: bytes) -> None:
-        """Give OpenSSL the client's first record, once it has come as a whole."""
-        is_whole = len(hello) >= record_bytes(hello)
+        """Give OpenSSL the ClientHello, once it has come as a whole."""
+        is_whole = len(hello) >= hello_bytes(hello)
         is_last = len(hello) < self._awaited_bytes  # called all the same: no more will come
         if not is_whole and not is_last:
-            self._await(record_bytes(hello))
+            self._await(hello_bytes(hello))
             try:  # on EPOLLERR uvloop calls the reader a last time
                 self._sock.getpeername()
             except OSError:  # and this was that call
