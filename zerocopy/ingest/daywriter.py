@@ -100,6 +100,17 @@ class SeriesWriter:
     ) -> None:
         self._close()
 
+    @property
+    def descriptor(self) -> int:
+        """The directory, for as long as the series is locked."""
+        assert self._fd >= 0, "used in a with statement"
+        return self._fd
+
+    def days(self) -> dict[int, set[str]]:
+        """The columns of each day, as the directory has them now: files may have been appended."""
+        self._days = days_of(self._fd)
+        return self._days
+
     def columns_of(self, day: int) -> tuple[str, ...]:
         """The columns that have a file of `day`, sorted."""
         return tuple(sorted(self._days.get(day, ())))
