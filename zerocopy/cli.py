@@ -34,6 +34,7 @@ COMMANDS = (
     "client.tail",
     "rollup",
     "import_",
+    "record",
     "generate",
     "certs",
 )

@@ -73,8 +73,9 @@ class RowFormat:
         self._texts = [
             (place, int(kind[1:])) for place, kind in enumerate(kinds) if kind.startswith("S")
         ]
-        # Nothing of the row has to be looked at before `struct` does.
-        self._is_plain = self._per_s == 1 and not nanos and not self._texts
+        self._ns_of_unit = NS_PER_S // self._per_s
+        # Nothing of a row but an integer time has to be looked at before `struct` does.
+        self._is_plain = not self._texts
 
     def pack(self, row: Sequence[Any] | Mapping[str, Any]) -> bytes:
         """The record of one row: (time, *columns), or a mapping of these names.
@@ -83,11 +84,14 @@ class RowFormat:
             IngestError: it has not just these fields, or a value does not fit its column.
         """
         values = self._picked(row) if isinstance(row, Mapping) else row
-        if self._is_plain:
+        if self._is_plain and type(values[0]) is int:
+            seconds, rest = divmod(values[0], self._per_s)
             try:
-                return self._pack(*values)
+                if self.nanos:
+                    return self._pack(seconds, rest * self._ns_of_unit, *values[1:])
+                return self._pack(seconds, *values[1:])
             except (struct.error, OverflowError, TypeError):
-                pass  # a time that is no int, or an error to be told in our words
+                pass  # told below, in our words
         if len(values) != len(self.fields):
             wanted = ", ".join(self.fields)
             raise IngestError(f"a row has {len(values)} values; {wanted} are wanted")
@@ -148,14 +152,14 @@ class RowFormat:
                 seconds, rest = divmod(value.__index__(), self._per_s)
             except AttributeError:
                 raise IngestError(f"time: {value!r} is neither a number nor a datetime") from None
-            nanos = rest * (NS_PER_S // self._per_s)
+            nanos = rest * self._ns_of_unit
         if not 0 <= seconds <= U32_MAX:
             raise IngestError(f"time: {value} {self._unit} is not between 1970 and 2106; unit=?")
         return seconds, nanos
 
     def _of_float(self, value: float) -> tuple[int, int]:
         seconds, rest = divmod(value, self._per_s)
-        nanos = round(rest * (NS_PER_S // self._per_s))
+        nanos = round(rest * self._ns_of_unit)
         return (int(seconds) + 1, 0) if nanos == NS_PER_S else (int(seconds), nanos)
 
     def _times(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -94,7 +94,7 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
             return np.asarray(table[series.to_numpy().view("u1")])
     found = np.zeros(len(series), np.uint32)
     for word in texts.unique().to_list():
-        code = _side_of(series.name, "" if word is None else str(word).strip().lower())
+        code = side_of(series.name, "" if word is None else str(word).strip().lower())
         if not isinstance(code, int):
             raise ValueRefused(texts.to_list().index(word), code)
         if code:
@@ -102,8 +102,8 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
     return found
 
 
-def _side_of(name: str, word: str) -> int | str:
-    """The code of a word, or why there is none."""
+def side_of(name: str, word: str) -> int | str:
+    """The code of a word in lower case in a column of that name, or why there is none."""
     if word in _TRUTH:
         code = _side_of_truth(name, is_true=_TRUTH[word])
         if code is None:
