@@ -35,6 +35,7 @@ COMMANDS = (
     "rollup",
     "import_",
     "record",
+    "verify",
     "generate",
     "certs",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ A_DAY = 50_000
 def times_of(numbers: np.ndarray) -> np.ndarray:
     """The unix seconds of rows."""
     day, at = np.divmod(numbers, A_DAY)
-    return (DAYS[0] + day) * 86_400 + 86_400 - (A_DAY - at) // 10 - 1
+    seconds: np.ndarray = (DAYS[0] + day) * 86_400 + 86_400 - (A_DAY - at) // 10 - 1
+    return seconds
 
 
 def columns_of(first: int, count: int) -> dict[str, np.ndarray]:
@@ -47,11 +49,10 @@ def main() -> None:
     """Record until all rows are there."""
     root, count, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     chance = random.Random(seed)
-    names = dict(zip(("exchange", "symbol", "type"), SERIES, strict=True))
-    fsync = chance.choice(["never", "flush", 0.01])
-    with Recorder(
-        root, **names, columns=[*COLUMNS], dtypes=DTYPES, flush_ms=1, fsync=fsync
-    ) as recorder:
+    options: dict[str, Any] = dict(zip(("exchange", "symbol", "type"), SERIES, strict=True))
+    options |= {"columns": [*COLUMNS], "dtypes": DTYPES, "flush_ms": 1}
+    options["fsync"] = chance.choice(["never", "flush", 0.01])
+    with Recorder(root, **options) as recorder:
         at = recorded(root)
         while at < count:
             some = min(chance.choice([1, 10, 3_000, 20_000]), count - at)

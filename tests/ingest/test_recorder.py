@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AT_S = 20_240 * 86_400
 LABELS = ("01.06.25", "02.06.25", "03.06.25")
-SERIES = {"exchange": "e", "symbol": "s", "type": "T"}
+SERIES: dict[str, Any] = {"exchange": "e", "symbol": "s", "type": "T"}
 
 Row = tuple[int, float]
 
@@ -51,7 +51,7 @@ def rows_in(root: Path | str, label: str = LABELS[0]) -> list[Row]:
     return [*zip(times, struct.unpack(f"<{count}f", found[1][: 4 * count]), strict=True)]
 
 
-STEPS = st.one_of(
+STEPS: st.SearchStrategy[tuple[str, list[int]]] = st.one_of(
     st.lists(st.integers(-3, 200_000), min_size=1, max_size=5).map(lambda rows: ("rows", rows)),
     st.lists(st.integers(-3, 200_000), max_size=8).map(lambda rows: ("batch", rows)),
     st.just(("flush", [])),
@@ -207,7 +207,8 @@ def test_a_full_disk_is_told_once_and_rows_wait_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The callback hears of the fault and of its end; no row is lost, no call blocks."""
-    disk, told = Disk(monkeypatch), []
+    disk = Disk(monkeypatch)
+    told: list[OSError | None] = []
     with recorder(tmp_path, flush_ms=1, on_fault=told.append) as opened:
         disk.is_full = True
         opened.append((AT_S, 1.0))
@@ -270,7 +271,7 @@ def test_a_series_that_cannot_be_written_is_told_to_the_caller(tmp_path: Path) -
     with recorder(tmp_path, columns=("price", "size")) as opened:
         opened.append((AT_S, 1.0, 2.0))
 
-    with (
+    with (  # noqa: PT012 - the error is that of leaving it
         pytest.raises(IngestError, match="has a column that is not recorded"),
         recorder(tmp_path, flush_ms=1) as opened,
     ):

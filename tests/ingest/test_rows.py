@@ -77,7 +77,7 @@ def test_times_of_every_kind_are_the_same_second_and_nanoseconds(
 )
 def test_pack_refuses_what_would_have_to_be_bent(row: Any, words: str) -> None:
     """The sentence names the column and the value."""
-    with pytest.raises(IngestError, match=".*") as refused:
+    with pytest.raises(IngestError) as refused:
         row_format("price", "id", "side").pack(row)
     assert words in refused.value.detail
 
@@ -109,7 +109,7 @@ def test_pack_refuses_a_text_that_is_too_long_instead_of_cutting_it() -> None:
 )
 def test_batch_refuses_what_would_have_to_be_bent(columns: dict[str, Any], words: str) -> None:
     """None of its rows is taken."""
-    with pytest.raises(IngestError, match=".*") as refused:
+    with pytest.raises(IngestError) as refused:
         row_format("price", "id").batch({"time": [AT_S], **columns})
     assert words in refused.value.detail
 

@@ -32,7 +32,7 @@ from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import TIME_COLUMN, day_label, file_name, parse_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from zerocopy.core.layout import Dtypes
 
 PREFIX = ".import."
+_TOGETHER = PREFIX + "together"
 _READY, _MERGED = ".ready", ".merged"
 _COPY_RECORDS = 1 << 18
 _FILE_MODE = 0o644
@@ -56,6 +57,12 @@ class _Manifest(msgspec.Struct):
     added: str
     time_ns: int
     time_bytes: int
+
+
+class _Days(msgspec.Struct):
+    """Several days that are to be there at once: each with its columns."""
+
+    days: dict[int, list[str]]
 
 
 class SeriesWriter:
@@ -165,6 +172,32 @@ class SeriesWriter:
         except OSError as error:
             raise _unwritable(self._folder, error) from error
 
+    def write_together(self, days: Mapping[int, Mapping[str, NDArray[Any]]]) -> None:
+        """Have the files of several days be these columns, all of them or none.
+
+        No query sees a record that moves from one day to another in both, or in neither: while the
+        files change, the days have no `time`, and so are skipped.
+
+        Raises:
+            IngestError: as `write`.
+        """
+        try:
+            try:
+                for day, columns in days.items():
+                    for name, column in columns.items():
+                        self._write_file(PREFIX + file_name(name, day), column)
+                plan = _Days({day: [*columns] for day, columns in days.items()})
+                self._write_file(_TOGETHER + ".part", msgspec.json.encode(plan))
+            except OSError:
+                for day in days:
+                    self._remove_hidden(day_label(day))
+                raise
+            os.rename(_TOGETHER + ".part", _TOGETHER, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.fsync(self._fd)
+            self._complete_together(plan)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+
     def was_merged(self, day: int, added: str) -> bool:
         """Whether the last merge into `day` added just this, and nothing has changed since."""
         try:
@@ -177,25 +210,25 @@ class SeriesWriter:
 
     # ---- the steps of a day
 
+    def _complete_together(self, plan: _Days) -> None:
+        """Steps 3 to 5 of several days, from wherever a killed run has come."""
+        for day in plan.days:
+            name = file_name(TIME_COLUMN, day)
+            if self._exists(PREFIX + name):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._fd)
+                self._days.get(day, set()).discard(TIME_COLUMN)
+        # No time may be there beside another day's new columns.
+        os.fsync(self._fd)
+        for day, columns in plan.days.items():
+            self._swap(day, columns)
+        os.fsync(self._fd)
+        os.unlink(_TOGETHER, dir_fd=self._fd)
+        os.fsync(self._fd)
+
     def _complete(self, day: int, manifest: _Manifest) -> None:
         """Steps 3 to 5, from wherever a killed run has come."""
-        present = self.columns_of(day)
-        time_name = file_name(TIME_COLUMN, day)
-        # Once the hidden time has its name, all else has been done.
-        if self._exists(PREFIX + time_name):
-            if TIME_COLUMN in present:
-                os.unlink(time_name, dir_fd=self._fd)
-                # The time must be gone for good before another column comes.
-                os.fsync(self._fd)
-            for name in present:
-                if name not in manifest.columns:
-                    os.unlink(file_name(name, day), dir_fd=self._fd)
-            for name in manifest.columns:
-                if name != TIME_COLUMN and self._exists(PREFIX + file_name(name, day)):
-                    self._reveal(file_name(name, day))
-            os.fsync(self._fd)
-            self._reveal(time_name)
-        self._days[day] = {*manifest.columns}
+        self._swap(day, manifest.columns)
         os.fsync(self._fd)
         ready = f"{PREFIX}{day_label(day)}{_READY}"
         merged = f"{PREFIX}{day_label(day)}{_MERGED}"
@@ -207,11 +240,35 @@ class SeriesWriter:
                 os.unlink(merged, dir_fd=self._fd)
         os.fsync(self._fd)
 
+    def _swap(self, day: int, columns: Sequence[str]) -> None:
+        """Steps 3 and 4 of a day."""
+        present = self.columns_of(day)
+        time_name = file_name(TIME_COLUMN, day)
+        # Once the hidden time has its name, all else has been done.
+        if self._exists(PREFIX + time_name):
+            if TIME_COLUMN in present:
+                os.unlink(time_name, dir_fd=self._fd)
+                # The time must be gone for good before another column comes.
+                os.fsync(self._fd)
+            for name in present:
+                if name not in columns:
+                    os.unlink(file_name(name, day), dir_fd=self._fd)
+            for name in columns:
+                if name != TIME_COLUMN and self._exists(PREFIX + file_name(name, day)):
+                    self._reveal(file_name(name, day))
+            os.fsync(self._fd)
+            self._reveal(time_name)
+        self._days[day] = {*columns}
+
     def _mend(self) -> None:
         """Complete the days that are ready, and remove what never became so."""
         hidden = sorted(name for name in os.listdir(self._fd) if name.startswith(PREFIX))
         for name in hidden:
-            if name.endswith(_READY):
+            if name == _TOGETHER:
+                with open(self._open(name, os.O_RDONLY), "rb") as file:
+                    plan = msgspec.json.decode(file.read(), type=_Days)
+                self._complete_together(plan)
+            elif name.endswith(_READY):
                 label = name.removeprefix(PREFIX).removesuffix(_READY)
                 parsed = parse_file_name(f"{TIME_COLUMN}.{label}.bin")
                 if parsed is not None:

@@ -1,0 +1,211 @@
+"""`zerocopy verify`: is this data root sound? And, with `--repair`, mend it.
+
+Owns the flags, the table, the lines of JSON, the progress bar and the exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zerocopy.commands.shared import ConfigOption, read_config, terminal
+from zerocopy.core.errors import ConfigError, IngestError
+from zerocopy.streams import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.progress import Progress
+
+    from zerocopy.ingest.verifying.finding import Finding
+    from zerocopy.ingest.verifying.repair import Step
+    from zerocopy.ingest.verifying.verify import Place, Verifier
+
+BYTES_PER_MB = 1_000_000
+
+
+def verify(
+    root: Annotated[
+        str | None, typer.Argument(metavar="DIR", help="Data root; else data.path.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each finding.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended without loss.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --repair: say what would be done; do nothing.")
+    ] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROBLEM", help="Leave out findings of this kind; may be repeated."),
+    ] = None,
+    config: ConfigOption = None,
+) -> int:
+    """Check every file of a store: names, lengths, order of times, days, gaps, NaN, permissions.
+
+    Exit code 1 when something is wrong. --repair mends rests of records, order, and records in
+    another day's file, each by write, fsync and rename; .repair.log below DIR has what it did.
+    """
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.ingest.verifying.finding import PROBLEMS
+    from zerocopy.ingest.verifying.verify import Place, Verifier
+
+    unknown = [word for word in ignore or () if word not in PROBLEMS]
+    if unknown:
+        raise typer.BadParameter(f"--ignore {unknown[0]}: expected one of {', '.join(PROBLEMS)}")
+    if dry_run and not repair:
+        raise typer.BadParameter("--dry-run goes with --repair")
+    loaded = read_config(config)
+    place = Place(root or loaded.data.path, Dtypes(loaded.columns), time.time())
+    run = _Run(place, frozenset(ignore or ()), is_json=as_json)
+    with run.progress, Verifier(place, run.on_bytes) as verifier:
+        try:
+            run.look(verifier, "mend" if repair and not dry_run else "plan" if repair else "")
+        except OSError as error:
+            raise ConfigError(f"{place.root}: cannot be read: {error.strerror}") from error
+    return run.end()
+
+
+class _Run:
+    """One run over a store: what was found, what was done."""
+
+    def __init__(self, place: Place, ignored: frozenset[str], *, is_json: bool) -> None:
+        self._place = place
+        self._ignored = ignored
+        self._is_json = is_json
+        self._shown: list[tuple[Finding, str]] = []
+        self._steps: list[Step] = []
+        self._wrong = 0
+        self._failed = False
+        self._bytes = self._series = 0
+        self._console = terminal()
+        self.progress = self._progress()
+        self._bar = self.progress.add_task("looking", total=None)
+
+    def look(self, verifier: Verifier, way: str) -> None:
+        """Look at every series; `way` is what to do about it: mend, plan or nothing."""
+        series, findings = verifier.names()
+        self.progress.update(self._bar, total=len(series))
+        self._note(findings)
+        for names in series:
+            found = [*verifier.series(names)]
+            if way and any(each.mends for each in found):
+                found = self._repair(verifier, names, found, is_dry=way == "plan")
+            else:
+                self._note(found)
+            self._series += 1
+            self.progress.advance(self._bar)
+
+    def on_bytes(self, count: int) -> None:
+        """A day is done."""
+        self._bytes += count
+        self.progress.update(
+            self._bar, description=f"looked at {self._bytes / BYTES_PER_MB:,.0f} MB"
+        )
+
+    def end(self) -> int:
+        """Tell the rest; the exit code."""
+        if not self._is_json:
+            self._print_table()
+        return 1 if self._wrong or self._failed else 0
+
+    def _repair(
+        self,
+        verifier: Verifier,
+        names: tuple[str, str, str],
+        found: list[Finding],
+        *,
+        is_dry: bool,
+    ) -> list[Finding]:
+        from zerocopy.ingest.verifying.repair import LogFile, Repair
+
+        log = LogFile(self._place.root)
+
+        def done(step: Step) -> None:
+            self._steps.append(step)
+            if not is_dry:
+                log.write(step)
+
+        try:
+            Repair(self._place, names, done, is_dry=is_dry).run()
+        except IngestError as error:
+            tell(f"zerocopy: {error.detail}")
+            self._failed = True
+        if is_dry:
+            self._note(found)
+            return found
+        left = [*verifier.series(names)]
+        keys = {each.key for each in left}
+        self._note((each for each in found if each.key not in keys), mended=True)
+        self._note(left)
+        return left
+
+    def _note(self, findings: Iterable[Finding], *, mended: bool = False) -> None:
+        """Print findings in JSON, or keep them for the table."""
+        for each in findings:
+            if each.problem in self._ignored:
+                continue
+            self._wrong += not mended
+            if self._is_json:
+                self._write(each, mended=mended)
+            else:
+                state = "mended" if mended else "--repair mends it" if each.mends else ""
+                self._shown.append((each, state))
+
+    def _write(self, finding: Finding, *, mended: bool) -> None:
+        import orjson
+
+        line = finding.as_json() | ({"mended": True} if mended else {})
+        sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+    def _print_table(self) -> None:
+        from rich.table import Table
+
+        console = self._console
+        if self._shown:
+            table = Table()
+            for head in ("file", "problem", "what is wrong", ""):
+                table.add_column(head, overflow="fold")
+            for finding, state in self._shown:
+                table.add_row(finding.path, finding.problem, finding.detail, state)
+            console.print(table, markup=False)
+        for step in self._steps:
+            told = ", ".join(f"{k} {v}" for k, v in step.facts.items() if k != "hex")
+            line = f"{os.path.join(step.series, step.day)}: {step.done}" + (
+                f" ({told})" if told else ""
+            )
+            console.print(line, markup=False, highlight=False)
+        wrong = f"{self._wrong:,} findings" if self._wrong else "sound"
+        console.print(
+            f"{self._place.root}: {self._series:,} series, "
+            f"{self._bytes / BYTES_PER_MB:,.0f} MB: {wrong}",
+            markup=False,
+            highlight=False,
+        )
+
+    def _progress(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        shown = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("series"),
+            TimeRemainingColumn(),
+        )
+        errors = Console(stderr=True)
+        return Progress(*shown, console=errors, disable=not errors.is_terminal, transient=True)
