@@ -79,7 +79,7 @@ def test_times_in_every_form_are_the_same_instant(
     text: str, rule: TimeRule | None, expected: int
 ) -> None:
     """The unit of an integer is found by its size; decimals keep each digit."""
-    assert values_of('{"time":%s}' % text, HERE._replace(time=rule)) == (expected,)
+    assert values_of(f'{{"time":{text}}}', HERE._replace(time=rule)) == (expected,)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_times_that_can_mean_two_instants_are_refused(
     text: str, rule: TimeRule | None, words: str
 ) -> None:
     """And those that mean none."""
-    assert words in values_of('{"time":%s}' % text, HERE._replace(time=rule))
+    assert words in values_of(f'{{"time":{text}}}', HERE._replace(time=rule))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_values_are_read_by_the_dtype_of_their_column(
     field: str, value: str, expected: object
 ) -> None:
     """Or refused with the column and the value."""
-    found = values_of('{"time":1748736000,"%s":%s}' % (field, value))
+    found = values_of(f'{{"time":1748736000,"{field}":{value}}}')
     if isinstance(found, str):
         assert str(expected) in found
     elif isinstance(expected, float) and math.isnan(expected):

@@ -258,7 +258,7 @@ def test_a_disk_that_is_full_to_the_end_says_how_many_rows_are_lost(
 ) -> None:
     """Held back ones among them."""
     disk = Disk(monkeypatch)
-    with (
+    with (  # noqa: PT012 - the error is that of leaving it
         pytest.raises(IngestError, match="No space left on device; 2 rows are lost"),
         recorder(tmp_path, reorder_s=5) as opened,
     ):

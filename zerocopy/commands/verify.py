@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from zerocopy.ingest.verifying.day import Place
     from zerocopy.ingest.verifying.finding import Finding
     from zerocopy.ingest.verifying.repair import Step
-    from zerocopy.ingest.verifying.verify import Place, Verifier
+    from zerocopy.ingest.verifying.verify import Verifier
 
 BYTES_PER_MB = 1_000_000
 
@@ -53,8 +54,9 @@ def verify(
     another day's file, each by write, fsync and rename; .repair.log below DIR has what it did.
     """
     from zerocopy.core.layout import Dtypes
+    from zerocopy.ingest.verifying.day import Place
     from zerocopy.ingest.verifying.finding import PROBLEMS
-    from zerocopy.ingest.verifying.verify import Place, Verifier
+    from zerocopy.ingest.verifying.verify import Verifier
 
     unknown = [word for word in ignore or () if word not in PROBLEMS]
     if unknown:

@@ -27,6 +27,14 @@ SETTLE_S = 600
 """Seconds after its end for which a day that changes is being written: as `[data] settle_s`."""
 
 
+class Place(NamedTuple):
+    """Where a store is, and by which rules and clock it is judged."""
+
+    root: str
+    dtypes: Dtypes
+    now_s: float
+
+
 class Lengths(NamedTuple):
     """Records of each column, and bytes behind the last whole one.
 
@@ -84,10 +92,9 @@ def lengths_of(files: Mapping[str, int], dtypes: Dtypes) -> Lengths:
     )
 
 
-def examine(
-    root: str, series: str, day: int, files: Mapping[str, File], dtypes: Dtypes, now_s: float
-) -> DayReport:
+def examine(place: Place, series: str, day: int, files: Mapping[str, File]) -> DayReport:
     """Look at every rule within a day; reads `time` and the floats."""
+    root, dtypes, now_s = place
     path = os.path.join(series, file_name(TIME_COLUMN, day))
     label = day_label(day)
     is_being_written = is_open(day, max(file.changed_s for file in files.values()), now_s)
@@ -214,7 +221,8 @@ def _of_times(path: str, day: int, scan: TimeScan, lengths: Lengths, now_s: floa
                 far=scan.far,
             )
         )
-    if scan.newest_s >= (int(now_s) // DAY_S + 1) * DAY_S:
+    today = int(now_s) // DAY_S
+    if day <= today and scan.newest_s >= (today + 1) * DAY_S:
         newest = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(scan.newest_s))
         findings.append(
             found(

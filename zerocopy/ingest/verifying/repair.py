@@ -20,7 +20,7 @@ import orjson
 from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import DAY_S, LAST_DAY, TIME_COLUMN, day_label, file_name
 from zerocopy.ingest.daywriter import SeriesWriter
-from zerocopy.ingest.verifying.day import Lengths, is_open, lengths_of
+from zerocopy.ingest.verifying.day import is_open, lengths_of
 from zerocopy.ingest.verifying.walk import list_days
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from zerocopy.ingest.verifying.verify import Place
+    from zerocopy.ingest.verifying.day import Lengths, Place
 
     Columns = dict[str, NDArray[Any]]
 

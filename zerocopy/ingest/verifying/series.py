@@ -62,7 +62,8 @@ def across_days(series: str, days: Days, now_s: float) -> Iterator[Finding]:
     today = int(now_s) // DAY_S
     for day in days:
         if day > today:
-            path = os.path.join(series, file_name(min(days[day]), day))
+            name = TIME_COLUMN if TIME_COLUMN in days[day] else min(days[day])
+            path = os.path.join(series, file_name(name, day))
             yield found(path, "future", f"{day_label(day)} is yet to come", day=day_label(day))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-from zerocopy.ingest.verifying.day import DayReport, examine
+from zerocopy.ingest.verifying.day import examine
 from zerocopy.ingest.verifying.finding import Finding, found
 from zerocopy.ingest.verifying.series import NanCounts, across_days
 from zerocopy.ingest.verifying.walk import list_days, list_series
@@ -19,19 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from zerocopy.core.layout import Dtypes
+    from zerocopy.ingest.verifying.day import DayReport, Place
     from zerocopy.ingest.verifying.walk import Days
 
 WAITING_DAYS_MAX = 8
 """Days given to each thread ahead: their reports wait to be told in order."""
-
-
-class Place(NamedTuple):
-    """Where a store is, and by which rules and clock it is judged."""
-
-    root: str
-    dtypes: Dtypes
-    now_s: float
 
 
 class Verifier:
@@ -86,10 +78,9 @@ class Verifier:
 
     def _reports(self, path: str, days: Days) -> Iterator[DayReport]:
         """Reports of days, in their order, computed ahead."""
-        root, dtypes, now_s = self._place
         waiting: deque[Future[DayReport]] = deque()
         for day in sorted(days):
-            waiting.append(self._pool.submit(examine, root, path, day, days[day], dtypes, now_s))
+            waiting.append(self._pool.submit(examine, self._place, path, day, days[day]))
             if len(waiting) > WAITING_DAYS_MAX * self._threads:
                 yield waiting.popleft().result()
         while waiting:
