@@ -201,8 +201,11 @@ def test_page_of_metrics_follows_the_conventions(server: RunningServer) -> None:
         ["promtool", "check", "metrics"], capture_output=True, text=True, input=page, check=False
     )
     # These are days of a market that files are named by, and no measure of time.
-    of_days = 'zerocopy_days_skipped_total use base unit "seconds" instead of "days"'
-    assert set(found.stderr.splitlines()) <= {of_days}
+    of_days = {
+        f'zerocopy_days_{what}_total use base unit "seconds" instead of "days"'
+        for what in ("skipped", "unsound")
+    }
+    assert set(found.stderr.splitlines()) <= of_days
 
 
 @needs_prometheus

@@ -150,7 +150,7 @@ def test_a_full_disk_is_told_once_for_all_series(
             raise OSError(28, "No space left on device")
         return pwrite(fd, data, offset)
 
-    monkeypatch.setattr("zerocopy.ingest.appending.os.pwrite", scarce)
+    monkeypatch.setattr("zerocopy.ingest.recording.appending.os.pwrite", scarce)
     told: list[str] = []
     several = recorders(tmp_path, told, buffer_bytes_max=64, nanos=False)
     kept = 0

@@ -194,7 +194,7 @@ class Disk:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.is_full = False
         self._pwrite = os.pwrite
-        patch.setattr("zerocopy.ingest.appending.os.pwrite", self.pwrite)
+        patch.setattr("zerocopy.ingest.recording.appending.os.pwrite", self.pwrite)
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
         """As the disk allows."""
@@ -298,7 +298,7 @@ def test_files_are_synchronized_as_told(
     """After each flush, or when so many seconds have passed; at the end in any case."""
     synced: list[str] = []
     monkeypatch.setattr(
-        "zerocopy.ingest.appending.os.fdatasync",
+        "zerocopy.ingest.recording.appending.os.fdatasync",
         lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}").rpartition("/")[2]),
     )
     with recorder(tmp_path, fsync=fsync) as opened:

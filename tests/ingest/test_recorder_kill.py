@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.ingest.recording import A_DAY, COLUMNS, DAYS, DTYPES, SERIES, columns_of, recorded
+from tests.ingest.recording_process import (
+    A_DAY,
+    COLUMNS,
+    DAYS,
+    DTYPES,
+    SERIES,
+    columns_of,
+    recorded,
+)
 from zerocopy.core.errors import NotFoundError
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.query import Query
@@ -82,7 +90,7 @@ def test_no_record_is_lost_torn_or_twice_when_the_recorder_is_killed(
     kills = 150 if is_slow else 4
     reader = Reader(root)
     for kill in range(kills + 1):
-        command = [sys.executable, "-m", "tests.ingest.recording", root, str(TOTAL)]
+        command = [sys.executable, "-m", "tests.ingest.recording_process", root, str(TOTAL)]
         process = subprocess.Popen([*command, f"{seed}-{kill}"])
         # Killed when so many rows are there, or somewhat later: by chance amid a write.
         left = TOTAL - recorded(root)

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,7 @@ from tests.faults.client import (
     write_series,
 )
 from tests.living import live
+from tests.storage.trees import marks, put, u32
 from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.errors import BadRequestError, DataError
@@ -36,12 +38,17 @@ from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols.index import SymbolIndex
+from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETTLED_S = 0.15  # a change this long ago is told apart from the next; see catalog.RACY_NS
+
+
+EPOCH, NEXT = date(1970, 1, 1), date(1970, 1, 2)
+UNSOUND = Series("coinbase", "UNSOUND", "MD")
 
 
 class Bench:
@@ -287,6 +294,30 @@ def test_day_that_lacks_a_column_is_skipped_counted_and_logged(bench: Bench) -> 
     (log,) = logs
     assert (log["event"], log["log_level"]) == ("days_skipped", "warning")
     assert (log["symbol"], log["days"], log["count"]) == ("BTC-USD", ["02.01.70"], 1)
+
+
+def test_days_that_verify_complains_about_are_counted_and_named(bench: Bench) -> None:
+    """Columns of different length, records of another day, times that descend; each in its slot."""
+    put(str(bench.root), {"time": u32(*range(9)), "price": marks(9)}, EPOCH, UNSOUND)
+    put(str(bench.root), {"time": u32(9, 86_400 + 9), "price": marks(3)}, NEXT, UNSOUND)
+    target = (
+        f"/api/data?exchange={UNSOUND.exchange}&symbol={UNSOUND.symbol}&type={UNSOUND.type}"
+        "&columns=time,price&start=0&end=999999"
+    )
+    with capture_logs() as logs:
+        assert bench.ask(target).status == 200
+        put(str(bench.root), {"time": u32(*range(9, 0, -1))}, EPOCH, UNSOUND)
+        assert bench.ask(target).status == 500
+    told = [(log["event"], log.get("reason"), log.get("days")) for log in logs]
+    assert told == [
+        ("days_unsound", "uneven", ["02.01.70"]),
+        ("days_unsound", "outside", ["02.01.70"]),
+        ("data_error", None, None),
+    ]
+    assert (logs[0]["symbol"], logs[0]["type"], logs[0]["count"]) == ("UNSOUND", "MD", 1)
+    assert "UNSOUND/MD/time.01.01.70.bin" in logs[-1]["cause"]
+    counted = [bench.counters[slot] for slot in (slots.DAYS_UNEVEN, slots.DAYS_OUTSIDE)]
+    assert [*counted, bench.counters[slots.DAYS_UNSORTED]] == [1, 1, 1]
 
 
 def test_closed_day_may_be_cached_and_open_day_may_not(bench: Bench) -> None:

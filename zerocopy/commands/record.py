@@ -31,7 +31,7 @@ from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.streams import tell
 
 if TYPE_CHECKING:
-    from zerocopy.ingest.feed import Feed, Row
+    from zerocopy.ingest.feed import Asked, Feed, Row
     from zerocopy.ingest.recorders import Recorders, Totals
 
 READ_BYTES = 1 << 20
@@ -90,9 +90,7 @@ def record(
     A field is a column unless --map chooses. SIGTERM and Ctrl-C write what has come and end with
     exit code 0. Exit code 1 when rows were refused; standard error says which and why.
     """
-    from zerocopy.core.layout import Dtypes
-    from zerocopy.ingest.feed import Asked, Feed
-    from zerocopy.ingest.recorders import Recorders
+    from zerocopy.ingest.feed import Asked
 
     if format_ not in {None, "ndjson", "csv"}:
         raise typer.BadParameter(f"--format {format_}: expected ndjson or csv")
@@ -114,10 +112,19 @@ def record(
         "fsync": _fsync(fsync),
         "buffer_bytes_max": buffer_mib << 20,
     }
+    return _run(root, asked, options, flush_ms / 1_000)
+
+
+def _run(root: str, asked: Asked, options: dict[str, Any], flush_s: float) -> int:
+    """Record until standard input ends or a signal comes; the exit code."""
+    from zerocopy.core.layout import Dtypes
+    from zerocopy.ingest.feed import Feed
+    from zerocopy.ingest.recorders import Recorders
+
+    feed = Feed(asked, Dtypes(options["dtypes"]))
     recorders = Recorders(root, options, lambda sentence: tell(f"zerocopy: {sentence}"))
-    feed = Feed(asked, Dtypes(declared))
     _raise_descriptors()
-    input_ = _Input(flush_ms / 1_000)
+    input_ = _Input(flush_s)
     try:
         _Recording(feed, recorders, input_).run()
     finally:

@@ -130,6 +130,10 @@ OPEN_FILES = _slot("gauge", "zerocopy_open_files", "Day files open now.")
 DAYS_SKIPPED = _slot(
     "counter", "zerocopy_days_skipped", "Days left out because they lack a column."
 )
+_UNSOUND_HELP = "Days met by queries that zerocopy verify complains about, by its word."
+DAYS_UNEVEN = _slot("counter", "zerocopy_days_unsound", _UNSOUND_HELP, (("reason", "uneven"),))
+DAYS_OUTSIDE = _slot("counter", "zerocopy_days_unsound", _UNSOUND_HELP, (("reason", "outside"),))
+DAYS_UNSORTED = _slot("counter", "zerocopy_days_unsound", _UNSOUND_HELP, (("reason", "unsorted"),))
 MAPPED_BYTES = _slot("gauge", "zerocopy_mapped_bytes", "Bytes of day files mapped now.")
 LOCKED_BYTES = _slot("gauge", "zerocopy_locked_bytes", "Bytes of day files locked into memory now.")
 WATCHED_DIRECTORIES = _slot(

@@ -3,8 +3,8 @@
     sources → tables → recipe → convert → spill → daywriter
     (files)   (rows)   (which)  (records)  (by day)  (day files)
 
-    rows → recorder → ordering → appending                  what is live, into the files of its day
-    day files → verifying → findings → repair → daywriter   whether a store is sound
+    lines → feed → recorders → recorder → recording/        what is live, into the files of its day
+    day files → verifying/ → findings → repair → daywriter  whether a store is sound
 
 Owns the way of a row from a file in any form to its record. It may import `core` and `config`, and
 polars where that is used (extra `zerocopy[import]`). It must never know the server.

@@ -21,10 +21,10 @@ import numpy as np
 from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, day_label
 from zerocopy.core.query import check_name
-from zerocopy.ingest.appending import PIECE_RECORDS, SeriesAppender
 from zerocopy.ingest.daywriter import SeriesWriter
-from zerocopy.ingest.ordering import Ordering
-from zerocopy.ingest.rows import NANOS_COLUMN, RowFormat
+from zerocopy.ingest.recording.appending import PIECE_RECORDS, SeriesAppender
+from zerocopy.ingest.recording.ordering import Ordering
+from zerocopy.ingest.recording.rows import NANOS_COLUMN, RowFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ is faster than the disk is slowed down by it."""
 RETRY_S = 0.5
 """How long a full disk is left alone before it is tried again by who appends."""
 
-_log = logging.getLogger("zerocopy.ingest")
+_logger = logging.getLogger("zerocopy.ingest")
 
 
 class RecorderFullError(IngestError):
@@ -351,9 +351,9 @@ class Recorder:
 
     def _log_fault(self, error: OSError | None) -> None:
         if error is None:
-            _log.warning("%s: written again", self._writer.name)
+            _logger.warning("%s: written again", self._writer.name)
         else:
-            _log.error(
+            _logger.error(
                 "%s: %s; rows wait in memory until it is tried again",
                 *(self._writer.name, error.strerror),
             )

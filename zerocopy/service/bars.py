@@ -209,7 +209,9 @@ class _Days:
                     else:
                         bars.add(*parts_of(day.records, known, levels, row_dtypes, read))
                 except UnsortedError as error:
-                    raise DataError(f"the times of {day_label(day.day)} are not sorted") from error
+                    # The cause is for the log, which may name the file.
+                    cause = UnsortedError(f"{self._reader.time_path(day.day)}: {error}")
+                    raise DataError(f"the times of {day_label(day.day)} are not sorted") from cause
         if ahead is not None:
             ahead.close()
 

@@ -1,7 +1,7 @@
 """Responses made of plans: the fields of /api/data and /api/bars, and what is kept of them.
 
-Owns the validators as fields and the log line of skipped days. Used in the event loop's thread
-only.
+Owns the validators as fields and the log lines of days that are skipped or unsound. Used in the
+event loop's thread only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from zerocopy.service.problems import CORS_FIELDS
 from zerocopy.service.representations import disposition
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Fields, Request
     from zerocopy.core.query import Query
@@ -37,9 +39,10 @@ DATE_LAG_S = 1
 """Seconds that Date may lag behind the clock: transports renew it by a timer."""
 
 DAYS_LOGGED_MAX = 10
-"""Skipped days named in one log line, which always has their number."""
+"""Days named in one log line, which always has their number."""
 
 _OK = 200
+_UNSOUND = {"uneven": slots.DAYS_UNEVEN, "outside": slots.DAYS_OUTSIDE}
 
 _log = get_logger(__name__)
 
@@ -98,9 +101,19 @@ class PlannedResponses:
             fields.append((b"Last-Modified", modified))
         return tuple(fields)
 
-    def note_skipped(self, query: Query, planned: Planned) -> None:
-        """Count and log the days that were left out."""
-        self._counters[slots.DAYS_SKIPPED] += len(planned.skipped)
+    def note(self, query: Query, planned: Planned) -> None:
+        """Count and log the days that were left out, and those that are unsound."""
+        if planned.skipped:
+            self._note_skipped(query, planned.skipped)
+        if planned.unsound:
+            for reason, slot in _UNSOUND.items():
+                days = [day for day, what in planned.unsound if what == reason]
+                self._counters[slot] += len(days)
+                if days:
+                    _note_unsound(query, reason, days)
+
+    def _note_skipped(self, query: Query, days: Sequence[int]) -> None:
+        self._counters[slots.DAYS_SKIPPED] += len(days)
         _log.warning(
             "days_skipped",
             reason="a day lacks time or a requested column",
@@ -108,7 +121,21 @@ class PlannedResponses:
             symbol=query.symbol,
             type=query.type,
             columns=query.columns,
-            count=len(planned.skipped),
-            days=[day_label(day) for day in planned.skipped[:DAYS_LOGGED_MAX]],
+            count=len(days),
+            days=[day_label(day) for day in days[:DAYS_LOGGED_MAX]],
             **naming(CURRENT.get()),
         )
+
+
+def _note_unsound(query: Query, reason: str, days: Sequence[int]) -> None:
+    _log.warning(
+        "days_unsound",
+        reason=reason,
+        exchange=query.exchange,
+        symbol=query.symbol,
+        type=query.type,
+        columns=query.columns,
+        count=len(days),
+        days=[day_label(day) for day in days[:DAYS_LOGGED_MAX]],
+        **naming(CURRENT.get()),
+    )

@@ -33,6 +33,7 @@ from zerocopy.core.query import (
     parse_parameters,
     parse_query,
 )
+from zerocopy.core.timeindex import UnsortedError
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answers, key_of
@@ -210,6 +211,7 @@ class Service:
 
     def _tell_of(self, error: DataError) -> None:
         """Log a fault of the data, at most once a second, because each request meets it again."""
+        self._counters[slots.DAYS_UNSORTED] += isinstance(error.__cause__, UnsortedError)
         cause, now_s = str(error.__cause__), time.monotonic()
         if len(self._told) >= FAULTS_REMEMBERED_MAX:
             self._told.clear()
@@ -294,8 +296,7 @@ class Service:
         query = parse_bars_query(query_string, columns_max=self._columns_max)
         planned = await self._bars_work.ask(query)
         self._counters[slots.PLANS_MADE] += 1
-        if planned.skipped:
-            self._planned.note_skipped(query.records, planned)
+        self._planned.note(query.records, planned)
         return self._planned.response(key, query.records, planned)
 
     async def _data(self, query_string: bytes, request: Request) -> Response:
@@ -315,8 +316,7 @@ class Service:
             self._files.adopt(day_file, fd)
         self._count_files()
         self._counters[slots.PLANS_MADE] += 1
-        if planned.skipped:
-            self._planned.note_skipped(query, planned)
+        self._planned.note(query, planned)
         return self._planned.response(key, query, planned)
 
     async def _computed_data(self, key: Key, query: Query, request: Request) -> Response:
@@ -328,8 +328,8 @@ class Service:
             found = await self._computed.ask(query)
         self._count_computed()
         self._counters[slots.PLANS_REUSED if found.is_kept else slots.PLANS_MADE] += 1
-        if found.planned.skipped and not found.is_kept:
-            self._planned.note_skipped(query, found.planned)
+        if not found.is_kept:
+            self._planned.note(query, found.planned)
         return self._planned.response(key, query, found.planned)
 
     async def _symbols(self, query_string: bytes, _request: Request) -> Response:

@@ -368,13 +368,17 @@ class OpenFiles:
 
 
 class TimeFile:
-    """The `TimeColumn` of an open file: `count` u32 records from its start."""
+    """The `TimeColumn` of an open file: `count` u32 records from its start.
 
-    __slots__ = ("_count", "_fd")
+    `first_s` and `last_s` are the times of the first and the last record, once they were asked for.
+    """
+
+    __slots__ = ("_count", "_fd", "first_s", "last_s")
 
     def __init__(self, fd: int, count: int) -> None:
         self._fd = fd
         self._count = count
+        self.first_s = self.last_s = -1
 
     def __len__(self) -> int:
         """How many whole records are searched."""
@@ -384,6 +388,10 @@ class TimeFile:
         """The time of one record, in unix seconds."""
         assert 0 <= index < self._count, "an index inside the column"
         second: int = _U32.unpack(read_exactly(self._fd, index * 4, 4))[0]
+        if index == 0:
+            self.first_s = second
+        if index == self._count - 1:
+            self.last_s = second
         return second
 
     def window(self, first: int, stop: int) -> list[int]:

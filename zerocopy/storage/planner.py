@@ -63,7 +63,8 @@ class Planned:
 
     `content` is the whole of it if it is small, else None. `closes_s` is the unix second from which
     every day of the response is closed. `held` are open descriptors that the receiver owns from now
-    on. `skipped` are the days left out.
+    on. `skipped` are the days left out, `unsound` those that `zerocopy verify` would complain
+    about, with its word.
     """
 
     representation: Representation
@@ -73,6 +74,7 @@ class Planned:
     proof: Proof
     skipped: tuple[int, ...]
     held: tuple[tuple[DayFile, int], ...]
+    unsound: tuple[tuple[int, str], ...] = ()
 
     def close(self) -> None:
         """Close what is held, because no receiver takes it."""
@@ -175,6 +177,7 @@ class Planner:
             ),
             skipped=skipped,
             held=() if content is not None else planning.hand_over(),
+            unsound=tuple(planning.unsound),
         )
 
     def _select_days(self, listing: Listing, query: Query) -> list[int]:
@@ -209,6 +212,7 @@ class _Planning:
         self.directory = os.path.join(files.root, *series)
         self.lost: list[str] = []
         self.stamps: list[tuple[str, Stamp]] = []
+        self.unsound: list[tuple[int, str]] = []
 
     def read_days(
         self, directory_fd: int, days: list[int], sizes: dict[str, int]
@@ -244,12 +248,19 @@ class _Planning:
             for column in sizes:
                 opened[column] = open_file(directory_fd, file_name(column, day))
             length = min(opened[column][1].st_size // size for column, size in sizes.items())
-            records = record_range(
-                TimeFile(opened[TIME_COLUMN][0], length), self._query.start_s, self._query.end_s
-            )
+            times = TimeFile(opened[TIME_COLUMN][0], length)
+            records = record_range(times, self._query.start_s, self._query.end_s)
             if last is not None:
                 records = records._replace(first=max(records.first, records.stop - last))
-            day_files = self._day_files(day, [status for _, status in opened.values()], sizes)
+            statuses = [status for _, status in opened.values()]
+            day_files = self._day_files(day, statuses, sizes)
+            if length and not day_of(times.first_s) == day == day_of(times.last_s):
+                self.unsound.append((day, "outside"))
+            if day_files[TIME_COLUMN].is_closed and any(
+                status.st_size != length * size
+                for status, size in zip(statuses, sizes.values(), strict=True)
+            ):
+                self.unsound.append((day, "uneven"))
         except BaseException as error:
             for fd, _ in opened.values():
                 close_file(fd)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.layout import TIME_COLUMN
+from zerocopy.core.layout import TIME_COLUMN, file_name
 from zerocopy.core.plan import Representation
 from zerocopy.storage.dayfile import DayFile, TimeFile
 from zerocopy.storage.pread import read_exactly
@@ -126,6 +126,10 @@ class PlanReader:
     def __exit__(self, *_exception: object) -> None:
         """Close it."""
         self._stack.close()
+
+    def time_path(self, day: int) -> str:
+        """Where the times of a day lie, for the log."""
+        return os.path.join(self._files.root, *self._series, file_name(TIME_COLUMN, day))
 
     @contextmanager
     def open(self, day: DayRecords) -> Iterator[DayReader]:

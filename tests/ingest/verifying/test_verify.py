@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], list[tuple[str, str]]]] = {
         [("case", "e/S")],
     ),
     "two cases of a column": (
-        lambda root: second_case(root),
+        second_case,
         [("case", f"Price.0{number}.06.25.bin") for number in (1, 2, 3)],
     ),
     "an impossible date": (

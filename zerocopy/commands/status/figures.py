@@ -93,6 +93,7 @@ def figures_of(before: Page, after: Page) -> list[Figure]:
         pair.counter("cold_bytes", "read from the disk", "zerocopy_cold_bytes_total", "bytes"),
         pair.counter("cold_reads", "windows read from the disk", "zerocopy_cold_reads_total"),
         pair.counter("days_skipped", "days left out", "zerocopy_days_skipped_total"),
+        pair.counter("days_unsound", "days unsound", "zerocopy_days_unsound_total"),
         pair.gauge("watched", "directories watched", "zerocopy_watched_directories"),
         pair.counter("walks", "walks over the root", "zerocopy_symbol_walks_total"),
         pair.quantile("lag_p50", "event loop late, p50", 0.5, _LAG),

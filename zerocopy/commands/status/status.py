@@ -34,6 +34,7 @@ _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ALARMING = {
     "failed",
     "days_skipped",
+    "days_unsound",
     "connections_refused",
     "log_lines_dropped",
     "reloads_refused",

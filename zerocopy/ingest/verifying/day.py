@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, day_label, file_name
-from zerocopy.ingest.appending import MULTIPLES_FROM_RECORDS, PIECE_RECORDS
+from zerocopy.ingest.recording.appending import MULTIPLES_FROM_RECORDS, PIECE_RECORDS
 from zerocopy.ingest.verifying.finding import Finding, found
 from zerocopy.ingest.verifying.scan import TimeScan, count_nan, scan_times
 

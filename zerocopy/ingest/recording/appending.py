@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zerocopy.core.layout import Dtypes
-    from zerocopy.ingest.daywriter import SeriesWriter
 
 PIECE_RECORDS = 1 << 16
 """Records of one write: a crash leaves at most so many behind `time`."""
@@ -38,7 +37,26 @@ MULTIPLES_FROM_RECORDS = 64
 
 _FILE_MODE = 0o644
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """The one writer of a series, which holds its lock: `ingest.daywriter.SeriesWriter`."""
+
+    name: str
+
+    @property
+    def descriptor(self) -> int:
+        """The directory of the series."""
+
+    def days(self) -> dict[int, set[str]]:
+        """The columns of each day that has files."""
+
+    def read(self, day: int, dtypes: Dtypes) -> dict[str, NDArray[Any]]:
+        """The aligned records of a day."""
+
+    def write(self, day: int, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the files of a day: write, fsync, rename."""
 
 
 class _Day(NamedTuple):
@@ -56,7 +74,7 @@ class SeriesAppender:
     """
 
     def __init__(
-        self, writer: SeriesWriter, columns: Sequence[str], dtypes: Dtypes, *, syncs_each: bool
+        self, writer: Writer, columns: Sequence[str], dtypes: Dtypes, *, syncs_each: bool
     ) -> None:
         assert TIME_COLUMN in columns, "a record has a time"
         self._writer = writer
@@ -154,7 +172,7 @@ class SeriesAppender:
         if whole < complete:
             columns = self._writer.read(day, self._dtypes)
             self._writer.write(day, {name: columns[name] for name in self._sizes})
-            _log.warning(
+            _logger.warning(
                 "%s: %d records of %s lack a column; cut off",
                 *(self._writer.name, complete - whole, day_label(day)),
             )

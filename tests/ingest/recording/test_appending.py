@@ -13,8 +13,8 @@ import pytest
 
 from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import Dtypes
-from zerocopy.ingest.appending import PIECE_RECORDS, SeriesAppender
 from zerocopy.ingest.daywriter import SeriesWriter
+from zerocopy.ingest.recording.appending import PIECE_RECORDS, SeriesAppender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -144,7 +144,7 @@ def test_a_disk_that_takes_part_of_a_piece_gets_the_same_records_to_the_same_pla
         room -= count
         return count
 
-    monkeypatch.setattr("zerocopy.ingest.appending.os.pwrite", scarce)
+    monkeypatch.setattr("zerocopy.ingest.recording.appending.os.pwrite", scarce)
     files = appender(writer)
     for taken in range(16 * 2):
         first = taken * 2

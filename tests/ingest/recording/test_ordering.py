@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerocopy.ingest.ordering import Ordering
+from zerocopy.ingest.recording.ordering import Ordering
 
 DTYPE = np.dtype([("time", "<u4"), ("nanos", "<u4"), ("number", "<u4")])
 NOW_S = 1_000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zerocopy.core.errors import ConfigError, IngestError
-from zerocopy.ingest.rows import RowFormat
+from zerocopy.ingest.recording.rows import RowFormat
 
 AT_S = 1_748_736_000  # 2025-06-01 00:00 UTC
 DTYPES = {"id": "u8", "order": "S4", "exact": "f8", "small": "i1"}

@@ -1,0 +1,4 @@
+"""What a recorder is made of: rows into records, records into order, order into files.
+
+rows ──▶ ordering ──▶ appending
+"""
