@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 AT_S = 1_748_736_000
 LABEL = "01.06.25"
+LOST = (
+    "zerocopy: price: 1 values lose digits in f4 (16777217 becomes 16777216); "
+    'price = "f8" below [columns] of config.toml keeps them'
+)
 
 
 def start(root: Path, *flags: str) -> subprocess.Popen[bytes]:
@@ -60,8 +64,7 @@ def test_rows_go_to_the_files_of_their_symbol_and_refusals_are_told(tmp_path: Pa
         "zerocopy: line 4: time: 'x' is no time",
         "zerocopy: line 6: a row has size, which no column is for",
         "zerocopy: recorded 4 rows of 2 series; 2 do not fit; 1 came too late",
-        "zerocopy: price: 1 values lose digits in f4 (16777217 becomes 16777216); "
-        'price = "f8" below [columns] of config.toml keeps them',
+        LOST,
     ]
     assert column(tmp_path, "A", "time", "I") == [AT_S, AT_S + 1]
     assert column(tmp_path, "A", "price", "f") == [1.5, 16_777_216]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.faults.client import poll
+from tests.ingest.memory import memory_directory
 from zerocopy.core.errors import BadRequestError, ConfigError, IngestError
 from zerocopy.ingest import Counts, Recorder, RecorderFullError
 
@@ -80,7 +80,7 @@ def test_all_rows_in_time_are_in_the_files_of_their_days(
         late, newest = 0, 0
         floor = expected[-1][0] if expected else 0
 
-    with tempfile.TemporaryDirectory() as root:
+    with memory_directory() as root:
         opened = recorder(root, reorder_s=reorder_s).__enter__()
         for kind, offsets in steps:
             rows = [(AT_S + offset + 3, float(next(number))) for offset in offsets]

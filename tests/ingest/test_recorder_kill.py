@@ -7,11 +7,11 @@ import random
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from tests.ingest.memory import memory_directory
 from tests.ingest.recording_process import (
     A_DAY,
     COLUMNS,
@@ -28,9 +28,6 @@ from zerocopy.core.settling import Settling
 from zerocopy.formats.columns import represent
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOTAL = A_DAY * len(DAYS) - 1_000
 ALL = {name: column.astype(dtype) for (name, column), dtype in zip(
@@ -80,18 +77,21 @@ class Reader:
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_record_is_lost_torn_or_twice_when_the_recorder_is_killed(
-    tmp_path: Path, seed: int, request: pytest.FixtureRequest
+    seed: int, request: pytest.FixtureRequest
 ) -> None:
     """Each start mends what the killed one left, and goes on; readers see a prefix at any time."""
-    root = str(tmp_path)
-    os.makedirs(os.path.join(root, *SERIES))
-    chance = random.Random(seed)
     is_slow = request.node.get_closest_marker("slow") is not None
-    kills = 150 if is_slow else 4
+    with memory_directory() as root:
+        kill_and_read(root, random.Random(seed), 150 if is_slow else 4)
+
+
+def kill_and_read(root: str, chance: random.Random, kills: int) -> None:
+    """Start a recorder again and again; read as long as it runs."""
+    os.makedirs(os.path.join(root, *SERIES))
     reader = Reader(root)
     for kill in range(kills + 1):
         command = [sys.executable, "-m", "tests.ingest.recording_process", root, str(TOTAL)]
-        process = subprocess.Popen([*command, f"{seed}-{kill}"])
+        process = subprocess.Popen([*command, str(chance.random())])
         # Killed when so many rows are there, or somewhat later: by chance amid a write.
         left = TOTAL - recorded(root)
         enough = recorded(root) + chance.randrange(1, max(2, 2 * left // (kills - kill + 1)))

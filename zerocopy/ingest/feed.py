@@ -319,7 +319,7 @@ def _name(field: str, value: Any) -> str:
 def _side(field: str, value: Any) -> int:
     code = side_of(field, "" if value is None else str(value).strip().lower())
     if isinstance(code, str):
-        raise ValueError(code)
+        raise ValueError(code)  # noqa: TRY004 - of the value
     return code
 
 

@@ -9,17 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ingest.memory import memory_directory
 from tests.ingest.verifying.stores import (
     COLUMNS,
     COUNT,
@@ -50,6 +50,9 @@ from zerocopy.ingest.verifying.day import Place
 from zerocopy.ingest.verifying.repair import LOG_NAME, Repair, Step
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def repair(root: Path, *, is_dry: bool = False, now_s: float = NOW_S) -> list[Step]:
@@ -106,7 +109,7 @@ def put_wild(root: Path, seed: int) -> list[tuple[int, ...]]:
 @settings(max_examples=12)
 def test_a_repaired_store_is_silent_and_has_every_record_in_its_place(seed: int) -> None:
     """Random disorder, strays to both sides and rests: all that has a time is kept, once."""
-    with tempfile.TemporaryDirectory() as name:
+    with memory_directory() as name:
         root = Path(name)
         expected = put_wild(root, seed)
         before = {path: path.read_bytes() for path in folder(root).iterdir()}
@@ -271,16 +274,16 @@ def strays(root: Path) -> list[tuple[int, ...]]:
 
 
 def test_a_crash_at_any_step_shows_no_record_twice_or_torn_and_the_next_run_completes(
-    tmp_path: Path,
+    memory_path: Path,
 ) -> None:
     """Before each system call in turn: readers get days as before or as after, or skipped."""
-    original = tmp_path / "original"
+    original = memory_path / "original"
     expected = strays(original)
     before = {row[1:] for row in records(original)}
     assert before == {row[1:] for row in expected}
     seen_skipped = False
     for at in range(200):
-        root = tmp_path / "crashed"
+        root = memory_path / "crashed"
         shutil.copytree(original, root)
         is_whole = False
         with pytest.MonkeyPatch.context() as patch:
@@ -304,21 +307,21 @@ def test_a_crash_at_any_step_shows_no_record_twice_or_torn_and_the_next_run_comp
     assert seen_skipped
 
 
-@pytest.fixture(name="command")
-def fixture_command(tmp_path: Path) -> list[str]:
-    """`zerocopy verify --repair` of a store, as a process."""
-    return [sys.executable, "-m", "zerocopy", "verify", str(tmp_path / "store"), "--repair"]
+@pytest.fixture(name="memory_path")
+def fixture_memory_path() -> Iterator[Path]:
+    """As `tmp_path`, in memory."""
+    with memory_directory() as name:
+        yield Path(name)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(150, marks=pytest.mark.slow)])
-def test_kill_9_at_random_moments_with_readers_beside(
-    tmp_path: Path, command: list[str], kills: int
-) -> None:
+def test_kill_9_at_random_moments_with_readers_beside(memory_path: Path, kills: int) -> None:
     """Whatever a reader gets is right; in the end the store is sound and nothing is missing."""
     chance = random.Random(11)
-    root = tmp_path / "store"
-    environment = {**os.environ, "ZEROCOPY_CONFIG": str(tmp_path / "config.toml")}
-    (tmp_path / "config.toml").write_text('[columns]\nid = "u8"\n', encoding="ascii")
+    root, config = memory_path / "store", memory_path / "config.toml"
+    environment = {**os.environ, "ZEROCOPY_CONFIG": str(config)}
+    command = [sys.executable, "-m", "zerocopy", "verify", str(root), "--repair"]
+    config.write_text('[columns]\nid = "u8"\n', encoding="ascii")
     for _ in range(kills):
         shutil.rmtree(root, ignore_errors=True)
         expected = strays(root)
@@ -339,7 +342,7 @@ def test_kill_9_at_random_moments_with_readers_beside(
         finally:
             process.kill()
             process.wait()
-        assert verify(str(root), config=str(tmp_path / "config.toml"), repair=True) == 0
+        assert verify(str(root), config=str(config), repair=True) == 0
         assert records(root) == expected
 
 
