@@ -24,9 +24,10 @@ ZEROCOPY = (sys.executable, "-P", "-m", "zerocopy")
 COMMANDS = (
     *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
     *("query", "query --output -", "rollup", "import", "generate", "certs", "get", "bars", "tail"),
+    "verify",
     *("get --format=npz", "doctor", "doctor --json", "health", "status", "status --json"),
 )
-"""All that end by themselves; `serve` and `demo` do not."""
+"""All that end by themselves, with words on standard output; `serve`, `demo` and `record` do not."""
 
 ENDED_BY_THEIR_READER = ("get", "get --format=npz", "bars", "tail")
 """What prints records: once nobody reads any more, as `head`, there is nothing to say."""
@@ -63,6 +64,7 @@ class Place:
         name, *options = command.split()
         more: dict[str, list[str]] = {
             "query": ["BTC-USD", "MD", "0", "86399", "time,price"],
+            "verify": [str(self.root)],
             "rollup": ["--path", str(self.scratch / "rollups"), "--processes=1"],
             "import": [os.devnull, "--root", str(self.scratch / "imported"), "--preset=truefx"],
             "generate": [str(self.scratch / "made"), "--days=1", "--records=10", "--overwrite"],

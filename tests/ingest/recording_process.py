@@ -1,7 +1,7 @@
 """A process that records as fast as it can, to be killed.
 
-`python -m tests.ingest.recording_process ROOT COUNT SEED`: row i of the series encodes i. It goes on behind what is in the files, by single
-rows and batches of random length, with and without a flush, over midnights.
+`python -m tests.ingest.recording_process ROOT COUNT SEED`: row i of the series encodes i. It goes
+on behind what is in the files, by single rows and batches of random length, over midnights.
 """
 
 from __future__ import annotations

@@ -67,10 +67,7 @@ def verify(
     place = Place(root or loaded.data.path, Dtypes(loaded.columns), time.time())
     run = _Run(place, frozenset(ignore or ()), is_json=as_json)
     with run.progress, Verifier(place, run.on_bytes) as verifier:
-        try:
-            run.look(verifier, "mend" if repair and not dry_run else "plan" if repair else "")
-        except OSError as error:
-            raise ConfigError(f"{place.root}: cannot be read: {error.strerror}") from error
+        run.look(verifier, "mend" if repair and not dry_run else "plan" if repair else "")
     return run.end()
 
 
@@ -92,7 +89,10 @@ class _Run:
 
     def look(self, verifier: Verifier, way: str) -> None:
         """Look at every series; `way` is what to do about it: mend, plan or nothing."""
-        series, findings = verifier.names()
+        try:
+            series, findings = verifier.names()
+        except OSError as error:
+            raise ConfigError(f"{self._place.root}: cannot be read: {error.strerror}") from error
         self.progress.update(self._bar, total=len(series))
         self._note(findings)
         for names in series:
