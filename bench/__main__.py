@@ -30,6 +30,7 @@ from bench.page import measure_page
 from bench.peers import pinned
 from bench.picture import svg
 from bench.rates import measure_rates
+from bench.recording import measure_recording
 from bench.report import markdown
 from bench.rounds import SMOKE_S, Options, progress
 from bench.scaling import measure_scaling
@@ -59,6 +60,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "import": measure_import,
     "client": measure_client,
     "page": measure_page,
+    "ingest": measure_recording,
 }
 """In the order of the report."""
 

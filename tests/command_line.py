@@ -27,7 +27,7 @@ COMMANDS = (
     "verify",
     *("get --format=npz", "doctor", "doctor --json", "health", "status", "status --json"),
 )
-"""All that end by themselves, with words on standard output; `serve`, `demo` and `record` do not."""
+"""All that end by themselves and print; `serve`, `demo` and `record` do not."""
 
 ENDED_BY_THEIR_READER = ("get", "get --format=npz", "bars", "tail")
 """What prints records: once nobody reads any more, as `head`, there is nothing to say."""
