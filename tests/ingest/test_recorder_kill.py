@@ -34,6 +34,7 @@ ALL = {name: column.astype(dtype) for (name, column), dtype in zip(
     columns_of(0, TOTAL).items(), ("<u4", *COLUMNS.values()), strict=True
 )}  # fmt: skip
 DEADLINE_S = 40
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1_800))
 
 
 class Reader:
@@ -75,7 +76,7 @@ class Reader:
         return count
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=SLOW)])
 def test_no_record_is_lost_torn_or_twice_when_the_recorder_is_killed(
     seed: int, request: pytest.FixtureRequest
 ) -> None:

@@ -54,6 +54,8 @@ from zerocopy.storage.planner import Planner
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1_800))
+
 
 def repair(root: Path, *, is_dry: bool = False, now_s: float = NOW_S) -> list[Step]:
     """Mend the series; what was done."""
@@ -314,7 +316,7 @@ def fixture_memory_path() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(150, marks=SLOW)])
 def test_kill_9_at_random_moments_with_readers_beside(memory_path: Path, kills: int) -> None:
     """Whatever a reader gets is right; in the end the store is sound and nothing is missing."""
     chance = random.Random(11)
