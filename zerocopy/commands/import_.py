@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zerocopy.commands.ingest_flags import (
+    DtypeOption,
+    MapOption,
+    TimeOption,
+    checked_delimiter,
+    checked_dtypes,
+    checked_map,
+    checked_name,
+    checked_time,
+    pairs,
+)
 from zerocopy.commands.shared import ConfigOption, read_config, terminal
 from zerocopy.core.errors import ConfigError
 from zerocopy.streams import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rich.console import Console
 
     from zerocopy.ingest.importing import Request
     from zerocopy.ingest.outcome import Outcome
     from zerocopy.ingest.sources import Source
-    from zerocopy.ingest.times import TimeRule
-
-_DELIMITERS = {"tab": "\t", "\\t": "\t"}
-
 
 _Files = Annotated[
     list[str], typer.Argument(metavar="FILE…", help="Names or globs; - is standard input.")
@@ -42,20 +47,6 @@ _Symbol = Annotated[
     str | None, typer.Option(metavar="NAME", help="Else of a column, or of the file's name.")
 ]
 _Type = Annotated[str | None, typer.Option("--type", metavar="NAME", help="Else of the preset.")]
-_Time = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN[:UNIT[:ZONE]]", help="The column of times; s ms us ns or iso; a zone."
-    ),
-]
-_Map = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="NAME=COLUMN", help="Write only these; may be repeated."),
-]
-_Dtype = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=DTYPE", help="As [columns] has it; may be repeated."),
-]
 _Delimiter = Annotated[
     str | None, typer.Option(metavar="C", help="Between fields; tab for a tabulator.")
 ]
@@ -79,9 +70,9 @@ def import_(
     exchange: _Exchange = None,
     symbol: _Symbol = None,
     type_: _Type = None,
-    time: _Time = None,
-    map_: _Map = None,
-    dtype: _Dtype = None,
+    time: TimeOption = None,
+    map_: MapOption = None,
+    dtype: DtypeOption = None,
     delimiter: _Delimiter = None,
     header: _Header = None,
     replace: _Replace = False,
@@ -103,15 +94,15 @@ def import_(
     if replace and merge:
         raise typer.BadParameter("--replace and --merge exclude each other")
     declared = read_config(config).columns
-    _check_dtypes(_pairs("--dtype", dtype), declared)
+    checked_dtypes(pairs("--dtype", dtype), declared)
     wanted = Wanted(
         preset=_checked_preset(preset),
-        exchange=_name("--exchange", exchange),
-        symbol=_name("--symbol", symbol),
-        type=_name("--type", type_),
-        time=_time(time),
-        columns=_checked_map(_pairs("--map", map_)),
-        delimiter=_delimiter(delimiter),
+        exchange=checked_name("--exchange", exchange),
+        symbol=checked_name("--symbol", symbol),
+        type=checked_name("--type", type_),
+        time=checked_time(time),
+        columns=checked_map(pairs("--map", map_)),
+        delimiter=checked_delimiter(delimiter),
         has_header=header,
     )
     request = Request(
@@ -177,73 +168,9 @@ def _need_polars() -> None:
 # ---- what was typed
 
 
-def _pairs(flag: str, texts: Sequence[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise typer.BadParameter(f"{flag} {text}: expected NAME=VALUE")
-        _name(flag, name)
-        if name in found:
-            raise typer.BadParameter(f"{flag} {name}: is given twice")
-        found[name] = value
-    return found
-
-
-def _name(flag: str, text: str | None) -> str | None:
-    from zerocopy.core.layout import is_name
-
-    if text is not None and not is_name(text):
-        raise typer.BadParameter(f"{flag} {text}: expected 1 to 64 letters, digits or ._:+@^=&#~-")
-    return text
-
-
-def _checked_map(columns: Mapping[str, str]) -> Mapping[str, str]:
-    if "time" in columns:
-        raise typer.BadParameter("--map time: --time says which column is the time")
-    return columns
-
-
 def _checked_preset(preset: str | None) -> str | None:
     from zerocopy.ingest.presets import PRESETS
 
     if preset is not None and preset not in PRESETS:
         raise typer.BadParameter(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     return preset
-
-
-def _time(text: str | None) -> TimeRule | None:
-    """COLUMN[:UNIT[:ZONE]]; an empty unit is one that is to be found."""
-    from zerocopy.ingest.times import UNITS, TimeRule
-
-    if text is None:
-        return None
-    column, *rest = text.split(":", 1)
-    unit, _, zone = rest[0].partition(":") if rest else ("", "", "")
-    if unit not in {"", "iso", *UNITS}:
-        raise typer.BadParameter(f"--time {text}: expected s, ms, us, ns or iso, not {unit}")
-    return TimeRule(column, unit or None, zone or None)
-
-
-def _delimiter(text: str | None) -> str | None:
-    text = _DELIMITERS.get(text, text) if text else text
-    if text is not None and (len(text) != 1 or text in '"\r\n' or not text.isascii()):
-        raise typer.BadParameter(f"--delimiter {text}: expected one character, or tab")
-    return text
-
-
-def _check_dtypes(asked: Mapping[str, str], declared: Mapping[str, str]) -> None:
-    """What is asked for must be what the server will read.
-
-    Raises:
-        ConfigError: it is not; the line to add is named.
-    """
-    from zerocopy.core.layout import Dtypes, parse_dtype
-
-    known = Dtypes(declared)
-    for name, text in asked.items():
-        if parse_dtype(name, text) != known.of(name):
-            raise ConfigError(
-                f"--dtype {name}={text}: the server would read {name} as "
-                f'{known.of(name).name[1:]}; add to [columns] of config.toml: {name} = "{text}"'
-            )

@@ -65,7 +65,7 @@ def checked_map(columns: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def checked_time(text: str | None) -> TimeRule | None:
-    """COLUMN[:UNIT[:ZONE]]; a column may hold colons, if a unit follows."""
+    """COLUMN[:UNIT[:ZONE]]; an empty unit is one that is to be found."""
     from zerocopy.ingest.times import UNITS, TimeRule
 
     if text is None:
