@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zerocopy.ingest.verifying.day import Lengths, Place
+    from zerocopy.ingest.verifying.walk import Days
 
     Columns = dict[str, NDArray[Any]]
 
@@ -74,6 +75,7 @@ class Repair:
         self._series = os.path.join(*names)
         self._log = log
         self._is_dry = is_dry
+        self._days: Days = {}
 
     def run(self) -> None:
         """Mend what can be.
@@ -95,10 +97,9 @@ class Repair:
             self._all(writer)
 
     def _all(self, writer: SeriesWriter | None) -> None:
-        days, _ = list_days(self._place.root, self._series)
-        for day in sorted(days):
-            changed_s = max(file.changed_s for file in days[day].values())
-            if TIME_COLUMN not in days[day] or is_open(day, changed_s, self._place.now_s):
+        self._look()
+        for day in sorted(self._days):
+            if TIME_COLUMN not in self._days[day] or self._is_open(day):
                 continue
             try:
                 self._one(writer, day)
@@ -133,6 +134,7 @@ class Repair:
                 steps.append(self._step(day, "cut off what has no time", **facts))
         if writer is not None and steps:
             writer.write_together(changed)
+            self._look()
         for each in steps:
             self._log(each)
 
@@ -158,13 +160,11 @@ class Repair:
 
     def _target(self, day: int, columns: set[str]) -> Columns | None:
         """The records of a day that is to get some; None where it cannot."""
-        days, _ = list_days(self._place.root, self._series)
-        files = days.get(day)
+        files = self._days.get(day)
         if files is None:
             dtypes = self._place.dtypes
             return {column: np.empty(0, dtypes.of(column).name) for column in columns}
-        changed_s = max(file.changed_s for file in files.values())
-        if files.keys() != columns or is_open(day, changed_s, self._place.now_s):
+        if files.keys() != columns or self._is_open(day):
             return None
         sizes = self._sizes(day)
         lengths = lengths_of(sizes, self._place.dtypes)
@@ -178,8 +178,14 @@ class Repair:
     # ---- files
 
     def _sizes(self, day: int) -> dict[str, int]:
-        days, _ = list_days(self._place.root, self._series)
-        return {column: file.size for column, file in days[day].items()}
+        return {column: file.size for column, file in self._days[day].items()}
+
+    def _look(self) -> None:
+        self._days, _ = list_days(self._place.root, self._series)
+
+    def _is_open(self, day: int) -> bool:
+        changed_s = max(file.changed_s for file in self._days[day].values())
+        return is_open(day, changed_s, self._place.now_s)
 
     def _path(self, day: int, column: str) -> str:
         return os.path.join(self._place.root, self._series, file_name(column, day))
