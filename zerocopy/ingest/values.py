@@ -88,7 +88,7 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
 
     texts = series if series.dtype in {pl.String, pl.Boolean} else series.cast(pl.String)
     if series.dtype == pl.Boolean and not series.null_count():
-        codes = [_side_of(series.name, word) for word in ("false", "true")]
+        codes = [side_of(series.name, word) for word in ("false", "true")]
         if isinstance(codes[0], int):
             table = np.array(codes, np.uint32)
             return np.asarray(table[series.to_numpy().view("u1")])
