@@ -224,18 +224,26 @@ def test_a_full_disk_is_told_once_and_rows_wait_until_there_is_room(
     assert rows_in(tmp_path) == [(AT_S, 1.0), (AT_S, 2.0), (AT_S, 3.0)]
 
 
+@pytest.mark.parametrize("flush_ms", [None, 1])
 @pytest.mark.parametrize("way", ["rows", "batches"])
 def test_a_buffer_that_is_full_takes_no_further_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    flush_ms: int | None,
 ) -> None:
     """It says how many of a batch it took; those, and no others, are in the files afterwards."""
     monkeypatch.setattr("zerocopy.ingest.recorder.FLUSH_BYTES", 800)
     monkeypatch.setattr("zerocopy.ingest.recorder.PIECE_RECORDS", 10)
+    monkeypatch.setattr("zerocopy.ingest.recorder.RETRY_S", 0.001)
     disk, kept = Disk(monkeypatch), 0
     disk.is_full = True
-    with recorder(tmp_path, buffer_bytes_max=4_000) as opened:
+    with recorder(tmp_path, buffer_bytes_max=4_000, flush_ms=flush_ms) as opened:
         with pytest.raises(RecorderFullError, match="No space left on device") as full:  # noqa: PT012
             while True:
+                # As slow as a thread that takes rows over each time that it tries the disk.
+                time.sleep(0.0001 if flush_ms else 0)
                 if way == "rows":
                     opened.append((AT_S, kept))
                     kept += 1

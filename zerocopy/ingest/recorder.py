@@ -303,11 +303,13 @@ class Recorder:
 
     def _make_room(self, nbytes: int) -> bool:
         """Flush where much waits; whether `nbytes` more may wait."""
+        assert self._is_open, "used in a with statement"
         if self._failure is not None:
             raise self._failure
-        if self._waiting_bytes < FLUSH_BYTES:
+        is_much = self._waiting_bytes >= FLUSH_BYTES
+        if self._fault is None and not is_much:
             return True
-        if self._fault is None or time.monotonic() >= self._retry_at_s:
+        if is_much and (self._fault is None or time.monotonic() >= self._retry_at_s):
             with suppress(OSError):  # told by `_note`
                 self.flush()
         return self._buffered() + nbytes <= self._bytes_max
