@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,53 @@ def test_the_recorder_of_a_feed_records_all_that_it_sends(tmp_path: Path) -> Non
     assert column(folder, "nanos", "<u4") == [each["ts"] % 1_000 * 10**6 for each in expected]
     assert column(folder, "price", "<f4") == [float(each["price"]) for each in expected]
     assert column(folder, "side", "<u4") == [1] * len(expected)
+
+
+@pytest.mark.skipif(find_spec("cryptofeed") is None, reason="not installed: cryptofeed")
+def test_the_callback_of_cryptofeed_records_what_it_replays(tmp_path: Path) -> None:
+    """Its own replay of messages of Binance, in the form in which it captures them."""
+    product = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
+    steps = {"PRICE_FILTER": ("tickSize", "0.01"), "LOT_SIZE": ("stepSize", "0.001")}
+    filters = [{"filterType": kind, name: step} for kind, (name, step) in steps.items()]
+    products = json.dumps({"symbols": [{**product, "filters": filters}]})
+    (tmp_path / "BINANCE.0").write_text(
+        f"https://api.binance.com/api/v3/exchangeInfo -> 1.0: {products}\n"
+        'configuration: {"trades": ["BTC-USDT"]}\n'
+    )
+    trades = [
+        {
+            "s": "BTCUSDT",
+            "a": at,
+            "p": f"{at}.50",
+            "q": "0.25",
+            "T": AT_MS + at * 700,
+            "m": at % 2 > 0,
+        }
+        for at in range(40)
+    ]
+    messages = [
+        json.dumps({"stream": "btcusdt@aggTrade", "data": each | {"e": "aggTrade"}})
+        for each in trades
+    ]
+    lines = "".join(f"1748736000.1: {message}\n" for message in messages)
+    (tmp_path / "BINANCE.ws.1.0").write_text(lines)
+    replay = "\n".join(
+        [
+            block("py").replace('__name__ == "__main__"', "False"),
+            "import sys",
+            "from cryptofeed.raw_data_collection import playback",
+            "config = {'log': {'filename': '/dev/null', 'level': 'WARNING'}}",
+            "with recorder_of(sys.argv[1]) as recorder:",
+            "    playback('BINANCE', sys.argv[2:], {TRADES: trades_into(recorder)}, config)",
+        ]
+    )
+    captured = [str(tmp_path / name) for name in ("BINANCE.0", "BINANCE.ws.1.0")]
+    command = [sys.executable, "-c", replay, str(tmp_path / "data"), *captured]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "data" / "binance" / "BTC-USDT" / "TRADES"
+    assert column(folder, "time", "<u4") == [(AT_MS + at * 700) // 1_000 for at in range(40)]
+    assert column(folder, "price", "<f4") == [at + 0.5 for at in range(40)]
+    assert column(folder, "side", "<u4") == [at % 2 for at in range(40)]
 
 
 def test_rows_on_a_pipe_are_recorded_as_the_page_says(tmp_path: Path) -> None:
