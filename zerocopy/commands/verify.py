@@ -127,11 +127,11 @@ class _Run:
     ) -> list[Finding]:
         from zerocopy.ingest.verifying.repair import LogFile, Repair
 
-        log = LogFile(self._place.root)
+        log = None if is_dry else LogFile(self._place.root)
 
         def done(step: Step) -> None:
             self._steps.append(step)
-            if not is_dry:
+            if log is not None:
                 log.write(step)
 
         try:
@@ -161,11 +161,12 @@ class _Run:
                 self._shown.append((each, state))
 
     def _write(self, finding: Finding, *, mended: bool) -> None:
-        import orjson
+        import json
 
+        # Not orjson: a name need not be UTF-8, and its bytes are escaped here.
         line = finding.as_json() | ({"mended": True} if mended else {})
-        sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-        sys.stdout.buffer.flush()
+        sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
 
     def _print_table(self) -> None:
         from rich.table import Table
@@ -176,7 +177,8 @@ class _Run:
             for head in ("file", "problem", "what is wrong", ""):
                 table.add_column(head, overflow="fold")
             for finding, state in self._shown:
-                table.add_row(finding.path, finding.problem, finding.detail, state)
+                path, detail = _printable(finding.path), _printable(finding.detail)
+                table.add_row(path, finding.problem, detail, state)
             console.print(table, markup=False)
         for step in self._steps:
             told = ", ".join(f"{k} {v}" for k, v in step.facts.items() if k != "hex")
@@ -211,3 +213,8 @@ class _Run:
         )
         errors = Console(stderr=True)
         return Progress(*shown, console=errors, disable=not errors.is_terminal, transient=True)
+
+
+def _printable(text: str) -> str:
+    """A name may hold what drives a terminal, or bytes that are no text: these are escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

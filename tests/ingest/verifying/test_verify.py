@@ -356,6 +356,20 @@ def test_the_table_names_what_is_wrong_and_what_can_be_mended(
     assert run(tmp_path, capsysbinary, ignore=["torn"])[0] == 0
 
 
+def test_names_that_drive_a_terminal_or_are_no_text_are_escaped(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """In the table and in JSON, from which the very name can be had back."""
+    name = b"\x1b[31m\xff[bold]"
+    (tmp_path / os.fsdecode(name)).touch()
+    _, out = run(tmp_path, capsysbinary)
+    assert "\x1b" not in out
+    assert "[bold]" in out.replace("\n", "")
+    _, out = run(tmp_path, capsysbinary, as_json=True)
+    assert out.isascii()
+    assert os.fsencode(json.loads(out)["path"]) == name
+
+
 def test_a_root_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
     """With its path and the reason."""
     with pytest.raises(ConfigError, match="none: cannot be read: No such file"):

@@ -205,10 +205,16 @@ class Repair:
 
 
 class LogFile:
-    """The log of what was done, below the root: each line is on the disk when `write` returns."""
+    """The log of what was done, below the root: each line is on the disk when `write` returns.
+
+    Raises:
+        OSError: it cannot be written; nothing was mended yet.
+    """
 
     def __init__(self, root: str) -> None:
         self._path = os.path.join(root, LOG_NAME)
+        with open(self._path, "ab"):
+            pass
 
     def write(self, step: Step) -> None:
         """Append a line.
