@@ -99,9 +99,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *others, live, crowd, beside, files = [*sections][:-7]
+    *others, live, crowd, beside, files = [*sections][:-8]
     *rates, fairness, fairness_tls, slow, scaling, bars, arrow = others
-    *clients, rows, stores, where = [*sections][-7:]
+    *clients, page, rows, stores, where = [*sections][-8:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -135,6 +135,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     ways = re.findall(r"^\| (?:CSV|Parquet) \| (\w+) \| ", sections[files], re.MULTILINE)
     assert ways == ["zerocopy", "pandas", "polars"] * 2
     assert "All wrote the same day files" in sections[files]
+    assert page.startswith("The page: ")
     assert (rows, stores) == ("Rows recorded", "Stores verified")
     by = [
         re.findall(r"^\| (?:[^|]* \| )?([a-z][\w., ]*?) \| \d", sections[title], re.MULTILINE)
