@@ -362,7 +362,7 @@ def test_a_redirect_is_told_and_not_followed() -> None:
 
 
 def test_a_connection_that_the_server_closed_while_idle_is_not_used(pauses: list[float]) -> None:
-    """It is seen before the request, so no attempt is lost."""
+    """Seen before the request or as it leaves, it costs no attempt and no wait."""
     with Liar(Say(WHOLE, "close")) as liar, Client(liar.url) as client:
         for _ in range(3):
             assert is_right(client.data("X", "time,price", type="MD"))

@@ -180,7 +180,8 @@ def test_404_name_that_does_not_exist(site: Site, changed: dict[str, str], named
 
 
 UNKNOWN = (
-    *("/", "/api", "/api/", "/api/data/", "/api/Data", "/metrics", "/..", "/api/data%3F", "/x"),
+    *("/ui", "/ui/", "/ui/x.js", "/api", "/api/", "/api/data/", "/api/Data"),
+    *("/metrics", "/..", "/api/data%3F", "/x"),
 )
 
 

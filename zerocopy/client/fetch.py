@@ -117,8 +117,9 @@ class Fetcher:
         fields = {"User-Agent": USER_AGENT, **self._options.fields}
         if sink.received and sink.tag is not None:
             fields |= {"Range": f"bytes={sink.received}-", "If-Range": sink.tag}
+        is_kept = connection.sock is not None
         try:
-            if connection.sock is None:
+            if not is_kept:
                 connection.connect()
             stop.attach(connection.sock)
             connection.request("GET", self._options.prefix + target, headers=fields)
@@ -128,6 +129,10 @@ class Fetcher:
                 f"{self._options.origin} did not answer within {self._options.timeout_s:g} s"
             ) from error
         except (OSError, HTTPException) as error:
+            if is_kept and isinstance(error, ConnectionError):
+                # The server closed it as the request left (RFC 9112, 9.3.1): that is no failure.
+                connection.close()
+                return self._ask(connection, target, sink, stop)
             raise ConnectionFailed(sentence_of(self._options, error)) from error
 
     def _receive(self, response: HTTPResponse, sink: Sink, restarts: Restarts) -> Error | None:
