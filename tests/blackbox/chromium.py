@@ -89,7 +89,11 @@ class Browser:
                 "bash", "-c", redirect, "bash", CHROMIUM, "--headless=new", "--no-sandbox",
                 "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-breakpad", "--no-proxy-server",
+                "--disable-sync", "--disable-breakpad", "--no-proxy-server", "--in-process-gpu",
+                "--disable-extensions", "--disable-features=Translate,OptimizationHints",
+                # A tab that is not in front keeps its timers and its frames.
+                "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+                "--disable-backgrounding-occluded-windows",
                 "--remote-debugging-pipe", f"--user-data-dir={profile}",
                 f"--ignore-certificate-errors-spki-list={spki_of(certificate_files()[0])}",
                 "about:blank",
