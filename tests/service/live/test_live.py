@@ -315,9 +315,31 @@ def test_numpy_is_imported_before_the_first_event_and_not_for_a_websocket(
     """A thread does so while the stream opens: no record waits 40 ms for it."""
 
     async def test(bench: Bench) -> None:
-        monkeypatch.delitem(sys.modules, "zerocopy.formats.json")
+        monkeypatch.delitem(sys.modules, "zerocopy.formats.json", raising=False)
         await bench.open(websocket=websocket)
         assert is_prepared() is not websocket
+
+    run(tmp_path, test)
+
+
+def test_series_is_not_given_up_while_its_first_stream_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing numpy may take as long as it is until the next look at what nobody reads."""
+
+    async def test(bench: Bench) -> None:
+        whole = bench.live._jobs.run
+
+        async def late(work: Any) -> Any:
+            bench.live.tend()
+            return await whole(work)
+
+        monkeypatch.setattr(bench.live._jobs, "run", late)
+        monkeypatch.delitem(sys.modules, "zerocopy.formats.json", raising=False)
+        feed = await bench.open()
+        await bench.up_to_date(feed)
+        bench.append(1)
+        assert ids_of(await bench.message(feed)) == [4]
 
     run(tmp_path, test)
 

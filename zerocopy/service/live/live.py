@@ -132,10 +132,10 @@ class Live:
         try:
             series = Series(query.exchange, query.symbol, query.type)
             tail = await self._tail(Followed(series, query.columns))
-            if not is_websocket and not is_prepared():
-                await self._jobs.run(prepare)
-            tail.readers += 1
+            tail.readers += 1  # at once: a tail that nobody reads is given up, see `tend`
             try:
+                if not is_websocket and not is_prepared():
+                    await self._jobs.run(prepare)
                 cursor = await self._begin(tail, query)
             except BaseException:
                 tail.readers -= 1
