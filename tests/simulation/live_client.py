@@ -80,16 +80,14 @@ class StreamClient:
         if self._sock is not None:
             self.leave()
             self.wakes_ns = self._world.clock.now_ns + _S // 4
-        else:
-            self._void = {day for day in self._void if not self._world.knows_files_of(day)}
 
     def note_replaced(self, day: int) -> None:
         """Other files have taken the names of a day's. A cursor alone does not know the files."""
         cursor = self.has.cursor
-        self._void.add(day)
         if self._sock is None:
             self._forget(day)
             return
+        self._void.add(day)
         if cursor is None or (cursor.day == day and cursor.position and day not in self._seen):
             self.leave()
 
@@ -115,11 +113,9 @@ class StreamClient:
 
     def _disconnected(self) -> None:
         self._sock = None
-        for day in [*self._void]:
+        for day in self._void:
             self._forget(day)
-            # A server that has not looked since gives the old records once more, then a reset.
-            if self._world.knows_files_of(day):
-                self._void.discard(day)
+        self._void.clear()
 
     def _forget(self, day: int) -> None:
         """As a client does that looks at /api/data first."""

@@ -119,6 +119,10 @@ class Recorder:
                 file.truncate(day.written[column])
         return left
 
+    def has_day_with(self, columns: Sequence[str]) -> bool:
+        """Whether some day has each of the columns; one that no day has is 404."""
+        return set(columns) <= {column for day in self.days.values() for column in day.files}
+
     def end(self, cursor: Cursor, columns: Sequence[str]) -> Cursor:
         """Where a reader comes to that began at `cursor` and has got everything."""
         for day in sorted(self.days, reverse=True):

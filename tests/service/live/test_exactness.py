@@ -105,9 +105,8 @@ class World:
 
     async def _join(self, recorder: Recorder) -> None:
         columns, is_websocket = self.rng.choice(COLUMNS), self.rng.random() < 0.5
-        # What no day has is refused as long as there are days.
-        has = {column for day in recorder.days.values() for column in day.files}
-        if len(self.clients) >= CLIENTS_MAX or (has and not has.issuperset(columns)):
+        is_refused = recorder.days and not recorder.has_day_with(columns)
+        if len(self.clients) >= CLIENTS_MAX or is_refused:
             return
         client = Client(columns, is_websocket=is_websocket, bytes_max=MESSAGE_BYTES_MAX)
         self.clients.append((client, recorder))

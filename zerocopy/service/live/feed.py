@@ -49,7 +49,7 @@ class LiveFeed:
     """Everything from `cursor` on, in messages of a `kind`; at least `gap_ns` between two."""
 
     __slots__ = (
-        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_items", "_kind", "_next_ns",
+        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_items", "_kind", "_next_ns",
         "_on_ready", "_position", "_seen", "_tail", "is_drained",
     )  # fmt: skip
 
@@ -60,6 +60,8 @@ class LiveFeed:
         self._day, self._position = cursor
         self._identity: object = None
         """Of the files it reads from; None before it has seen any, and while `_items` wait."""
+        self._is_new = True
+        """No look at its day has ended since it came to it."""
         self._items: tuple[Item, ...] = (tail.opening(kind, cursor),)
         self._seen: tuple[int, Look] | None = None
         self._beats = False
@@ -116,6 +118,7 @@ class LiveFeed:
 
     def wake(self) -> None:
         """See `Reader`."""
+        self._is_new = False
         if self._on_ready is not None:
             self._on_ready()
 
@@ -125,12 +128,13 @@ class LiveFeed:
 
     def offer(self, version: int, look: Look) -> None:
         """See `Reader`."""
-        if self._on_ready is not None:  # else it has been closed
+        if self._on_ready is not None and look.sight.day == self._day:  # neither closed nor further
             self._seen = version, look
 
-    def give(self, message: Message, first: int, stop: int) -> None:
+    def give(self, message: Message, begin: Cursor, stop: int) -> None:
         """See `Reader`."""
-        if first == self._position and not self._items:  # else it was asked for twice
+        # Else it was asked for twice, or its day is over since.
+        if begin == (self._day, self._position) and not self._items:
             self._note_message(stop)
             self._items = (message,)
 
@@ -154,6 +158,7 @@ class LiveFeed:
             step = next_step(Cursor(self._day, self._position), look.sight, self._identity)
             if isinstance(step, Advance):
                 (self._day, self._position), self._identity = step.cursor, None
+                self._is_new = True
             elif isinstance(step, Records):
                 return self._records(look, step)
             elif isinstance(step, Reset):
@@ -183,7 +188,8 @@ class LiveFeed:
         seen, self._seen = self._seen, None
         if seen is not None and seen[0] == self._tail.version:
             return seen[1]
-        return self._tail.look_at(self._day)
+        # What others have seen may be of files that were replaced before this one came.
+        return None if self._is_new else self._tail.look_at(self._day)
 
     def _wait(self, look: Look) -> Item | None:
         if look.sight.aligned is not None:

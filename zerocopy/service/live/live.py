@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from zerocopy.core.plan import LIVE_FILES, Column
 from zerocopy.service.live.feed import LiveFeed
 from zerocopy.service.live.jobs import Jobs
 from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer, is_prepared, prepare
+from zerocopy.service.live.past import Past
 from zerocopy.service.live.tail import Shared, Tail
 from zerocopy.storage.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 from zerocopy.storage.live.following import Followed, Follower
@@ -105,7 +106,7 @@ class Live:
             clock_ns,
             self._wake,
             lambda call: asyncio.get_running_loop().call_soon(call),
-            OrderedDict(),
+            Past(),
         )
         self._watcher: Watcher | None = None
         self._poll_timer: asyncio.TimerHandle | None = None
@@ -273,7 +274,7 @@ class Live:
         for watch, mask, name in self._watcher.events():
             if mask & IN_Q_OVERFLOW:
                 for tail in self._tails.values():
-                    tail.stir()
+                    tail.on_anything()
             elif mask & (IN_IGNORED | IN_UNMOUNT):
                 directory = self._watched.pop(watch, None)
                 if directory is not None:
@@ -292,7 +293,7 @@ class Live:
             self._watched[watch.number] = directory
         for tail in directory.tails:
             tail.is_inline = directory.is_told
-            tail.stir()
+            tail.on_anything()
         if not directory.is_told:
             self._poll_later()
 

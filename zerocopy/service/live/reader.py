@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from zerocopy.core.cursor import Cursor
     from zerocopy.core.http.stream import Message
     from zerocopy.storage.live.following import Look
 
@@ -21,8 +22,8 @@ class Reader(Protocol):
     def offer(self, version: int, look: Look) -> None:
         """What it asked for was seen of its day; of use while the tail has that version."""
 
-    def give(self, message: Message, first: int, stop: int) -> None:
-        """The message it asked for, of the records [first, stop)."""
+    def give(self, message: Message, begin: Cursor, stop: int) -> None:
+        """The message it asked for, of the records from `begin` to `stop` of that day."""
 
     def fail(self, error: Exception) -> None:
         """What it asked for cannot be had."""

@@ -16,10 +16,10 @@ from zerocopy.core import counters as slots
 from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
-from zerocopy.core.plan import LIVE_LOOKS_KEPT
+from zerocopy.service.live.identities import Identities
 from zerocopy.service.live.messages import NOT_MADE, Made
 from zerocopy.service.live.tally import Tally
-from zerocopy.storage.inotify import IN_MODIFY
+from zerocopy.storage.inotify import IN_ATTRIB, IN_MODIFY
 from zerocopy.storage.live.following import Look
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.stream import Message
     from zerocopy.service.live.jobs import Jobs
     from zerocopy.service.live.messages import Composer
+    from zerocopy.service.live.past import Past
     from zerocopy.service.live.reader import Reader
     from zerocopy.storage.live.following import Followed, Follower, LiveDay
 
@@ -51,15 +52,15 @@ class Shared(NamedTuple):
     clock_ns: Callable[[], int]
     wake: Callable[[Iterable[Reader]], object]
     call_soon: Callable[[Callable[[], object]], object]
-    past: OrderedDict[tuple[Followed, int], Look]
+    past: Past
 
 
 class Tail:
     """All that read the same columns of a series."""
 
     __slots__ = (
-        "_again", "_composing", "_epoch", "_growing", "_is_closed", "_is_stirred", "_looking",
-        "_made", "_replaced", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer",
+        "_again", "_composing", "_epoch", "_growing", "_identities", "_is_closed", "_is_stirred",
+        "_looking", "_made", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer",
         "current", "followed", "is_inline", "look", "newest", "quiet_ns", "readers", "tally",
         "version",
     )  # fmt: skip
@@ -94,7 +95,7 @@ class Tail:
         # The looks that are being taken, by day: the version they began with, and who waits.
         self._looking: dict[int, tuple[int, dict[Reader, None]]] = {}
         self._again: set[int] = set()
-        self._replaced: dict[int, int] = {}  # how often the files of a day were seen to be replaced
+        self._identities = Identities()
         self._composing: dict[tuple[object, ...], dict[Reader, None]] = {}
         self._made: OrderedDict[tuple[object, ...], Message] = OrderedDict()
 
@@ -102,9 +103,14 @@ class Tail:
 
     def look_at(self, day: int) -> Look | None:
         """What was seen of a day, if it need not be looked at again."""
+        known = self._known(day)
+        # Where nobody tells, only the newest day is looked at now and then.
+        return known if self.is_inline or known is self.look else None
+
+    def _known(self, day: int) -> Look | None:
         if self.look is not None and self.look.sight.day == day:
             return self.look
-        return self._shared.past.get((self.followed, day))
+        return self._shared.past.get(self.followed, day)
 
     def now(self) -> Cursor | None:
         """The cursor behind all records, where no thread is needed to tell."""
@@ -131,9 +137,10 @@ class Tail:
         self._waiting.pop(reader, None)
 
     def seek(self, day: int, reader: Reader) -> None:
-        """Have a thread look at a day that was not looked at, then wake the reader."""
+        """Have a thread look at a day from now on, then wake the reader."""
         self._seeking.setdefault(day, {})[reader] = None
-        self._begin_look(day, None)
+        known = self.look
+        self._begin_look(day, known if known is not None and known.sight.day == day else None)
 
     def message(
         self, kind: int, day: LiveDay, first: int, aligned: int, reader: Reader
@@ -161,7 +168,7 @@ class Tail:
                 # could not be sent, nor could those who come back for it get another.
                 return message, stop
             self._keep(key, message)
-        if stop == self.aligned and self.look is not None and day is self.look.opened:
+        if stop == self.aligned and day.identity is self.current:
             self.newest[kind] = Made(day.identity, first, stop, message)
         return message, stop
 
@@ -179,7 +186,11 @@ class Tail:
             if parsed is None or parsed[0] not in self._wanted:
                 continue
             day = parsed[1]
-            self._shared.past.pop((self.followed, day), None)
+            self._shared.past.forget(self.followed, day)
+            if day in self._looking:
+                self._again.add(day)
+            if mask & ~(IN_MODIFY | IN_ATTRIB):
+                self._identities.note_replaced(day)
             if newest is None or day >= newest or self.aligned <= 0:
                 is_other = True
         if is_other:
@@ -207,8 +218,15 @@ class Tail:
             day, _, identity, later = look.sight
             self._set(Look(Sight(day, aligned, identity, later), look.opened, look.directory))
 
+    def on_anything(self) -> None:
+        """Nobody has told what happened: nothing that was seen is to be believed."""
+        self._shared.past.forget_all(self.followed)
+        self._again.update(self._looking)
+        self.version += 1
+        self.stir()
+
     def stir(self) -> None:
-        """Anything may have happened: look anew, for all that wait."""
+        """Something may have happened to the newest day, or a later one: look anew."""
         if self.look is not None:
             self._is_stirred = True
             self._begin_look(self.look.sight.day, None)
@@ -235,9 +253,7 @@ class Tail:
         self._is_closed = True
         self.look, self.current, self._growing = None, _NOTHING, frozenset()
         self._waiting.clear()
-        past = self._shared.past
-        for key in [key for key in past if key[0] == self.followed]:
-            del past[key]
+        self._shared.past.forget_all(self.followed)
 
     # ---- looks
 
@@ -254,40 +270,27 @@ class Tail:
         version, seeking = self._looking.pop(day)
         if self._is_closed:
             return
-        if day in self._again:
+        is_sure = day not in self._again
+        if not is_sure:
             self._again.discard(day)
             self._begin_look(day, None)
         if isinstance(look, Exception):
             for reader in seeking:
                 reader.fail(look)
-        elif look is not self.look:
-            self._take(self._named(look), seeking, version)
+        elif look is not self.look and not self._take(look, seeking, version, is_sure=is_sure):
+            for reader in seeking:
+                self.seek(day, reader)
+            return
         self._shared.wake(seeking)
 
-    def _named(self, look: Look) -> Look:
-        """Give the files an identity that no later ones of that day get.
-
-        An inode is free once nobody has it open: files that replace others twice may have the keys
-        of the first.
-        """
-        (day, aligned, _, later), opened = look.sight, look.opened
-        if opened is None:
-            return look
-        known = self.look_at(day)
-        before = None if known is None else known.opened
-        if before is not None and before.keys == opened.keys:
-            opened.identity = before.identity  # both are open, so they are the same files
-        else:
-            if before is not None:
-                self._replaced[day] = self._replaced.get(day, 0) + 1
-            opened.identity = self._replaced.get(day, 0), opened.keys
-        return Look(Sight(day, aligned, opened.identity, later), opened, look.directory)
-
-    def _take(self, look: Look, seeking: Iterable[Reader], version: int) -> None:
+    def _take(self, look: Look, seeking: Iterable[Reader], version: int, *, is_sure: bool) -> bool:
         """Note what was seen, as of the newest day, as of one that is over, or for those alone.
 
         The newest is the last that has records: whoever waits does so there, or on a later day.
+        `is_sure`: nobody has told or asked of the day meanwhile. Returns False where it has other
+        files already.
         """
+        look = self._identities.named(look, self._known(look.sight.day))
         day, aligned, _, later = look.sight
         known = self.look
         is_known = known is not None and known.sight.day == day
@@ -298,7 +301,7 @@ class Tail:
                 aligned = look.opened.measure()
                 if aligned is None:
                     self.stir()
-                    return
+                    return False
                 look = look._replace(sight=look.sight._replace(aligned=aligned))
             # Whoever waits for another day learns of it here: that there is one, or that it stirs.
             if self._is_stirred or later is not None:
@@ -307,16 +310,16 @@ class Tail:
             if not is_known and version != self.version:
                 self._begin_look(day, None)  # what happened meanwhile was not about this day
             self._set(look)
-        elif later is not None:
+            return True
+        if later is not None:
             self._epoch += 1
-            past = self._shared.past
-            past[self.followed, day] = look
-            past.move_to_end((self.followed, day))
-            if len(past) > LIVE_LOOKS_KEPT:
-                past.popitem(last=False)
-        else:
+            if is_sure:
+                self._shared.past.keep(self.followed, look)
+            version = self.version  # what has happened to later days is of no matter
+        if later is None or self.look_at(day) is not look:
             for reader in seeking:
                 reader.offer(version, look)
+        return True
 
     def _set(self, look: Look) -> None:
         before, self.look = self.look, look
@@ -350,9 +353,8 @@ class Tail:
         self._composing[key] = {reader: None}
         # Of a reference that keeps no file open while it waits for a thread.
         work = partial(self._make, ref(day), day.day, day.keys, first, stop)
-        self._shared.jobs.submit(
-            work, partial(self._on_made, key, day.day, first, stop), urgent=False
-        )
+        on_made = partial(self._on_made, key, Cursor(day.day, first), stop)
+        self._shared.jobs.submit(work, on_made, urgent=False)
 
     def _make(self, known: ref[LiveDay], day: int, keys: object, first: int, stop: int) -> Message:
         """Make a message in a thread.
@@ -370,24 +372,24 @@ class Tail:
         return self.composer.make(opened, first, stop)
 
     def _on_made(
-        self, key: tuple[object, ...], day: int, first: int, stop: int, made: Message | Exception
+        self, key: tuple[object, ...], begin: Cursor, stop: int, made: Message | Exception
     ) -> None:
         readers = self._composing.pop(key)
         if isinstance(made, DataChangedError):
-            self._seek_anew(day, readers)
+            self._seek_anew(begin.day, readers)
             return
         for reader in readers:
             if isinstance(made, Exception):
                 reader.fail(made)
             else:
-                reader.give(made, first, stop)
+                reader.give(made, begin, stop)
         if not isinstance(made, Exception):
             self._keep(key, made)
         self._shared.wake(readers)
 
     def _seek_anew(self, day: int, readers: Iterable[Reader]) -> None:
         """A day has changed since it was looked at."""
-        self._shared.past.pop((self.followed, day), None)
+        self._shared.past.forget(self.followed, day)
         for reader in readers:
             self.seek(day, reader)
 
