@@ -15,7 +15,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.counters import LIVE_LAG
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import NotFoundError, OverloadError
-from zerocopy.core.http.stream import HEARTBEAT, End, Message
+from zerocopy.core.http.stream import End, Message
 from zerocopy.core.layout import DAY_S, file_name
 from zerocopy.service.live.messages import is_prepared
 from zerocopy.storage.live.following import Follower, LiveDay
@@ -178,24 +178,6 @@ def test_max_rate_thins_messages_and_no_records(tmp_path: Path) -> None:
         wake()
         assert bench.woken.is_set()
         assert ids_of(await bench.message(feed)) == [5, 6]
-
-    run(tmp_path, test)
-
-
-def test_heartbeat_after_a_while_without_a_message(tmp_path: Path) -> None:
-    """One for each while, to those that wait; a message begins it anew."""
-
-    async def test(bench: Bench) -> None:
-        feed = await bench.open()
-        await bench.up_to_date(feed)
-        bench.now_ns += 14 * SECOND_NS
-        bench.live.tend()
-        assert feed.next() is None
-        for _ in range(2):
-            bench.now_ns += 15 * SECOND_NS
-            bench.live.tend()
-            assert feed.next() is HEARTBEAT
-            assert feed.next() is None
 
     run(tmp_path, test)
 

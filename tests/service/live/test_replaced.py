@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.service.live.bench import DAY, SECOND_NS, Bench, ids_of, run
+from tests.service.live.bench import DAY, Bench, ids_of, run
 from zerocopy.core.cursor import Cursor
-from zerocopy.core.http.stream import HEARTBEAT
 from zerocopy.core.layout import file_name
 from zerocopy.storage.inotify import IN_Q_OVERFLOW, Event
 from zerocopy.storage.live import watching
@@ -167,23 +166,5 @@ def test_message_that_is_made_late_is_of_the_day_where_its_reader_is(tmp_path: P
         later.give(message, Cursor(DAY, 0), 3)
         await bench.message(later)
         assert later.next() is None
-
-    run(tmp_path, test)
-
-
-def test_signs_of_life_reach_who_waits_for_another_day_than_the_newest(tmp_path: Path) -> None:
-    """The others get a message now and then, and need none."""
-
-    async def test(bench: Bench) -> None:
-        feed, ahead = await bench.open(), await bench.open(cursor=Cursor(DAY + 9, 0))
-        for each in (feed, ahead):
-            await bench.up_to_date(each)
-        for _ in range(4):
-            bench.now_ns += 8 * SECOND_NS
-            bench.live.tend()
-            bench.append(1)
-            await bench.message(feed)
-            await bench.up_to_date(feed)
-        assert await bench.item(ahead) is HEARTBEAT
 
     run(tmp_path, test)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
         counters: Counters
         clock_ns: Callable[[], int]
+        heartbeat_ns: int
 
         def call_later(self, delay_s: float, call: Callable[[], object]) -> object:
             """Call once, after some seconds."""
@@ -50,7 +51,7 @@ class LiveFeed:
 
     __slots__ = (
         "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_items", "_kind", "_next_ns",
-        "_on_ready", "_position", "_seen", "_tail", "is_drained",
+        "_on_ready", "_position", "_seen", "_spoke_ns", "_tail", "is_drained",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
@@ -67,6 +68,7 @@ class LiveFeed:
         self._beats = False
         self._gap_ns = gap_ns
         self._next_ns = 0
+        self._spoke_ns = hub.clock_ns()  # by a message of its own, or a heartbeat
         self._on_ready: Callable[[], None] | None = None
         self.is_drained = False
 
@@ -194,8 +196,11 @@ class LiveFeed:
     def _wait(self, look: Look) -> Item | None:
         if look.sight.aligned is not None:
             self._identity = look.sight.identity
-        if self._beats:
-            self._beats = False
+        # A tail beats when its newest day is quiet; this one may wait for another.
+        is_elsewhere = look is not self._tail.look
+        now_ns = self._hub.clock_ns()
+        if self._beats or (is_elsewhere and now_ns - self._spoke_ns >= self._hub.heartbeat_ns):
+            self._beats, self._spoke_ns = False, now_ns
             return HEARTBEAT
         self._tail.wait(self)
         return None
@@ -211,7 +216,8 @@ class LiveFeed:
     def _note_message(self, stop: int) -> None:
         tail = self._tail
         tail.tally.note_message(stop - self._position, is_up_to_date=stop == tail.aligned)
+        self._spoke_ns = self._hub.clock_ns()
         if self._gap_ns:
-            self._next_ns = self._hub.clock_ns() + self._gap_ns
+            self._next_ns = self._spoke_ns + self._gap_ns
         self._position = stop
         self._beats = False

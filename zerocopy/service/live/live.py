@@ -94,7 +94,7 @@ class Live:
         self._series_max = series_max
         self._message_bytes_max = message_bytes_max
         self._read_bytes_max = read_bytes_max
-        self._heartbeat_ns = round(heartbeat_s * _NS)
+        self.heartbeat_ns = round(heartbeat_s * _NS)
         self._poll_s = poll_ms / 1_000
         self._on_refused = on_refused
         self._jobs = Jobs(executor)
@@ -168,7 +168,7 @@ class Live:
         for followed, tail in [*self._tails.items()]:
             if not tail.readers:
                 self._drop(followed, tail)
-            elif now_ns - tail.quiet_ns >= self._heartbeat_ns:
+            elif now_ns - tail.quiet_ns >= self.heartbeat_ns:
                 tail.beat()
         for series, directory in self._directories.items():
             if directory.is_told:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zerocopy.core.cursor import Cursor
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 EVENTS: Final = 0
 COLUMNS: Final = 1
 """What a stream's messages are: server-sent events, or whole answers in `columns`."""
+
+MESSAGES_KEPT = 8
+"""Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
 
 EVENT_RECORDS_MAX = 8_192
 """Records of an event: encoding a column of them holds the interpreter's lock for 0.3 ms."""
@@ -59,6 +63,16 @@ class Made(NamedTuple):
 
 
 NOT_MADE: Final = Made(None, -1, -1, None)
+
+
+class Kept(OrderedDict[tuple[object, ...], Message]):
+    """The last messages of one tail, by all that they depend on."""
+
+    def add(self, key: tuple[object, ...], message: Message) -> None:
+        """Keep one more; the oldest is forgotten at the bound."""
+        self[key] = message
+        if len(self) > MESSAGES_KEPT:
+            self.popitem(last=False)
 
 
 def is_prepared() -> bool:

@@ -7,7 +7,6 @@ days that are shared as well. Used in the event loop's thread; work that may blo
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
@@ -17,7 +16,7 @@ from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.service.live.identities import Identities
-from zerocopy.service.live.messages import NOT_MADE, Made
+from zerocopy.service.live.messages import NOT_MADE, Kept, Made
 from zerocopy.service.live.tally import Tally
 from zerocopy.storage.inotify import IN_ATTRIB, IN_MODIFY
 from zerocopy.storage.live.following import Look
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from zerocopy.service.live.past import Past
     from zerocopy.service.live.reader import Reader
     from zerocopy.storage.live.following import Followed, Follower, LiveDay
-
-MESSAGES_KEPT = 8
-"""Messages of one tail: the newest in two shapes, and those of readers that are a little behind."""
-
 
 _NOTHING: Final = object()
 
@@ -97,7 +92,7 @@ class Tail:
         self._again: set[int] = set()
         self._identities = Identities()
         self._composing: dict[tuple[object, ...], dict[Reader, None]] = {}
-        self._made: OrderedDict[tuple[object, ...], Message] = OrderedDict()
+        self._made = Kept()
 
     # ---- for readers
 
@@ -125,7 +120,7 @@ class Tail:
         message = self._made.get(key)
         if message is None:
             message = self.composer.opening(kind, cursor)
-            self._keep(key, message)
+            self._made.add(key, message)
         return message
 
     def wait(self, reader: Reader) -> None:
@@ -167,7 +162,7 @@ class Tail:
                 # Its files, as they are now: once they have grown, and are no longer kept open, it
                 # could not be sent, nor could those who come back for it get another.
                 return message, stop
-            self._keep(key, message)
+            self._made.add(key, message)
         if stop == self.aligned and day.identity is self.current:
             self.newest[kind] = Made(day.identity, first, stop, message)
         return message, stop
@@ -384,7 +379,7 @@ class Tail:
             else:
                 reader.give(made, begin, stop)
         if not isinstance(made, Exception):
-            self._keep(key, made)
+            self._made.add(key, made)
         self._shared.wake(readers)
 
     def _seek_anew(self, day: int, readers: Iterable[Reader]) -> None:
@@ -392,8 +387,3 @@ class Tail:
         self._shared.past.forget(self.followed, day)
         for reader in readers:
             self.seek(day, reader)
-
-    def _keep(self, key: tuple[object, ...], message: Message) -> None:
-        self._made[key] = message
-        if len(self._made) > MESSAGES_KEPT:
-            self._made.popitem(last=False)
