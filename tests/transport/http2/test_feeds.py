@@ -15,6 +15,8 @@ from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
 from zerocopy.core.http.stream import HEARTBEAT, End
 from zerocopy.core.plan import Segment
+from zerocopy.transport.scheduler import SendScheduler
+from zerocopy.transport.streaming import ENCRYPTED_COST_BYTES, MESSAGE_COST_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +50,24 @@ def test_stream_brings_messages_in_order_and_ends(tmp_path: Path) -> None:
         assert scene.logged[0][0].nbytes == len(client.content[stream_id])
         assert scene.logged[0][1] == 0
         assert scene.bench.counters[slots.TRANSFERS_ABORTED] == 0
+
+    live(tmp_path, scenario)
+
+
+def test_small_message_is_charged_what_its_encryption_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slices of a fan-out are bounded by charges, so that others wait as long as on HTTP/1.1."""
+
+    async def scenario(scene: Scene) -> None:
+        client = await scene.connect()
+        stream_id, feed = await scene.subscribe(client)
+        charged: list[int] = []
+        monkeypatch.setattr(SendScheduler, "spend", lambda _self, nbytes: charged.append(nbytes))
+        feed.say(message(b"data: 1\n\n"))
+        await until(lambda: client.content[stream_id] == b"data: 1\n\n")
+        assert ENCRYPTED_COST_BYTES in charged
+        assert ENCRYPTED_COST_BYTES > MESSAGE_COST_BYTES
 
     live(tmp_path, scenario)
 

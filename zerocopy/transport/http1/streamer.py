@@ -15,8 +15,8 @@ from zerocopy.core import counters as slots
 from zerocopy.transport.faults import contained
 from zerocopy.transport.http1.opening import opening_of
 from zerocopy.transport.http1.sender import Sender
-from zerocopy.transport.http1.state import IGNORED_BYTES_MAX, RESPONSE_COST_BYTES, State
-from zerocopy.transport.streaming import Stream
+from zerocopy.transport.http1.state import IGNORED_BYTES_MAX, State
+from zerocopy.transport.streaming import ENCRYPTED_COST_BYTES, MESSAGE_COST_BYTES, Stream
 from zerocopy.transport.timers import Progress
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Streamer(Sender):
     """What a connection has to send once the response to `reply` has a feed."""
 
     __slots__ = (
-        "_ignored_bytes", "_is_waiting", "_progress", "_response", "_sent_bytes", "_stream",
-        "_streaming",
+        "_cost_bytes", "_ignored_bytes", "_is_waiting", "_progress", "_response", "_sent_bytes",
+        "_stream", "_streaming",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Streamer(Sender):
             is_mapped=not channel.can_send_file,
         )
         reply.body = context.bodies.open(opening.head)
+        self._cost_bytes = MESSAGE_COST_BYTES if channel.can_send_file else ENCRYPTED_COST_BYTES
         self._ignored_bytes = 0
         self._sent_bytes = -len(opening.head)  # the access log counts content
         self._is_waiting = False  # for a turn among the streams that have something
@@ -151,7 +152,7 @@ class Streamer(Sender):
             return False
         self._context.counters[slots.SENT_BYTES_COPY] += sent
         self._sent_bytes += sent
-        self._turn_bytes += max(sent, RESPONSE_COST_BYTES)
+        self._turn_bytes += max(sent, self._cost_bytes)
         if sent == len(data):
             return True
         self._streaming.body = self._context.bodies.open(memoryview(data)[sent:])

@@ -18,7 +18,7 @@ from zerocopy.core.errors import ZerocopyError
 from zerocopy.transport.http2.head import DATA, END_STREAM, frame_header
 from zerocopy.transport.http2.pace import Pace
 from zerocopy.transport.http2.streams import DataStreams
-from zerocopy.transport.streaming import PLAIN_EVENTS, Stream
+from zerocopy.transport.streaming import ENCRYPTED_COST_BYTES, PLAIN_EVENTS, Stream
 
 if TYPE_CHECKING:
     from h2.stream import H2Stream
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from zerocopy.transport.body import Body
     from zerocopy.transport.http2.context import Http2Context, Wire
     from zerocopy.transport.streaming import Framing, Inbox
-
-MESSAGE_COST_BYTES = 8_192
-"""What one message costs its turn at least, as on HTTP/1.1."""
 
 
 class FeedStreams(DataStreams):
@@ -103,7 +100,7 @@ class FeedStreams(DataStreams):
             return self._pull(stream_id, stream)
         except Exception as error:  # noqa: BLE001 - others have nothing to do with it
             self._fail_feed(stream_id, error)
-            return MESSAGE_COST_BYTES
+            return ENCRYPTED_COST_BYTES
 
     def _pull(self, stream_id: int, stream: Stream) -> int:
         """Send until the feed has nothing, there is no room, or the turn is spent."""
@@ -130,7 +127,7 @@ class FeedStreams(DataStreams):
                 self._begin_body(stream_id, context.bodies.open(piece))
                 break
             self._write_piece(stream_id, h2_stream, piece, is_last=stream.is_over)
-            spent += max(len(piece), MESSAGE_COST_BYTES)
+            spent += max(len(piece), ENCRYPTED_COST_BYTES)
             if stream.is_drained:
                 self._ready.discard(stream_id)
                 break
