@@ -16,7 +16,7 @@ from zerocopy.core.counters import LIVE_LAG
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import NotFoundError, OverloadError
 from zerocopy.core.http.stream import End, Message
-from zerocopy.core.layout import DAY_S, file_name
+from zerocopy.core.layout import DAY_S, LAST_DAY, file_name
 from zerocopy.service.live.messages import is_prepared
 from zerocopy.storage.live.following import Follower, LiveDay
 
@@ -133,6 +133,33 @@ def test_message_of_the_files_themselves_is_made_anew_for_each_reader(tmp_path: 
         assert content_of(one) == content_of(other)
         assert one is not other
         assert one.segments[0].source is not other.segments[0].source
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "begin"),
+    [
+        (0, Cursor(0, 0)),
+        (DAY * DAY_S, Cursor(DAY, 0)),
+        ((DAY + 1) * DAY_S - 1, Cursor(DAY, 3)),
+        ((DAY + 1) * DAY_S, Cursor(DAY + 1, 0)),
+        ((LAST_DAY + 1) * DAY_S - 1, Cursor(LAST_DAY, 1)),
+        (2**32 - 1, Cursor(LAST_DAY, 1)),
+    ],
+)
+def test_stream_begins_behind_what_is_older_than_its_start(
+    tmp_path: Path, start_s: int, begin: Cursor
+) -> None:
+    """Also where nothing is younger, and where no file can have that time."""
+
+    async def test(bench: Bench) -> None:
+        for column, size in (("time", 4), ("id", 8)):
+            (bench.recorder.directory / file_name(column, LAST_DAY)).write_bytes(bytes(size))
+        source = EventSource()
+        feed = await bench.open(start_s=start_s)
+        source.feed((await bench.message(feed)).content)
+        assert source.last_event_id == str(begin)
 
     run(tmp_path, test)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.service.live.bench import DAY, Bench, ids_of, run
+from tests.service.live.bench import DAY, PATIENCE_S, Bench, ids_of, run
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.layout import file_name
 from zerocopy.storage.inotify import IN_Q_OVERFLOW, Event
@@ -143,7 +144,7 @@ def test_reader_at_the_end_of_a_day_that_is_over_goes_on_by_itself(tmp_path: Pat
         bench.append(1)
         write(bench, DAY + 1, [90])
         while tail.look is None or tail.look.sight.later is None:
-            await bench.woken.wait()
+            await asyncio.wait_for(bench.woken.wait(), PATIENCE_S)
             bench.woken.clear()
         one, other = feeds
         assert ids_of(await bench.message(one)) == [4]

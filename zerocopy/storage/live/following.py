@@ -232,13 +232,13 @@ class Follower:
     def first_at(self, followed: Followed, start_s: int) -> Cursor:
         """The cursor before the first record with time >= `start_s`, a unix second.
 
+        Behind all records of its day where there is none yet, or no file can have that time.
+
         Raises:
             NotFoundError: the series is gone.
             DataError: a file cannot be read, or the times that were read are not sorted.
         """
-        day = day_of(start_s)
-        if day > LAST_DAY:
-            return Cursor(LAST_DAY, 0)  # no file can have it
+        day = min(day_of(start_s), LAST_DAY)
         sizes = self._sizes(followed)
         with open_series(self._root, followed.series) as directory_fd:
             opened, aligned = self._opened(directory_fd, followed.series, day, sizes)
