@@ -215,7 +215,8 @@ class LiveFeed:
 
     def _note_message(self, stop: int) -> None:
         tail = self._tail
-        tail.tally.note_message(stop - self._position, is_up_to_date=stop == tail.aligned)
+        is_newest = stop == tail.aligned and tail.tally.grown_ns >= self._spoke_ns
+        tail.tally.note_message(stop - self._position, is_newest=is_newest)
         self._spoke_ns = self._hub.clock_ns()
         if self._gap_ns:
             self._next_ns = self._spoke_ns + self._gap_ns

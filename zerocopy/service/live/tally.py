@@ -23,7 +23,7 @@ class Tally:
     `call_soon` calls behind what the event loop does now. So the lag of all is that of the last.
     """
 
-    __slots__ = ("_call_soon", "_clock_ns", "_counters", "_grown_ns", "_messages", "_records")
+    __slots__ = ("_call_soon", "_clock_ns", "_counters", "_messages", "_records", "grown_ns")
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class Tally:
         self._counters = counters
         self._clock_ns = clock_ns
         self._call_soon = call_soon
-        self._grown_ns = 0
+        self.grown_ns = 0
         self._messages = self._records = 0
 
     def note_grown(self, now_ns: int) -> None:
         """There are new records, as of now."""
         self.count()
-        self._grown_ns = now_ns
+        self.grown_ns = now_ns
 
     def note_newest(self, records: int) -> None:
         """A reader has got the newest message, as many others have."""
@@ -49,18 +49,21 @@ class Tally:
         self._messages += 1
         self._records += records
 
-    def note_message(self, records: int, *, is_up_to_date: bool) -> None:
-        """A reader has got a message of its own; it may now have all that there is."""
+    def note_message(self, records: int, *, is_newest: bool) -> None:
+        """A reader has got a message of its own; it may hold what has just come.
+
+        One that catches up with older records tells nothing of how long those took.
+        """
         self._counters[slots.LIVE_MESSAGES] += 1
         self._counters[slots.LIVE_RECORDS] += records
-        if is_up_to_date:
-            observe(self._counters, LIVE_LAG, self._clock_ns() - self._grown_ns)
+        if is_newest:
+            observe(self._counters, LIVE_LAG, self._clock_ns() - self.grown_ns)
 
     def count(self) -> None:
         """Count what was noted."""
         if self._messages:
             self._counters[slots.LIVE_MESSAGES] += self._messages
             self._counters[slots.LIVE_RECORDS] += self._records
-            lag_ns = self._clock_ns() - self._grown_ns
+            lag_ns = self._clock_ns() - self.grown_ns
             observe(self._counters, LIVE_LAG, lag_ns, self._messages)
             self._messages = self._records = 0
