@@ -6,7 +6,6 @@ costs some hundred bytes.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
@@ -50,8 +49,8 @@ class LiveFeed:
     """Everything from `cursor` on, in messages of a `kind`; at least `gap_ns` between two."""
 
     __slots__ = (
-        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_items", "_kind", "_next_ns",
-        "_on_ready", "_position", "_seen", "_spoke_ns", "_tail", "is_drained",
+        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_items",
+        "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_spoke_ns", "_tail", "is_drained",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
@@ -67,6 +66,7 @@ class LiveFeed:
         self._seen: tuple[int, Look] | None = None
         self._beats = False
         self._gap_ns = gap_ns
+        self._is_paused = False
         self._next_ns = 0
         self._spoke_ns = hub.clock_ns()  # by a message of its own, or a heartbeat
         self._on_ready: Callable[[], None] | None = None
@@ -210,8 +210,14 @@ class LiveFeed:
         left_ns = self._next_ns - self._hub.clock_ns()
         if left_ns <= 0:
             return False
-        self._hub.call_later(left_ns / _NS, partial(LiveFeed.wake, self))
+        if not self._is_paused:  # else a client whose pings have it asked again gets many timers
+            self._is_paused = True
+            self._hub.call_later(left_ns / _NS, self._resume)
         return True
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self.wake()
 
     def _note_message(self, stop: int) -> None:
         tail = self._tail
