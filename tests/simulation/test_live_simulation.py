@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     Patch = pytest.MonkeyPatch
 
 SLOW_RUNS = 3_000
-ONCE_WRONG = (22, 115, 687, 690)
-"""A day whose files could not be looked at was passed over; a thread got a day whose files were
-being closed; files that replaced others twice were taken for the first, whose inodes they had; a
-message was kept whose files had grown since, and broke off for whoever came back for it."""
+ONCE_WRONG = (345, 636, 830)
+"""A client that came back got records of files that had been replaced before."""
 
 
 def test_no_run_loses_or_repeats_a_record() -> None:
