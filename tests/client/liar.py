@@ -70,6 +70,8 @@ class Liar:
     def __init__(self, *script: Say | Callable[[Head], Say]) -> None:
         self.heads: list[Head] = []
         self.connections = 0
+        self.ended = 0
+        """Connections that have ended, by whichever side."""
         self._script = script
         self._lock = threading.Lock()
         self._asked = threading.Condition(self._lock)
@@ -105,6 +107,11 @@ class Liar:
         with self._asked:
             assert self._asked.wait_for(lambda: len(self.heads) >= heads, 20)
 
+    def wait_until_ended(self, connections: int) -> None:
+        """Until so many connections have ended: of one that is held, the client has left."""
+        with self._asked:
+            assert self._asked.wait_for(lambda: self.ended >= connections, 20)
+
     def _start(self, run: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=run, args=arguments)
         self._threads.append(thread)
@@ -121,24 +128,30 @@ class Liar:
 
     def _serve(self, sock: socket.socket) -> None:
         with sock, suppress(OSError):
-            while (head := _read_head(sock)) is not None:
-                with self._lock:
-                    told = self._script[min(len(self.heads), len(self._script) - 1)]
-                    self.heads.append(head)
-                    self._asked.notify_all()
-                say = told if isinstance(told, Say) else told(head)
-                size = max(1, -(-len(say.data) // say.pieces))
-                for at in range(0, len(say.data), size):
-                    sock.sendall(say.data[at : at + size])
-                    self._closed.wait(say.pause_s)
-                if say.ending == "keep":
-                    continue
-                while say.ending == "hold" and sock.recv(4_096):
-                    pass
-                if say.ending == "reset":
-                    _wait_until_taken(sock)
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return
+            self._talk(sock)
+        with self._lock:
+            self.ended += 1
+            self._asked.notify_all()
+
+    def _talk(self, sock: socket.socket) -> None:
+        while (head := _read_head(sock)) is not None:
+            with self._lock:
+                told = self._script[min(len(self.heads), len(self._script) - 1)]
+                self.heads.append(head)
+                self._asked.notify_all()
+            say = told if isinstance(told, Say) else told(head)
+            size = max(1, -(-len(say.data) // say.pieces))
+            for at in range(0, len(say.data), size):
+                sock.sendall(say.data[at : at + size])
+                self._closed.wait(say.pause_s)
+            if say.ending == "keep":
+                continue
+            while say.ending == "hold" and sock.recv(4_096):
+                pass
+            if say.ending == "reset":
+                _wait_until_taken(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
 
 
 def columns_body(

@@ -7,15 +7,17 @@ import gc
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from tests.client.liar import Liar, Say, cut
+from tests.client.liar import Liar, Say, columns_body, cut, upgrade
 from tests.client.ticker import Ticker
-from zerocopy.client import AsyncClient, Client, NotFound, Reset, Timeout
+from zerocopy.client import AsyncClient, Client, NotFound, Reset, Timeout, aio
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.client.liar import Head
     from zerocopy.client import Frame
 
 METHODS = ("symbols", "catalog", "data", "bars", "live", "download")
@@ -72,21 +74,26 @@ def test_a_cancelled_request_closes_its_connection_at_once(tmp_path: Path) -> No
                     for heads in (2, 3):
                         download = client.download("X", "time,price", path, type="MD")
                         await cancel(liar, download, heads=heads)
-            # Leaving the liar joins its threads: each waited for its client to leave.
+                    await asyncio.to_thread(liar.wait_until_ended, 3)
 
     asyncio.run(asyncio.wait_for(run(), 20))
     gc.collect()  # a task's error that nobody took would be told now
 
 
-def test_a_request_that_waits_for_its_turn_is_cancelled_too() -> None:
-    """Sixteen run at a time; the next one is never sent."""
+def test_a_request_that_waits_for_its_turn_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixteen run at a time; the next one is never sent, and nothing of it is waited for."""
+    monkeypatch.setattr(aio, "STOP_S", 3600)
 
     async def run() -> None:
         with Liar(Say(b"", "hold")) as liar:
             async with AsyncClient(liar.url) as client:
                 tasks = [asyncio.create_task(client.symbols()) for _ in range(17)]
                 await asyncio.to_thread(liar.wait_for, 16)
-                for task in reversed(tasks):
+                tasks[16].cancel()
+                await asyncio.wait(tasks[16:])
+                for task in tasks:
                     task.cancel()
                 results = await asyncio.gather(*tasks, return_exceptions=True)
                 assert {type(result) for result in results} == {asyncio.CancelledError}
@@ -115,6 +122,59 @@ async def _taken(stream: Any, count: int) -> list[float]:
         if len(prices) >= count:
             break
     return prices
+
+
+def test_a_stream_that_is_closed_while_it_connects_ends_at_once() -> None:
+    """Its connection too."""
+
+    async def run() -> None:
+        with Liar(Say(b"", "hold")) as liar:
+            client = AsyncClient(liar.url, timeout=3600)
+            streams = [client.live("X", "time", type="MD") for _ in range(2)]
+            iterating = asyncio.ensure_future(anext(streams[0]))
+            entering = asyncio.ensure_future(streams[1].__aenter__())
+            await asyncio.to_thread(liar.wait_for, 2)
+            await client.close()
+            with pytest.raises(StopAsyncIteration):
+                await iterating
+            await entering
+            await asyncio.to_thread(liar.wait_until_ended, 2)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_task_that_is_cancelled_while_its_stream_is_closed_is_cancelled() -> None:
+    """`close` takes nobody's cancellation."""
+
+    async def run() -> None:
+        with Liar(Say(b"", "hold")) as liar:
+            stream = AsyncClient(liar.url, timeout=3600).live("X", "time", type="MD")
+            waiting = asyncio.ensure_future(anext(stream))
+            await asyncio.to_thread(liar.wait_for, 1)
+            await stream.close()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_stream_that_nobody_holds_ends_its_connection() -> None:
+    """Who breaks out of a loop need not close it."""
+
+    def one(head: Head) -> Say:
+        columns = {"time": np.zeros(1, "<u4")}
+        return Say(upgrade(head, columns_body(columns, cursor="20250131.1")), "hold")
+
+    async def run() -> None:
+        with Liar(one) as liar:
+            async for frame in AsyncClient(liar.url, timeout=3600).live("X", "time", type="MD"):
+                assert len(frame) == 1
+                break
+            gc.collect()
+            await asyncio.to_thread(liar.wait_until_ended, 1)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_streams_are_the_same(url: str, ca: str, root: Path) -> None:

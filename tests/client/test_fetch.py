@@ -364,8 +364,9 @@ def test_a_redirect_is_told_and_not_followed() -> None:
 def test_a_connection_that_the_server_closed_while_idle_is_not_used(pauses: list[float]) -> None:
     """Seen before the request or as it leaves, it costs no attempt and no wait."""
     with Liar(Say(WHOLE, "close")) as liar, Client(liar.url) as client:
-        for _ in range(3):
+        for requests in (1, 2, 3):
             assert is_right(client.data("X", "time,price", type="MD"))
+            liar.wait_until_ended(requests)
         assert liar.connections == len(liar.heads) == 3
     assert pauses == []
 

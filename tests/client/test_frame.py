@@ -75,6 +75,8 @@ def test_times_are_seconds_or_with_nanos_nanoseconds() -> None:
     assert made.time.dtype == "M8[ns]"
     assert str(made.time[3]) == "1971-01-01T00:00:00.999999999"
     assert made.time is made.time
+    wide = COLUMNS | {"nanos": COLUMNS["nanos"].astype("<u8")}
+    assert np.array_equal(frame(wide).time, made.time)
     latest = frame({"time": np.array([2**32 - 1], "<u4")})
     assert str(latest.time[0]) == "2106-02-07T06:28:15"
     with pytest.raises(KeyError, match="ask for it"):

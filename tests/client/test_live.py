@@ -29,9 +29,11 @@ from zerocopy.client.follow import Follow
 from zerocopy.client.options import read_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.client.liar import Head
+    from tests.server import RunningServer
 
 
 @pytest.fixture
@@ -156,11 +158,15 @@ def test_a_stream_that_nobody_holds_ends_its_thread(client: Client, ticker: Tick
         (Say(response(b"", 200)), UnexpectedAnswer, 1),
         (Say(b"nonsense\r\n\r\n", "close"), ConnectionFailed, FIRST_ATTEMPTS_MAX),
         (Say(b"", "close"), ConnectionFailed, FIRST_ATTEMPTS_MAX),
+        (lambda head: Say(upgrade(head), "close"), ConnectionFailed, FIRST_ATTEMPTS_MAX),
+        (Say(response(b"", 503, Retry_After="9\r\nRetry-After: 9")), Unavailable, 3),
     ],
-    ids=["401", "404", "503", "503-long", "200", "nonsense", "close"],
+    ids=["401", "404", "503", "503-long", "200", "nonsense", "close", "101-close", "503-twice"],
 )
 @pytest.mark.usefixtures("pauses")
-def test_a_stream_that_never_began_is_told(say: Say, kind: type[Error], attempts: int) -> None:
+def test_a_stream_that_never_began_is_told(
+    say: Say | Callable[[Head], Say], kind: type[Error], attempts: int
+) -> None:
     """With the error that fits, and never with the key."""
     key = "s3cr3t-key"
     with Liar(say) as liar, Client(liar.url, key=key) as client:
@@ -261,14 +267,33 @@ def test_a_reset_before_the_first_message_is_one_of_the_iterator() -> None:
         assert "from=20250131.0" in liar.heads[1].target
 
 
-def test_a_redirect_of_a_stream_is_told_and_not_followed() -> None:
-    """The key would go where the answer points."""
-    with Liar() as other:
-        moved = response(b"", 302, Location=f"{other.url}/elsewhere".replace("http", "ws"))
-        with (
-            Liar(Say(moved)) as liar,
-            Client(liar.url, key="s3cr3t") as client,
-            pytest.raises(UnexpectedAnswer, match="redirects"),
-        ):
+@pytest.mark.parametrize("where", ["ws://127.0.0.1:1/", "https://127.0.0.1:1/", "/elsewhere"])
+def test_a_redirect_of_a_stream_is_told_and_not_followed(where: str) -> None:
+    """The key would go where the answer points; a request is told the same."""
+    moved = response(b"", 302, Location=where)
+    with Liar(Say(moved)) as liar, Client(liar.url, key="s3cr3t") as client:
+        with pytest.raises(UnexpectedAnswer, match=f"redirects to {where}:") as caught:
             client.live("X", "time", type="MD")
-        assert other.connections == 0
+        assert caught.value.status == 302
+        assert len(liar.heads) == 1
+
+
+def test_a_certificate_that_is_not_trusted_is_told(server: RunningServer) -> None:
+    """At once, and how to trust it."""
+    with (
+        Client(f"https://127.0.0.1:{server.tls_port}") as client,
+        pytest.raises(ConnectionFailed, match=r"not trusted.*ca="),
+    ):
+        client.live("X", "time", type="MD")
+
+
+def test_the_wrong_scheme_is_told(server: RunningServer) -> None:
+    """In the words of the port that was asked."""
+    with Client(f"http://127.0.0.1:{server.tls_port}") as client:
+        for ask in (client.symbols, lambda: client.live("X", "time", type="MD")):
+            with pytest.raises(BadRequest, match="speaks HTTPS"):
+                ask()
+    with Client(f"https://127.0.0.1:{server.plain_port}") as client:
+        for ask in (client.symbols, lambda: client.live("X", "time", type="MD")):
+            with pytest.raises(ConnectionFailed, match="plain HTTP"):
+                ask()

@@ -21,7 +21,16 @@ def test_a_url_has_a_scheme_a_host_and_perhaps_more() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:8080", "ftp://h", "http://", "http://h:port", "http://h:99999", "http://h?a=1"],
+    [
+        "",
+        "127.0.0.1:8080",
+        "ftp://h",
+        "http://",
+        "http://h:port",
+        "http://h:99999",
+        "http://h?a=1",
+        "http://a..b",
+    ],
 )
 def test_a_url_that_is_none_is_told_what_would_be_right(
     url: str, monkeypatch: pytest.MonkeyPatch
@@ -31,6 +40,20 @@ def test_a_url_that_is_none_is_told_what_would_be_right(
     with pytest.raises(BadRequest, match=r"^url: .*http://127\.0\.0\.1:8080") as caught:
         Client(url)
     assert caught.value.status is None
+
+
+@pytest.mark.parametrize("url", ["http://h/a b", "http://h/ä"])
+def test_a_path_that_no_request_can_have_is_told(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(BadRequest, match="percent-encoded"):
+        Client(url)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_nothing_can_wait_for_is_told(timeout: float) -> None:
+    """The system takes no infinity."""
+    with pytest.raises(BadRequest, match=r"^timeout: .* at most"):
+        Client("http://h", timeout=timeout)
 
 
 def test_the_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +94,3 @@ def test_a_ca_that_is_no_pem_file_is_told() -> None:
     for path in ("/nowhere.pem", __file__):
         with pytest.raises(BadRequest, match=r"ca: .*must be a PEM file"):
             Client("https://h", ca=path)
-
-
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_is_above_zero(timeout: float) -> None:
-    """Else nothing would ever be waited for."""
-    with pytest.raises(BadRequest, match=r"^timeout: "):
-        Client("http://h", timeout=timeout)

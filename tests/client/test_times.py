@@ -89,6 +89,7 @@ def test_digits_beyond_microseconds_count() -> None:
     assert seconds("start", "1970-01-01T00:00:01.000000001") == 2
     assert seconds("start", "1970-01-01T00:00:01.000000000Z") == 1
     assert seconds("start", pd.Timestamp(1_000_000_001)) == 2
+    assert seconds("start", "9999-12-31T23:59:59.9999999") == SECONDS_MAX
 
 
 def test_what_is_open_is_all_there_can_be() -> None:
@@ -110,6 +111,8 @@ def test_what_is_open_is_all_there_can_be() -> None:
         ("yesterday", "such as 2025-01-31"),
         ("1738315800", "such as 2025-01-31"),
         ("", "such as 2025-01-31"),
+        ("1712101512345", "unix seconds are an int"),  # Python reads 1712-10-15 at 23:45
+        (np.datetime64(1, "as"), "nanoseconds"),
         (np.datetime64("NaT"), "NaT"),
         (pd.NaT, "NaT"),
     ],

@@ -174,15 +174,17 @@ class AsyncClient:
                 self._fetcher.fetch(call.target, call.sink, stop)
                 return call.result()
 
-        job = asyncio.wrap_future(self._threads.submit(run))
+        submitted = self._threads.submit(run)
+        job = asyncio.wrap_future(submitted)
         job.add_done_callback(_retrieve)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
             stop.set()
-            # What the thread holds, such as a file, is free when the cancellation returns.
-            await asyncio.wait({job}, timeout=STOP_S)
-            job.cancel()
+            if not submitted.cancel():  # it runs
+                # What the thread holds, such as a file, is free when the cancellation returns.
+                await asyncio.wait({job}, timeout=STOP_S)
+                job.cancel()
             raise
 
 

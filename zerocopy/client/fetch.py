@@ -38,6 +38,7 @@ from zerocopy.client.errors import (
 from zerocopy.client.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from http.client import HTTPConnection
 
     from zerocopy.client.options import Options
@@ -58,6 +59,8 @@ WAIT_S, WAIT_MAX_S = 0.1, 2.0
 USER_AGENT = "zerocopy-python"
 
 PROBLEM_BYTES_MAX = 1 << 16
+TEXT_MAX = 200
+"""Characters of a refusal in plain text that are repeated; longer ones are pages."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -146,8 +149,14 @@ class Fetcher:
                     sink.restart(tag)
                 case HTTPStatus.PARTIAL_CONTENT:
                     check_part(response, sink)
-                case _:
-                    return _refusal(response)
+                case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if sink.received:
+                    # All of the body has come but the end of its framing.
+                    restarts.count()
+                    sink.restart(None)
+                    raise Interrupted(f"{self._options.origin} has no rest of the answer")
+                case status:
+                    content = response.read(PROBLEM_BYTES_MAX)
+                    return refusal_of(status, response.reason, response.getheaders(), content)
             sink.take(response)
         except TimeoutError as error:
             raise Timeout(
@@ -248,32 +257,36 @@ def retry_after_s(told: str | None, date: str | None, now_s: float) -> float | N
         until_s = parsedate_to_datetime(told).timestamp()
         if date is not None:
             now_s = parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, until_s - now_s)
 
 
-def _refusal(response: HTTPResponse) -> Error:
-    """The error that a response other than 200 and 206 tells, RFC 9457."""
-    status = response.status
-    where = response.getheader("Location")
+def refusal_of(status: int, reason: str, told: Iterable[tuple[str, str]], content: bytes) -> Error:
+    """The error that a response other than 200 and 206 tells: RFC 9457, or a line of plain text.
+
+    `told` are its header fields.
+    """
+    fields = {name.title(): value for name, value in told}
+    where = fields.get("Location")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and where is not None:
         return UnexpectedAnswer(
             f"the server redirects to {where}: redirects are not followed, give that as the url",
             status=status,
         )
-    content = response.read(PROBLEM_BYTES_MAX)
     detail = None
     try:
         problem = json.loads(content)
         detail = problem.get("detail") or problem.get("title")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass  # a proxy's page
     if not isinstance(detail, str):
-        detail = f"the server answered {status} {response.reason}"
-    wait_s = retry_after_s(
-        response.getheader("Retry-After"), response.getheader("Date"), time.time()
-    )
+        detail = f"the server answered {status} {reason}"
+        line = content.decode("ascii", "replace").strip()
+        is_text = fields.get("Content-Type", "").partition(";")[0].strip().lower() == "text/plain"
+        if is_text and line.isprintable() and 0 < len(line) <= TEXT_MAX:
+            detail += f": {line}"
+    wait_s = retry_after_s(fields.get("Retry-After"), fields.get("Date"), time.time())
     return error_of(status, detail, wait_s)
 
 

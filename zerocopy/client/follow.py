@@ -6,10 +6,7 @@ output; `websockets` gives the messages and the errors.
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,14 +18,13 @@ from zerocopy.client.errors import (
     TooManyRequests,
     Unavailable,
     UnexpectedAnswer,
-    error_of,
 )
 from zerocopy.client.fetch import (
     FIRST_ATTEMPTS_MAX,
     PATIENCE_S,
     is_final,
     jittered_s,
-    retry_after_s,
+    refusal_of,
     sentence_of,
 )
 from zerocopy.client.layout import frame_of
@@ -72,12 +68,9 @@ class Follow:
         """What `websockets.asyncio.client.connect` takes.
 
         Pings find a dead connection within `timeout_s`. Proxies of the environment are not used.
-        With host and port given, a redirect to another origin is refused: the key would go along.
         """
         timeout_s = self._options.timeout_s
         return {
-            "host": self._options.host,
-            "port": self._options.port,
             "additional_headers": self._options.fields,
             "ssl": self._options.context,
             "compression": None,
@@ -114,6 +107,7 @@ class Follow:
 
         Raises:
             Reset: the cursor means nothing any more; it is now the beginning of the day.
+            ConnectionFailed: no stream has ever begun.
         """
         if code == RESET_CODE:
             told = _BEGIN.fullmatch(reason)
@@ -128,6 +122,8 @@ class Follow:
                 reason=why,
             )
         self._attempts += 1
+        if not self.is_open and self._attempts >= FIRST_ATTEMPTS_MAX:
+            raise ConnectionFailed(f"{self._options.origin} ends each stream before it begins")
         return 0.0 if self._attempts == 1 else jittered_s(self._attempts - 1)
 
     def refused(self, error: Exception) -> float:
@@ -150,17 +146,11 @@ class Follow:
     def _error_of(self, error: Exception) -> Error:
         response = getattr(error, "response", None)  # of websockets' InvalidStatus
         if response is not None:
-            wait_s = retry_after_s(
-                response.headers.get("Retry-After"), response.headers.get("Date"), time.time()
-            )
-            detail = f"the server answered {response.status_code}"
-            with suppress(ValueError, KeyError, TypeError):  # a proxy's page
-                detail = str(json.loads(response.body)["detail"])
-            return error_of(response.status_code, detail, wait_s)
-        if isinstance(error, ValueError):  # of a redirect; its sentence is of the library
-            return UnexpectedAnswer(
-                f"{self._options.origin} redirects elsewhere: redirects are not followed, give "
-                "that as the url"
+            return refusal_of(
+                response.status_code,
+                response.reason_phrase,
+                response.headers.raw_items(),
+                response.body or b"",
             )
         found: ConnectionFailed
         if isinstance(error, TimeoutError):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ALIGNMENT = 64
 """Bytes; https://arrow.apache.org/docs/format/Columnar.html, "Buffer Alignment and Padding"."""
 
+NBYTES_MAX = 1 << 58
+"""Bytes of a column: 32 of them still have a size."""
+
 _DTYPE = re.compile(r"<[uif][248]|\|[ui]1|\|S[1-9][0-9]{0,2}")
 
 
@@ -81,12 +84,14 @@ def parse_header(line: bytes) -> Layout:
         for told in header["columns"]:
             dtype = _dtype(told["dtype"])
             nbytes = told["num_records"] * dtype.itemsize
+            if type(nbytes) is not int or not 0 <= nbytes < NBYTES_MAX:
+                raise ValueError("a column has no number of records")
             if told["data_length"] != nbytes or told["record_size"] != dtype.itemsize:
                 raise ValueError("a column contradicts itself")
             columns.append(Column(str(told["name"]), dtype, nbytes, offset))
             offset += _padded(nbytes)
         counts = {told["num_records"] for told in header["columns"]}
-        if len(counts) != 1 or min(counts) < 0:
+        if len(counts) != 1:
             raise ValueError("the columns differ in length")
         return Layout(
             tuple(columns),
@@ -95,7 +100,7 @@ def parse_header(line: bytes) -> Layout:
             header.get("interval_s"),
             header.get("cursor"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnexpectedAnswer(
             "the answer does not begin with the header line of the columns format; "
             "is this a zerocopy server?"

@@ -37,6 +37,7 @@ class AsyncLive:
         self._held = AsyncExitStack()  # of the connection
         self._pending: Frame | Reset | None = None
         self._closing = asyncio.Event()
+        self._connecting: asyncio.Task[Any] | None = None  # the task that connects
 
     @property
     def cursor(self) -> str | None:
@@ -59,14 +60,24 @@ class AsyncLive:
     async def close(self) -> None:
         """End the stream; an iterator that waits ends."""
         self._closing.set()
-        if self._connection is not None:
-            await self._connection.close()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
         await self._held.aclose()
+
+    def __del__(self) -> None:
+        """Abort the connection of a stream that nobody closed: its own tasks keep it alive."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(RuntimeError):  # the event loop is closed
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
 
     async def __aenter__(self) -> Self:
         """Open the stream: from here on no record is missed."""
         try:
-            while not self._follow.is_open:
+            while not self._follow.is_open and not self._closing.is_set():
                 self._pending = await self._step()
         except Reset as reset:  # for `anext`: who is told now has nothing to go on with
             self._pending = reset
@@ -106,11 +117,20 @@ class AsyncLive:
             raise MissingPackage(
                 "websockets is not installed: pip install 'zerocopy[client]'"
             ) from None
+        connecting: Any = connect(self._follow.url, **self._follow.arguments)
+        connecting.process_redirect = lambda error: error  # told, not followed
+        task = self._connecting = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
         try:
-            connecting = connect(self._follow.url, **self._follow.arguments)
             self._connection = await self._held.enter_async_context(connecting)
-        except (OSError, EOFError, ValueError, InvalidHandshake) as error:
+        except asyncio.CancelledError:
+            if not self._closing.is_set() or task.uncancel():  # not, or not only, by `close`
+                raise
+        except (OSError, EOFError, InvalidHandshake) as error:
+            self._connecting = None  # a wait ends by itself when the stream does
             await self._pause(self._follow.refused(error))
+        finally:
+            self._connecting = None
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless the stream is to end."""

@@ -13,6 +13,10 @@ from urllib.parse import urlsplit
 
 from zerocopy.client.errors import BadRequest
 
+TIMEOUT_MAX_S = 1e6
+"""Above it some system calls cannot wait."""
+
+_PATH = re.compile(r"[!-~]*")
 _KEY = re.compile(r"[!-~]+")
 _RULE = "such as http://127.0.0.1:8080 or https://data.example.com"
 
@@ -56,14 +60,19 @@ def read_options(
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # what a connection looks up
     except ValueError:
         raise BadRequest(f"url: must be one with a host and a port, {_RULE}") from None
     if parts.username is not None or parts.password is not None:
         raise BadRequest("url: must hold no user and no password; give a key as key=")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise BadRequest(f"url: {url!r} must be http or https with a host, {_RULE}")
-    if not timeout_s > 0:
-        raise BadRequest(f"timeout: {timeout_s!r} must be a number of seconds above 0")
+    if _PATH.fullmatch(parts.path) is None:
+        raise BadRequest(f"url: the path of {url!r} must be percent-encoded")
+    if not 0 < timeout_s <= TIMEOUT_MAX_S:
+        raise BadRequest(
+            f"timeout: {timeout_s!r} must be seconds: above 0, at most {TIMEOUT_MAX_S:,.0f}"
+        )
     is_tls = parts.scheme == "https"
     return Options(
         is_tls=is_tls,

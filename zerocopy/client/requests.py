@@ -196,7 +196,7 @@ def _json_call(target: str) -> Call[Any]:
     def result() -> Any:
         try:
             return json.loads(sink.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnexpectedAnswer("the answer is no JSON; is this a zerocopy server?") from None
 
     return Call(target, sink, result)

@@ -35,7 +35,7 @@ def times(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.datetime64]:
     values = columns["time"].astype(np.int64)
     if "nanos" in columns:
         values *= 1_000_000_000
-        values += columns["nanos"]
+        values += columns["nanos"].astype(np.int64, copy=False)
         return values.view("datetime64[ns]")
     return values.view("datetime64[s]")
 

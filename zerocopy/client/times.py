@@ -8,7 +8,7 @@ what they are: [a, b) and [b, c) share no record and leave none out, whatever th
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +26,10 @@ _MICROSECOND = timedelta(microseconds=1)
 _SECOND_US = 1_000_000
 _YEAR_S = 366 * 86_400
 _FRACTION = re.compile(r"[.,](\d{6})(\d+)")
+_DATE_DIGITS = 8
+"""20250131: the basic form of ISO 8601."""
+
+_TEXT_RULE = "ISO 8601, such as 2025-01-31 or 2025-01-31T09:30:00Z"
 _RULE = (
     "must be unix seconds as an int, an ISO 8601 date or time as a str, a date, a datetime or a "
     "numpy.datetime64"
@@ -99,6 +103,8 @@ def _checked(name: str, value: int) -> int:
 
 def _parsed(name: str, text: str) -> date | datetime:
     """The date or time that `text` spells; digits beyond microseconds round up."""
+    if text.isdigit() and len(text) > _DATE_DIGITS:  # Python reads some as a date and a time
+        raise BadRequest(f"{name}: {text!r} must be {_TEXT_RULE}; unix seconds are an int")
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -110,15 +116,16 @@ def _parsed(name: str, text: str) -> date | datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadRequest(
-            f"{name}: {text!r} must be ISO 8601, such as 2025-01-31 or 2025-01-31T09:30:00Z"
-        ) from None
-    return moment + _MICROSECOND if is_more else moment
+        raise BadRequest(f"{name}: {text!r} must be {_TEXT_RULE}") from None
+    return moment + _MICROSECOND if is_more and moment.year < MAXYEAR else moment
 
 
 def _of_numpy(name: str, value: Any) -> int:
     """The first whole second at or after a datetime64 of any unit."""
     if np.isnat(value):
         raise BadRequest(f"{name}: NaT {_RULE}")
-    floor = value.astype("datetime64[s]")
+    try:
+        floor = value.astype("datetime64[s]")
+    except OverflowError:
+        raise BadRequest(f"{name}: a {value.dtype} {_RULE} of seconds to nanoseconds") from None
     return int(floor.astype(np.int64)) + bool(floor < value)
