@@ -198,6 +198,18 @@ def test_two_downloads_to_one_name_are_refused(tmp_path: Path) -> None:
         assert liar.heads == []
 
 
+def test_a_name_that_is_none_of_a_file_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    """A directory, and no name."""
+    with Liar(honest) as liar, Client(liar.url) as client:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for path, kind in ((folder, WriteFailed), ("", BadRequest)):
+            with pytest.raises(kind, match="name a file"):
+                client.download("X", "time", path, type="MD", format="csv")
+        assert liar.heads == []
+    assert names(tmp_path) == {"folder"}
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """As what it is: an OSError too."""
     with Liar(honest) as liar, pytest.raises(WriteFailed, match="no such file") as caught:

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from zerocopy.client.errors import BadRequest, UnexpectedAnswer, WriteFailed
+from zerocopy.client.errors import BadRequest, WriteFailed
 from zerocopy.client.requests import Call, span_parameters, target_of
-from zerocopy.client.sinks import Pace, finish
+from zerocopy.client.sinks import Pace, finish, require_end
 from zerocopy.client.times import span
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def download(  # noqa: PLR0917 - as its two callers have them
         BadRequest: a time is malformed, or no format fits the name.
     """
     target = Path(path)
+    if not target.name:
+        raise BadRequest(f"path: {os.fspath(path)!r} must name a file")
     if format_ is None:
         format_ = FORMATS.get(target.suffix.lower(), "")
     if format_ not in FORMATS.values():
@@ -82,6 +84,8 @@ class FileSink:
 
     def __enter__(self) -> Self:
         """Open the part, and find out how much of it is of use."""
+        if self._path.is_dir():  # told before the body comes, not behind it
+            raise WriteFailed(f"{self._path}: is a directory; name a file in it")
         try:
             self._fd = self._open()
             self.tag = self._noted_tag()
@@ -122,10 +126,7 @@ class FileSink:
         Raises:
             WriteFailed: the disk is full, or fails.
         """
-        if response.length is None and not response.chunked:
-            raise UnexpectedAnswer(
-                "the answer has no length, so its end cannot be told from a break"
-            )
+        require_end(response)
         total = None if response.length is None else self.received + response.length
         piece, pace = memoryview(bytearray(PIECE_BYTES)), Pace()
         begun_s = time.monotonic()

@@ -165,6 +165,16 @@ def _check_length(response: HTTPResponse, nbytes: int) -> None:
         )
 
 
+def require_end(response: HTTPResponse) -> None:
+    """Refuse a body whose end cannot be told from a break.
+
+    Raises:
+        UnexpectedAnswer: it has neither a length nor chunks.
+    """
+    if response.length is None and not response.chunked:
+        raise UnexpectedAnswer("the answer has no length, so its end cannot be told from a break")
+
+
 def finish(response: HTTPResponse) -> None:
     """Read the end of a body's framing; nothing may be left of the body.
 

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.ipc  # type: ignore[import-untyped]
 import pytest
 
+from tests.client.liar import BODY, Liar, Say, response
 from tests.command_line import ZEROCOPY, environment
 from tests.commands.client.conftest import DAY, RECORDS_MAX, day_of, write_day
 from tests.terminal import open_terminal
@@ -186,6 +187,7 @@ def test_get_never_overwrites_unasked(zerocopy: Run, tmp_path: Path) -> None:
         (("--format", "xml"), 2, "--format: xml must be one of csv"),
         (("--from", "soon"), 2, "--from: 'soon' must be ISO 8601"),
         (("--from", "20", "--to", "10"), 2, "--from and --to: start 20"),
+        (("--to", "2025"), 2, "must be a date such as 2025-01-01, not a year"),
         (("--url", "ftp://x"), 2, "url: 'ftp://x' must be http or https"),
         (("--key", "sec ret"), 2, "key: must be printable ASCII"),
         (("--ca", "/none.pem", "--url", "https://127.0.0.1:1"), 2, "ca: '/none.pem'"),
@@ -203,6 +205,31 @@ def test_get_errors_are_one_line(
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1), done
     assert words.lower() in done.err.lower()
     assert "sec ret" not in done.err
+
+
+def test_get_prints_nothing_whose_end_it_could_not_tell(zerocopy: Run) -> None:
+    """Neither a length nor chunks: a break would look like the end."""
+    say = Say(response(BODY, Content_Length="", Connection="close"), "close")
+    with Liar(say) as liar:
+        done = zerocopy(*MD, "--columns=time,price", "--format=columns", url=liar.url)
+    assert (done.code, done.out) == (1, b"")
+    assert "no length" in done.err
+
+
+@pytest.mark.parametrize("format_", ["csv", "columns"])
+def test_get_names_standard_output_where_it_is_full(place: Place, format_: str) -> None:
+    """Whether the answer is made here or handed on."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*ZEROCOPY, *MD, "--columns=time", "--format", format_],
+            env=environment(ZEROCOPY_URL=place.url),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"zerocopy: standard output: No space left on device\n"
 
 
 def test_get_without_polars_leaves_csv_to_the_server(

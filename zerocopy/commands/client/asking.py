@@ -40,6 +40,9 @@ _WORD = re.compile(rf"({'|'.join(sorted(_OPTIONS, key=len, reverse=True))})(?=: 
 _DATE_DIGITS = 8
 """20250131: the basic form of ISO 8601."""
 
+_YEAR = re.compile(r"(19[7-9]|20[0-9])[0-9]")
+"""As unix seconds it would be half an hour after midnight in 1970, which nobody means."""
+
 _ARGUMENT = re.compile(r"\b(ca|key)=")
 
 Result = TypeVar("Result")
@@ -137,7 +140,13 @@ def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]
 
 
 def moment(text: str | None) -> str | int | None:
-    """A time as the client takes it: digits alone are unix seconds, but eight are a date."""
+    """A time as the client takes it: digits alone are unix seconds, but eight are a date.
+
+    Raises:
+        BadRequest: it is a year alone.
+    """
+    if text is not None and _YEAR.fullmatch(text):
+        raise BadRequest(f"start and end: {text} must be a date such as {text}-01-01, not a year")
     is_number = text is not None and text.isascii() and text.isdigit() and len(text) != _DATE_DIGITS
     return int(text) if text is not None and is_number else text
 

@@ -35,7 +35,9 @@ SymbolArgument = Annotated[
 ]
 ColumnsOption = Annotated[
     str | None,
-    typer.Option(metavar="NAMES", help="With commas between: time,price. Else all of the type."),
+    typer.Option(
+        metavar="NAMES", help="With commas between: time,price. Else all that every day has."
+    ),
 ]
 TypeOption = Annotated[
     str | None,

@@ -12,7 +12,7 @@ from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from zerocopy.client.errors import ChangedData, WriteFailed
-from zerocopy.client.sinks import PIECE_MAX
+from zerocopy.client.sinks import PIECE_MAX, require_end
 from zerocopy.commands.client.lines import cells_of
 from zerocopy.commands.shared import terminal
 from zerocopy.core.errors import ZerocopyError
@@ -96,13 +96,14 @@ class StreamSink:
 
     def take(self, response: HTTPResponse) -> None:
         """Hand on a response, to its end."""
+        require_end(response)
         left = response.length
         total = None if left is None else self.received + left
         while piece := response.read1(PIECE_MAX):
             try:
                 self._file.write(piece)
             except OSError as error:
-                raise WriteFailed(error.strerror or "") from error
+                raise WriteFailed(f"standard output: {error.strerror}") from error
             self.received += len(piece)
             if self._progress is not None:
                 self._progress(self.received, total)

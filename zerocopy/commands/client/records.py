@@ -53,20 +53,16 @@ class Records:
 
     def write_file(self, path: str, format_: str) -> None:
         """Write a file, and go on with it if it broke off."""
-        try:
-            if format_ in AS_THEY_COME or not is_made_here(format_):
-                self._download(path, format_)
-                if format_ == "columns":
-                    tell_skipped(mapped(path).skipped)
-                return
-            with _columns_beside(path) as columns:
-                self._download(columns, "columns")
-                frame = mapped(columns)
-                with appearing(path) as file:
-                    encode(frame, format_, file)
-        except KeyboardInterrupt:
-            tell(f"zerocopy: {path}: interrupted; the same command goes on where it broke off")
-            raise
+        if format_ in AS_THEY_COME or not is_made_here(format_):
+            self._download(path, format_, path)
+            if format_ == "columns":
+                tell_skipped(mapped(path).skipped)
+            return
+        with _columns_beside(path) as columns:
+            self._download(columns, "columns", path)
+            frame = mapped(columns)
+            with appearing(path) as file:
+                encode(frame, format_, file)
         tell_skipped(frame.skipped)
 
     def write_stream(self, format_: str, file: BinaryIO) -> None:
@@ -83,9 +79,14 @@ class Records:
             encode(frame, format_, file)
             tell_skipped(frame.skipped)
 
-    def _download(self, path: str, format_: str) -> None:
+    def _download(self, path: str, format_: str, wanted: str) -> None:
+        """Download to `path`, on the way to the file that is `wanted`."""
         call = download(self.of, path, self.start, self.end, format_, self.progress)
-        self.server.run(call)
+        try:
+            self.server.run(call)
+        except KeyboardInterrupt:
+            tell(f"zerocopy: {wanted}: interrupted; the same command goes on where it broke off")
+            raise
 
     def _write_days(self, file: BinaryIO) -> None:
         """A csv day by day: the first lines come soon, and no more than a day is in memory."""
