@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow.ipc  # type: ignore[import-untyped]
 import pytest
 
-from tests.client.liar import BODY, Liar, Say, response
+from tests.client.liar import BODY, TIMES, WHOLE, Liar, Say, response
 from tests.command_line import ZEROCOPY, environment
 from tests.commands.client.conftest import DAY, RECORDS_MAX, day_of, write_day
 from tests.terminal import open_terminal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.client.liar import Head
     from tests.commands.client.conftest import Columns, Done, Place
 
     Run = Callable[..., Done]
@@ -205,6 +206,25 @@ def test_get_errors_are_one_line(
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1), done
     assert words.lower() in done.err.lower()
     assert "sec ret" not in done.err
+
+
+@pytest.mark.parametrize("ending", ["bin", "csv"])
+def test_get_keeps_a_file_that_came_meanwhile(zerocopy: Run, tmp_path: Path, ending: str) -> None:
+    """A download may last: what was free when it began is looked at again when it ends."""
+    path = tmp_path / f"out.{ending}"
+
+    def meanwhile(_: Head) -> Say:
+        path.write_text("mine")
+        return Say(WHOLE)
+
+    arguments = (*MD, "--columns=time,price", "-o", str(path))
+    with Liar(meanwhile) as liar:
+        done = zerocopy(*arguments, url=liar.url)
+        assert (done.code, path.read_text()) == (1, "mine")
+        assert "exists; --force replaces it" in done.err
+        assert zerocopy(*arguments, "--force", url=liar.url).code == 0
+    assert len(read(path.read_bytes(), ending)["time"]) == len(TIMES)
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_get_prints_nothing_whose_end_it_could_not_tell(zerocopy: Run) -> None:

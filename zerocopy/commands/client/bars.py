@@ -75,7 +75,7 @@ def bars(
         if to.is_table:
             out.print_frame(frame)
         elif to.path is not None:
-            with out.appearing(to.path) as file:
+            with out.appearing(to.path, replaces=to.replaces) as file:
                 encode(frame, to.format, file)
         else:
             with out.standard_output() as file:

@@ -77,7 +77,7 @@ def get(
             out.print_frame(frame)
             out.tell_skipped(frame.skipped)
         elif to.path is not None:
-            asked.write_file(to.path, to.format)
+            asked.write_file(to.path, to.format, replaces=to.replaces)
         else:
             with out.standard_output() as file:
                 asked.write_stream(to.format, file)

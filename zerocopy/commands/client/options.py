@@ -105,6 +105,8 @@ class Destination:
     path: str | None
     format: str
     is_table: bool
+    replaces: bool = False
+    """A file that is there; else it is kept, whenever it came."""
 
 
 def destination(output: str | None, format_: str | None, *, force: bool) -> Destination:
@@ -125,8 +127,24 @@ def destination(output: str | None, format_: str | None, *, force: bool) -> Dest
     elif format_ not in FORMATS:
         raise typer.BadParameter(f"--format: {format_} must be one of {', '.join(FORMATS)}")
     if path is not None:
-        _refuse_to_overwrite(path, force=force)
-    return Destination(path, format_, is_table=False)
+        if os.path.isdir(path):
+            raise ZerocopyError(f"{path}: is a directory; name a file in it")
+        if not force:
+            refuse_to_overwrite(path)
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise ZerocopyError(f"{path}: there is no directory {folder}")
+    return Destination(path, format_, is_table=False, replaces=force)
+
+
+def refuse_to_overwrite(path: str) -> None:
+    """Say that there is a file, if there is one.
+
+    Raises:
+        ZerocopyError: there is.
+    """
+    if os.path.lexists(path):
+        raise ZerocopyError(f"{path}: exists; --force replaces it")
 
 
 def line_form(named: str | None) -> str:
@@ -140,13 +158,3 @@ def line_form(named: str | None) -> str:
     if named not in LINE_FORMS:
         raise typer.BadParameter(f"--format: {named} must be one of {', '.join(LINE_FORMS)}")
     return named
-
-
-def _refuse_to_overwrite(path: str, *, force: bool) -> None:
-    if os.path.isdir(path):
-        raise ZerocopyError(f"{path}: is a directory; name a file in it")
-    if os.path.lexists(path) and not force:
-        raise ZerocopyError(f"{path}: exists; --force replaces it")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise ZerocopyError(f"{path}: there is no directory {folder}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from zerocopy.client.errors import ChangedData, WriteFailed
 from zerocopy.client.sinks import PIECE_MAX, require_end
 from zerocopy.commands.client.lines import cells_of
+from zerocopy.commands.client.options import refuse_to_overwrite
 from zerocopy.commands.shared import terminal
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.streams import tell
@@ -36,11 +37,11 @@ _DAYS_NAMED: Final = 3
 
 
 @contextlib.contextmanager
-def appearing(path: str) -> Iterator[BinaryIO]:
+def appearing(path: str, *, replaces: bool) -> Iterator[BinaryIO]:
     """A file that appears as `path` at the end of the block, and not at all if it fails.
 
     Raises:
-        ZerocopyError: it cannot be written.
+        ZerocopyError: it cannot be written; or it has come meanwhile, unless `replaces`.
     """
     folder, name = os.path.split(path)
     hidden = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
@@ -49,6 +50,8 @@ def appearing(path: str) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if not replaces:
+            refuse_to_overwrite(path)
         os.rename(hidden, path)
     except OSError as error:
         raise ZerocopyError(f"{path}: {error.strerror}") from None

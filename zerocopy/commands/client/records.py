@@ -18,6 +18,7 @@ from zerocopy.client.download import download
 from zerocopy.client.requests import Call, data_call, span_parameters, target_of
 from zerocopy.client.times import span
 from zerocopy.commands.client.making import encode, is_made_here, mapped
+from zerocopy.commands.client.options import refuse_to_overwrite
 from zerocopy.commands.client.output import StreamSink, appearing, tell_skipped
 from zerocopy.core.layout import DAY_S
 from zerocopy.streams import tell
@@ -51,17 +52,21 @@ class Records:
         call = data_call(self.of, self.start, self.end, self.progress)
         return self.server.run(call)
 
-    def write_file(self, path: str, format_: str) -> None:
-        """Write a file, and go on with it if it broke off."""
+    def write_file(self, path: str, format_: str, *, replaces: bool) -> None:
+        """Write a file, and go on with it if it broke off.
+
+        Raises:
+            ZerocopyError: the file has come meanwhile, unless it `replaces` one.
+        """
         if format_ in AS_THEY_COME or not is_made_here(format_):
-            self._download(path, format_, path)
+            self._download(path, format_, path, replaces=replaces)
             if format_ == "columns":
                 tell_skipped(mapped(path).skipped)
             return
         with _columns_beside(path) as columns:
-            self._download(columns, "columns", path)
+            self._download(columns, "columns", path, replaces=True)
             frame = mapped(columns)
-            with appearing(path) as file:
+            with appearing(path, replaces=replaces) as file:
                 encode(frame, format_, file)
         tell_skipped(frame.skipped)
 
@@ -79,11 +84,17 @@ class Records:
             encode(frame, format_, file)
             tell_skipped(frame.skipped)
 
-    def _download(self, path: str, format_: str, wanted: str) -> None:
+    def _download(self, path: str, format_: str, wanted: str, *, replaces: bool) -> None:
         """Download to `path`, on the way to the file that is `wanted`."""
         call = download(self.of, path, self.start, self.end, format_, self.progress)
+
+        def result() -> object:
+            if not replaces:
+                refuse_to_overwrite(path)
+            return call.result()
+
         try:
-            self.server.run(call)
+            self.server.run(Call(call.target, call.sink, result, call.held))
         except KeyboardInterrupt:
             tell(f"zerocopy: {wanted}: interrupted; the same command goes on where it broke off")
             raise
