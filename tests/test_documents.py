@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.command_line import ZEROCOPY
 from tests.server import RunningServer
 from zerocopy.commands.client.asking import URL_DEFAULT
 from zerocopy.commands.development.sample_data import GenerateSpec, date_of, generate
@@ -62,14 +65,18 @@ def test_tutorial_goes_from_a_csv_to_a_frame(
     """The day files that it writes are those that it says, and are served."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    write, show, append = blocks_of("docs/first-chart.md")
+    show, append = blocks_of("docs/first-chart.md")
+    text = (REPOSITORY / "docs/first-chart.md").read_text("utf-8")
+    [import_line] = re.findall(r"^    \.venv/bin/zerocopy (import .*)$", text, re.MULTILINE)
     (tmp_path / "trades.csv").write_text(
         "time,price,size,side\n1735689599,2.5,1,0\n1735689600,3.5,2,1\n1735689600,3.25,2,1\n"
     )
-    exec(compile(write, "write", "exec"), {})
+    subprocess.run([*ZEROCOPY, *shlex.split(import_line)], check=True, stdout=subprocess.DEVNULL)
     folder = tmp_path / "mydata/coinbase/ACME/TRADES"
     assert (folder / "price.31.12.24.bin").stat().st_size == 4
     assert (folder / "price.01.01.25.bin").stat().st_size == 8
+    columns = {path.name.partition(".")[0] for path in folder.iterdir() if path.suffix == ".bin"}
+    assert all(f'"{name}": ' in append for name in columns)
     with RunningServer(tmp_path / "mydata") as server:
         for block, records in ((show, 3), (append, None), (show, 6)):
             here = block.replace("http://127.0.0.1:8081", f"http://127.0.0.1:{server.port}")
