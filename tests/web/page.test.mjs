@@ -279,4 +279,6 @@ test("exports name the range that is seen, whole seconds, and survive a shell", 
   assert.match(pythonSnippet("http://host:1/", asked), /start="1970-01-01T00:01:40Z",\n {8}end="1970-01-01T00:03:21Z"/);
   const bars = barsLink("http://host:1/", { ...asked, columns: ["price:open", "price:close"] }, "5m");
   assert.equal(new URL(bars.href).searchParams.get("columns"), "price:open,price:close");
+  const plus = barsLink("http://host:1/", { ...asked, columns: ["a+b:open"] }, "5m");
+  assert.equal(new URL(plus.href).searchParams.get("columns"), "a+b:open");
 });

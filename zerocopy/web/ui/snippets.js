@@ -14,10 +14,10 @@ function url(base, endpoint, { exchange, symbol, type, columns, view }, more) {
   const [start, end] = rangeOf(view);
   const target = new URL(`api/${endpoint}`, base);
   const parameters = { symbol, type, exchange, start, end: end - 1, columns: columns.join(","), ...more };
-  const pairs = Object.entries(parameters).map(([name, value]) =>
-    `${name}=${encodeURIComponent(value).replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%2B/g, "+")}`);
-  // A plus is a blank in a form. In names it must be encoded; between aggregates both mean the same.
-  target.search = pairs.map((pair) => (pair.startsWith("columns=") && endpoint === "bars" ? pair : pair.replace(/\+/g, "%2B"))).join("&");
+  // A plus stays encoded: in a form it is a blank.
+  target.search = Object.entries(parameters)
+    .map(([name, value]) => `${name}=${encodeURIComponent(value).replace(/%2C/g, ",").replace(/%3A/g, ":")}`)
+    .join("&");
   return target.href;
 }
 
