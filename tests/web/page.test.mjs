@@ -72,7 +72,22 @@ test("a view never leaves its data", () => {
     const [a, b, c] = [numbers.next().value, numbers.next().value, numbers.next().value];
     view = a < 0.5 ? views.zoom(view, 4 ** (b - 0.5), c, bounds) : views.pan(view, b * 4 - 2, bounds);
     assert.ok(view.start >= 0 && view.start < view.end);
-    assert.ok(view.start < bounds.last && view.end > bounds.first);
+    assert.ok(view.start < bounds.last + 1 && view.end > bounds.first);
+  }
+});
+
+test("the whole newest second is in view, however short the view is, and stays so when zoomed", () => {
+  for (const bounds of [{ first: 1000, last: 1000 }, { first: 0, last: 3 }, { first: 0, last: 4e9 }]) {
+    const all = views.all(bounds);
+    assert.ok(all.start <= bounds.first && all.end > bounds.last + 1);
+    assert.ok(views.newest(bounds, views.spanOf(all)).end <= all.end + 1e-6); // so following moves nothing
+  }
+  const bounds = { first: 1000, last: 9000 };
+  for (const span of [0.1, 1, 5, 3600]) {
+    const view = views.clamp(views.newest(bounds, span), bounds);
+    assert.ok(view.end > bounds.last + 1 && view.start < bounds.last + 1);
+    assert.ok(views.showsNewest(view, bounds));
+    assert.ok(views.showsNewest(views.zoom(view, 0.5, 1 - views.MARGIN, bounds), bounds));
   }
 });
 
@@ -101,8 +116,33 @@ test("times and counts are words of the field", () => {
   assert.deepEqual(format.axisValues([1740, 1742.5, 1745]), ["1,740.0", "1,742.5", "1,745.0"]);
   assert.deepEqual(format.axisValues([0.1, 0.1 + 0.00025]), ["0.10000", "0.10025"]);
   assert.deepEqual(format.axisValues([2e6, 4.5e6, 7e6]), ["2.0M", "4.5M", "7.0M"]);
+  assert.deepEqual([1e9, 1e9 - 5, 1e9 - 4 * 86400, 0, 1e9 + 60, 2e9].map((time) => format.agoText(time, 1e9)),
+    ["now", "5 s ago", "4 d ago", "1970-01-01", "now", "2033-05-18"]);
+  assert.deepEqual([0, 1, 1.4, 12345].map(format.recordsText), ["0 records", "1 record", "1 record", "12,345 records"]);
   assert.deepEqual(format.timeLabels([1735689600, 1735776000], "utc"), ["2025", "2 Jan"]);
   assert.equal(format.spanText(86400 * 14), "14 d");
+});
+
+test("values of any size have labels that differ, fit beside the axis, and are exact in the headline", () => {
+  const cases = [
+    [[1.18e-10, 1.2e-10, 1.22e-10], ["1.18e-10", "1.20e-10", "1.22e-10"], 1.187569e-10, "1.1876e-10"],
+    [[1.1e-5, 1.12e-5], ["0.0000110", "0.0000112"], 1.1097e-5, "0.0000111"],
+    [[130.1e6, 130.12e6], ["130.10M", "130.12M"], 130.123456e6, "130.1235M"],
+    [[45000, 45050], ["45,000", "45,050"], 45172.34, "45,172.34"],
+    [[-0.2, 0, 0.2], ["-0.2", "0.0", "0.2"], -0.25, "-0.25"],
+    [[1e15, 2e15], ["1e+15", "2e+15"], 1.5e15, "1.5e+15"],
+  ];
+  for (const [splits, labels, value, tag] of cases) {
+    assert.deepEqual(format.axisValues(splits), labels);
+    assert.equal(format.axisFormat(splits)(value, 2).replace(/0+(?=e)/, ""), tag);
+  }
+  const ids = format.axisFormat([2 ** 60, 2 ** 60 + 1024]);
+  for (const label of [ids(2 ** 60), ids(-(2 ** 60), 2)]) assert.ok(label.length <= 12, label);
+  assert.equal(format.axisFormat([])(0.5, 2), "0.5");
+  assert.deepEqual([format.grouped(Math.fround(612101.94), "<f4"), format.grouped(-0.5, "<f4"), format.grouped(2n ** 60n, "<u8"), format.grouped(NaN, "<f4")],
+    ["612,101.94", "-0.5", "1,152,921,504,606,846,976", "NaN"]);
+  assert.deepEqual([24812345678.123, -3762.905171, 0, 1.23456789012e-5, NaN].map(format.sumText),
+    ["24,812,345,700", "-3,762.90517", "0", "0.0000123456789", "NaN"]);
 });
 
 test("a search finds what a hand in a hurry types, the best first", () => {
@@ -127,6 +167,8 @@ test("the address says the view, and reads as what it said", () => {
   assert.deepEqual(stateOf(fragmentOf(state)), state);
   const following = { ...state, follow: true };
   assert.deepEqual(stateOf(fragmentOf(following)).last, 3601);
+  assert.equal(stateOf(fragmentOf({ ...following, view: { start: 0.1, end: 3600.1 } })).last, 3600);
+  assert.equal(stateOf(fragmentOf({ ...following, view: { start: 0, end: 1.08 } })).last, 2);
   for (const odd of ["", "#", "#/a", "#/a/b/c?from=x&to=y&panes=pie:price;:;line:", "#/%E0%A4%A/b", "#/../etc"]) {
     assert.equal(stateOf(odd).view, undefined);
   }
@@ -147,6 +189,8 @@ test("frames are joined in order, cut at gaps, and every value is found again", 
   assert.equal(exactAt(joined, 2, "price"), 3);
   assert.equal(exactAt(joined, 2, "volume"), undefined);
   assert.equal(nearest(joined.x, 19), 1);
+  assert.equal(countIn(joined, 0, 4 * day), 5); // the gap is no record
+  assert.equal(countIn(joined, 15, 3 * day + 6), 3);
 });
 
 test("a gap inside one frame cuts it as well, and one before all records cuts nothing", () => {
@@ -242,6 +286,20 @@ test("a plan draws single records once they are few, and asks tiles up to the ed
   assert.deepEqual(tileRequest(ticks, 1, { first: 0, edge: 900 }), { key: `${ticks.name} 1 before 900`, start: 600, end: 900 });
   assert.equal(tileRequest(ticks, 2, { first: 0, edge: 900 }), null);
   assert.equal(tileRequest(ticks, 0, { first: 600, edge: Infinity }), null);
+});
+
+test("a pane of records alone counts them, and asks for their number once", () => {
+  const panes = [{ kind: "bars", columns: ["time"] }];
+  const view = { start: 0, end: 86400 };
+  const plan = planFor({ detail: "coarse", panes, view, widthPx: 600, density: 1, hasNanos: false, wasTicks: false, ticks: null });
+  assert.deepEqual(plan.columns, ["time:count"]);
+});
+
+test("what is known of a view ends where a tile is missing", () => {
+  const grid = { length: 100, shift: 40 };
+  assert.deepEqual(levels.rangeWithout(grid, [3, 4, 5], new Set()), { start: 340, end: 640 });
+  assert.deepEqual(levels.rangeWithout(grid, [3, 4, 5, 6], new Set([4])), { start: 540, end: 740 });
+  assert.deepEqual(levels.rangeWithout(grid, [3], new Set([3])), { start: 0, end: 0 });
 });
 
 test("tiles are bounded, the least recently used go first, and superseded loads are aborted", async () => {

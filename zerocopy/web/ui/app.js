@@ -7,15 +7,16 @@
 
 import { ConnectionFailed, NotFound, Unauthorized, Unavailable } from "../zerocopy.js";
 import { askKey, setUpDialogs, showExport, showHelp } from "./dialogs.js";
-import { Chart } from "./chart.js";
+import { Chart, drawable } from "./chart.js";
 import { $ } from "./dom.js";
-import { ago, brief, countText, spanText, timeText } from "./format.js";
-import { fragmentOf, stateOf } from "./link.js";
+import { agoText, grouped, recordsText, spanText, timeText } from "./format.js";
+import { fragmentOf, PANES_MAX, stateOf } from "./link.js";
 import { emptyRoot, showBanner, showNotice, tell } from "./notice.js";
 import { outputsOf } from "./plan.js";
 import { Server } from "./server.js";
 import { SymbolList } from "./symbols.js";
 import { Theme } from "./theme.js";
+import { all as allOf, spanOf } from "./view.js";
 
 const SYMBOLS_EVERY_MS = 10_000;
 const EMPTY_EVERY_MS = 3_000;
@@ -61,9 +62,14 @@ const list = new SymbolList((entry) => {
   $("chart").focus(); // keys mean the chart from here on
   if (entry.symbol === chart.series?.symbol && entry.exchange === chart.series.exchange) return;
   const { panes } = stateOf(location.hash);
-  history.pushState(null, "", fragmentOf({ ...entry, panes, zone }));
-  route();
+  visit({ ...entry, panes });
 });
+
+/** Goes to another series, as a step of the history. */
+function visit(state) {
+  history.pushState(null, "", fragmentOf({ ...state, zone }));
+  route();
+}
 
 // ---- what is open
 
@@ -87,20 +93,23 @@ async function route() {
   const types = Object.keys(catalog.types);
   const type = types.includes(state.type) ? state.type : (types.find((name) => catalog.types[name].days > 0) ?? types[0]);
   const info = type && catalog.types[type];
-  if (!info?.columns.some(({ name }) => name !== "time") || !info.days) {
+  if (!info?.columns.length || info.last_time === null) {
     chart.close();
-    showNotice(`${state.symbol} has no day yet`, ["Nothing can be drawn before its first record. Choose another symbol, or wait: the page looks again by itself."]);
+    const others = types.filter((name) => name !== type && catalog.types[name].last_time !== null);
+    showNotice(`${[state.symbol, type].filter(Boolean).join(" ")} has no record yet`,
+      ["Nothing can be drawn before the first one. Choose another symbol, or wait: the page looks again by itself."],
+      [...others.map((name) => [`Show ${name}`, () => visit({ ...state, type: name })]), chooseSymbol]);
     return;
   }
   showNotice(null);
   showTypes(types, type);
-  const isRecent = Date.now() / 1000 - info.last_time < RECENT_S;
+  const isRecent = Math.abs(Date.now() / 1000 - info.last_time) < RECENT_S;
   const last = state.last ?? (isRecent && !isSame ? Math.min(RECENT_SPAN_S, info.last_time - info.first_time) : null);
   chart.open({ ...state, type, info }, { panes: state.panes, view: state.view, last });
   $("bar").hidden = $("foot").hidden = false;
   document.title = `${state.symbol} · zerocopy`;
-  $("title").textContent = state.symbol;
-  $("where").textContent = state.exchange;
+  $("title").textContent = $("title").title = state.symbol;
+  $("where").textContent = $("where").title = state.exchange;
   $("price").textContent = "";
   live = "";
   chart.resize();
@@ -134,8 +143,11 @@ function failed(error, { symbol, exchange }) {
   showNotice(isGone ? `There is no ${symbol} on ${exchange}` : "This cannot be shown", [
     error.detail ?? String(error),
     isGone ? "Choose another symbol from the list." : "",
-  ].filter(Boolean), [["Try again", () => route()]]);
+  ].filter(Boolean), [["Try again", () => route()], chooseSymbol]);
 }
+
+/** Where the list is not beside the chart: a button of a notice that opens it. */
+const chooseSymbol = ["Choose a symbol", () => actions["open-list"](), "only-phone"];
 
 /** What went wrong, where it belongs; whether that was all there is to say. */
 function complain(error) {
@@ -198,8 +210,8 @@ function showTypes(types, type) {
 
 function headline() {
   const column = chart.specs[0]?.columns[0];
-  const value = column === undefined ? null : chart.newest(column);
-  $("price").textContent = value === null ? "" : brief(value, 7);
+  const value = column === undefined || column === "time" ? null : chart.newest(column);
+  $("price").textContent = value === null ? "" : grouped(value, chart.series.info.columns.find(({ name }) => name === column).dtype);
 }
 
 function foot() {
@@ -207,20 +219,21 @@ function foot() {
   if (!loader) return;
   const last = loader.bounds.last;
   const states = { open: "Live", waiting: "Reconnecting", off: "Not live", "": "Connecting" };
-  $("live-told").textContent = `${states[live]} · last record ${ago(last, Date.now() / 1000)}${/\d/.test(ago(last, Date.now() / 1000)) ? " ago" : ""}`;
+  $("live-told").textContent = `${states[live]} · last record ${agoText(last, Date.now() / 1000)}`;
   $("live-told").dataset.state = live;
   $("follow").setAttribute("aria-pressed", String(follow));
+  $("add-pane").disabled = chart.specs.length >= PANES_MAX;
   const data = loader.dataset("coarse") ?? loader.dataset("fine");
   const what = !data ? "" : data.mode === "ticks" ? "single records" : `bars of ${data.interval.label}`;
   const count = chart.count;
   const span = chart.view.end - chart.view.start;
   const skipped = loader.skipped.size ? ` · skipped, a column is missing: ${[...loader.skipped].slice(0, 3).join(", ")}${loader.skipped.size > 3 ? " …" : ""}` : "";
-  $("shown").textContent = [spanText(span), what, count === null ? "" : `${countText(Math.round(count))} records`].filter(Boolean).join(" · ") + skipped;
+  $("shown").textContent = [spanText(span), what, count === null ? "" : recordsText(count)].filter(Boolean).join(" · ") + skipped;
   const at = pointed;
   $("pointed").textContent = at ? `${timeText(at.time, zone, at.nanos)} ${zone === "utc" ? "UTC" : "local"}` : "";
   for (const button of $("spans").children) {
     const isAll = button.dataset.span === "all";
-    const all = (loader.bounds.last - loader.bounds.first) * 1.08;
+    const all = spanOf(allOf(loader.bounds));
     button.setAttribute("aria-pressed", String(isAll ? Math.abs(span - all) < all * 0.01 : Math.abs(span - button.dataset.span) < 1));
   }
 }
@@ -243,9 +256,10 @@ const actions = {
   theme: () => theme.toggle(),
   "add-pane": () => {
     const used = new Set(chart.specs.flatMap(({ columns }) => columns));
-    const free = chart.series.info.columns.map(({ name }) => name).filter((name) => !used.has(name) && name !== "time" && name !== "nanos");
-    const column = free[0] ?? chart.specs[0].columns[0];
-    chart.changePanes([...chart.specs, { kind: "line", columns: [column] }], chart.specs.length);
+    const some = drawable(chart.series.info.columns);
+    const column = some.find((name) => !used.has(name)) ?? some[0];
+    const spec = column ? { kind: "line", columns: [column] } : { kind: "bars", columns: ["time"] };
+    chart.changePanes([...chart.specs, spec], chart.specs.length);
   },
   "show-export": () => {
     const { series, view, specs, count, loader } = chart;
@@ -268,8 +282,7 @@ $("spans").addEventListener("click", ({ target }) => {
 });
 $("type").addEventListener("change", ({ target }) => {
   const { series, view } = chart;
-  history.pushState(null, "", fragmentOf({ ...series, type: target.value, view, zone }));
-  route();
+  visit({ ...series, type: target.value, view });
 });
 
 const KEYS = { e: "show-export", u: "zone", t: "theme", l: "follow", "?": "show-help" };

@@ -18,9 +18,12 @@ const PRICES = ["price", "close", "last", "mid"];
 const ZOOM_STEP = 0.7;
 const PAN_STEP = 0.2;
 
-/** What a series of these columns shows first: candles of its price, and its volume. */
-export function defaultPanes(columns) {
-  const drawn = columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
+/** The names of the columns that have a height: not the times, and no text. */
+export const drawable = (columns) =>
+  columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
+
+/** What a series shows first: candles of its price, and its volume; without columns, its records. */
+function defaultPanes(drawn) {
   const price = PRICES.find((name) => drawn.includes(name)) ?? drawn[0];
   const volume = VOLUMES.find((name) => drawn.includes(name) && name !== price);
   if (!price) return [{ kind: "bars", columns: ["time"] }];
@@ -57,7 +60,7 @@ export class Chart {
       gaps: () => this.loader?.gaps ?? [],
       view: () => this.view,
       dtypeOf: (name) => this.series?.info.columns.find((column) => column.name === name)?.dtype,
-      newest: (name) => this.newest(name),
+      newest: (name) => Number(this.newest(name) ?? NaN),
     };
     new ResizeObserver(() => this.resize()).observe(host);
     gestures(host, () => this.#area(), {
@@ -108,21 +111,21 @@ export class Chart {
 
   /** Panes of columns that the series has; without any the usual ones. */
   setPanes(asked) {
-    const known = new Set(this.series.info.columns.map(({ name }) => name));
+    const columns = drawable(this.series.info.columns);
+    const isKnown = (kind, name) => columns.includes(name) || (kind === "bars" && name === "time");
     const fitting = asked
-      .map(({ kind, columns }) => ({ kind, columns: columns.filter((name) => known.has(name)) }))
-      .filter(({ columns }) => columns.length);
-    const specs = fitting.length ? fitting : defaultPanes(this.series.info.columns);
-    const columns = this.series.info.columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
+      .map(({ kind, columns: some }) => ({ kind, columns: some.filter((name) => isKnown(kind, name)) }))
+      .filter(({ columns: some }) => some.length);
+    const specs = fitting.length ? fitting : defaultPanes(columns);
     const before = this.loader.liveColumns(this.specs).join();
     for (const pane of this.panes) pane.unmount();
     this.panes = specs.map((spec, place) => {
       const change = (next) => this.changePanes(specs.toSpliced(place, 1, next), place);
       const menu = paneMenu({
-        spec, columns, isOnly: specs.length === 1,
+        spec, columns, place, isOnly: specs.length === 1,
         onChange: change,
         onRemove: () => this.changePanes(specs.toSpliced(place, 1)),
-        onMove: () => this.changePanes(place ? specs.toSpliced(place - 1, 2, specs[place], specs[place - 1]) : specs),
+        onMove: () => this.changePanes(specs.toSpliced(place - 1, 2, spec, specs[place - 1]), place - 1),
       });
       const pane = new Pane(spec, this.#context, menu);
       pane.element.classList.toggle("is-small", place > 0);
@@ -292,11 +295,11 @@ export class Chart {
     };
   }
 
-  /** The newest value of a column that the live stream has told; null before it has. */
+  /** The newest value of a column that the live stream has told, as it came; null before it has. */
   newest(name) {
     const frames = this.loader?.tail?.frames;
     const frame = frames?.[frames.length - 1];
-    return frame?.has(name) ? Number(frame.get(name).at(-1)) : null;
+    return frame?.has(name) ? frame.get(name).at(-1) : null;
   }
 
   /** Records in view, as far as is known. */
@@ -321,10 +324,8 @@ export class Chart {
 
   #took() {
     if (this.follow) {
-      const { last } = this.#bounds;
-      const span = views.spanOf(this.view);
-      const end = last + span * views.MARGIN;
-      if (end > this.view.end) this.view = { start: end - span, end };
+      const newest = views.newest(this.#bounds, views.spanOf(this.view));
+      if (newest.end > this.view.end) this.view = newest;
       this.#moved();
     }
     this.#on.records();

@@ -129,11 +129,14 @@ export function placeTicks(frame) {
 
 /** Records in [start, end): of single records, or estimated from bars that are cut. */
 export function countIn(dataset, start, end, seconds) {
-  const { x, columns } = dataset;
+  const { x, columns, segments } = dataset;
   const half = (seconds ?? 0) / 2;
   const [from, to] = [lowerBound(x, start - half), lowerBound(x, end + half)];
   const counts = columns.get("time.count");
-  if (!seconds || !counts) return to - from;
+  if (!seconds || !counts) {
+    return segments.reduce((sum, { begin, count }) =>
+      sum + Math.max(0, Math.min(to, begin + count) - Math.max(from, begin)), 0); // a gap is no record
+  }
   let sum = 0;
   for (let index = from; index < to; index++) {
     const begin = x[index] - half;

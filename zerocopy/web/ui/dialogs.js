@@ -1,7 +1,7 @@
 /** Export, key and keyboard help: dialogs of the browser, so focus and Escape are its own. */
 
 import { $, h } from "./dom.js";
-import { countText, timeText } from "./format.js";
+import { recordsText, timeText } from "./format.js";
 import { barsLink, COMPUTED_MAX, curlSnippet, pythonSnippet, rangeOf, recordLinks } from "./snippets.js";
 
 export function setUpDialogs() {
@@ -23,7 +23,7 @@ export function showExport(asked, tell) {
   $("export-told").textContent =
     `${asked.symbol} ${asked.type} of ${asked.exchange}, ${columns.join(", ")}, from ${timeText(start, zone)} ` +
     `until ${timeText(end, zone)} ${zone === "utc" ? "UTC" : "local time"}` +
-    (count === null ? "." : `: ${bars ? "about " : ""}${countText(Math.round(count))} records.`);
+    (count === null ? "." : `: ${bars ? "about " : ""}${recordsText(count)}.`);
   const isTooLong = count !== null && count > COMPUTED_MAX;
   $("export-long").hidden = !isTooLong;
   $("export-links").replaceChildren(...links.map(({ label, href, file, format }) => {

@@ -77,7 +77,7 @@ export function drawTicks({ ctx, x, y, from, to, density }, { data, column, colo
   }
   ctx.stroke();
   const apart = (x(data.x[to - 1]) - x(data.x[from])) / Math.max(1, to - from);
-  if (apart < MARKS_APART * density) return;
+  if (to - from > 1 && apart < MARKS_APART * density) return;
   ctx.fillStyle = color;
   ctx.beginPath();
   for (let index = from; index < to; index++) {

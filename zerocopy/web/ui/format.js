@@ -1,6 +1,12 @@
 /** Numbers and times as text. Pure; `zone` is "utc" or "local". */
 
 const DIGITS_OF_F4 = 9;
+/** Beside an axis there is room for so many characters: 45,202.125 or 0.00001125. */
+const LABEL_LENGTH = 10;
+/** Of 0.00001125: what needs more is written as 1.1250e-5. */
+const PLAIN_DECIMALS = 8;
+/** Of 1.1250e-10. */
+const EXPONENTIAL_DECIMALS = 4;
 
 /** The shortest decimal that reads back as the same f4: 0.1 and not 0.10000000149011612. */
 export function shortestF4(value) {
@@ -19,36 +25,62 @@ export function exact(value, dtype) {
   return dtype === "<f4" ? shortestF4(value) : String(value);
 }
 
-/** A value for an axis or a headline: 1.5M, 0.0025, 62,040.5. */
-export function brief(value, digits = 5) {
-  if (!Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size >= 1e15 || (size > 0 && size < 1e-6)) return value.toExponential(2);
-  for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"]]) {
-    if (size >= unit) return `${trim((value / unit).toPrecision(3))}${letter}`;
-  }
-  const decimals = Math.max(0, Math.min(8, digits - 1 - Math.floor(Math.log10(size || 1))));
-  return value.toLocaleString("en-US", { maximumFractionDigits: decimals });
+/** The same with commas between thousands: 62,040.47. */
+export function grouped(value, dtype) {
+  const [whole, ...rest] = exact(value, dtype).split(".");
+  return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".");
 }
 
-const trim = (text) => (text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text);
+/** A sum: f4 has no more digits worth reading than nine, and f8 shows the noise of its addition. */
+export function sumText(value) {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e15 || (size > 0 && size < 1e-6)) return String(Number(value.toPrecision(DIGITS_OF_F4)));
+  const maximumFractionDigits = 20;
+  return Number(value.toPrecision(DIGITS_OF_F4)).toLocaleString("en-US", { maximumFractionDigits });
+}
+
+const UNITS = [[1e12, "T"], [1e9, "G"], [1e6, "M"]];
+const trim = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
 
 // A step is 1, 2, 2.5 or 5 of a power of ten; the difference of two splits is almost that.
 const isWhole = (number) => number > 0.5 && Math.abs(number - Math.round(number)) < 1e-3;
 
-/** Labels of an axis: all with the decimals that the distance between two of them needs. */
-export function axisValues(splits) {
+function decimalsOf(step) {
+  let decimals = 0;
+  for (let scaled = step; decimals < 12 && !isWhole(scaled); scaled *= 10) decimals++;
+  return decimals;
+}
+
+/**
+ * How an axis with these labels writes a value: with the decimals that the distance between two of
+ * them needs, or with at most `more` of them, without zeros at the end; never more than fit.
+ */
+export function axisFormat(splits) {
   const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
   const largest = Math.max(...splits.map(Math.abs), 0);
-  const [unit, letter] = [[1e12, "T"], [1e9, "G"], [1e6, "M"]].find(([each]) => largest >= each) ?? [1, ""];
-  let decimals = 0;
-  for (let scaled = step / unit; decimals < 12 && !isWhole(scaled); scaled *= 10) decimals++;
-  return splits.map((value) =>
-    (value / unit).toLocaleString("en-US", {
-      minimumFractionDigits: decimals,
+  const isTiny = largest > 0 && largest < 1e-4 && decimalsOf(step) > PLAIN_DECIMALS;
+  if (isTiny || largest >= 1e15) {
+    const decimals = decimalsOf(step / 10 ** Math.floor(Math.log10(largest)));
+    return (value, more = 0) =>
+      (value ? value.toExponential(Math.min(decimals + more, EXPONENTIAL_DECIMALS)) : "0");
+  }
+  const [unit, letter] = UNITS.find(([each]) => largest >= each) ?? [1, ""];
+  const wholes = splits.map((value) => Math.trunc(value / unit).toLocaleString("en-US").length);
+  const room = Math.max(0, LABEL_LENGTH - Math.max(...wholes, 1) - letter.length - 1);
+  const needed = decimalsOf(step / unit);
+  return (value, more = 0) => {
+    const decimals = Math.min(needed + more, room);
+    const text = (value / unit).toLocaleString("en-US", {
+      minimumFractionDigits: more ? 0 : decimals,
       maximumFractionDigits: decimals,
-    }) + (value ? letter : ""));
+    });
+    return text + (value ? letter : "");
+  };
 }
+
+/** Labels of an axis. */
+export const axisValues = (splits) => splits.map((value) => axisFormat(splits)(value));
 
 const two = (number) => String(number).padStart(2, "0");
 
@@ -97,15 +129,22 @@ export function timeLabels(splits, zone) {
   });
 }
 
-/** now, 5 s, 3 min, 2 h, 9 d ago, then the date. */
+/** now, 5 s, 3 min, 2 h, 9 d, then the date; a clock may be a day wrong. */
 export function ago(seconds, nowS) {
-  const age = Math.max(0, nowS - seconds);
+  const age = nowS - seconds;
+  if (age < -86400) return dateText(seconds, "utc");
   if (age < 2) return "now";
   if (age < 60) return `${Math.floor(age)} s`;
   if (age < 3600) return `${Math.floor(age / 60)} min`;
   if (age < 86400) return `${Math.floor(age / 3600)} h`;
   if (age < 60 * 86400) return `${Math.floor(age / 86400)} d`;
   return dateText(seconds, "utc");
+}
+
+/** The same in a sentence: now, 5 s ago, 2025-01-31. */
+export function agoText(seconds, nowS) {
+  const text = ago(seconds, nowS);
+  return /[a-z]$/.test(text) && text !== "now" ? `${text} ago` : text;
 }
 
 /** 25 s, 4 min, 6 h, 12 d, 3 y: a span in words. */
@@ -118,4 +157,8 @@ export function spanText(seconds) {
   return "";
 }
 
-export const countText = (count) => count.toLocaleString("en-US");
+/** 1 record, 1,234 records. */
+export function recordsText(count) {
+  const rounded = Math.round(count);
+  return `${rounded.toLocaleString("en-US")} ${rounded === 1 ? "record" : "records"}`;
+}

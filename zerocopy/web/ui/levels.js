@@ -60,6 +60,18 @@ export function tilesOver(grid, start, end) {
   return Array.from({ length: last - first + 1 }, (_, place) => first + place);
 }
 
+/** [begin, end) of the longest run of tiles without those that are missing; `indexes` ascend. */
+export function rangeWithout(grid, indexes, missing) {
+  let [longest, run] = [[], []];
+  for (const index of indexes) {
+    run = missing.has(index) ? [] : [...run, index];
+    if (run.length > longest.length) longest = run;
+  }
+  if (!longest.length) return { start: 0, end: 0 };
+  const begin = longest[0] * grid.length + grid.shift;
+  return { start: begin, end: begin + longest.length * grid.length };
+}
+
 /** The bucket of an interval that holds a second, by its begin. */
 export const bucketOf = ({ seconds, shift }, time) =>
   Math.max(0, Math.floor((time - shift) / seconds) * seconds + shift);

@@ -6,7 +6,8 @@
 
 export const KINDS = ["candles", "line", "bars"];
 const NAME = /^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}$/;
-const PANES_MAX = 6;
+export const PANES_MAX = 6;
+const ROUNDING_S = 1e-3;
 
 const isoOf = (seconds) => {
   const text = new Date(Math.round(seconds * 1000)).toISOString();
@@ -25,7 +26,7 @@ const encode = (text) => encodeURIComponent(text).replace(/%3A/g, ":").replace(/
 export function fragmentOf({ exchange, symbol, type, view, follow, panes, zone }) {
   if (!symbol) return "#/";
   const parameters = [];
-  if (view && follow) parameters.push(`last=${Math.max(1, Math.round(view.end - view.start))}`);
+  if (view && follow) parameters.push(`last=${Math.max(1, Math.ceil(view.end - view.start - ROUNDING_S))}`);
   else if (view) parameters.push(`from=${isoOf(view.start)}`, `to=${isoOf(view.end)}`);
   if (panes?.length) parameters.push(`panes=${panes.map(paneText).join(";")}`);
   if (zone === "local") parameters.push("zone=local");

@@ -6,6 +6,7 @@
  */
 
 import { assemble, countIn, gapsOf, placeBars, placeTicks } from "./dataset.js";
+import { rangeWithout } from "./levels.js";
 import { columnsOf, detailOf, outputsOf, planFor, tileRequest } from "./plan.js";
 import { joinBars } from "./tail.js";
 import { Tiles } from "./tiles.js";
@@ -187,9 +188,8 @@ export class Loader {
   #requests(plan, indexes, tail) {
     const limits = { first: this.bounds.first, edge: tail?.edge ?? Infinity };
     return indexes
-      .map((index) => tileRequest(plan, index, limits))
-      .filter((request) => request && request.start <= this.bounds.last)
-      .map((request) => ({ ...request, plan }));
+      .map((index) => ({ index, plan, ...tileRequest(plan, index, limits) }))
+      .filter(({ key, start }) => key && start <= this.bounds.last);
   }
 
   /** One tile on each side: a pan finds it there. */
@@ -217,12 +217,14 @@ export class Loader {
     if (have.length < frames.length && (before?.name !== plan.name || !have.length)) return;
     // A view that moved within what is there needs no new arrays.
     const state = `${plan.name} ${requests.filter((_, at) => frames[at]).map(({ key }) => key)} ${this.#tail?.edge} ${this.#tail?.length}`;
-    if (before?.state === state) return;
+    const missing = new Set(requests.filter((_, at) => !frames[at]).map(({ index }) => index));
+    const covered = rangeWithout(plan.grid, plan.wanted, missing);
+    if (before?.state === state) {
+      before.covered = covered;
+      return;
+    }
     const dataset = this.#assemble(plan, panes, have);
-    Object.assign(dataset, { name: plan.name, state, mode: plan.mode, interval: plan.interval ?? null });
-    const { grid, wanted } = plan;
-    const [first, last] = [wanted[0], wanted[wanted.length - 1]];
-    dataset.covered = { start: first * grid.length + grid.shift, end: (last + 1) * grid.length + grid.shift };
+    Object.assign(dataset, { name: plan.name, state, covered, mode: plan.mode, interval: plan.interval ?? null });
     this.#datasets.set(plan.detail, dataset);
     this.#on.data(plan.detail, dataset);
     // What was estimated is known now: single records may do. Once, or two estimates could alternate.

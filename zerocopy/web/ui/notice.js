@@ -4,17 +4,17 @@ import { $, h } from "./dom.js";
 
 const code = (text) => h("code", {}, text);
 
-/** In place of the chart: a title, paragraphs, buttons ([text, onclick]). Without a title: none. */
+/** In place of the chart: a title, paragraphs, buttons ([text, onclick, class]). Without a title: none. */
 export function showNotice(title, paragraphs = [], buttons = []) {
   const notice = $("notice");
   notice.hidden = !title;
   $("chart").hidden = Boolean(title);
-  $("foot").hidden = Boolean(title);
+  $("foot").hidden = $("bar").hidden = Boolean(title);
   if (!title) return notice.replaceChildren();
   notice.replaceChildren(h("div", { class: "card" },
     h("h2", {}, title),
     ...paragraphs.map((paragraph) => (paragraph instanceof Node ? paragraph : h("p", {}, paragraph))),
-    buttons.length ? h("div", { class: "row" }, buttons.map(([text, onclick]) => h("button", { type: "button", class: "strong", onclick }, text))) : null));
+    buttons.length ? h("div", { class: "row" }, buttons.map(([text, onclick, more = ""]) => h("button", { type: "button", class: `strong ${more}`, onclick }, text))) : null));
   tell(title);
 }
 

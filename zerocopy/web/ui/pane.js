@@ -8,23 +8,34 @@
 import { exactAt, lowerBound, recordAt } from "./dataset.js";
 import { h, icon } from "./dom.js";
 import { drawBars, drawCandles, drawGaps, drawLevel, drawLine, drawTicks } from "./draw.js";
-import { axisValues, brief, exact, timeLabels, timeText } from "./format.js";
-import { detailOf } from "./plan.js";
+import { axisFormat, exact, sumText, timeLabels, timeText } from "./format.js";
+import { barOf, detailOf } from "./plan.js";
 
-const AXIS_WIDTH = 72; // CSS pixels: the same in all panes, so that their times lie one above the other
+const AXIS_WIDTH = 76; // CSS pixels: the same in all panes, so that their times lie one above the other
 const AXIS_HEIGHT = 28;
-/** CSS pixels: half of a label of time, half of a value's, and the legend above what is drawn. */
-const LABEL_HALF = 20;
+/** CSS pixels: half a letter of a label, half its height, from the newest value's tag to a label. */
+const LETTER_HALF = 3.2;
 const VALUE_HALF = 7;
-const HEAD_HEIGHT = { wide: 40, narrow: 66 };
-const NARROW = globalThis.matchMedia("(max-width: 720px)"); // as in style.css: the legend is a line of its own
+const TAG_APART = 15;
+/** Above and below the legend, which what is drawn leaves free. */
+const HEAD_SPACE = 14;
 const KIND_NAMES = { candles: "Candles", line: "Line", bars: "Bars" };
-/** A sum of f4 has no more digits worth reading; f8 shows the noise of its addition. */
-const SUM_DIGITS = 9;
+/** A tag beside the axis tells two digits more than the axis: a pixel is less than its step. */
+const TAG_DIGITS = 2;
+const FAR = 100_000;
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', sans-serif";
+
+/** What a column is called: `time` alone can be drawn as the number of records. */
+const nameOf = (column) => (column === "time" ? "records" : column);
 
 export class Pane {
   data = null;
+  labels = []; // of the values, as they are drawn; null where there is none
+  #format = axisFormat([]);
+  #headHeight = 0;
+  #hasValues = false;
+  #observer;
+  #head;
   #plot;
   #host;
   #context;
@@ -40,8 +51,10 @@ export class Pane {
     this.spec = spec;
     this.#context = context;
     this.#host = h("div", { class: "plot" });
-    this.element = h("section", { class: "pane", "aria-label": this.title },
-      h("div", { class: "pane-head" }, menu, this.#legend), this.#host);
+    this.#head = h("div", { class: "pane-head" }, menu, this.#legend);
+    this.element = h("section", { class: "pane", "aria-label": this.title }, this.#head, this.#host);
+    this.#observer = new ResizeObserver(() => this.#grow());
+    this.#observer.observe(this.#head);
     this.over = null;
   }
 
@@ -49,7 +62,7 @@ export class Pane {
     return detailOf(this.spec);
   }
   get title() {
-    return `${this.spec.columns.join(", ")}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
+    return `${this.spec.columns.map(nameOf).join(", ")}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
   }
   get isTicks() {
     return this.data?.mode === "ticks";
@@ -69,6 +82,7 @@ export class Pane {
   }
 
   unmount() {
+    this.#observer.disconnect();
     this.#plot?.destroy();
     this.#plot = null;
     this.element.remove();
@@ -76,7 +90,15 @@ export class Pane {
 
   resize() {
     const { width, height } = this.#host.getBoundingClientRect();
+    this.#headHeight = this.#head.offsetHeight;
     if (this.#plot && width > 0 && height > 0) this.#plot.setSize({ width, height });
+  }
+
+  /** A legend of more lines takes room; of fewer it gives none back, or values would jump. */
+  #grow() {
+    if (this.#head.offsetHeight <= this.#headHeight) return;
+    this.#headHeight = this.#head.offsetHeight;
+    this.redraw();
   }
 
   setData(data) {
@@ -119,12 +141,12 @@ export class Pane {
       this.#cross.time.textContent = frame ? timeText(frame.time[at], this.#context.zone()) : "";
       this.#cross.time.style.left = `${Math.max(68, Math.min(this.plotWidth - 10, left))}px`;
     }
-    const isHere = isShown && top !== null;
+    const isHere = isShown && top !== null && this.#hasValues;
     this.#cross.y.hidden = this.#cross.tag.hidden = !isHere;
     if (isHere) {
       this.#cross.y.style.transform = `translateY(${Math.round(top)}px)`;
       this.#cross.tag.style.transform = `translateY(${Math.round(top) - 9}px)`;
-      this.#cross.tag.textContent = brief(this.#plot.posToVal(top, "y"), 7);
+      this.#cross.tag.textContent = this.#hasValues ? this.#format(this.#plot.posToVal(top, "y"), TAG_DIGITS) : "";
     }
     if (isShown) this.tell(index);
   }
@@ -141,8 +163,9 @@ export class Pane {
     const value = (name, dtype) => exact(exactAt(this.data, index, name), dtype);
     return columns.flatMap((column) => {
       const dtype = this.#context.dtypeOf(column);
+      if (kind === "bars" && column === "time" && this.isTicks) return [[nameOf(column), "1", column]];
       if (this.isTicks) return [[column, value(column, dtype), column]];
-      if (kind === "bars") return [[column, brief(Number(exactAt(this.data, index, `${column}.sum`)), SUM_DIGITS), column]];
+      if (kind === "bars") return [[nameOf(column), sumText(Number(exactAt(this.data, index, barOf(column)))), column]];
       const parts = [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]];
       if (kind === "candles") return parts.map(([letter, each]) => [letter, value(`${column}.${each}`, dtype), column]);
       return [[column, value(`${column}.close`, dtype), column]];
@@ -150,20 +173,19 @@ export class Pane {
   }
 
   #legendOf(index) {
-    const { theme } = this.#context;
-    const isUp = this.data && this.#isUp(index);
+    const direction = this.spec.kind === "candles" && !this.isTicks ? this.#directionOf(index) : "";
     return this.valuesAt(index).map(([label, text, column]) => {
-      const value = h("b", {}, text);
-      if (this.spec.kind === "candles" && !this.isTicks) value.className = isUp ? "up" : "down";
+      const value = h("b", { class: direction }, text);
       const swatch = this.spec.columns.length > 1 ? h("i", { class: `swatch line-${(this.spec.columns.indexOf(column) % 6) + 1}` }) : null;
-      return h("span", { title: theme ? `${label} ${text}` : "" }, swatch, `${label} `, value);
+      return h("span", {}, swatch, `${label} `, value);
     });
   }
 
-  #isUp(index) {
-    const column = this.spec.columns[0];
-    const [open, close] = [this.data.columns.get(`${column}.open`), this.data.columns.get(`${column}.close`)];
-    return open && close && close[index] >= open[index];
+  #directionOf(index) {
+    const [column] = this.spec.columns;
+    const [open, close] = ["open", "close"].map((each) => this.data?.columns.get(`${column}.${each}`)?.[index]);
+    if (close >= open) return "up";
+    return close < open ? "down" : ""; // neither of NaN
   }
 
   // ---- what is in sight
@@ -181,23 +203,31 @@ export class Pane {
     const { kind, columns } = this.spec;
     let [low, high] = [Infinity, -Infinity];
     for (const column of columns) {
-      const names = this.isTicks ? [column] : kind === "bars" ? [`${column}.sum`] : [`${column}.low`, `${column}.high`];
-      for (const name of names) {
-        const values = this.data?.columns.get(name);
+      const names = this.isTicks ? [column] : [`${column}.low`, `${column}.high`];
+      for (const values of kind === "bars" ? [this.#barsOf(column)] : names.map((name) => this.data?.columns.get(name))) {
         for (let index = from; values && index < to; index++) {
-          if (values[index] < low) low = values[index];
-          if (values[index] > high) high = values[index];
+          if (values[index] < low && values[index] !== -Infinity) low = values[index];
+          if (values[index] > high && values[index] !== Infinity) high = values[index];
         }
       }
     }
-    if (!(low <= high)) return [0, 1];
+    this.#hasValues = low <= high;
+    if (!this.#hasValues) return [0, 1];
     if (kind === "bars") [low, high] = [Math.min(0, low), Math.max(0, high)];
+    if (kind === "bars" && low === high) high = 1;
     if (low === high) [low, high] = [low - (Math.abs(low) * 0.001 || 0.5), high + (Math.abs(high) * 0.001 || 0.5)];
     const height = this.over?.clientHeight || 300;
-    const above = Math.min(NARROW.matches ? HEAD_HEIGHT.narrow : HEAD_HEIGHT.wide, height * 0.45);
+    const above = Math.min(this.#headHeight + HEAD_SPACE, height * 0.45);
     const below = kind === "bars" && low === 0 ? 0 : Math.min(14, height * 0.1);
     const unit = (high - low) / (height - above - below);
     return [low - unit * below, high + unit * above];
+  }
+
+  /** The values of a column drawn as bars; each single record counts as one. */
+  #barsOf(column) {
+    if (!this.isTicks) return this.data?.columns.get(barOf(column));
+    const values = this.data.columns.get(column);
+    return column === "time" ? values?.map((time) => (Number.isNaN(time) ? NaN : 1)) : values;
   }
 
   // ---- uPlot
@@ -239,15 +269,34 @@ export class Pane {
   #timeLabels(plot, splits) {
     if (!this.isLast) return splits.map(() => null);
     return timeLabels(splits, this.#context.zone()).map((label, index) =>
-      (plot.valToPos(splits[index], "x") < LABEL_HALF ? null : label));
+      (plot.valToPos(splits[index], "x") < label.length * LETTER_HALF ? null : label));
   }
 
+  /** Labels, but those that an edge or the newest value's tag would cut, or that repeat another. */
   #valueLabels(plot, splits) {
+    this.#format = axisFormat(splits);
+    if (!this.#hasValues) return splits.map(() => null);
     const height = plot.over.clientHeight;
-    return axisValues(splits).map((label, index) => {
-      const top = plot.valToPos(splits[index], "y");
-      return top < VALUE_HALF || top > height - (this.isLast ? 0 : VALUE_HALF) ? null : label;
-    });
+    const newest = this.#newest();
+    const tag = newest === null ? NaN : plot.valToPos(newest, "y");
+    const isTagged = tag >= 0 && tag <= height;
+    let before = null;
+    return (this.labels = splits.map((value) => {
+      const top = plot.valToPos(value, "y");
+      const isCut = top < VALUE_HALF || top > height - (this.isLast ? 0 : VALUE_HALF);
+      if (isCut || (isTagged && Math.abs(top - tag) < TAG_APART)) return null;
+      const label = this.#format(value);
+      if (label === before) return null;
+      before = label;
+      return label;
+    }));
+  }
+
+  /** The newest value, where the pane shows one column of them; else null. */
+  #newest() {
+    const { kind, columns } = this.spec;
+    const value = kind === "bars" || columns.length > 1 ? null : this.#context.newest(columns[0]);
+    return Number.isFinite(value) ? value : null;
   }
 
   #draw(plot) {
@@ -259,7 +308,8 @@ export class Pane {
     const frame = {
       ctx, from, to, density, left: bbox.left, top: bbox.top, width: bbox.width, height: bbox.height,
       x: (seconds) => bbox.left + (seconds - plot.scales.x.min) * scaleX,
-      y: (value) => bbox.top + (plot.scales.y.max - value) * scaleY,
+      // Far outside is as good as infinite, which a canvas does not draw at all.
+      y: (value) => Math.max(-FAR, Math.min(FAR, bbox.top + (plot.scales.y.max - value) * scaleY)),
     };
     ctx.save();
     ctx.beginPath();
@@ -272,13 +322,13 @@ export class Pane {
 
   #drawColumns(frame) {
     const { kind, columns } = this.spec;
-    const { theme, newest } = this.#context;
+    const { theme } = this.#context;
     const { data } = this;
     const seconds = data.interval?.seconds ?? 0;
     columns.forEach((column, index) => {
       const color = columns.length > 1 || kind === "line" ? theme.line(index) : theme.colors.accent;
       if (kind === "bars") {
-        const values = data.columns.get(this.isTicks ? column : `${column}.sum`);
+        const values = this.#barsOf(column);
         const tint = columns.length > 1 ? theme.line(index) : theme.colors.bars;
         if (values) drawBars(frame, { data, values, seconds, color: tint });
       } else if (this.isTicks) {
@@ -286,30 +336,38 @@ export class Pane {
       } else if (!data.columns.has(`${column}.close`)) return;
       else if (kind === "line") drawLine(frame, { data, column, color });
       else drawCandles(frame, { data, column, seconds, colors: theme.colors });
-      const value = kind === "bars" || columns.length > 1 ? null : newest(column);
-      if (value !== null && Number.isFinite(value)) drawLevel(frame, value, color);
+      const value = this.#newest();
+      if (value !== null) drawLevel(frame, value, color);
     });
     this.#tagLevel();
   }
 
   /** The newest value beside the axis, where it is in sight. */
   #tagLevel() {
-    const { spec } = this;
-    const value = spec.kind === "bars" || spec.columns.length > 1 ? null : this.#context.newest(spec.columns[0]);
+    const value = this.#newest();
     const top = value === null ? NaN : this.yOf(value);
-    this.#level.hidden = !(top >= 0 && top <= this.over.clientHeight);
+    this.#level.hidden = !(this.#hasValues && top >= 0 && top <= this.over.clientHeight);
     if (this.#level.hidden) return;
-    this.#level.textContent = brief(value, 7);
+    this.#level.textContent = this.#format(value, TAG_DIGITS);
     this.#level.style.transform = `translateY(${Math.round(top) - 9}px)`;
   }
 }
 
-export function paneMenu({ spec, columns, isOnly, onChange, onRemove, onMove }) {
+/** The menu of a pane: `columns` are those that can be drawn, `place` is 0 for the uppermost. */
+export function paneMenu({ spec, columns, place, isOnly, onChange, onRemove, onMove }) {
   const name = `kind-${Math.random().toString(36).slice(2)}`;
+  const columnsFor = (kind) => {
+    const fitting = spec.columns.filter((column) => kind === "bars" || column !== "time");
+    const some = fitting.length ? fitting : columns.slice(0, 1);
+    return kind === "candles" ? some.slice(0, 1) : some;
+  };
   const kinds = Object.entries(KIND_NAMES).map(([kind, text]) =>
-    h("label", {}, h("input", { type: "radio", name, checked: kind === spec.kind, onchange: () => onChange({ ...spec, kind, columns: kind === "candles" ? spec.columns.slice(0, 1) : spec.columns }) }), text));
+    h("label", {}, h("input", {
+      type: "radio", name, checked: kind === spec.kind, disabled: !columnsFor(kind).length,
+      onchange: () => onChange({ kind, columns: columnsFor(kind) }),
+    }), text));
   const isSingle = spec.kind === "candles";
-  const choices = columns.map((column) =>
+  const choices = [...columns, ...(spec.kind === "bars" ? ["time"] : [])].map((column) =>
     h("label", {}, h("input", {
       type: isSingle ? "radio" : "checkbox", name: `${name}-column`, checked: spec.columns.includes(column),
       onchange: ({ target }) => {
@@ -318,13 +376,22 @@ export function paneMenu({ spec, columns, isOnly, onChange, onRemove, onMove }) 
         if (next.length) onChange({ ...spec, columns: next });
         else target.checked = true;
       },
-    }), column));
-  return h("details", { class: "menu" },
-    h("summary", { "aria-label": `${spec.columns.join(", ")}: change this pane` }, h("span", {}, spec.columns.join(", ")), h("small", {}, KIND_NAMES[spec.kind]), icon("down")),
+    }), nameOf(column)));
+  const names = spec.columns.map(nameOf).join(", ");
+  return h("details", { class: "menu", ontoggle: ({ target }) => opensWhereThereIsRoom(target) },
+    h("summary", { "aria-label": `${names}: change this pane` }, h("span", {}, names), h("small", {}, KIND_NAMES[spec.kind]), icon("down")),
     h("div", { class: "menu-body" },
       h("fieldset", {}, h("legend", {}, "Drawn as"), kinds),
       h("fieldset", {}, h("legend", {}, isSingle ? "Column" : "Columns"), h("div", { class: "choices" }, choices)),
       h("div", { class: "row" },
-        h("button", { type: "button", class: "quiet", disabled: isOnly, onclick: onMove }, "Move up"),
+        h("button", { type: "button", class: "quiet", disabled: place === 0, onclick: onMove }, "Move up"),
         h("button", { type: "button", class: "quiet", disabled: isOnly, onclick: onRemove }, "Remove pane"))));
+}
+
+/** Below its button, or above where the window ends before it does. */
+function opensWhereThereIsRoom(menu) {
+  menu.classList.remove("opens-up");
+  if (!menu.open) return;
+  const { bottom, height } = menu.querySelector(".menu-body").getBoundingClientRect();
+  menu.classList.toggle("opens-up", bottom > innerHeight && menu.getBoundingClientRect().top > height);
 }

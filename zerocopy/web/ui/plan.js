@@ -18,10 +18,13 @@ const TILE_BARS = { coarse: 256, fine: 2048 };
 
 export const detailOf = ({ kind }) => (kind === "line" ? "fine" : "coarse");
 
+/** What stands for a column as bars: its sum; for `time`, the number of records. */
+export const barOf = (name) => (name === "time" ? "time.count" : `${name}.sum`);
+
 /** The columns of /api/bars that a pane draws. */
 export const outputsOf = ({ kind, columns }) =>
   columns.flatMap((name) =>
-    kind === "bars" ? [`${name}.sum`] : ["open", "high", "low", "close"].map((each) => `${name}.${each}`));
+    kind === "bars" ? [barOf(name)] : ["open", "high", "low", "close"].map((each) => `${name}.${each}`));
 
 /** Every column that is drawn, each once, in an order that does not depend on that of the panes. */
 export const columnsOf = (panes) => [...new Set(panes.flatMap(({ columns }) => columns))].sort();
@@ -44,7 +47,7 @@ export function planFor({ detail, panes, view, widthPx, density, ticks, wasTicks
   }
   const pixels = detail === "coarse" ? CANDLE_PIXELS : 1 / Math.min(2, density);
   const interval = intervalFor(span, widthPx, pixels);
-  const wanted = [...new Set(panes.flatMap(outputsOf)), "time.count"].sort();
+  const wanted = [...new Set([...panes.flatMap(outputsOf), "time.count"])].sort();
   const grid = gridOf(interval, TILE_BARS[detail]);
   return finish({ mode: "bars", detail, columns: asked(wanted), grid, interval, label: interval.label }, view);
 }

@@ -8,6 +8,11 @@ import { ago, timeText } from "./format.js";
 import { search } from "./search.js";
 
 const SHOWN_MAX = 200;
+/** What changed within so many seconds of the newest is as new: else a busy list would never rest. */
+const AS_NEW_S = 60;
+
+const nameOf = ({ symbol, exchange }) => `${symbol}/${exchange}`;
+const byName = (a, b) => (nameOf(a) < nameOf(b) ? -1 : 1);
 
 export class SymbolList {
   #entries = [];
@@ -43,7 +48,9 @@ export class SymbolList {
   show({ exchanges }) {
     this.#entries = Object.entries(exchanges).flatMap(([exchange, symbols]) =>
       symbols.map(({ symbol, last_update: updated }) => ({ symbol, exchange, updated })));
-    this.#entries.sort((a, b) => b.updated - a.updated || (a.symbol < b.symbol ? -1 : 1));
+    const newest = this.#entries.reduce((most, { updated }) => Math.max(most, updated), 0);
+    const rank = ({ updated }) => Math.min(updated, newest - AS_NEW_S);
+    this.#entries.sort((a, b) => rank(b) - rank(a) || byName(a, b));
     const names = Object.keys(exchanges);
     const now = [...this.#exchange.options].map(({ value }) => value).filter(Boolean);
     if (names.join() !== now.join()) {
@@ -71,7 +78,7 @@ export class SymbolList {
   #filter(keep) {
     const exchange = this.#exchange.value;
     const some = exchange ? this.#entries.filter((entry) => entry.exchange === exchange) : this.#entries;
-    this.#found = search(this.#input.value, this.#input.value ? [...some].sort((a, b) => (a.symbol < b.symbol ? -1 : 1)) : some);
+    this.#found = search(this.#input.value, this.#input.value ? [...some].sort(byName) : some);
     const at = keep ? this.#found.findIndex(({ symbol, exchange: other }) => symbol === keep.symbol && other === keep.exchange) : 0;
     this.#active = Math.max(0, at);
     this.#render();

@@ -15,12 +15,16 @@ export const MARGIN = 0.04;
 
 export const spanOf = (view) => view.end - view.start;
 
+/** `last` is a whole second, and a record may lie anywhere in it. */
+const endOf = (bounds) => bounds.last + 1;
+
+const longestOf = (bounds) => (endOf(bounds) - bounds.first) * SPAN_MAX_RATIO + 60;
+
 /** The nearest view that still shows data. */
 export function clamp(view, bounds) {
-  const whole = Math.max(bounds.last - bounds.first, 1);
-  const span = Math.min(Math.max(spanOf(view), SPAN_MIN), whole * SPAN_MAX_RATIO + 60);
+  const span = Math.min(Math.max(spanOf(view), SPAN_MIN), longestOf(bounds));
   let start = view.start + (spanOf(view) - span) / 2;
-  start = Math.min(start, bounds.last - span * KEPT);
+  start = Math.min(start, endOf(bounds) - span * KEPT);
   start = Math.max(start, bounds.first - span * (1 - KEPT), 0);
   return { start, end: start + span };
 }
@@ -28,8 +32,7 @@ export function clamp(view, bounds) {
 /** Zooms by `factor` (below 1: closer) around a place from 0 (left) to 1 (right). */
 export function zoom(view, factor, place, bounds) {
   const span = spanOf(view);
-  const longest = Math.max(bounds.last - bounds.first, 1) * SPAN_MAX_RATIO + 60;
-  const wanted = Math.min(Math.max(span * factor, SPAN_MIN), longest);
+  const wanted = Math.min(Math.max(span * factor, SPAN_MIN), longestOf(bounds));
   const fixed = view.start + span * place;
   const start = fixed - wanted * place;
   return clamp({ start, end: start + wanted }, bounds);
@@ -43,13 +46,14 @@ export function pan(view, part, bounds) {
 
 /** All there is, with a margin on both sides. */
 export function all(bounds) {
-  const span = Math.max(bounds.last - bounds.first, 1);
-  return { start: Math.max(0, bounds.first - span * MARGIN), end: bounds.last + span * MARGIN };
+  const span = (endOf(bounds) - bounds.first) / (1 - 2 * MARGIN);
+  const { end } = newest(bounds, span);
+  return { start: Math.max(0, end - span), end };
 }
 
 /** The newest `spanS` seconds. */
 export function newest(bounds, spanS) {
-  const end = bounds.last + spanS * MARGIN;
+  const end = endOf(bounds) + spanS * MARGIN;
   return { start: Math.max(0, end - spanS), end };
 }
 
@@ -60,4 +64,4 @@ export function oldest(bounds, spanS) {
 }
 
 /** Whether the newest record is in view: then the view follows it. */
-export const showsNewest = (view, bounds) => view.end >= bounds.last && view.start < bounds.last;
+export const showsNewest = (view, bounds) => view.end >= endOf(bounds) && view.start < endOf(bounds);

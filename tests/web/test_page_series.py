@@ -1,0 +1,195 @@
+"""Series that are unlike most: one record, none, text alone, infinities, a crowded second."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.blackbox.chromium import CHROMIUM, Browser, chromium
+from tests.server import RunningServer
+from tests.storage.trees import DAY, DAY_START_S, put, u32
+from tests.web.tab import WIDTH, Tab
+from zerocopy.storage.tree import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+CROWD = 20_000
+LONG = "L" * 64
+HOUR_S = 3600
+OLD_S = 2 * HOUR_S
+CONFIG = '[columns]\norder = "S16"\n'
+
+
+def f4(*values: float) -> bytes:
+    """Little-endian f4 records."""
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def make_root(root: str) -> None:
+    """A symbol of each kind; the first ones in the list are of equal age, `OLDER` is not."""
+    times = u32(*range(DAY_START_S, DAY_START_S + 1000))
+    walk = array("f", [100 + index % 7 for index in range(1000)])
+    walk[400], walk[500], walk[600] = float("inf"), float("-inf"), float("nan")
+    roots = {
+        "ONE": {"time": u32(DAY_START_S), "price": f4(42)},
+        "NONE": {"time": b"", "price": b""},
+        "TEXT": {"time": times, "order": b"0123456789abcdef" * 1000},
+        "INFINITE": {"time": times, "price": walk.tobytes()},
+        "CROWDED": {"time": u32(DAY_START_S) * CROWD, "price": f4(1) * CROWD},
+        "TINY": {"time": times, "price": f4(*(1.2e-10 + index * 1e-14 for index in range(1000)))},
+        LONG: {"time": times, "price": f4(*range(1000))},
+        "OLDER": {"time": times, "price": f4(*range(1000))},
+    }
+    now_s = time.time()
+    for place, (name, columns) in enumerate(roots.items()):
+        age_s = OLD_S if name == "OLDER" else 3 * place  # the list is in none of these orders
+        for path in put(root, columns, DAY, Series("coinbase", name, "MD")).values():
+            os.utime(path, (now_s - age_s, now_s - age_s))
+    put(root, roots["ONE"], DAY, Series("coinbase", "NONE", "TRADES"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the page of these series is."""
+    root: Path = tmp_path_factory.mktemp("series")
+    make_root(str(root))
+    config = tmp_path_factory.mktemp("config") / "config.toml"
+    config.write_text(CONFIG)
+    with RunningServer(str(root), ZEROCOPY_CONFIG=str(config)) as running:
+        yield f"http://127.0.0.1:{running.port}/"
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests."""
+    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def only_tab(browser: Browser) -> Tab:
+    """One tab for all tests."""
+    return Tab(browser)
+
+
+@pytest.fixture
+def tab(only_tab: Tab) -> Iterator[Tab]:
+    """The tab, as new; the page in it must not have complained about anything."""
+    only_tab.forget()
+    yield only_tab
+    complaints = only_tab.complaints()
+    assert [text for text in complaints if "404" not in text] == []
+
+
+def open_series(tab: Tab, base: str, name: str) -> None:
+    """Show all of a symbol."""
+    tab.open_chart(f"{base}#/coinbase/{name}")
+
+
+def labels(tab: Tab) -> list[str]:
+    """What the value axis of the first pane is labelled with, as it is now."""
+    found: list[str] = tab.evaluate("window.zerocopy.chart.panes[0].labels.filter(Boolean)")
+    return found
+
+
+@pytest.mark.parametrize(("name", "count"), [("ONE", 1), ("CROWDED", CROWD)])
+def test_all_shows_each_record_of_a_single_second(
+    tab: Tab, base: str, name: str, count: int
+) -> None:
+    """The last second is in view as a whole, and the foot counts its records."""
+    open_series(tab, base, name)
+    start_s, end_s = tab.view()
+    assert start_s < DAY_START_S
+    assert end_s > DAY_START_S + 1
+    told = f"{count:,} record" if count == 1 else f"{count:,} records"
+    tab.until(f"document.querySelector('#shown').textContent.endsWith('· {told}')")
+    tab.until("document.querySelector('#live-told').textContent.endsWith('2025-01-31')")
+
+
+def test_infinite_values_leave_the_finite_ones_in_sight(tab: Tab, base: str) -> None:
+    """The axis is that of the finite values; a bar that reaches to infinity leaves the pane."""
+    open_series(tab, base, "INFINITE")
+    heights = tab.evaluate("[100, 106].map((value) => window.zerocopy.chart.panes[0].yOf(value))")
+    pane_height = tab.evaluate("window.zerocopy.chart.panes[0].over.clientHeight")
+    assert 0 < heights[1] < heights[0] < pane_height
+    assert heights[0] - heights[1] > pane_height / 2
+
+
+def test_tiny_prices_have_labels_that_differ(tab: Tab, base: str) -> None:
+    """1.2e-10 and not 0.00000000…, which the edge of the window would cut."""
+    open_series(tab, base, "TINY")
+    found = labels(tab)
+    assert len(found) > 3
+    assert len(set(found)) == len(found)
+    assert all("e-10" in text and len(text) <= 10 for text in found)
+
+
+def test_without_a_column_to_draw_records_are_counted(tab: Tab, base: str) -> None:
+    """Text has no height: the bars are the numbers of records; no menu offers the text."""
+    open_series(tab, base, "TEXT")
+    [pane] = tab.panes()
+    assert (pane["kind"], pane["columns"], pane["mode"]) == ("bars", ["time"], "bars")
+    assert sum(pane["values"]["time.count"]) == 1000
+    assert tab.text(".legend").startswith("records ")
+    tab.click("#add-pane")
+    tab.until("window.zerocopy.panes().length === 2")
+    assert "order" not in tab.text(".menu-body")
+    tab.idle()
+
+
+def test_series_without_a_record_says_so_and_offers_another_type(tab: Tab, base: str) -> None:
+    """It is no chart of nothing in 1970."""
+    tab.open(f"{base}#/coinbase/NONE/MD")
+    tab.until("document.querySelector('#notice').textContent.includes('NONE MD has no record yet')")
+    tab.click("#notice button")
+    tab.until("window.zerocopy.state().type === 'TRADES' && window.zerocopy.panes()[0].x.length")
+    tab.idle()
+
+
+def test_phone_gets_from_a_notice_to_the_list(tab: Tab, base: str) -> None:
+    """The list lies behind the notice there, so a button opens it."""
+    tab.resize(360, 740, is_phone=True)
+    tab.open(f"{base}#/coinbase/GONE/MD")
+    tab.until("document.querySelector('#notice').textContent.includes('There is no GONE')")
+    tab.click("#notice .only-phone")
+    tab.until("getComputedStyle(document.querySelector('#sidebar')).visibility === 'visible'")
+    tab.click("#symbols li:first-child")
+    tab.until("window.zerocopy.chart.series && window.zerocopy.panes()[0].x.length")
+    tab.idle()
+
+
+def test_list_is_calm_and_the_longest_name_fits(tab: Tab, base: str) -> None:
+    """What changed in the same minute is in order of its name; older symbols come below."""
+    open_series(tab, base, LONG)
+    names = tab.evaluate(
+        "[...document.querySelectorAll('#symbols .symbol')].map(({ textContent }) => textContent)"
+    )
+    assert names == [*sorted(["ONE", "NONE", "TEXT", "INFINITE", "CROWDED", "TINY", LONG]), "OLDER"]
+    for width in (720, 800, 1000, WIDTH):
+        tab.resize(width, 600)
+        right = tab.evaluate("document.querySelector('.tools').getBoundingClientRect().right")
+        assert right <= width
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+    tab.idle()
+
+
+def test_as_many_panes_as_an_address_holds(tab: Tab, base: str) -> None:
+    """Six; what is shown is what a copied address shows."""
+    open_series(tab, base, "OLDER")
+    for _ in range(5):
+        tab.evaluate("document.querySelector('#add-pane').click()")
+    assert tab.evaluate("window.zerocopy.chart.specs.length") == 6
+    tab.until("document.querySelector('#add-pane').disabled")
+    tab.until("location.hash.split('line:').length === 6")
+    tab.idle()
