@@ -309,15 +309,17 @@ def test_range_is_selected_and_history_goes_back(tab: Tab, base: str) -> None:
     tab.key("/")
     tab.write("eth")
     tab.key("Enter")
-    tab.until("window.zerocopy.state().symbol === 'ETH-USD'")
-    tab.until("location.hash.startsWith('#/binance/ETH-USD')")
+    tab.until("window.zerocopy.state().symbol === 'ETH-USD' && window.zerocopy.panes()[0].x.length")
+    tab.idle()
+    assert tab.evaluate("location.hash").startswith("#/binance/ETH-USD")
     tab.evaluate("history.back()")
-    tab.until("window.zerocopy.state().symbol === 'BTC-USD'")
+    tab.until("window.zerocopy.state().symbol === 'BTC-USD' && window.zerocopy.panes()[0].x.length")
+    tab.idle()
     assert tab.view() == pytest.approx(selected, abs=0.01)
     tab.evaluate("history.back()")
     tab.until(f"window.zerocopy.chart.view.end - window.zerocopy.chart.view.start > {86_400 * 1.9}")
     marks = "performance.getEntriesByName('zerocopy:drawn').length"
-    tab.until(f"{marks} === 3")  # of three series opened; another view of one opens none
+    assert tab.evaluate(marks) == 3  # of three series opened; another view of one opens none
     tab.evaluate("history.forward()")
     tab.until(f"window.zerocopy.chart.view.end - window.zerocopy.chart.view.start < {86_400 * 1.4}")
     tab.idle()
@@ -467,6 +469,7 @@ def test_phone_has_no_sideways_scroll(tab: Tab, base: str) -> None:
     tab.until("getComputedStyle(document.querySelector('#sidebar')).visibility === 'visible'")
     tab.click("#symbols li:last-child")
     tab.until("getComputedStyle(document.querySelector('#sidebar')).visibility === 'hidden'")
+    tab.until(f"window.zerocopy.state().symbol === '{LIVE.symbol}'")
     tab.idle()
     assert tab.evaluate("window.zerocopy.chart.panes[0].plotWidth") > 200
     before = tab.view()

@@ -43,6 +43,7 @@ let zone = "utc";
 let live = "";
 let addressTimer = 0;
 let turn = 0;
+let isOpening = false;
 let symbolsTimer = 0;
 
 const chart = new Chart($("chart"), server, { theme, zone: () => zone }, {
@@ -73,10 +74,18 @@ function visit(state) {
 
 // ---- what is open
 
-/** Opens what the address names. */
+/** Opens what the address names; until then the address is not that of what is shown. */
 async function route() {
   const mine = ++turn;
-  const state = stateOf(location.hash);
+  isOpening = true;
+  clearTimeout(addressTimer);
+  await open(mine, stateOf(location.hash));
+  if (mine !== turn) return;
+  isOpening = false;
+  remember(false);
+}
+
+async function open(mine, state) {
   setZone(state.zone);
   if (!state.symbol) return openFirst();
   list.mark(state.exchange, state.symbol);
@@ -113,7 +122,6 @@ async function route() {
   $("price").textContent = "";
   live = "";
   chart.resize();
-  remember(false);
   headline();
 }
 
@@ -121,6 +129,9 @@ async function route() {
 function sameSeries(state) {
   const { series, specs } = chart;
   if (!series || !["exchange", "symbol", "type"].every((name) => series[name] === state[name])) return false;
+  turn += 1; // whatever was on its way is not wanted any more
+  isOpening = false;
+  clearTimeout(addressTimer);
   setZone(state.zone);
   if (state.panes && JSON.stringify(state.panes) !== JSON.stringify(specs)) chart.setPanes(state.panes);
   if (state.view) chart.setView(state.view, { isDiscrete: false });
@@ -133,7 +144,7 @@ function openFirst() {
   const [first] = list.entries;
   if (!first) return;
   history.replaceState(null, "", fragmentOf({ ...first, zone }));
-  route();
+  return route();
 }
 
 function failed(error, { symbol, exchange }) {
@@ -195,7 +206,7 @@ function address() {
 /** Writes the view into the address: a step of the history where it was one of the user's. */
 function remember(isDiscrete) {
   clearTimeout(addressTimer);
-  if (!chart.series) return;
+  if (!chart.series || isOpening) return;
   if (isDiscrete && address() !== location.hash) history.pushState(null, "", address());
   else addressTimer = setTimeout(() => chart.series && history.replaceState(null, "", address()), ADDRESS_SETTLES_MS);
 }
