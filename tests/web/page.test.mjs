@@ -130,7 +130,7 @@ test("values of any size have labels that differ, fit beside the axis, and are e
     [[130.1e6, 130.12e6], ["130.10M", "130.12M"], 130.123456e6, "130.1235M"],
     [[45000, 45050], ["45,000", "45,050"], 45172.34, "45,172.34"],
     [[-0.2, 0, 0.2], ["-0.2", "0.0", "0.2"], -0.25, "-0.25"],
-    [[1e15, 2e15], ["1e+15", "2e+15"], 1.5e15, "1.5e+15"],
+    [[1e15, 2e15], ["1e15", "2e15"], 1.5e15, "1.5e15"],
   ];
   for (const [splits, labels, value, tag] of cases) {
     assert.deepEqual(format.axisValues(splits), labels);

@@ -25,14 +25,67 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 
 CROWD = 20_000
 LONG = "L" * 64
+MINUTES = 12 * 60
 HOUR_S = 3600
 OLD_S = 2 * HOUR_S
 CONFIG = '[columns]\norder = "S16"\n'
 
 
+# Moves the view and chooses another symbol in one turn of the event loop. Timers fire at once, and
+# the catalog of that symbol comes after them.
+CHOOSE_AT_ONCE = """
+(async () => {
+  const { fetch, setTimeout } = window;
+  const { replaceState } = history;
+  const fired = new Promise((done) => setTimeout(() => setTimeout(done)));
+  window.hashes = [];
+  history.replaceState = (...all) => { hashes.push(all[2]); replaceState.apply(history, all); };
+  window.setTimeout = (act) => setTimeout(act);
+  window.fetch = async (...all) => { await fired; return fetch(...all); };
+  window.zerocopy.chart.key("ArrowLeft", false);
+  document.querySelector("#symbols li").click();
+  await fired;
+  Object.assign(window, { fetch, setTimeout });
+})()
+"""
+
+
+# Chooses another symbol and goes back before its catalog has come; resolves when it has.
+GO_BACK_AT_ONCE = """
+(async () => {
+  const { fetch } = window;
+  const isBack = new Promise((done) => addEventListener("popstate", done, { once: true }));
+  let told;
+  const isTold = new Promise((done) => { told = done; });
+  window.fetch = async (...all) => {
+    const response = await isBack.then(() => fetch(...all));
+    const text = await response.clone().text();
+    setTimeout(told);
+    return new Response(text, { headers: response.headers });
+  };
+  document.querySelector("#symbols li").click();
+  history.back();
+  await isTold;
+  window.fetch = fetch;
+})()
+"""
+
+
 def f4(*values: float) -> bytes:
     """Little-endian f4 records."""
     return struct.pack(f"<{len(values)}f", *values)
+
+
+def minute_bars() -> list[tuple[str, str, list[float]]]:
+    """Twelve hours of bars of a minute, whose highs and lows are not among the other prices."""
+    opens = [float(100 + index * 7 % 13) for index in range(MINUTES)]
+    return [
+        ("open", "f", opens),
+        ("high", "f", [each + 5 + index % 3 for index, each in enumerate(opens)]),
+        ("low", "f", [each - 4 - index % 5 for index, each in enumerate(opens)]),
+        ("close", "f", [each + index % 2 for index, each in enumerate(opens)]),
+        ("time", "I", [DAY_START_S + 60 * index for index in range(MINUTES)]),
+    ]
 
 
 def make_root(root: str) -> None:
@@ -48,6 +101,7 @@ def make_root(root: str) -> None:
         "CROWDED": {"time": u32(DAY_START_S) * CROWD, "price": f4(1) * CROWD},
         "TINY": {"time": times, "price": f4(*(1.2e-10 + index * 1e-14 for index in range(1000)))},
         LONG: {"time": times, "price": f4(*range(1000))},
+        "BARS": {name: array(code, values).tobytes() for name, code, values in minute_bars()},
         "OLDER": {"time": times, "price": f4(*range(1000))},
     }
     now_s = time.time()
@@ -175,7 +229,10 @@ def test_list_is_calm_and_the_longest_name_fits(tab: Tab, base: str) -> None:
     names = tab.evaluate(
         "[...document.querySelectorAll('#symbols .symbol')].map(({ textContent }) => textContent)"
     )
-    assert names == [*sorted(["ONE", "NONE", "TEXT", "INFINITE", "CROWDED", "TINY", LONG]), "OLDER"]
+    assert names == [
+        *sorted(["ONE", "NONE", "TEXT", "INFINITE", "CROWDED", "TINY", "BARS", LONG]),
+        "OLDER",
+    ]
     for width in (720, 800, 1000, WIDTH):
         tab.resize(width, 600)
         right = tab.evaluate("document.querySelector('.tools').getBoundingClientRect().right")
@@ -193,3 +250,63 @@ def test_as_many_panes_as_an_address_holds(tab: Tab, base: str) -> None:
     tab.until("document.querySelector('#add-pane').disabled")
     tab.until("location.hash.split('line:').length === 6")
     tab.idle()
+
+
+def test_bars_of_a_series_are_drawn_with_their_own_highs_and_lows(tab: Tab, base: str) -> None:
+    """Longer candles have the first open, highest high, lowest low, last close; one has its own."""
+    open_series(tab, base, "BARS")
+    tab.evaluate("window.zerocopy.chart.loader.setTail(null)")
+    tab.idle()
+    [pane] = tab.panes()
+    assert (pane["kind"], pane["columns"]) == ("candles", ["open", "high", "low", "close"])
+    assert pane["interval"] == "10m"
+    told = {name: values for name, _, values in minute_bars()}
+    wanted = [
+        [told["open"][at], max(told["high"][at : at + 10]), min(told["low"][at : at + 10]),
+         told["close"][at + 9]]
+        for at in range(0, MINUTES, 10)
+    ]  # fmt: skip
+    names = ("open.open", "high.high", "low.low", "close.close")
+    drawn = zip(*(pane["values"][name] for name in names), strict=True)
+    assert [list(bar) for bar in drawn] == wanted
+    assert tab.text("#price") == f"{told['close'][-1]:g}"
+    tab.evaluate(
+        f"window.zerocopy.chart.setView({{start: {DAY_START_S}, end: {DAY_START_S + 600}}})"
+    )
+    tab.until("window.zerocopy.panes()[0].mode === 'ticks'")
+    tab.idle()
+    tab.evaluate(f"window.zerocopy.chart.point({DAY_START_S + 120})")
+    tab.idle()
+    assert tab.text(".legend") == "".join(
+        f"{name[0].upper()} {told[name][2]:g}" for name in ("open", "high", "low", "close")
+    )
+
+
+def test_single_records_of_the_past_set_the_scale_alone(tab: Tab, base: str) -> None:
+    """The newest records, which the live stream brought, do not: they are out of sight."""
+    view = "from=2025-01-31T00:00:00Z&to=2025-01-31T00:00:20Z"
+    tab.open_chart(f"{base}#/coinbase/OLDER/MD?{view}&panes=line:price")
+    tab.until("window.zerocopy.state().live === 'open' && window.zerocopy.chart.loader.tail.length")
+    tab.idle()
+    assert tab.panes()[0]["mode"] == "ticks"
+    top = tab.evaluate("window.zerocopy.chart.panes[0].yOf(25)")  # 0 to 19 are in sight
+    assert top < tab.evaluate("window.zerocopy.chart.panes[0].over.clientHeight") / 4
+
+
+def test_address_of_what_was_shown_never_lands_on_another_entry(tab: Tab, base: str) -> None:
+    """A view is written into the address a moment later, but not once another series is chosen."""
+    open_series(tab, base, "OLDER")
+    tab.evaluate(CHOOSE_AT_ONCE)
+    tab.until("window.zerocopy.state().symbol === 'BARS' && window.zerocopy.panes()[0].x.length")
+    tab.idle()
+    assert "OLDER" not in "".join(tab.evaluate("hashes"))
+
+
+def test_going_back_before_a_series_has_come_stays_where_one_was(tab: Tab, base: str) -> None:
+    """What was chosen and left again does not open behind the address's back."""
+    open_series(tab, base, "OLDER")
+    tab.until("location.hash.includes('last=')")
+    tab.evaluate(GO_BACK_AT_ONCE)
+    tab.idle()
+    assert tab.evaluate("window.zerocopy.state().symbol") == "OLDER"
+    assert tab.evaluate("location.hash").startswith("#/coinbase/OLDER")

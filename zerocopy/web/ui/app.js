@@ -12,7 +12,7 @@ import { $ } from "./dom.js";
 import { agoText, grouped, recordsText, spanText, timeText } from "./format.js";
 import { fragmentOf, PANES_MAX, stateOf } from "./link.js";
 import { emptyRoot, showBanner, showNotice, tell } from "./notice.js";
-import { outputsOf } from "./plan.js";
+import { outputsOf, valueOf } from "./plan.js";
 import { Server } from "./server.js";
 import { SymbolList } from "./symbols.js";
 import { Theme } from "./theme.js";
@@ -220,8 +220,8 @@ function showTypes(types, type) {
 }
 
 function headline() {
-  const column = chart.specs[0]?.columns[0];
-  const value = column === undefined || column === "time" ? null : chart.newest(column);
+  const column = valueOf(chart.specs[0]);
+  const value = column === "time" ? null : chart.newest(column);
   $("price").textContent = value === null ? "" : grouped(value, chart.series.info.columns.find(({ name }) => name === column).dtype);
 }
 

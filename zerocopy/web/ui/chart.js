@@ -9,7 +9,9 @@ import { exactAt, nearest, recordAt } from "./dataset.js";
 import { Follow } from "./follow.js";
 import { gestures } from "./gestures.js";
 import { Loader } from "./loader.js";
-import { Pane, paneMenu } from "./pane.js";
+import { paneMenu } from "./menu.js";
+import { Pane } from "./pane.js";
+import { OHLC } from "./plan.js";
 import * as views from "./view.js";
 
 const UNDRAWN = new Set(["time", "nanos"]);
@@ -24,10 +26,11 @@ export const drawable = (columns) =>
 
 /** What a series shows first: candles of its price, and its volume; without columns, its records. */
 function defaultPanes(drawn) {
+  const isBars = OHLC.every((name) => drawn.includes(name));
   const price = PRICES.find((name) => drawn.includes(name)) ?? drawn[0];
   const volume = VOLUMES.find((name) => drawn.includes(name) && name !== price);
   if (!price) return [{ kind: "bars", columns: ["time"] }];
-  return [{ kind: "candles", columns: [price] }, ...(volume ? [{ kind: "bars", columns: [volume] }] : [])];
+  return [{ kind: "candles", columns: isBars ? [...OHLC] : [price] }, ...(volume ? [{ kind: "bars", columns: [volume] }] : [])];
 }
 
 export class Chart {
@@ -115,7 +118,8 @@ export class Chart {
     const isKnown = (kind, name) => columns.includes(name) || (kind === "bars" && name === "time");
     const fitting = asked
       .map(({ kind, columns: some }) => ({ kind, columns: some.filter((name) => isKnown(kind, name)) }))
-      .filter(({ columns: some }) => some.length);
+      .filter(({ columns: some }) => some.length)
+      .map(({ kind, columns: some }) => ({ kind, columns: kind !== "candles" || some.length === OHLC.length ? some : some.slice(0, 1) }));
     const specs = fitting.length ? fitting : defaultPanes(columns);
     const before = this.loader.liveColumns(this.specs).join();
     for (const pane of this.panes) pane.unmount();

@@ -9,9 +9,8 @@ const BODY = 0.7; // of a bar's width; the rest is space
 const MARKS_APART = 7; // CSS pixels between records from which each has a mark
 const HATCH_APART = 8;
 
-export function drawCandles({ ctx, x, y, from, to, density }, { data, column, seconds, colors }) {
-  const [open, high, low, close] = ["open", "high", "low", "close"].map((each) =>
-    data.columns.get(`${column}.${each}`));
+export function drawCandles({ ctx, x, y, from, to, density }, { data, values, seconds, colors }) {
+  const [open, high, low, close] = values;
   const step = x(seconds) - x(0);
   const body = Math.max(1, Math.floor(step * BODY));
   const wick = Math.max(1, Math.floor(Math.min(density, step / 4)));

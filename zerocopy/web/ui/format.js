@@ -63,7 +63,7 @@ export function axisFormat(splits) {
   if (isTiny || largest >= 1e15) {
     const decimals = decimalsOf(step / 10 ** Math.floor(Math.log10(largest)));
     return (value, more = 0) =>
-      (value ? value.toExponential(Math.min(decimals + more, EXPONENTIAL_DECIMALS)) : "0");
+      (value ? value.toExponential(Math.min(decimals + more, EXPONENTIAL_DECIMALS)).replace("+", "") : "0");
   }
   const [unit, letter] = UNITS.find(([each]) => largest >= each) ?? [1, ""];
   const wholes = splits.map((value) => Math.trunc(value / unit).toLocaleString("en-US").length);

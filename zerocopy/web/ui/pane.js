@@ -6,12 +6,13 @@
  */
 
 import { exactAt, lowerBound, recordAt } from "./dataset.js";
-import { h, icon } from "./dom.js";
+import { h } from "./dom.js";
 import { drawBars, drawCandles, drawGaps, drawLevel, drawLine, drawTicks } from "./draw.js";
 import { axisFormat, exact, sumText, timeLabels, timeText } from "./format.js";
-import { barOf, detailOf } from "./plan.js";
+import { KIND_NAMES, namesOf } from "./menu.js";
+import { barOf, candleOf, detailOf, OHLC, valueOf } from "./plan.js";
 
-const AXIS_WIDTH = 76; // CSS pixels: the same in all panes, so that their times lie one above the other
+const AXIS_WIDTH = 80; // CSS pixels: the same in all panes, so that their times lie one above the other
 const AXIS_HEIGHT = 28;
 /** CSS pixels: half a letter of a label, half its height, from the newest value's tag to a label. */
 const LETTER_HALF = 3.2;
@@ -19,14 +20,9 @@ const VALUE_HALF = 7;
 const TAG_APART = 15;
 /** Above and below the legend, which what is drawn leaves free. */
 const HEAD_SPACE = 14;
-const KIND_NAMES = { candles: "Candles", line: "Line", bars: "Bars" };
-/** A tag beside the axis tells two digits more than the axis: a pixel is less than its step. */
-const TAG_DIGITS = 2;
+const TAG_DIGITS = 2; // more than the axis has: a pixel is less than its step
 const FAR = 100_000;
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', sans-serif";
-
-/** What a column is called: `time` alone can be drawn as the number of records. */
-const nameOf = (column) => (column === "time" ? "records" : column);
 
 export class Pane {
   data = null;
@@ -62,7 +58,7 @@ export class Pane {
     return detailOf(this.spec);
   }
   get title() {
-    return `${this.spec.columns.map(nameOf).join(", ")}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
+    return `${namesOf(this.spec)}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
   }
   get isTicks() {
     return this.data?.mode === "ticks";
@@ -160,35 +156,51 @@ export class Pane {
   valuesAt(index) {
     const { kind, columns } = this.spec;
     if (!this.data || index < 0 || !recordAt(this.data, index)) return [];
-    const value = (name, dtype) => exact(exactAt(this.data, index, name), dtype);
-    return columns.flatMap((column) => {
-      const dtype = this.#context.dtypeOf(column);
-      if (kind === "bars" && column === "time" && this.isTicks) return [[nameOf(column), "1", column]];
-      if (this.isTicks) return [[column, value(column, dtype), column]];
-      if (kind === "bars") return [[nameOf(column), sumText(Number(exactAt(this.data, index, barOf(column)))), column]];
-      const parts = [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]];
-      if (kind === "candles") return parts.map(([letter, each]) => [letter, value(`${column}.${each}`, dtype), column]);
-      return [[column, value(`${column}.close`, dtype), column]];
+    const value = (name, column) => exact(exactAt(this.data, index, name), this.#context.dtypeOf(column));
+    if (this.#areCandles) {
+      const ofPart = (place) => columns[place] ?? columns[0];
+      return this.#candle.map((name, place) => ["OHLC"[place], value(name, ofPart(place)), ofPart(place)]);
+    }
+    return columns.map((column) => {
+      const label = namesOf({ columns: [column] });
+      if (kind === "bars" && column === "time" && this.isTicks) return [label, "1", column];
+      if (this.isTicks) return [label, value(column, column), column];
+      if (kind === "bars") return [label, sumText(Number(exactAt(this.data, index, barOf(column)))), column];
+      return [label, value(`${column}.close`, column), column];
     });
   }
 
   #legendOf(index) {
-    const direction = this.spec.kind === "candles" && !this.isTicks ? this.#directionOf(index) : "";
+    const direction = this.#areCandles ? this.#directionOf(index) : "";
     return this.valuesAt(index).map(([label, text, column]) => {
       const value = h("b", { class: direction }, text);
-      const swatch = this.spec.columns.length > 1 ? h("i", { class: `swatch line-${(this.spec.columns.indexOf(column) % 6) + 1}` }) : null;
+      const swatch = this.#hasLines ? h("i", { class: `swatch line-${(this.spec.columns.indexOf(column) % 6) + 1}` }) : null;
       return h("span", {}, swatch, `${label} `, value);
     });
   }
 
   #directionOf(index) {
-    const [column] = this.spec.columns;
-    const [open, close] = ["open", "close"].map((each) => this.data?.columns.get(`${column}.${each}`)?.[index]);
+    const [open, , , close] = this.#candle.map((name) => this.data?.columns.get(name)?.[index]);
     if (close >= open) return "up";
     return close < open ? "down" : ""; // neither of NaN
   }
 
   // ---- what is in sight
+
+  /** Single records of one column are a line; those of four are candles, too. */
+  get #areCandles() {
+    return this.spec.kind === "candles" && (!this.isTicks || this.spec.columns.length > 1);
+  }
+
+  /** The names of open, high, low and close in the dataset. */
+  get #candle() {
+    return this.isTicks ? this.spec.columns : candleOf(this.spec.columns);
+  }
+
+  /** Whether several columns are drawn, each in a colour of its own. */
+  get #hasLines() {
+    return this.spec.kind !== "candles" && this.spec.columns.length > 1;
+  }
 
   /** [from, to) of the records in view, and one more on each side, so that lines leave the screen. */
   range() {
@@ -199,16 +211,13 @@ export class Pane {
   }
 
   #heights() {
-    const [from, to] = this.range();
-    const { kind, columns } = this.spec;
+    const [from, to] = this.#inSight();
+    const { kind } = this.spec;
     let [low, high] = [Infinity, -Infinity];
-    for (const column of columns) {
-      const names = this.isTicks ? [column] : [`${column}.low`, `${column}.high`];
-      for (const values of kind === "bars" ? [this.#barsOf(column)] : names.map((name) => this.data?.columns.get(name))) {
-        for (let index = from; values && index < to; index++) {
-          if (values[index] < low && values[index] !== -Infinity) low = values[index];
-          if (values[index] > high && values[index] !== Infinity) high = values[index];
-        }
+    for (const values of this.#extremes()) {
+      for (let index = from; values && index < to; index++) {
+        if (values[index] < low && values[index] !== -Infinity) low = values[index];
+        if (values[index] > high && values[index] !== Infinity) high = values[index];
       }
     }
     this.#hasValues = low <= high;
@@ -221,6 +230,26 @@ export class Pane {
     const below = kind === "bars" && low === 0 ? 0 : Math.min(14, height * 0.1);
     const unit = (high - low) / (height - above - below);
     return [low - unit * below, high + unit * above];
+  }
+
+  /** [from, to) of what is seen: bars that are cut, and a single value that holds into the view. */
+  #inSight() {
+    if (!this.data) return [0, 0];
+    const { start, end } = this.#context.view();
+    const { x, interval } = this.data;
+    const half = (interval?.seconds ?? 0) / 2;
+    const from = lowerBound(x, start - half);
+    const holds = this.isTicks && this.spec.kind !== "bars" && !this.#areCandles;
+    return [holds ? Math.max(0, from - 1) : from, lowerBound(x, end + half)];
+  }
+
+  /** The arrays that have the lowest and the highest of what is drawn. */
+  #extremes() {
+    const { kind, columns } = this.spec;
+    if (kind === "bars") return columns.map((column) => this.#barsOf(column));
+    const names = this.#areCandles ? this.#candle
+      : columns.flatMap((column) => (this.isTicks ? [column] : [`${column}.low`, `${column}.high`]));
+    return names.map((name) => this.data?.columns.get(name));
   }
 
   /** The values of a column drawn as bars; each single record counts as one. */
@@ -294,8 +323,8 @@ export class Pane {
 
   /** The newest value, where the pane shows one column of them; else null. */
   #newest() {
-    const { kind, columns } = this.spec;
-    const value = kind === "bars" || columns.length > 1 ? null : this.#context.newest(columns[0]);
+    const isOne = this.spec.kind === "candles" || (this.spec.kind === "line" && !this.#hasLines);
+    const value = isOne ? this.#context.newest(valueOf(this.spec)) : null;
     return Number.isFinite(value) ? value : null;
   }
 
@@ -324,22 +353,39 @@ export class Pane {
     const { kind, columns } = this.spec;
     const { theme } = this.#context;
     const { data } = this;
-    const seconds = data.interval?.seconds ?? 0;
-    columns.forEach((column, index) => {
-      const color = columns.length > 1 || kind === "line" ? theme.line(index) : theme.colors.accent;
+    const isOfBars = OHLC.every((name) => this.#context.dtypeOf(name));
+    const seconds = data.interval?.seconds ?? (isOfBars ? this.#apart(frame) : 0);
+    if (this.#areCandles) this.#drawCandles(frame, seconds);
+    else columns.forEach((column, index) => {
+      const color = this.#hasLines || kind === "line" ? theme.line(index) : theme.colors.accent;
       if (kind === "bars") {
         const values = this.#barsOf(column);
-        const tint = columns.length > 1 ? theme.line(index) : theme.colors.bars;
-        if (values) drawBars(frame, { data, values, seconds, color: tint });
+        if (values) drawBars(frame, { data, values, seconds, color: this.#hasLines ? color : theme.colors.bars });
       } else if (this.isTicks) {
         if (data.columns.has(column)) drawTicks(frame, { data, column, color });
-      } else if (!data.columns.has(`${column}.close`)) return;
-      else if (kind === "line") drawLine(frame, { data, column, color });
-      else drawCandles(frame, { data, column, seconds, colors: theme.colors });
-      const value = this.#newest();
-      if (value !== null) drawLevel(frame, value, color);
+      } else if (data.columns.has(`${column}.close`)) drawLine(frame, { data, column, color });
     });
+    const value = this.#newest();
+    if (value !== null) drawLevel(frame, value, kind === "line" ? theme.line(0) : theme.colors.accent);
     this.#tagLevel();
+  }
+
+  #drawCandles(frame, seconds) {
+    const { data } = this;
+    const values = this.#candle.map((name) => data.columns.get(name));
+    if (!values.every(Boolean)) return; // the data of the panes before these
+    drawCandles(frame, { data, values, seconds: seconds || 1, colors: this.#context.theme.colors });
+  }
+
+  /** Seconds between the two records that are nearest to each other: so wide is a bar of the series. */
+  #apart({ from, to }) {
+    const { x } = this.data;
+    let apart = Infinity;
+    for (let index = from + 1; index < to; index++) {
+      const distance = x[index] - x[index - 1];
+      if (distance > 0 && distance < apart) apart = distance;
+    }
+    return apart < Infinity ? apart : 1;
   }
 
   /** The newest value beside the axis, where it is in sight. */
@@ -351,47 +397,4 @@ export class Pane {
     this.#level.textContent = this.#format(value, TAG_DIGITS);
     this.#level.style.transform = `translateY(${Math.round(top) - 9}px)`;
   }
-}
-
-/** The menu of a pane: `columns` are those that can be drawn, `place` is 0 for the uppermost. */
-export function paneMenu({ spec, columns, place, isOnly, onChange, onRemove, onMove }) {
-  const name = `kind-${Math.random().toString(36).slice(2)}`;
-  const columnsFor = (kind) => {
-    const fitting = spec.columns.filter((column) => kind === "bars" || column !== "time");
-    const some = fitting.length ? fitting : columns.slice(0, 1);
-    return kind === "candles" ? some.slice(0, 1) : some;
-  };
-  const kinds = Object.entries(KIND_NAMES).map(([kind, text]) =>
-    h("label", {}, h("input", {
-      type: "radio", name, checked: kind === spec.kind, disabled: !columnsFor(kind).length,
-      onchange: () => onChange({ kind, columns: columnsFor(kind) }),
-    }), text));
-  const isSingle = spec.kind === "candles";
-  const choices = [...columns, ...(spec.kind === "bars" ? ["time"] : [])].map((column) =>
-    h("label", {}, h("input", {
-      type: isSingle ? "radio" : "checkbox", name: `${name}-column`, checked: spec.columns.includes(column),
-      onchange: ({ target }) => {
-        const others = isSingle ? [] : spec.columns.filter((each) => each !== column);
-        const next = target.checked ? [...others, column] : others;
-        if (next.length) onChange({ ...spec, columns: next });
-        else target.checked = true;
-      },
-    }), nameOf(column)));
-  const names = spec.columns.map(nameOf).join(", ");
-  return h("details", { class: "menu", ontoggle: ({ target }) => opensWhereThereIsRoom(target) },
-    h("summary", { "aria-label": `${names}: change this pane` }, h("span", {}, names), h("small", {}, KIND_NAMES[spec.kind]), icon("down")),
-    h("div", { class: "menu-body" },
-      h("fieldset", {}, h("legend", {}, "Drawn as"), kinds),
-      h("fieldset", {}, h("legend", {}, isSingle ? "Column" : "Columns"), h("div", { class: "choices" }, choices)),
-      h("div", { class: "row" },
-        h("button", { type: "button", class: "quiet", disabled: place === 0, onclick: onMove }, "Move up"),
-        h("button", { type: "button", class: "quiet", disabled: isOnly, onclick: onRemove }, "Remove pane"))));
-}
-
-/** Below its button, or above where the window ends before it does. */
-function opensWhereThereIsRoom(menu) {
-  menu.classList.remove("opens-up");
-  if (!menu.open) return;
-  const { bottom, height } = menu.querySelector(".menu-body").getBoundingClientRect();
-  menu.classList.toggle("opens-up", bottom > innerHeight && menu.getBoundingClientRect().top > height);
 }

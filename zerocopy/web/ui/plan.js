@@ -21,10 +21,20 @@ export const detailOf = ({ kind }) => (kind === "line" ? "fine" : "coarse");
 /** What stands for a column as bars: its sum; for `time`, the number of records. */
 export const barOf = (name) => (name === "time" ? "time.count" : `${name}.sum`);
 
+/** The parts of a candle, and the columns of a series that has one for each. */
+export const OHLC = Object.freeze(["open", "high", "low", "close"]);
+
+/** The four outputs of candles: of one column, or each of a column of its own. */
+export const candleOf = (columns) => OHLC.map((part, place) => `${columns[place] ?? columns[0]}.${part}`);
+
+/** The column whose newest value stands for the pane: of candles the last, which is the close. */
+export const valueOf = ({ kind, columns }) => (kind === "candles" ? columns[columns.length - 1] : columns[0]);
+
 /** The columns of /api/bars that a pane draws. */
-export const outputsOf = ({ kind, columns }) =>
-  columns.flatMap((name) =>
-    kind === "bars" ? [barOf(name)] : ["open", "high", "low", "close"].map((each) => `${name}.${each}`));
+export const outputsOf = ({ kind, columns }) => {
+  if (kind === "candles") return candleOf(columns);
+  return columns.flatMap((name) => (kind === "bars" ? [barOf(name)] : OHLC.map((part) => `${name}.${part}`)));
+};
 
 /** Every column that is drawn, each once, in an order that does not depend on that of the panes. */
 export const columnsOf = (panes) => [...new Set(panes.flatMap(({ columns }) => columns))].sort();
