@@ -156,6 +156,18 @@ test("an answer without records has its columns", async () => {
   assert.deepEqual([frame.length, frame.get("price")], [0, new Float32Array(0)]);
 });
 
+test("an answer that no engine can hold says so, and is not asked for again", async () => {
+  const count = 2 ** 51; // 9 PB
+  const column = { name: "time", record_size: 4, num_records: count, data_length: 4 * count, dtype: "<u4" };
+  const script = scripted(() => reply(`${JSON.stringify({ columns: [column] })}\n`));
+  await assert.rejects(client(script).data("X", "time"), ({ name, detail }) => {
+    assert.equal(name, "BadRequest");
+    assert.match(detail, /^9007199254\d+ bytes .* shorter range$/);
+    return true;
+  });
+  assert.equal(script.asked.length, 1);
+});
+
 test("a body that is none is an UnexpectedAnswer, at once", async () => {
   const { body } = ticks(3);
   const header = body.subarray(0, body.indexOf(10) + 1).toString();

@@ -201,6 +201,7 @@ class Assembly {
   #line = new Uint8Array(0);
   #header = null;
   #slots = [];
+  #size = 0;
   #bytes;
 
   take(chunk) {
@@ -247,6 +248,7 @@ class Assembly {
       if (cause instanceof ZerocopyError) throw cause;
       throw new UnexpectedAnswer("the body has no header line of this format", { cause });
     }
+    this.#allocate();
     return end;
   }
 
@@ -264,7 +266,16 @@ class Assembly {
       size += Math.ceil(column.data_length / 8) * 8;
       this.total += column.data_length;
     }
-    this.#bytes = new Uint8Array(size);
+    this.#size = size;
+  }
+
+  #allocate() {
+    try {
+      this.#bytes = new Uint8Array(this.#size);
+    } catch (cause) {
+      const told = `${this.total} bytes are more than can be allocated here: ask for a shorter range`;
+      throw new BadRequest(told, { cause });
+    }
   }
 }
 
