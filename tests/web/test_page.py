@@ -368,6 +368,9 @@ def test_export_takes_along_what_is_seen(
     assert [(int(row[0]), float(row[1]), float(row[2])) for row in rows[1:]] == wanted
     for table in (pl.read_parquet(body("Parquet")), pl.read_ipc_stream(body("Arrow"))):
         assert table.select("time", "price", "volume").rows() == wanted
+    assert tab.text("#export-status") == ""
+    tab.click("#export-curl-copy")  # headless, there is no clipboard
+    tab.until("/^(Copied|Selected)/.test(document.querySelector('#export-status').textContent)")
     command = tab.text("#export-curl")
     subprocess.run(["bash", "-c", command], check=True, cwd=tmp_path, capture_output=True)
     [saved] = tmp_path.iterdir()

@@ -278,7 +278,7 @@ const actions = {
     const data = loader.dataset("coarse") ?? loader.dataset("fine");
     const drawn = specs.flatMap(outputsOf).map((name) => name.replace(/\.(\w+)$/, ":$1"));
     const bars = data?.interval ? { columns: [...new Set(drawn)], interval: data.interval.label } : null;
-    showExport({ base: server.base, key: server.key, ...series, columns, view, count, zone, bars }, tell);
+    showExport({ base: server.base, key: server.key, ...series, columns, view, count, zone, bars });
   },
   "show-help": showHelp,
   "open-list": () => { document.body.classList.add("shows-list"); list.focus(); },

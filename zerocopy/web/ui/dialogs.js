@@ -15,7 +15,8 @@ export function setUpDialogs() {
  * What is in view, to take along. `asked` is { base, key, exchange, symbol, type, columns, view,
  * count, zone, bars }: `bars` is { columns, interval } of what is drawn, or null.
  */
-export function showExport(asked, tell) {
+export function showExport(asked) {
+  tell("");
   const { base, key, view, count, zone, columns, bars } = asked;
   const [start, end] = rangeOf(view);
   const links = recordLinks(base, asked);
@@ -28,17 +29,17 @@ export function showExport(asked, tell) {
   $("export-long").hidden = !isTooLong;
   $("export-links").replaceChildren(...links.map(({ label, href, file, format }) => {
     const link = h("a", { class: "button", href, download: file, "data-format": format }, label);
-    if (key) link.addEventListener("click", (event) => { event.preventDefault(); save(link, key, tell); });
+    if (key) link.addEventListener("click", (event) => { event.preventDefault(); save(link, key); });
     return link;
   }));
   for (const [id, text] of [["export-curl", curlSnippet(base, asked, Boolean(key))], ["export-python", pythonSnippet(base, asked)]]) {
     $(id).textContent = text;
-    $(`${id}-copy`).onclick = () => copy($(id), text, tell);
+    $(`${id}-copy`).onclick = () => copy($(id), text);
   }
   $("export").showModal();
 }
 
-async function copy(element, text, tell) {
+async function copy(element, text) {
   try {
     await navigator.clipboard.writeText(text);
     tell("Copied.");
@@ -48,19 +49,28 @@ async function copy(element, text, tell) {
   }
 }
 
+/** In the dialog: what is outside of it nobody sees or hears while it is open. */
+function tell(text) {
+  $("export-status").textContent = text;
+}
+
 /** A link cannot carry a key, so the body goes through memory. */
-async function save(link, key, tell) {
+async function save(link, key) {
   tell(`Loading ${link.download} …`);
-  const response = await fetch(link.href, { headers: { Authorization: `Bearer ${key}` } });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    tell(problem.detail ?? `The server answered ${response.status}.`);
-    return;
+  try {
+    const response = await fetch(link.href, { headers: { Authorization: `Bearer ${key}` } });
+    if (!response.ok) {
+      const problem = await response.json().catch(() => ({}));
+      tell(problem.detail ?? `The server answered ${response.status}.`);
+      return;
+    }
+    const href = URL.createObjectURL(await response.blob());
+    h("a", { href, download: link.download }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+    tell(`${link.download} is saved.`);
+  } catch {
+    tell(`The connection broke before all of ${link.download} had come. Try again.`);
   }
-  const href = URL.createObjectURL(await response.blob());
-  h("a", { href, download: link.download }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
-  tell(`${link.download} is saved.`);
 }
 
 /** Asks for a key; it is given to `onKey`. */

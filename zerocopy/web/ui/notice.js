@@ -37,7 +37,7 @@ export function showBanner(text, button = null) {
   banner.replaceChildren(...(text ? [h("span", {}, text), button && h("button", { type: "button", class: "quiet", onclick: button[1] }, button[0])].filter(Boolean) : []));
 }
 
-/** To a screen reader, and as the last line of the foot. */
+/** To a screen reader alone: what the eye sees without words. */
 export function tell(text) {
   $("told").textContent = text;
 }
