@@ -278,6 +278,17 @@ def test_pan_finds_its_neighbours_there(tab: Tab, base: str, ticks: list[Tick]) 
     tab.browser.events.clear()  # whatever was asked while there was no network
 
 
+LABEL_NEAREST_TO_THE_TAG = """
+(() => {
+  const { chart } = window.zerocopy;
+  const [pane] = chart.panes;
+  const tag = pane.yOf(chart.newest("price"));
+  const values = pane.labels.filter(Boolean).map((label) => Number(label.replace(/,/g, "")));
+  return Math.min(...values.map((value) => Math.abs(pane.yOf(value) - tag)));
+})()
+"""
+
+
 def test_live_appends_are_followed_exactly(tab: Tab, base: str, recorder: Recorder) -> None:
     """The last bar is that of all records, and the view moves on with the newest."""
     tab.open_chart(f"{base}#/{LIVE.exchange}/{LIVE.symbol}/{LIVE.type}?last=400")
@@ -296,6 +307,8 @@ def test_live_appends_are_followed_exactly(tab: Tab, base: str, recorder: Record
     await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     assert tab.text("#price") == f"{recorder.ticks[-1].values['price']:g}"
+    apart = tab.evaluate(LABEL_NEAREST_TO_THE_TAG)
+    assert apart >= 15  # CSS pixels: the tag of the newest value cuts no label
 
 
 def test_range_is_selected_and_history_goes_back(tab: Tab, base: str) -> None:

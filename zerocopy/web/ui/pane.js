@@ -30,6 +30,7 @@ export class Pane {
   #format = axisFormat([]);
   #headHeight = 0;
   #hasValues = false;
+  #labelled = null;
   #observer;
   #head;
   #plot;
@@ -74,7 +75,7 @@ export class Pane {
     this.over = this.#plot.over;
     this.over.append(this.#level, this.#cross.x, this.#cross.y, this.#cross.tag, this.#cross.time);
     this.#plot.root.querySelector("canvas").setAttribute("role", "img");
-    this.setData(this.data);
+    this.redraw();
   }
 
   unmount() {
@@ -97,16 +98,12 @@ export class Pane {
     this.redraw();
   }
 
-  setData(data) {
-    this.data = data;
-    this.redraw();
-  }
-
   /** Draws the view as it is now. */
   redraw() {
     if (!this.#plot) return;
     const { start, end } = this.#context.view();
     this.#plot.setScale("x", { min: start, max: end });
+    if (this.#newest() !== this.#labelled) this.#plot.redraw(false, true); // the tag moves among the labels
     this.#plot.root.querySelector("canvas").setAttribute("aria-label", this.title);
   }
 
@@ -304,10 +301,10 @@ export class Pane {
   /** Labels, but those that an edge or the newest value's tag would cut, or that repeat another. */
   #valueLabels(plot, splits) {
     this.#format = axisFormat(splits);
+    this.#labelled = this.#newest();
     if (!this.#hasValues) return splits.map(() => null);
     const height = plot.over.clientHeight;
-    const newest = this.#newest();
-    const tag = newest === null ? NaN : plot.valToPos(newest, "y");
+    const tag = this.#labelled === null ? NaN : plot.valToPos(this.#labelled, "y");
     const isTagged = tag >= 0 && tag <= height;
     let before = null;
     return (this.labels = splits.map((value) => {
