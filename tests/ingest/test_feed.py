@@ -94,6 +94,10 @@ def test_times_in_every_form_are_the_same_instant(
         ("null", None, "'None' is no time"),
         ("true", None, "'True' is no time"),
         ("-5", None, "'-5' is no time"),
+        ("202401011230", None, "the unit of 202401011230 is not clear"),
+        ('"2024010112"', None, "the unit of 2024010112 is not clear"),
+        ("1748736000", TimeRule("time", None, "Europe/Berlin"), "does not apply"),
+        ('"2025-06-01T00:00:00,25Z"', None, "a fraction follows a dot"),
     ],
 )
 def test_times_that_can_mean_two_instants_are_refused(
@@ -114,6 +118,9 @@ def test_times_that_can_mean_two_instants_are_refused(
         ("price", "true", "price: True is no number"),
         ("price", "[1]", "price: [1] is no number"),
         ("price", "1e39", "price: 1e+39 is too large for f4"),
+        ("price", '"1e400"', "price: '1e400' is too large"),
+        ("exact", '"-1e400"', "exact: '-1e400' is too large"),
+        ("price", '"-Infinity"', -math.inf),
         ("side", '"BUY"', 0),
         ("side", '"ask"', 1),
         ("side", "1", 1),

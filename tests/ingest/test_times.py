@@ -82,6 +82,53 @@ def test_size_that_fits_two_units_is_refused_and_the_flag_named(value: int, word
     assert why == f"t {value} {words}: --time t:UNIT decides"
 
 
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        (2_024_010_112, "s"),
+        (202_401_011_230, "ms"),
+        (202_401_011_230_591, "us"),
+        (2_024_010_112_305_912, "us"),
+    ],
+)
+def test_number_that_reads_as_a_date_is_refused(value: int, unit: str) -> None:
+    """202401011230 is a minute of 2024 for a person, and in ms one of 1976."""
+    row, why = refused([value, value + 1])
+    assert row == 0
+    assert why.startswith(f"t {value} can be {unit} or a date: --time t:{unit} decides")
+    assert found([value], f"t:{unit}") == [
+        value * (10**9 // {"s": 1, "ms": 10**3, "us": 10**6}[unit])
+    ]
+    # One that reads as no date decides: no clock has a minute 75.
+    assert (
+        len(found([value, value // 100 * 100 + 75] if unit == "ms" else [value, 1_700_000_000]))
+        == 2
+    )
+
+
+@pytest.mark.parametrize(("values", "dtype"), [([1_735_689_600], None), (["1735689600.5"], None)])
+def test_counted_time_of_another_zone_or_form_is_refused(values: list[Any], dtype: Any) -> None:
+    """A zone that would be passed over is told, as is `iso` of a number."""
+    assert "does not apply" in refused(values, "t::Europe/Berlin", dtype)[1]
+    assert found(values, "t::UTC", dtype) == found(values, "t", dtype)
+    assert "is a number: --time t:UNIT decides" in refused(values, "t:iso:UTC", dtype)[1]
+
+
+def test_time_of_f4_is_refused() -> None:
+    """Its steps are two minutes."""
+    assert "holds f4" in refused([1_735_689_600.0], dtype=pl.Float32)[1]
+
+
+@pytest.mark.parametrize("year", ["0001", "1500", "2262", "2600", "9999"])
+def test_year_that_nanoseconds_do_not_reach_is_no_other_year(year: str) -> None:
+    """2600 became 2015: 64 bits of nanoseconds wrap."""
+    text = f"{year}-01-01 00:00:00"
+    assert refused(["2024-01-01 00:00:00", text], "t:iso:UTC") == (
+        1,
+        f"{text} is not between 1970 and 2069",
+    )
+
+
 def test_unit_that_is_told_is_believed() -> None:
     """The first second of 1970, and what would be found as another unit."""
     assert found([0, 1], "t:s") == [0, S]

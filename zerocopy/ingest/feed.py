@@ -9,6 +9,7 @@ with the reason; nothing is guessed from its neighbours. It must never know wher
 from __future__ import annotations
 
 import csv
+import math
 import struct
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,9 +19,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import orjson
 
 from zerocopy.core.errors import ConfigError, IngestError
-from zerocopy.core.layout import TIME_COLUMN, U32_MAX, Dtypes, is_name
+from zerocopy.core.layout import TIME_COLUMN, Dtypes, is_name
 from zerocopy.ingest.recipe import NANOS, TIME_NAMES
-from zerocopy.ingest.times import FOUND_FROM_S, NS_PER_S, UNITS, TimeRule
+from zerocopy.ingest.times import NS_PER_S, UNITS, TimeRule, is_calendar, unit_of
 from zerocopy.ingest.values import SIDE, side_of
 
 if TYPE_CHECKING:
@@ -228,14 +229,14 @@ class Feed:
 
     def _time_ns(self, name: str, value: Any) -> int:
         """Unix nanoseconds, exactly: a decimal is read digit by digit."""
-        if type(value) is int and (known := self._unit or _unit_of(value)) in UNITS:
+        if type(value) is int and (known := self._unit_of(value)) in UNITS:
             return value * UNITS[known]
         text = value.strip() if isinstance(value, str) else repr(value)
         whole, dot, fraction = text.partition(".")
         if not (whole.isdecimal() and whole.isascii()) or (dot and not fraction.isdecimal()):
             return self._written_ns(name, text)
         count = int(whole)
-        unit = self._unit or _unit_of(count)
+        unit = self._unit_of(count)
         if unit is None or unit == "iso":
             raise IngestError(
                 f"{name}: the unit of {text} is not clear; --time {name}:UNIT decides"
@@ -245,6 +246,14 @@ class Feed:
             raise IngestError(f"{name}: {text} is finer than a nanosecond")
         return count * UNITS[unit] + int(fraction[:digits].ljust(digits, "0") or "0")
 
+    def _unit_of(self, count: int) -> str | None:
+        """What is told, or found by size; None where `count` can be two things."""
+        if self._zone is not None and self._zone.key != "UTC":
+            raise IngestError(
+                f"{count} counts from 1970 in UTC, so the zone {self._zone.key} does not apply"
+            )
+        return self._unit or (None if is_calendar(count) else unit_of(count))
+
     def _written_ns(self, name: str, text: str) -> int:
         """Of ISO 8601, with an offset or in the zone that was told."""
         base, fraction, offset = _without_fraction(text)
@@ -252,6 +261,8 @@ class Feed:
             at = datetime.fromisoformat(base + offset)
         except ValueError:
             raise IngestError(f"{name}: {text!r} is no time") from None
+        if at.microsecond:  # behind a comma
+            raise IngestError(f"{name}: {text!r} is no time: a fraction follows a dot")
         if at.tzinfo is None:
             if self._zone is None:
                 raise IngestError(f"{name}: {text} has no zone; --time {name}:iso:UTC decides")
@@ -289,14 +300,6 @@ class Feed:
             return number
 
         return read
-
-
-def _unit_of(count: int) -> str | None:
-    for unit, ns in UNITS.items():
-        per_s = NS_PER_S // ns
-        if FOUND_FROM_S * per_s <= count < (U32_MAX + 1) * per_s:
-            return unit
-    return None
 
 
 def _without_fraction(text: str) -> tuple[str, str, str]:
@@ -341,11 +344,14 @@ def _float(value: Any) -> float:
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number")  # noqa: TRY004 - caught as a value
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         raise ValueError(f"{value!r} is no number") from None
     except OverflowError:
         raise ValueError(f"{value} is too large") from None
+    if math.isinf(number) and isinstance(value, str) and "inf" not in value.lower():
+        raise ValueError(f"{value!r} is too large")
+    return number
 
 
 def _integer(value: Any) -> int:

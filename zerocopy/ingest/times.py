@@ -1,8 +1,8 @@
 """From a column of times to unix nanoseconds: unit, form and zone, found or given, never guessed.
 
 Owns the rules of time. An integer's unit is told by its size: from 1973-03-03 to 2106 the ranges
-of s, ms, us and ns do not meet, and what lies outside all four needs `--time COLUMN:UNIT`. Text
-without an offset needs a zone. It must never know files.
+of s, ms, us and ns do not meet. What lies outside all four, or reads as a date (202401011230),
+needs `--time COLUMN:UNIT`. Text without an offset needs a zone. It must never know files.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ FOUND_FROM_S = 100_000_000
 END_NS = 3_155_760_000 * NS_PER_S
 """2070-01-01: two digits of a year reach no further, so no day file can hold it."""
 
+YEAR_FIRST = 1970
+
 _ZONE_IN_NAME = re.compile(r"(?i)(^|[^a-z])(utc|gmt)([^a-z]|$)")
 _OFFSET = re.compile(r"(Z|[+-]\d{2}(:?\d{2})?)$")
 _DATE = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2}|\d{8})")
 _CLOCK = re.compile(r"(?P<clock>\d{2}:\d{2}(?::\d{2}(?P<fraction>\.\d{1,9})?)?|\d{9}|\d{6})")
+_CALENDAR = re.compile(
+    r"(19[7-9]\d|20[0-6]\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])([0-5]\d)?([0-5]\d{1,6})?"
+)
 _DATES = {"-": "%Y-%m-%d", "/": "%Y/%m/%d"}
 
 
@@ -65,6 +70,8 @@ def times_ns(series: pl.Series, rule: TimeRule, note: Callable[[str], None]) -> 
             found = _written(series, first, rule, note)
     elif series.dtype.is_integer():
         found = _counted(series.cast(pl.Int64, strict=False), series, rule, note)
+    elif series.dtype == pl.Float32:
+        raise ValueRefused(0, f"{series.name} holds f4, which cannot tell one minute from the next")
     elif series.dtype.is_float():
         # The shortest form, for a product with 1e9 would invent digits.
         found = _decimal(series.cast(pl.String), rule, note)
@@ -100,15 +107,20 @@ def _counted(
     """Integers that count units since 1970."""
     if whole.null_count():
         raise _no_time(series, int(whole.is_null().arg_max() or 0))
+    if rule.zone not in {None, "UTC"}:
+        raise ValueRefused(
+            0, f"{series[0]} counts from 1970 in UTC, so the zone {rule.zone} does not apply"
+        )
     values = whole.to_numpy()
     unit = rule.unit
+    if unit == "iso":
+        raise ValueRefused(0, f"{series[0]} is a number: --time {rule.column}:UNIT decides")
     if unit is None:
-        unit = _unit_of(int(values[0]))
-        if (
-            unit is None
-            or _unit_of(int(values.min())) != unit
-            or _unit_of(int(values.max())) != unit
-        ):
+        some = int(values[0]), int(values.min()), int(values.max())
+        unit = unit_of(some[0])
+        if unit is not None and all(map(is_calendar, some)):
+            raise ValueRefused(0, _two_readings(rule.column, some[0], unit))
+        if unit is None or {*map(unit_of, some)} != {unit}:
             return _mixed(values, rule, note)
     note(f"{rule.column}: {unit} {'as told' if rule.unit else 'by its size'}")
     _check_span(series, values, UNITS[unit])
@@ -123,12 +135,25 @@ def _check_span(series: pl.Series, values: NDArray[np.int64], factor: int) -> No
         raise ValueRefused(row, f"{series[row]} is not between 1970 and {YEAR_LAST}")
 
 
-def _unit_of(value: int) -> str | None:
+def unit_of(value: int) -> str | None:
+    """The one unit in which `value` lies between 1973-03-03 and 2106."""
     for unit, ns in UNITS.items():
         per_s = NS_PER_S // ns
         if FOUND_FROM_S * per_s <= value < (U32_MAX + 1) * per_s:
             return unit
     return None
+
+
+def is_calendar(value: int) -> bool:
+    """Whether the digits of `value` read as YYYYMMDDhh, perhaps with mm, ss and a fraction."""
+    return _CALENDAR.fullmatch(str(value)) is not None
+
+
+def _two_readings(column: str, value: int, unit: str) -> str:
+    return (
+        f"{column} {value} can be {unit} or a date: --time {column}:{unit} decides, "
+        "or write dates as 2024-01-01 12:30:00"
+    )
 
 
 def _mixed(
@@ -209,6 +234,8 @@ def _written(
     series: pl.Series, first: str, rule: TimeRule, note: Callable[[str], None]
 ) -> NDArray[np.int64]:
     """Dates and clock times as text, each row in the form of the first."""
+    import polars as pl  # noqa: PLC0415
+
     form = _form_of(first)
     if form is None:
         raise _no_time(series, 0)
@@ -225,6 +252,12 @@ def _written(
     bad = found.is_null() | series.str.contains(r":60(\D|$)")
     if bad.any():
         raise _no_time(series, int(bad.arg_max() or 0))
+    # A year that 64 bits of nanoseconds do not reach would become another one.
+    years = series.str.slice(0, 4).cast(pl.Int64, strict=False)
+    outside = (years < YEAR_FIRST - 1) | (years > YEAR_LAST + 1)
+    if outside.any():
+        row = int(outside.arg_max() or 0)
+        raise ValueRefused(row, f"{series[row]} is not between {YEAR_FIRST} and {YEAR_LAST}")
     if "%#z" in form:
         note(f"{rule.column}: ISO 8601 with its offset")
         instants: NDArray[np.int64] = found.to_physical().to_numpy()
