@@ -137,3 +137,20 @@ def test_blocks_end_where_lines_do(
     assert found_in(tmp_path / "root", "e", "S", "T") == rows(*(at + 0.5 for at in range(20)))
     line = text.count("\n") + 1
     assert f"line {line}: has 2 fields, not 3" in run(tmp_path, f"{text}{T},1.5\n").err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"time,price\r{T},1.5\r", "a.csv: lines end with CR alone; convert it"),
+        (f'time,price,"{"x" * 200_000}"\n{T},1.5,1\n', "a.csv: the first line is no CSV: field"),
+        (f'time,price\n{T},"{"x" * 200_000}"\n', "a.csv: line 2: is no CSV: field"),
+    ],
+)
+def test_what_the_reader_of_csv_does_not_take_is_a_fault_of_the_file(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """One line names the file, never a traceback."""
+    done = run(tmp_path, text)
+    assert done.code == 1
+    assert words in done.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import pytest
 
 from tests.ingest.by_hand import Done, Row, files_of, found_in, import_
 from tests.ingest.stepping import KilledError
-from zerocopy.ingest import importing, spill
+from zerocopy.ingest import importing
 from zerocopy.ingest.daywriter import SeriesWriter
 
 if TYPE_CHECKING:
@@ -267,65 +266,6 @@ def test_mapped_nanos_go_beside_whole_seconds(tmp_path: Path) -> None:
     assert "the time has a part of a second" in run(tmp_path, file, "--map=nanos=nanos").err
     file.write_text(f"time,nanos,price\n{T},1000000000,1\n", encoding="utf-8")
     assert "nanos: 1000000000 is a second or more" in run(tmp_path, file, "--map=nanos=nanos").err
-
-
-def test_records_beyond_memory_go_through_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the bound: the day files are the same, and nothing is left behind."""
-    rng = random.Random(5)
-    rows = [(at(rng.randrange(2 * DAY)), n / 2) for n in range(3_000)]
-    files = [put(tmp_path, f"{n}.csv", rows[n * 1000 : n * 1000 + 1000]) for n in range(3)]
-    for bound in (0, 20_000, 10**9):
-        monkeypatch.setattr(spill, "MEMORY_BYTES", bound)
-        assert run(tmp_path, *files, "--replace").code == 0
-        assert found(tmp_path) == wanted(*rows)
-        assert not (tmp_path / "root" / ".import").exists()
-
-
-def test_run_that_was_killed_does_not_read_again_what_was_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed in the third of three files: two are kept; a file that changed is read again."""
-    monkeypatch.setattr(spill, "MEMORY_BYTES", 0)
-    files = [put(tmp_path, f"{n}.csv", [(at(n), float(n))]) for n in range(3)]
-    reads: list[str] = []
-    real = importing._read
-
-    def read(*arguments: object) -> object:
-        reads.append(os.path.basename(arguments[1].name))  # type: ignore[attr-defined]
-        if kills and reads[-1] == "2.csv":
-            raise KilledError
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(importing, "_read", read)
-    kills = True
-    with pytest.raises(KilledError):
-        run(tmp_path, *files)
-    assert (tmp_path / "root" / ".import").exists()
-    kills = False
-    put(tmp_path, "1.csv", [(at(1), 1.0), (at(7), 7.0)])
-    reads.clear()
-    done = run(tmp_path, *files)
-    assert (done.code, done.err) == (0, "")
-    assert reads == ["1.csv", "2.csv"]
-    assert "3 files read, 1 by a run before: 4 rows" in done.out
-    assert found(tmp_path) == wanted(*((at(n), float(n)) for n in (0, 1, 2, 7)))
-    assert not (tmp_path / "root" / ".import").exists()
-
-
-def test_what_another_killed_run_left_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not that of one that is running."""
-    monkeypatch.setattr(spill, "MEMORY_BYTES", 0)
-    top = tmp_path / "root" / ".import"
-    (top / "dead" / "x").mkdir(parents=True)
-    with spill.Spill(str(tmp_path / "root"), "alive"):
-        assert os.listdir(top) == ["alive"]
-        assert run(tmp_path, put(tmp_path, "a.csv", FIRST)).code == 0
-        assert os.listdir(top) == ["alive"]
-    assert not top.exists()
 
 
 def test_the_same_import_does_not_run_twice_at_once(tmp_path: Path) -> None:

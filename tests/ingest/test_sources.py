@@ -144,6 +144,8 @@ def test_glob_names_files_in_the_order_of_their_names(tmp_path: Path) -> None:
         ((".",), "is a directory; name its files, or a glob"),
         (("a.csv", "a.csv"), "is named twice; its rows would be imported twice"),
         (("a.csv", "*.csv"), "is named twice; its rows would be imported twice"),
+        (("a.csv", "../{here}/a.csv"), "is named twice; its rows would be imported twice"),
+        (("a.csv", "link.csv"), "is named twice; its rows would be imported twice"),
     ],
 )
 def test_wrong_names_are_refused_before_anything_is_read(
@@ -151,7 +153,9 @@ def test_wrong_names_are_refused_before_anything_is_read(
 ) -> None:
     """One line, exit code 1, no data root."""
     (tmp_path / "a.csv").write_bytes(TEXT)
-    done = run(tmp_path / "root", *(tmp_path / name for name in names))
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    paths = [f"{tmp_path}/{name.format(here=tmp_path.name)}" for name in names]
+    done = run(tmp_path / "root", *paths)
     assert done.code == 1
     assert words in done.err
     assert not (tmp_path / "root").exists()

@@ -45,6 +45,8 @@ def test_numbers_are_read_as_they_are_written() -> None:
         ("true", "1 'true' is no number"),
         ("0x10", "1 '0x10' is no number"),
         ("1_000", "1 '1_000' is no number"),
+        ("1e400", "1 '1e400' is too large for f8"),
+        ("-1e400", "1 '-1e400' is too large for f8"),
     ],
 )
 def test_text_that_is_no_number_is_refused(text: str, words: str) -> None:
@@ -77,6 +79,12 @@ def test_text_columns_hold_bytes() -> None:
     """Shorter ones end in NULs; longer ones are refused."""
     assert records(["ab", None, "é"], "S3") == [b"ab", b"", "é".encode()]
     assert "has 4 bytes, more than S3" in refused(["ab", "abcd"], "S3")
+
+
+def test_bytes_of_parquet_are_kept_as_they_are() -> None:
+    """This server's own Parquet has them; they need not be UTF-8."""
+    assert records([b"a\xff", None, b"b\0\0"], "S3") == [b"a\xff", b"", b"b"]
+    assert "has 4 bytes, more than S3" in refused([b"ab", b"ab\xffd"], "S3")
 
 
 def test_f4_overflow_is_refused_with_the_line_to_add() -> None:

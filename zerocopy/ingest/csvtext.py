@@ -60,6 +60,17 @@ def read_layout(
     """
     text = block.removeprefix(_BOM)[:LINE_BYTES_MAX].decode("utf-8", "replace").lstrip("\r\n")
     first_line = text.partition("\n")[0].rstrip("\r")
+    if "\r" in first_line and '"' not in first_line:
+        raise IngestError(f"{source.name}: lines end with CR alone; convert it: tr '\\r' '\\n'")
+    try:
+        return _layout_of(source, first_line, delimiter, has_header=has_header)
+    except csv.Error as error:
+        raise IngestError(f"{source.name}: the first line is no CSV: {error}") from error
+
+
+def _layout_of(
+    source: Source, first_line: str, delimiter: str | None, *, has_header: bool | None
+) -> Layout:
     if delimiter is None:
         fitting = [mark for mark in DELIMITERS if len(_fields(first_line, mark)) > 1]
         if len(fitting) > 1:
@@ -212,10 +223,13 @@ class _Block:
             raise self._error(line, "is not UTF-8") from error
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self._layout.delimiter)
         line = self._first_line
-        for row in reader:
-            if any(row):
-                yield line, row
-            line = self._first_line + reader.line_num
+        try:
+            for row in reader:
+                if any(row):
+                    yield line, row
+                line = self._first_line + reader.line_num
+        except csv.Error as error:
+            raise self._error(line, f"is no CSV: {error}") from error
 
     def _check_lines(self) -> None:
         """Raise for the first line that has another number of fields than the first line."""

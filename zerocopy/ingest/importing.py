@@ -39,7 +39,7 @@ from zerocopy.ingest.outcome import (
 )
 from zerocopy.ingest.recipe import NANOS, Wanted, make_recipe, names_of
 from zerocopy.ingest.sources import Source, open_source
-from zerocopy.ingest.spill import DayCount, LossCount, Spill, Summary, digest
+from zerocopy.ingest.spill import DayCount, LossCount, Spill, SpillError, Summary, digest
 from zerocopy.ingest.tables import json_batches, typed_batches
 
 if TYPE_CHECKING:
@@ -104,13 +104,20 @@ def run(
 
 
 def _job(request: Request) -> str:
-    """Equal for runs whose records would be equal."""
-    return digest([__version__, [*request.wanted], [*request.declared.items()]])
+    """Equal for runs whose records would be equal.
+
+    What is kept is not synced to the disk: it is believed until the machine starts again.
+    """
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read()
+    return digest([__version__, [*request.wanted], [*request.declared.items()], boot])
 
 
 def _take(outcome: Outcome, source: Source, read: Callable[[], Summary]) -> bool:
     try:
         outcome.sources.append(read())
+    except SpillError:
+        raise  # a fault of the root, not of the source
     except IngestError as error:
         outcome.source_faults.append(SourceFault(source.name, error.detail))
         return False
@@ -130,6 +137,8 @@ def _read_into(
     target = spill.source(identity)
     try:
         summary = _read(request, source, target, on_read)
+    except SpillError:
+        raise
     except IngestError:
         target.discard()
         raise

@@ -96,10 +96,22 @@ def list_sources(arguments: Sequence[str]) -> list[Source]:
         if not found:
             raise ConfigError(f"{argument}: no such file")
         paths += found
-    if len(set(paths)) != len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise ConfigError(f"{twice}: is named twice; its rows would be imported twice")
-    return [source for path in paths for source in _members(path)]
+    sources = [source for path in paths for source in _members(path)]
+    seen: set[tuple[object, ...]] = set()
+    for source in sources:
+        key = (_inode(source.path), source.member)
+        if key in seen:
+            raise ConfigError(f"{source.name}: is named twice; its rows would be imported twice")
+        seen.add(key)
+    return sources
+
+
+def _inode(path: str | None) -> tuple[int, int] | None:
+    """What is the same for all names of a file: `./a.csv` and links to it."""
+    if path is None:
+        return None
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _members(path: str) -> list[Source]:

@@ -37,6 +37,10 @@ Key = tuple[str, str, str, int]
 Identity = tuple[str, ...]
 
 
+class SpillError(IngestError):
+    """Records cannot be kept on the disk: no source can go on, and the next run begins there."""
+
+
 class DayCount(msgspec.Struct, frozen=True):
     """How many records of a day a source has, and which are its first and last by time."""
 
@@ -121,7 +125,7 @@ class SourceSpill:
         self._kept.summary = summary
         self._is_closed = True
         if self._numbers:
-            self.flush()
+            self._spill.write(self)
 
     def discard(self) -> None:
         """Nothing of this source is to be imported."""
@@ -177,13 +181,21 @@ class Spill:
         """Some more bytes wait; above the bound all are written."""
         self._waiting_bytes += nbytes
         if self._waiting_bytes > MEMORY_BYTES:
-            try:
-                for source in self._sources.values():
-                    if source.waiting:
-                        source.flush()
-            except OSError as error:
-                raise IngestError(f"{self._top}: cannot be written: {error.strerror}") from error
+            for source in self._sources.values():
+                if source.waiting:
+                    self.write(source)
             self._waiting_bytes = 0
+
+    def write(self, source: SourceSpill) -> None:
+        """Have on the disk what waits of a source.
+
+        Raises:
+            SpillError: it cannot be; some of it may be there, so nobody may try it again.
+        """
+        try:
+            source.flush()
+        except OSError as error:
+            raise SpillError(f"{self._top}: cannot be written: {error.strerror}") from error
 
     def kept(self, identity: Identity) -> Summary | None:
         """What an earlier run has kept of a source as a whole."""
@@ -246,7 +258,11 @@ class Index:
             self._pieces.setdefault(key, []).append((path, kept.fields, counts))
 
     def take(self, key: Key) -> Columns:
-        """The records of a day, in the order in which they came; memory forgets them."""
+        """The records of a day, in the order in which they came; memory forgets them.
+
+        Raises:
+            IngestError: they cannot be read from the disk.
+        """
         pieces = list(self._loaded(key))
         if len(pieces) == 1:
             return pieces[0]
@@ -261,11 +277,17 @@ class Index:
 
 
 def _read(path: str, fields: list[tuple[str, str]], counts: list[int]) -> Iterator[Columns]:
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise IngestError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
         for count in counts:
             piece: dict[str, np.ndarray[Any, Any]] = {}
             for name, dtype in fields:
                 piece[name] = np.fromfile(file, dtype, count)
+                if len(piece[name]) < count:
+                    raise IngestError(f"{path}: is cut off; remove {FOLDER} and run it again")
             yield piece
 
 

@@ -143,6 +143,8 @@ def _floats(series: pl.Series, *, is_fixed_point: bool) -> tuple[NDArray[np.floa
         raise ValueRefused(0, f"{series.name} holds {series.dtype}, not numbers")
     empty = numbers.null_count()
     values = numbers.to_numpy()  # null is NaN
+    if series.dtype == pl.String and np.isinf(np.fmax.reduce(np.abs(values), initial=0)):
+        _refuse_overflow(series, np.isinf(values))
     if not is_fixed_point or series.dtype.is_float():
         return values, empty
     # A price as a decimal has a dot, always; one without counts billionths.
@@ -152,6 +154,14 @@ def _floats(series: pl.Series, *, is_fixed_point: bool) -> tuple[NDArray[np.floa
         is_fixed = np.ones(len(values), bool)
     scaled = np.where(values == float(_UNDEFINED), np.nan, values / _FIXED_POINT)
     return np.where(is_fixed, scaled, values), empty
+
+
+def _refuse_overflow(series: pl.Series, is_infinite: NDArray[np.bool_]) -> None:
+    """1e400 is a number, and no infinity; `inf` and `infinity` are."""
+    for row in np.flatnonzero(is_infinite):
+        text = series[int(row)]
+        if "inf" not in text.lower():
+            raise ValueRefused(int(row), f"{reprlib.repr(text)} is too large for f8")
 
 
 def _refuse_first(series: pl.Series, bad: pl.Series) -> None:
@@ -197,13 +207,15 @@ def _integers(series: pl.Series, column: str, dtype: Dtype) -> NDArray[Any]:
 def _texts(series: pl.Series, dtype: Dtype) -> NDArray[Any]:
     import polars as pl  # noqa: PLC0415
 
-    texts = series.cast(pl.String).fill_null("")
-    lengths = texts.str.len_bytes()
+    if series.dtype != pl.Binary:  # as our own Parquet and Arrow have such columns
+        series = series.cast(pl.String).cast(pl.Binary)
+    texts = series.fill_null(b"")
+    lengths = texts.bin.size()
     row = lengths.arg_max()
     if row is not None and lengths[row] > dtype.nbytes:
-        text = reprlib.repr(texts[row])
+        text = reprlib.repr(texts[row].decode("utf-8", "replace"))
         raise ValueRefused(row, f"{text} has {lengths[row]} bytes, more than {dtype.name[1:]}")
-    return np.array(texts.cast(pl.Binary).to_list(), dtype.name)
+    return np.array(texts.to_list(), dtype.name)
 
 
 def _line(column: str, dtype: str) -> str:
