@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def body(opened: Bench) -> bytes:
 
 
 def bodies(tmp_path: Path) -> Iterator[bytes]:
-    """The answers before, after, and while the day has no times."""
+    """The answers before, after, and while the only day has no times: it is skipped then."""
     for name, columns in (("old", OLD), ("new", NEW)):
         write(tmp_path / name, columns)
         with bench(str(tmp_path / name)) as opened:
@@ -69,8 +69,12 @@ def bodies(tmp_path: Path) -> Iterator[bytes]:
     write(tmp_path / "none", NEW)
     os.unlink(path_of(str(tmp_path / "none"), "time"))
     with bench(str(tmp_path / "none")) as opened:
-        assert body(opened) == b"404"  # no day of the series has a time
-    yield b"404"
+        assert body(opened) == b"404"  # no day of the series has a time, or gets one
+        (tmp_path / "none").joinpath(*SERIES, f"{PREFIX}x.ready").touch()
+        found = body(opened)
+    assert b'"num_records":0' in found
+    assert b'"skipped":["' in found
+    yield found
 
 
 def test_day_appears_with_all_columns_and_nothing_else(tmp_path: Path) -> None:
@@ -114,7 +118,8 @@ def test_killed_before_any_call_no_answer_is_wrong_and_the_next_run_completes(
         if not root.joinpath(*SERIES).exists():
             calls += 1
             continue
-        right = {none, new} if first is None else {old, none, new}
+        # A series that has no file yet has no column.
+        right = {b"404", none, new} if first is None else {old, none, new}
         with bench(str(root)) as opened:
             assert body(opened) in right, calls
         # Each next run is killed one call later, until one comes through.
@@ -184,6 +189,43 @@ def test_reader_beside_a_replacement_gets_the_old_day_the_new_one_or_none(
         if seed % 2:
             age(path_of(root, "time"), os.path.dirname(path_of(root, "time")))
         assert interleave(root, seed, {old, new, none}) == new
+
+
+@pytest.mark.parametrize("last", [None, 2**32 - 1])
+def test_reader_of_times_alone_sees_no_moving_record_twice_or_never(
+    tmp_path: Path, last: int | None
+) -> None:
+    """The first day is opened, both are replaced, the second is opened: it starts anew.
+
+    With `last` the second day is opened first.
+    """
+    root, midnight = str(tmp_path), DAY_START_S + 86_400
+    times = np.arange(midnight - 20, midnight + 20, dtype="<u4")
+
+    def put(split: int) -> None:
+        days = {DAY_NUMBER: {"time": times[:split]}, DAY_NUMBER + 1: {"time": times[split:]}}
+        with SeriesWriter(root, SERIES) as writer:
+            writer.write_together(days)
+
+    whole = query(columns=("time",), last=last)
+    open_file = tree.open_file
+    put(23)
+    with bench(root) as opened, pytest.MonkeyPatch.context() as patch:
+        before = opened.body(whole)
+        for split in (20, 23):  # three records move on, then back
+            opens = 0
+
+            def opening(directory_fd: int, name: str, split: int = split) -> Any:
+                nonlocal opens
+                opens += 1
+                if opens == 2:
+                    put(split)
+                return open_file(directory_fd, name)
+
+            patch.setattr(planner, "open_file", opening)
+            assert opened.body(whole) == before
+            assert opens == 4  # both days, twice
+            patch.undo()
 
 
 def test_second_writer_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ TIME_COLUMN = "time"
 U4_COLUMNS = frozenset({TIME_COLUMN, "side", "nanos", "count", "flags"})
 """Columns of u4 unless `[columns]` declares another dtype; every other column is f4."""
 
+SWAP_PREFIX = ".import."
+"""How hidden names begin with which a writer replaces days."""
+
+SWAP_READY, SWAP_TOGETHER = ".ready", SWAP_PREFIX + "together"
+"""Of a note that days are being replaced: the end of its name for one day, its name for several.
+While it is there a day may have no `time`."""
+
 DTYPE_RULE = "one of u1 u2 u4 u8 i1 i2 i4 i8 f4 f8 or S1 to S255"
 
 YEAR_PIVOT = 70
@@ -94,6 +101,11 @@ def parse_file_name(name: str) -> tuple[str, int] | None:
     if day is None or not is_name(column):
         return None
     return column, day
+
+
+def is_swap_note(name: str) -> bool:
+    """Whether a file of that name says that days of its directory are being replaced."""
+    return name == SWAP_TOGETHER or (name.startswith(SWAP_PREFIX) and name.endswith(SWAP_READY))
 
 
 class Dtype(NamedTuple):

@@ -13,7 +13,8 @@ A run that is killed before 2 has changed nothing. One that is killed later is c
 `SeriesWriter`, when it is opened next. Without step 3 a reader could get new prices beside old
 times: for a moment, or, after a crash, for ever. A planning that has opened the old `time` in that
 moment finds its name gone and a column younger than its begin, and starts anew
-(storage/planner.py, `check_names`).
+(storage/planner.py, `check_names`). By the note of step 2 the server knows that a series whose only
+day has no `time` will have one again (storage/catalog.py, `has_column`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ import msgspec
 import numpy as np
 
 from zerocopy.core.errors import IngestError
-from zerocopy.core.layout import TIME_COLUMN, day_label, file_name, parse_file_name
+from zerocopy.core.layout import (
+    SWAP_PREFIX,
+    SWAP_READY,
+    SWAP_TOGETHER,
+    TIME_COLUMN,
+    day_label,
+    file_name,
+    parse_file_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +48,9 @@ if TYPE_CHECKING:
 
     from zerocopy.core.layout import Dtypes
 
-PREFIX = ".import."
-_TOGETHER = PREFIX + "together"
-_READY, _MERGED = ".ready", ".merged"
+PREFIX = SWAP_PREFIX
+_TOGETHER = SWAP_TOGETHER
+_READY, _MERGED = SWAP_READY, ".merged"
 _COPY_RECORDS = 1 << 18
 _FILE_MODE = 0o644
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from zerocopy.core.layout import U32_MAX, YEAR_LAST
+from zerocopy.core.layout import U32_MAX, YEAR_FIRST, YEAR_LAST
 from zerocopy.ingest.values import ValueRefused
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ FOUND_FROM_S = 100_000_000
 
 END_NS = 3_155_760_000 * NS_PER_S
 """2070-01-01: two digits of a year reach no further, so no day file can hold it."""
-
-YEAR_FIRST = 1970
 
 _ZONE_IN_NAME = re.compile(r"(?i)(^|[^a-z])(utc|gmt)([^a-z]|$)")
 _OFFSET = re.compile(r"(Z|[+-]\d{2}(:?\d{2})?)$")

@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerocopy.core.layout import parse_file_name
+from zerocopy.core.layout import TIME_COLUMN, is_swap_note, parse_file_name
 
 if TYPE_CHECKING:
     from zerocopy.storage.tree import Series
@@ -74,6 +74,18 @@ class Listing:
         if self.stamp.changed_ns >= begun_ns - RACY_NS:
             return False
         return stamp_of(os.fstat(directory_fd)) == self.stamp
+
+    def has_column(self, column: str, directory_fd: int) -> bool:
+        """Whether some day has `column`; `directory_fd` is the directory that was listed.
+
+        A writer that replaces the only day takes its `time` away first: it is coming back then.
+        """
+        if column in self.all_columns:
+            return True
+        if column != TIME_COLUMN or not self.days:
+            return False
+        names = os.listdir(directory_fd)
+        return any(is_swap_note(name) or name.startswith(TIME_COLUMN + ".") for name in names)
 
     def columns_of(self, day: int) -> frozenset[str]:
         """The columns that have a file for `day`."""

@@ -141,7 +141,7 @@ class Planner:
         begun_ns = time.time_ns()
         with open_series(self._root, series) as directory_fd:
             listing = self._catalog.listing(series, directory_fd)
-            days = self._select_days(listing, query)
+            days = self._select_days(listing, directory_fd, query)
             wanted = dict.fromkeys((TIME_COLUMN, *query.columns))
             dtypes = {column: self.dtypes.of(column) for column in wanted}
             sizes = {column: dtype.nbytes for column, dtype in dtypes.items()}
@@ -180,9 +180,9 @@ class Planner:
             unsound=tuple(planning.unsound),
         )
 
-    def _select_days(self, listing: Listing, query: Query) -> list[int]:
+    def _select_days(self, listing: Listing, directory_fd: int, query: Query) -> list[int]:
         for column in query.columns:
-            if column not in listing.all_columns:
+            if not listing.has_column(column, directory_fd):
                 raise NotFoundError(f"column {column}: no day of {query.symbol} has it")
         days = listing.between(day_of(query.start_s), day_of(query.end_s))
         if len(days) > self._days_max:
@@ -314,11 +314,13 @@ class _Planning:
         """Assure that the files of each day that were opened had their names at the same time.
 
         Else a day that is replaced file by file could be read as it never was: some columns opened
-        before the first rename, others after the last. One that is replaced alone is no fault: it
-        was there together with the others, which are older than this planning.
+        before the first rename, others after the last. So could a record that moves to the day
+        beside its own, when both are replaced. A file that is replaced alone is no fault: it was
+        there together with the others, which are older than this planning.
 
         Raises:
-            DataChangedError: several files of a day have changed since `begun_ns`, a unix time.
+            DataChangedError: several files of a day, or of two that follow one another, have
+                changed since `begun_ns`, a unix time.
         """
         replaced, young = Counter[int](), set[int]()
         for path, stamp in self.stamps:
@@ -330,7 +332,8 @@ class _Planning:
                 replaced[day] += 1
             elif stamp.changed_ns >= begun_ns - CLOCK_TICK_NS:
                 young.add(day)
-        if any(count > 1 or day in young for day, count in replaced.items()):
+        beside = {day + step for day in young for step in (-1, 0, 1)}
+        if any(count > 1 or day in beside for day, count in replaced.items()):
             raise DataChangedError("day files were replaced while their day was read")
 
     def hand_over(self) -> tuple[tuple[DayFile, int], ...]:

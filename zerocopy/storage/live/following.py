@@ -207,8 +207,9 @@ class Follower:
         series = followed.series
         with open_series(self._root, series) as directory_fd:
             listing = self._listing(series, directory_fd)
+            has = {column: listing.has_column(column, directory_fd) for column in followed.columns}
         for column in followed.columns:
-            if listing.days and column not in listing.all_columns:
+            if listing.days and not has[column]:
                 raise NotFoundError(f"column {column}: no day of {series.symbol} has it")
 
     def newest(self, followed: Followed) -> Cursor:
