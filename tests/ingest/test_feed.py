@@ -216,3 +216,9 @@ def test_flags_that_cannot_be_are_told_before_any_row() -> None:
         feed(HERE._replace(time=TimeRule("time", "iso", "Mars/Base")))
     with pytest.raises(ConfigError, match="twice in the header"):
         read("time,price,price\n")
+
+
+def test_csv_without_a_header_is_refused() -> None:
+    """Its first row would be lost without a word."""
+    with pytest.raises(ConfigError, match="the first line is no header"):
+        read(f"{AT_S},1.5\n")

@@ -108,6 +108,18 @@ def test_merge_is_by_time_and_nanos_and_what_was_there_comes_first(tmp_path: Pat
     assert "days: 2 there already" in done.out
 
 
+def test_merge_into_a_recorded_day_sorts_its_nanos(tmp_path: Path) -> None:
+    """A feed is in the order of seconds, not always of what is below them."""
+    columns = {"price": np.array([1, 2, 3], "<f4"), "nanos": np.array([9, 5, 5], "<u4")}
+    with SeriesWriter(str(tmp_path / "root"), ("e", "S", "T")) as writer:
+        writer.write(T // DAY, columns | {"time": np.full(3, T, "<u4")})
+    done = run(tmp_path, put(tmp_path, "b.csv", [(at(0, 7), 7.0)]), "--merge")
+    assert (done.code, done.err) == (0, "")
+    assert found(tmp_path) == wanted(
+        (at(0, 5), 2.0), (at(0, 5), 3.0), (at(0, 7), 7.0), (at(0, 9), 1.0)
+    )
+
+
 def test_merge_without_duplicates_adds_what_is_missing(tmp_path: Path) -> None:
     """Two captures that overlap; the second of two equal records counts."""
     run(tmp_path, put(tmp_path, "a.csv", [(at(1), 1.0), (at(1), 1.0), (at(2), 2.0)]))
@@ -124,17 +136,26 @@ def test_merge_without_duplicates_adds_what_is_missing(tmp_path: Path) -> None:
     ("damage", "words"),
     [
         ("column", "01.01.25 has the columns extra, nanos, price, time, not nanos, price, time"),
-        ("order", "01.01.25 is not in the order of time; it cannot be merged into"),
+        ("order", "01.01.25 is not in the order of time: zerocopy verify --repair sorts it"),
+        ("width", "01.01.25: its columns differ in length, so it cannot be merged into"),
+        ("tail", "01.01.25: its columns differ in length, so it cannot be merged into"),
     ],
 )
 def test_merge_into_a_day_that_does_not_fit_is_refused(
     tmp_path: Path, damage: str, words: str
 ) -> None:
-    """Another column, or times that do not ascend: the day stays as it is."""
+    """Another column, times that do not ascend, f8 of before: the day stays as it is."""
     run(tmp_path, put(tmp_path, "a.csv", FIRST))
     folder = tmp_path / "root" / "e" / "S" / "T"
     if damage == "column":
         (folder / "extra.01.01.25.bin").write_bytes(b"\0" * 12)
+    elif damage == "width":
+        np.fromfile(folder / "price.01.01.25.bin", "<f4").astype("<f8").tofile(
+            folder / "price.01.01.25.bin"
+        )
+    elif damage == "tail":
+        with (folder / "price.01.01.25.bin").open("ab") as file:
+            file.write(b"ab")
     else:
         times = np.fromfile(folder / "time.01.01.25.bin", "<u4")
         times[::-1].tofile(folder / "time.01.01.25.bin")

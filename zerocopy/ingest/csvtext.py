@@ -33,8 +33,8 @@ LINE_BYTES_MAX = 1 << 20
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 _BOM = b"\xef\xbb\xbf"
-# What no column is called: a number, a date, a clock time.
-_DATUM = re.compile(r"[+-]?(\d[\d.,:]*|\.\d+)([eE][+-]?\d+)?|\d{4}[-/]?\d{2}[-/]?\d{2}([ T].*)?")
+DATUM = re.compile(r"[+-]?(\d[\d.,:]*|\.\d+)([eE][+-]?\d+)?|\d{4}[-/]?\d{2}[-/]?\d{2}([ T].*)?")
+"""What no column is called: a number, a date, a clock time."""
 
 
 class Layout(NamedTuple):
@@ -79,7 +79,7 @@ def _layout_of(
         delimiter = fitting[0] if fitting else ","
     fields = [field.strip() for field in _fields(first_line, delimiter)]
     if has_header is None:
-        has_header = not any(_DATUM.fullmatch(field) for field in fields) and any(fields)
+        has_header = not any(DATUM.fullmatch(field) for field in fields) and any(fields)
     if not has_header:
         return Layout(delimiter, False, tuple(str(at + 1) for at in range(len(fields))))
     named = [field for field in fields if field]

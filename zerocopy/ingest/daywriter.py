@@ -137,6 +137,14 @@ class SeriesWriter:
             return False
         return all(self._is_equal(file_name(name, day), each) for name, each in columns.items())
 
+    def is_even(self, day: int, dtypes: Dtypes) -> bool:
+        """Whether all columns of a day have as many records, and nothing more."""
+        lengths = {
+            divmod(self._stat(file_name(name, day)).st_size, dtypes.of(name).nbytes)
+            for name in self.columns_of(day)
+        }
+        return len(lengths) == 1 and not lengths.pop()[1]
+
     def read(self, day: int, dtypes: Dtypes) -> dict[str, NDArray[Any]]:
         """The aligned records of a day: as many as its shortest column has, whole ones only."""
         columns = {}

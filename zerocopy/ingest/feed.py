@@ -20,6 +20,7 @@ import orjson
 
 from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.core.layout import TIME_COLUMN, Dtypes, is_name
+from zerocopy.ingest.csvtext import DATUM
 from zerocopy.ingest.recipe import NANOS, TIME_NAMES
 from zerocopy.ingest.times import NS_PER_S, UNITS, TimeRule, is_calendar, unit_of
 from zerocopy.ingest.values import SIDE, side_of
@@ -148,6 +149,10 @@ class Feed:
         values = self._split(line)
         if self._header is None:
             self._header = tuple(value.strip() for value in values)
+            if any(map(DATUM.fullmatch, self._header)):
+                raise ConfigError(
+                    "the first line is no header: CSV needs one that names its fields"
+                )
             if len(set(self._header)) < len(self._header):
                 raise ConfigError("a column comes twice in the header")
             return None

@@ -12,8 +12,6 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
 from zerocopy import __version__
 from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import TIME_COLUMN, Dtypes, day_label
@@ -318,9 +316,17 @@ def _merge(request: Request, writer: SeriesWriter, day: int, columns: Columns) -
     added = digest_of(columns)
     if writer.was_merged(day, added):
         return THERE, 0
-    existing = writer.read(day, Dtypes(request.declared))
-    if (np.diff(arrange.instants_of(existing)) < 0).any():
-        raise IngestError(f"{label} is not in the order of time; it cannot be merged into")
+    dtypes = Dtypes(request.declared)
+    if not writer.is_even(day, dtypes):
+        # Records of another width would be read as garbage, and written back.
+        raise IngestError(
+            f"{label}: its columns differ in length, so it cannot be merged into: zerocopy verify "
+            "says more (a dtype that [columns] does not have?)"
+        )
+    existing = writer.read(day, dtypes)
+    times = existing[TIME_COLUMN]
+    if (times[1:] < times[:-1]).any():
+        raise IngestError(f"{label} is not in the order of time: zerocopy verify --repair sorts it")
     known = 0
     if request.drop_duplicates:
         columns, known = arrange.without_known(columns, existing)

@@ -72,11 +72,10 @@ def told(steps: list[Step]) -> list[tuple[str, str]]:
 def sorted_by_day(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Each record in the file of its day, by time; of the same second in the order it had.
 
-    Records that come from another day's file are behind those that were there.
+    Those of an earlier day's file come first: they were written first.
     """
-    placed = [(row[1] // DAY_S, row[1], row[1] // DAY_S != row[0], row) for row in rows]
-    placed.sort(key=lambda each: each[:3])
-    return [(day, *row[1:]) for day, _, _, row in placed]
+    ordered = sorted(rows, key=lambda row: (row[1], row[0]))
+    return [(row[1] // DAY_S, *row[1:]) for row in ordered]
 
 
 def wild(seed: int) -> dict[int, Table]:
@@ -150,6 +149,17 @@ def test_each_deed_is_told_with_its_numbers(tmp_path: Path) -> None:
     before = {path: path.stat().st_ino for path in folder(tmp_path).iterdir()}
     assert repair(tmp_path) == []
     assert before == {path: path.stat().st_ino for path in folder(tmp_path).iterdir()}
+
+
+def test_ticks_of_midnight_come_before_those_that_were_written_later(tmp_path: Path) -> None:
+    """Within the first second of a day: those at the end of the file before were there first."""
+    midnight = (DAY + 1) * DAY_S
+    for day, first in ((DAY, midnight - 2), (DAY + 1, midnight)):
+        times = np.array([first, midnight, midnight], "<u4")
+        marks = np.arange(3) + 10 * (day - DAY)
+        put(tmp_path, {"time": times, "price": marks.astype("<f4"), "id": marks.astype("<u8")}, day)
+    assert repair(tmp_path)
+    assert np.fromfile(path_of(tmp_path, "id", DAY + 1), "<u8").tolist() == [1, 2, 10, 11, 12]
 
 
 def shorter(root: Path) -> None:

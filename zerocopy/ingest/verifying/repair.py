@@ -151,7 +151,9 @@ class Repair:
                 stays |= days == other
                 continue
             moved = _taken(columns, days == other)
-            changed[other] = _sorted(_joined(target, moved))
+            # Within a second the records of the day before come first, as they were written.
+            both = (moved, target) if day < other else (target, moved)
+            changed[other] = _sorted(_joined(*both))
             records = len(moved[TIME_COLUMN])
             to = {"to": day_label(other)}
             steps.append(self._step(day, "moved records to their day", records=records, **to))
