@@ -205,6 +205,22 @@ def test_preset_gives_what_its_file_says(tmp_path: Path, made: Made) -> None:
     assert found_in(root, *made.series) == files_of(made.rows, nanos=made.nanos)
 
 
+def test_trades_without_a_side_are_mapped_without_it(tmp_path: Path) -> None:
+    """Databento's N is neither; the type is still that of the columns, which were taken for MD."""
+    file = tmp_path / "made.csv"
+    text = f"ts_event,side,price,size,symbol\n{T}000001,N,100500000000,7,ESH5\n"
+    file.write_text(text, encoding="utf-8")
+    options = ("--preset=databento", "--exchange=cme")
+    assert "line 2: side: 'n' is no side" in import_(tmp_path / "root", file, *options).err
+    mapped = ("--map=price=price", "--map=size=size")
+    assert import_(tmp_path / "root", file, *options, *mapped).code == 0
+    rows = [Row(T * MS + 1, {"price": "100.5", "size": "7"})]
+    assert found_in(tmp_path / "root", "cme", "ESH5", "TRADES") == files_of(rows)
+    file.write_text(text.replace("side", "agent"), encoding="utf-8")
+    done = import_(tmp_path / "root", file, *options, "--map=price=price")
+    assert "which type? --type" in done.err
+
+
 def test_dbn_is_read_by_its_own_library(tmp_path: Path) -> None:
     """Trades as Databento encodes them, its metadata in front."""
     dbn = pytest.importorskip("databento_dbn", reason="databento-dbn is not installed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.errors import IngestError
@@ -103,8 +104,8 @@ def make_recipe(
         raise IngestError(f"{source.name}: which columns? --preset or --map{looks}")
     else:
         views = _views(preset, find)
-    type_ = wanted.type or (preset.type if preset else None)
-    if type_ is None:
+    type_ = wanted.type or (preset.type if preset else "")
+    if not type_:
         raise IngestError(f"{source.name}: which type? --type, MD or TRADES for example")
     if not wanted.type:
         note(f"type {type_} by the preset")
@@ -181,9 +182,11 @@ def _preset_of(wanted: Wanted, source: Source, names: Sequence[str]) -> Preset |
     if wanted.preset is None:
         return None
     variants = PRESETS[wanted.preset]
-    if len(variants) == 1 or wanted.columns:
+    if len(variants) == 1:
         return variants[0]
     fitting = [each for each in _fitting(wanted.preset, names) if wanted.type in {None, each.type}]
+    if not fitting and wanted.columns:
+        return replace(variants[0], type="")  # which of them, nothing tells
     if not fitting:
         raise IngestError(f"{source.name}: has not the columns of the preset {wanted.preset}")
     return fitting[0]

@@ -113,7 +113,7 @@ def side_of(name: str, word: str) -> int | str:
     if word in SIDES:
         return SIDES[word]
     told = repr(word) if word else "nothing"
-    return f"{told} is no side: buy or sell, 0 or 1"
+    return f"{told} is no side: buy or sell, 0 or 1; --map of the other columns leaves it out"
 
 
 def _side_of_truth(name: str, *, is_true: bool) -> int | None:
