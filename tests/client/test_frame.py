@@ -128,6 +128,16 @@ def test_datetimes_where_they_are_wanted() -> None:
     assert made["time"].dtype == "<u4"
 
 
+def test_polars_has_the_same_datetimes_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit too: polars has no whole seconds, so they are in ms by either way."""
+    made = frame(PLAIN)
+    by_arrow = made.to_polars(datetimes=True)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    copied = made.to_polars(datetimes=True)
+    assert copied.schema == by_arrow.schema
+    assert copied.equals(by_arrow)
+
+
 def test_a_frame_without_records_is_one() -> None:
     """In every shape."""
     made = frame({name: values[:0] for name, values in COLUMNS.items()})

@@ -51,7 +51,7 @@ def to_polars(columns: Mapping[str, NDArray[Any]]) -> Any:
     try:
         pa = importlib.import_module("pyarrow")
     except ImportError:
-        return pl.DataFrame({name: _plain(values) for name, values in columns.items()})
+        return pl.DataFrame({name: _for_polars(values) for name, values in columns.items()})
     return pl.from_arrow(_arrow_table(pa, columns), rechunk=False)
 
 
@@ -108,13 +108,17 @@ def _plain(values: NDArray[Any]) -> Any:
     return values.view(f"V{values.dtype.itemsize}").tolist() if values.dtype.kind == "S" else values
 
 
+def _for_polars(values: NDArray[Any]) -> Any:
+    """As `_plain`; times of whole seconds in ms, the coarsest unit of polars, as by Arrow."""
+    is_seconds = values.dtype == np.dtype("datetime64[s]")
+    return values.astype("datetime64[ms]") if is_seconds else _plain(values)
+
+
 def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise MissingPackage(
-            f"{name} is not installed: pip install {name}, or pip install 'zerocopy[client]'"
-        ) from None
+        raise MissingPackage(f"{name} is not installed: pip install {name}") from None
 
 
 def _is_right(columns: Mapping[str, NDArray[Any]]) -> list[bool]:
