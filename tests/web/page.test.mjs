@@ -110,6 +110,7 @@ test("times and counts are words of the field", () => {
   assert.equal(format.timeText(1738308123, "local"), "2025-01-31 02:22:03");
   assert.equal(format.timeText(1738308123, "utc", 5_000_000), "2025-01-31 07:22:03.005");
   assert.equal(format.exact(12345678901234567890n, "<u8"), "12345678901234567890");
+  assert.deepEqual(["now", "5 s ago", "2001-09-09"], [0, 5, 90 * 86400].map((age) => format.agoText(1e9, 1e9 + age)));
   assert.deepEqual(["now", "5 s", "2 min", "3 h", "4 d"], [0, 5, 125, 3 * 3600, 4 * 86400].map((age) => format.ago(1e9, 1e9 + age)));
   assert.deepEqual(format.axisValues([0, 0.5, 1]), ["0.0", "0.5", "1.0"]);
   assert.deepEqual(format.axisValues([1e6, 1.5e6]), ["1.0M", "1.5M"]);

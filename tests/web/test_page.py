@@ -29,7 +29,7 @@ from tests.web.market import (
     make_market,
     within,
 )
-from tests.web.tab import SHIFT, Tab
+from tests.web.tab import HEIGHT, SHIFT, WIDTH, Tab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,20 @@ HALF = 315
 """A turn of the wheel that halves or doubles the span."""
 
 BTC_VIEW = "#/coinbase/BTC-USD/MD"
+
+LABELS = """
+window.draws = [];
+const { clearRect, fillText } = CanvasRenderingContext2D.prototype;
+CanvasRenderingContext2D.prototype.clearRect = function (...where) {
+  window.draws.push({ height: this.canvas.height, labels: [] });
+  return clearRect.call(this, ...where);
+};
+CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {
+  window.draws.at(-1)?.labels.push(text);
+  return fillText.call(this, text, ...where);
+};
+"""
+"""Keeps the texts of each drawing, and the height of its canvas."""
 
 
 @pytest.fixture(scope="module")
@@ -474,6 +488,19 @@ def test_light_and_dark_follow_the_system_until_told(tab: Tab, base: str) -> Non
     tab.key("t")
     tab.until(f"{ground} === 'rgb(17, 20, 22)'")
     tab.idle()
+
+
+def test_every_value_in_sight_is_labelled_after_the_window_grew(tab: Tab, base: str) -> None:
+    """The zero at the foot of the bars as well, which lies below where the smaller pane ended."""
+    tab.open_chart(f"{base}{BTC_VIEW}?from=2025-01-28T00:00Z&to=2025-01-30T00:00Z")
+    height = "document.querySelector('.pane:last-child canvas').height"
+    before = tab.evaluate(height)
+    tab.evaluate(LABELS)
+    tab.resize(WIDTH, HEIGHT + 300)
+    at_foot = f"window.draws.filter((draw) => draw.height === {height})"
+    tab.until(f"{height} > {before} && {at_foot}.length")
+    tab.idle()
+    assert tab.evaluate(f"{at_foot}.every(({{ labels }}) => labels.some((label) => +label === 0))")
 
 
 def test_phone_has_no_sideways_scroll(tab: Tab, base: str) -> None:

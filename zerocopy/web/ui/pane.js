@@ -303,7 +303,8 @@ export class Pane {
     this.#format = axisFormat(splits);
     this.#labelled = this.#newest();
     if (!this.#hasValues) return splits.map(() => null);
-    const height = plot.over.clientHeight;
+    // Not the element's height: uPlot makes labels before it gives the element its new size.
+    const height = plot.valToPos(plot.scales.y.min, "y");
     const tag = this.#labelled === null ? NaN : plot.valToPos(this.#labelled, "y");
     const isTagged = tag >= 0 && tag <= height;
     let before = null;
