@@ -252,6 +252,27 @@ def test_get_names_standard_output_where_it_is_full(place: Place, format_: str) 
     assert done.stderr == b"zerocopy: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("symbol", "exchange", "words"),
+    [
+        (
+            "BTC-USD",
+            "kraken",
+            "exchange kraken: does not exist; BTC-USD is on coinbase: choose",
+        ),
+        ("btcusd", "coinbase", "symbol btcusd: does not exist; did you mean BTC-USD?"),
+        ("7203.T", "coinbase", "symbol 7203.T: does not exist\n"),
+    ],
+)
+def test_get_of_what_is_elsewhere_says_where(
+    zerocopy: Run, symbol: str, exchange: str, words: str
+) -> None:
+    """The exchange that has the symbol, else a symbol of a similar name."""
+    done = zerocopy("get", symbol, "--exchange", exchange)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert words in done.err
+
+
 def test_get_without_polars_leaves_csv_to_the_server(
     zerocopy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,16 +7,17 @@ how an error of the client becomes one of the command line. It must never know w
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from zerocopy.client.errors import BadRequest, Error
+from zerocopy.client.errors import BadRequest, Error, NotFound
 from zerocopy.client.fetch import Fetcher
 from zerocopy.client.options import read_options
-from zerocopy.client.requests import Call, Series, catalog_call, series
+from zerocopy.client.requests import Call, Series, catalog_call, series, symbols_call
 from zerocopy.client.stop import Stop
 from zerocopy.core.errors import ZerocopyError
 
@@ -66,6 +67,7 @@ class Server:
         url = url or os.environ.get("ZEROCOPY_URL") or URL_DEFAULT
         self.options = read_options(url, key, ca, TIMEOUT_S)
         self.fetcher = Fetcher(self.options)
+        self._asked: tuple[str, str] | None = None
 
     def run(self, call: Call[Result]) -> Result:
         """The result of one request, retried and resumed.
@@ -101,6 +103,7 @@ class Server:
             ZerocopyError: the symbol has several types, or more columns than one request may name.
             Error: as `run`.
         """
+        self._asked = symbol, exchange
         if type_ is not None and columns is not None:
             return series(exchange, symbol, type_, columns)
         types = self.catalog(symbol, exchange)
@@ -114,6 +117,31 @@ class Server:
             found = types[type_]["columns"]
             columns = choose([column["name"] for column in found if "days" not in column])
         return series(exchange, symbol, type_, columns)
+
+    def instead(self) -> str:
+        """What there is instead of the symbol that `series` was asked for and nobody has there.
+
+        The exchanges that have it, else a symbol of a similar name; "" where neither is, and where
+        the symbol is there, so that something else was not found.
+        """
+        if self._asked is None:
+            return ""
+        symbol, exchange = self._asked
+        try:
+            found = self.run(symbols_call(None))
+        except Error:
+            return ""
+        where = [
+            name
+            for name, entries in found["exchanges"].items()
+            if any(entry["symbol"] == symbol for entry in entries)
+        ]
+        if exchange in where:
+            return ""
+        if where:
+            return f"; {symbol} is on {', '.join(where)}: choose by --exchange"
+        near = difflib.get_close_matches(symbol.upper(), found["symbols"], n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 @contextlib.contextmanager
@@ -133,6 +161,8 @@ def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]
         if error.status is None:
             raise typer.BadParameter(told) from None
         raise ZerocopyError(told) from None
+    except NotFound as error:
+        raise ZerocopyError(error.detail + server.instead()) from None
     except Error as error:
         if not error.detail and error.__cause__ is not None:
             raise error.__cause__ from None  # of a stream of ours: told as by any command
