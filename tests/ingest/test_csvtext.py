@@ -71,7 +71,7 @@ def test_each_way_to_write_the_same_rows_is_read_alike(tmp_path: Path, text: str
         (f"time;price,x\n{T};1.5,3\n", "divided by comma or semicolon: --delimiter decides"),
         (f"time,price,price\n{T},1.5,3\n", "the header names price twice"),
         (f"time,preis\n{T},1.5\n", "has no column price; did you mean preis?"),
-        (f"{T},1.5\n", "which column is the time?: --time decides"),
+        (f"{T},1.5\n", "which column is the time? 1 or 2: --time or --preset decides"),
         (f"time,price\n{T},1.5\ntime,price\n", "line 3: 'time' is no time"),
         (f"time,price\n{T},1.5\n{T + 1},True\n", "line 3: price: 'True' is no number"),
         (f"time,price\n{T},1e39\n", "line 2: price: 1e+39 is too large for f4"),

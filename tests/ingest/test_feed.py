@@ -162,6 +162,7 @@ def test_truth_is_a_side_where_the_name_of_the_field_says_which() -> None:
         ('{"time":1748736000,"symbol":"a/b"}', HERE._replace(symbol=None), "cannot be a name"),
         ('{"time":1748736000,"ts":1}', HERE, "time or ts is the time? --time decides"),
         ('{"price":1}', HERE, "which field is the time?"),
+        ('hello\n{"time":1748736000}', HERE, "--format ndjson decides"),
         ('{"price":1}', HERE._replace(time=TimeRule("at")), "has no at"),
         ('{"time":1748736000,"a b":1}', HERE, "'a b' cannot name a column"),
         ('{"time":1748736000,"p":1}', HERE._replace(columns={"price": "q"}), "has no q"),

@@ -238,8 +238,8 @@ def test_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert "e/S/T: 3 records of 2 days, 01.01.25 to 02.01.25" in done.out
     assert "columns: time=u4 nanos=u4 price=f4" in done.out
     assert "days: 1 left out, 1 written (dry run: nothing is)" in done.out
-    assert f"first: time={T + 5} nanos=0 price=6.0" in done.out
-    assert f"last: time={T + DAY + 1} nanos=0 price=5.0" in done.out
+    assert f"first: time={T + 5} (2025-01-01 00:00:05 UTC) nanos=0 price=6.0" in done.out
+    assert f"last: time={T + DAY + 1} (2025-01-02 00:00:01 UTC) nanos=0 price=5.0" in done.out
     assert "01.01.25 exists" in done.err
     fresh = import_(tmp_path / "none", tmp_path / "b.csv", *OPTIONS, "--dry-run")
     assert (fresh.code, (tmp_path / "none").exists()) == (0, False)

@@ -127,6 +127,18 @@ def test_damaged_file_is_left_out_with_one_line(tmp_path: Path, damage: str) -> 
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["e"]
 
 
+def test_without_zstandard_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a file that needs it is left out."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (tmp_path / "bad").write_bytes(b"\x28\xb5\x2f\xfd")
+    (tmp_path / "good").write_bytes(TEXT)
+    done = run(tmp_path / "root", tmp_path / "bad", tmp_path / "good")
+    assert done.err.startswith(f"zerocopy: {tmp_path / 'bad'}: is zstd: pip install zstandard;")
+    assert found_in(tmp_path / "root", "e", "S", "T") == files_of(ROWS)
+
+
 def test_glob_names_files_in_the_order_of_their_names(tmp_path: Path) -> None:
     """Rows of one instant come in the order of the files."""
     for name, price in (("b.csv", "2.5"), ("a.csv", "1.5"), ("c.txt", "9")):

@@ -146,6 +146,8 @@ class Feed:
             if not isinstance(fields, dict):
                 raise IngestError("is no object of JSON")
             return fields
+        if self._header is not None and line.startswith(b"{"):
+            raise IngestError("is JSON, and what came first is not: --format ndjson decides")
         values = self._split(line)
         if self._header is None:
             self._header = tuple(value.strip() for value in values)

@@ -35,6 +35,9 @@ _PARTS, _PARTS_OF_BINANCE = r"[-. !_]", r"[-. !]|_(?!PERP|\d{6}(?!\d))"
 _TOKEN_MIN, _TOKEN_MAX = 3, 20
 _WORDS = frozenset({"ASCII", "DAT", "CSV", "UTC", "GMT", "EST"})  # of file names, no symbols
 
+_NAMED_MAX = 12
+"""Columns that a question names."""
+
 
 class Wanted(NamedTuple):
     """What the command line asks for."""
@@ -217,8 +220,12 @@ def _time_rule(
         return TimeRule(find.first(preset.time, TIME_COLUMN), preset.unit, preset.zone)
     found = [name for name in find.names if name.lower() in TIME_NAMES]
     if len(found) != 1:
-        which = f"{' or '.join(found)} could be the time" if found else "which column is the time?"
-        raise IngestError(f"{find.source.name}: {which}: --time decides")
+        which = " or ".join(found or find.names[:_NAMED_MAX])
+        more = ", and others" if not found and len(find.names) > _NAMED_MAX else ""
+        raise IngestError(
+            f"{find.source.name}: which column is the time? {which}{more}: "
+            "--time or --preset decides"
+        )
     note(f"time from {found[0]} by its name")
     return TimeRule(found[0])
 

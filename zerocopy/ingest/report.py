@@ -6,9 +6,10 @@ Owns the sentences. It must never know how to print.
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from zerocopy.core.layout import Dtypes, day_label
+from zerocopy.core.layout import TIME_COLUMN, Dtypes, day_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,12 +61,19 @@ def _series(entry: SeriesOutcome, declared: Mapping[str, str], *, is_dry: bool) 
     fates = Counter(entry.days.values())
     said = ", ".join(f"{count:,} {fate}" for fate, count in fates.items())
     yield f"days: {said}" + (" (dry run: nothing is)" if is_dry else "")
-    yield "first: " + " ".join(f"{name}={value}" for name, value in entry.first.items())
-    yield "last: " + " ".join(f"{name}={value}" for name, value in entry.last.items())
+    yield f"first: {_record(entry.first)}"
+    yield f"last: {_record(entry.last)}"
     if entry.duplicates:
         yield f"{entry.duplicates:,} rows repeat another one exactly"
     if entry.known:
         yield f"{entry.known:,} records were there already"
+
+
+def _record(values: Mapping[str, str]) -> str:
+    """Names and values; the time as a date too, for whoever has to see that the zone is right."""
+    when = datetime.fromtimestamp(int(values[TIME_COLUMN]), UTC)
+    told = {**values, TIME_COLUMN: f"{values[TIME_COLUMN]} ({when:%Y-%m-%d %H:%M:%S} UTC)"}
+    return " ".join(f"{name}={value}" for name, value in told.items())
 
 
 def _losses(outcome: Outcome) -> Iterator[str]:

@@ -190,7 +190,10 @@ def _unwrapped(source: Source, raw: IO[bytes]) -> tuple[io.BufferedReader, tuple
             stream = _peekable(cast("IO[bytes]", gzip.GzipFile(fileobj=stream)))
         elif head == b"\x28\xb5\x2f\xfd":
             layers.append("zstd")
-            stream = io.BufferedReader(_Unzstd(stream), _COPY_BYTES)
+            try:
+                stream = io.BufferedReader(_Unzstd(stream), _COPY_BYTES)
+            except ImportError:
+                raise IngestError(f"{source.name}: is zstd: pip install zstandard") from None
         elif head == b"PK\x03\x04":
             raise IngestError(
                 f"{source.name}: is a zip archive inside another; unpack it first"
