@@ -295,7 +295,7 @@ def test_a_day_that_is_being_written_may_be_uneven(tmp_path: Path) -> None:
 
 
 def test_markets_that_close_at_weekends_have_no_gap_there(tmp_path: Path) -> None:
-    """Monday to Friday, twice: no gap; without a Wednesday, one; with one Sunday, the weekend."""
+    """Monday to Friday, twice: no gap; without a Wednesday, one; with one Sunday, the other."""
     monday = DAY + 1
     for day in (*range(monday, monday + 5), *range(monday + 7, monday + 12)):
         put(tmp_path, table(day), day)
@@ -304,7 +304,7 @@ def test_markets_that_close_at_weekends_have_no_gap_there(tmp_path: Path) -> Non
     (gap,) = findings(tmp_path)
     assert gap.facts == {"first": "04.06.25", "last": "04.06.25", "days": 1}
     put(tmp_path, table(DAY), DAY)
-    assert [each.facts["first"] for each in findings(tmp_path)] == ["04.06.25", "07.06.25"]
+    assert [each.facts["first"] for each in findings(tmp_path)] == ["04.06.25", "08.06.25"]
 
 
 def run(root: Path, capsysbinary: pytest.CaptureFixture[bytes], **flags: Any) -> tuple[int, str]:
@@ -352,7 +352,7 @@ def test_the_table_names_what_is_wrong_and_what_can_be_mended(
     status, out = run(tmp_path, capsysbinary)
     assert status == 1
     assert "torn" in out
-    assert "1 findings" in out
+    assert "1 finding\n" in out
     assert run(tmp_path, capsysbinary, ignore=["torn"])[0] == 0
 
 

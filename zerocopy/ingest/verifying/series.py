@@ -83,22 +83,24 @@ def _missing_columns(series: str, days: Days) -> Iterator[Finding]:
 
 
 def _gaps(series: str, days: list[int]) -> Iterator[Finding]:
-    """Runs of days without a file; a market that closes at weekends has none then."""
-    has_weekends = any(_is_weekend(day) for day in days)
+    """Runs of days without a file; a market that closes on Saturdays or Sundays has none then."""
+    closed = _WEEKEND - {_weekday(day) for day in days}
     for before, after in pairwise(days):
-        missing = [day for day in range(before + 1, after) if has_weekends or not _is_weekend(day)]
+        missing = [day for day in range(before + 1, after) if _weekday(day) not in closed]
         if missing:
             first, last = day_label(missing[0]), day_label(missing[-1])
-            many = len(missing) > 1
+            told = f" to {last}, {len(missing):,} days" if len(missing) > 1 else ""
+            if len(missing) <= missing[-1] - missing[0]:
+                told += ", without those of the week that never have one"
             yield found(
                 series,
                 "gap",
-                f"no file of {first}" + (f" to {last}, {len(missing):,} days" if many else ""),
+                f"no file of {first}{told}",
                 first=first,
                 last=last,
                 days=len(missing),
             )
 
 
-def _is_weekend(day: int) -> bool:
-    return (day + _THURSDAY) % _WEEK in _WEEKEND
+def _weekday(day: int) -> int:
+    return (day + _THURSDAY) % _WEEK
