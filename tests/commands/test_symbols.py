@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(root: Path, *arguments: str) -> str:
+def run(root: Path, *arguments: str, **environment: str) -> str:
     """What the command prints."""
     command = [sys.executable, "-m", "zerocopy", "symbols", "--data-path", str(root), *arguments]
-    environ = {**os.environ, "COLUMNS": "200"}
+    environ = {**os.environ, "COLUMNS": "200", **environment}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
     return done.stdout
 
@@ -33,3 +33,23 @@ def test_long_list_tells_types_columns_and_days(tmp_path: Path) -> None:
     document = json.loads(run(tmp_path, "--long", "--json"))
     assert document["types"]["MD"]["missing_days"] == ["2025-02-01"]
     assert "2025-01-31" not in run(tmp_path)
+
+
+def test_long_list_is_whole_in_a_pipe(tmp_path: Path) -> None:
+    """A line for each type, as words, however narrow the terminal is."""
+    names = ["time", *(f"column_{number}" for number in range(20))]
+    put(str(tmp_path), {name: u32(9) for name in names}, DAY)
+    environ = {"COLUMNS": "40"}
+    head, row = run(tmp_path, "--long", **environ).splitlines()
+    assert head.split() == [
+        "exchange",
+        "symbol",
+        "type",
+        "days",
+        "missing",
+        "first",
+        "last",
+        "columns",
+    ]
+    expected = ["coinbase", "X", "MD", "1", "0", "2025-01-31", "2025-01-31"]
+    assert row.replace(",", "").split() == [*expected, "time", *sorted(names[1:])]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from zerocopy.config.load import Config
 
+PIPE_WIDTH = 10_000
+"""Columns of a table that goes to no terminal: nothing is broken or cut there."""
+
 ConfigOption = Annotated[
     str | None,
     typer.Option(
@@ -65,10 +68,18 @@ def terminal() -> Console:
 
 
 def print_table(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows below the names of their columns."""
+    """Print rows below the names of their columns; in a pipe each on one line, whole.
+
+    On a terminal the last column, which has most text, is broken where it is too narrow.
+    """
     from rich.table import Table
 
-    table = Table(*head)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in head[:-1]:
+        table.add_column(name, no_wrap=True)
+    table.add_column(head[-1], overflow="fold")
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    console.print(table, markup=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zerocopy.commands.shared import ConfigOption, read_config, terminal
+from zerocopy.commands.shared import ConfigOption, print_table, read_config, terminal
 from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.streams import tell
 
@@ -157,7 +157,7 @@ class _Run:
             if self._is_json:
                 self._write(each, mended=mended)
             else:
-                state = "mended" if mended else "--repair mends it" if each.mends else ""
+                state = "; mended" if mended else "; --repair mends it" if each.mends else ""
                 self._shown.append((each, state))
 
     def _write(self, finding: Finding, *, mended: bool) -> None:
@@ -169,24 +169,22 @@ class _Run:
         sys.stdout.flush()
 
     def _print_table(self) -> None:
-        from rich.table import Table
-
         console = self._console
         if self._shown:
-            table = Table()
-            for head in ("file", "problem", "what is wrong", ""):
-                table.add_column(head, overflow="fold")
-            for finding, state in self._shown:
-                path, detail = _printable(finding.path), _printable(finding.detail)
-                table.add_row(path, finding.problem, detail, state)
-            console.print(table, markup=False)
+            rows = (
+                (_printable(each.path), each.problem, _printable(each.detail) + state)
+                for each, state in self._shown
+            )
+            print_table(console, ("file", "problem", "what is wrong"), rows)
+            console.print()
         for step in self._steps:
             told = ", ".join(f"{k} {v}" for k, v in step.facts.items() if k != "hex")
             line = f"{os.path.join(step.series, step.day)}: {step.done}" + (
                 f" ({told})" if told else ""
             )
             console.print(line, markup=False, highlight=False)
-        wrong = f"{self._wrong:,} findings" if self._wrong else "sound"
+        many = "finding" if self._wrong == 1 else "findings"
+        wrong = f"{self._wrong:,} {many}" if self._wrong else "sound"
         console.print(
             f"{self._place.root}: {self._series:,} series, "
             f"{self._bytes / BYTES_PER_MB:,.0f} MB: {wrong}",
