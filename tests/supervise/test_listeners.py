@@ -128,10 +128,10 @@ def test_successor_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_port_of_metrics_in_use_is_the_operators_error() -> None:
-    """The start stops with a line that names the address."""
+    """The start stops with a line that names the address, and the option that chooses another."""
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+"),
+        pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+: .* METRICS_PORT chooses another"),
     ):
         listen_for_metrics(Collector(make_counters(0), 0), *taken.getsockname(), resolve_s=10)
 

@@ -12,6 +12,7 @@ kernel lets nobody else join their port.
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -221,4 +222,7 @@ def listen_for_metrics(collector: Collector, host: str, port: int, *, resolve_s:
         address = resolve_within(host, resolve_s)
         return serve_metrics(collector, address.family, address.at(port))
     except (OSError, ValueError) as error:
-        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause_of(error)}")) from error
+        cause = cause_of(error)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            cause += "; METRICS_PORT chooses another port, 0 any free one"
+        raise ConfigError(on_one_line(f"[metrics] {host}:{port}: {cause}")) from error
