@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import inspect
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -79,7 +80,13 @@ def _add(module: str) -> None:
     """Add one of `COMMANDS`: `check_config` is typed check-config, and `import_` import."""
     name = module.rpartition(".")[2]
     function = getattr(import_module(f"zerocopy.commands.{module}"), name)
-    app.command(name.rstrip("_").replace("_", "-"))(function)
+    app.command(name.rstrip("_").replace("_", "-"), help=_flowing(function.__doc__ or ""))(function)
+
+
+def _flowing(text: str) -> str:
+    """Each paragraph on one line, for the help to break where the terminal ends."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 for _module in COMMANDS:

@@ -28,7 +28,7 @@ MapOption = Annotated[
 ]
 DtypeOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=DTYPE", help="As [columns] has it; may be repeated."),
+    typer.Option(metavar="NAME=DTYPE", help="As `columns` in config.toml says; may be repeated."),
 ]
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
