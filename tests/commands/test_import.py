@@ -118,7 +118,7 @@ def test_two_columns_that_could_be_the_time_are_asked_about(tmp_path: Path) -> N
     """--time decides."""
     (tmp_path / "a.csv").write_text(f"time,timestamp,price\n{T},{T},1\n", encoding="utf-8")
     done = import_(tmp_path / "root", tmp_path / "a.csv", *OPTIONS)
-    assert "time or timestamp could be the time: --time decides" in done.err
+    assert "which column is the time? time or timestamp: --time or --preset decides" in done.err
     assert import_(tmp_path / "root", tmp_path / "a.csv", *OPTIONS, "--time=time").code == 0
 
 
@@ -133,4 +133,4 @@ def test_without_polars_the_extra_is_named(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr == b"zerocopy: import needs polars: pip install 'zerocopy[import]'\n"
+    assert done.stderr == b"zerocopy: import needs polars: pip install polars\n"

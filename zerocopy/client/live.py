@@ -114,9 +114,7 @@ class AsyncLive:
             from websockets.asyncio.client import connect  # noqa: PLC0415
             from websockets.exceptions import InvalidHandshake  # noqa: PLC0415
         except ImportError:
-            raise MissingPackage(
-                "websockets is not installed: pip install 'zerocopy[client]'"
-            ) from None
+            raise MissingPackage("websockets is not installed: pip install websockets") from None
         connecting: Any = connect(self._follow.url, **self._follow.arguments)
         connecting.process_redirect = lambda error: error  # told, not followed
         task = self._connecting = asyncio.current_task()

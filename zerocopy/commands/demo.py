@@ -156,9 +156,7 @@ def _print_urls(
         "Bars of an hour, for a chart; a minute for a spreadsheet:",
         "",
         f"  {plain}{bars}",
-        f"  {plain}{minute}&format=csv"
-        if has_csv
-        else "  csv needs: pip install zerocopy[formats]",
+        f"  {plain}{minute}&format=csv" if has_csv else "  csv needs: pip install polars",
         "",
         "One minute of ticks; the first line of the answer says what follows it:",
         "",

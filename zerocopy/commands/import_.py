@@ -162,7 +162,7 @@ def _need_polars() -> None:
     from importlib.util import find_spec
 
     if find_spec("polars") is None:
-        raise ConfigError("import needs polars: pip install 'zerocopy[import]'")
+        raise ConfigError("import needs polars: pip install polars")
 
 
 # ---- what was typed

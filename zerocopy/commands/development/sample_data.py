@@ -138,7 +138,7 @@ def generate(
         ConfigError: numpy is missing, a file is there already, or the disk refuses.
     """
     if importlib.util.find_spec("numpy") is None:
-        raise ConfigError("sample data needs numpy: pip install 'zerocopy[generate]'")
+        raise ConfigError("sample data needs numpy: pip install numpy")
     for directory in () if spec.overwrite else _day_directories(spec):
         for path in map(directory.path, COLUMNS[directory.type_]):
             if os.path.lexists(path):
