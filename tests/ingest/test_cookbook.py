@@ -89,6 +89,7 @@ FILES = {
     "EURUSD-2025-01.zip": zipped("EURUSD-2025-01.csv", "EUR/USD,20250101 00:00:00.123,1.03,1.04\n"),
     "DAT_ASCII_EURUSD_T_202501.csv": b"20250101 000000660,1.03,1.04,0\n",
     "bars.csv": f"ts,Open,Close\n{MS},1,2\n".encode(),
+    "fills.csv": b"executed_at,fill_price,qty,direction\n2025-07-01T09:00:00+02:00,1,2,Sell\n",
     "local.csv": b"when,px,Side\n2025-07-01 09:00:00,1,buy\n",
     "ticks.parquet": parquet(),
     "feed.ndjson.gz": gzip.compress(f'{{"time":{T},"price":1}}\n'.encode()),
@@ -98,7 +99,7 @@ FILES = {
 
 def test_every_recipe_of_the_page_is_known() -> None:
     """All that are typed there are run below."""
-    assert len(COMMANDS) == 15
+    assert len(COMMANDS) == 16
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))

@@ -187,7 +187,7 @@ def test_examples_of_the_page_run(client_server: RunningServer, tmp_path: Path) 
         ("https://data.example.com/ui/zerocopy.js", str(node.MODULE)),
         ("https://data.example.com", url_of(client_server)),
         ("…", "key"), ("BTC-USD", "X"), ('"2025-01-01"', "0"), ("2025-02-01", "2025-02-02"),
-        ("size:sum", "u2:sum"),
+        ("volume:sum", "u2:sum"),
     ):  # fmt: skip
         assert written in script
         script = script.replace(written, here)
