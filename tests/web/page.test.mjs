@@ -7,7 +7,7 @@ import { assemble, countIn, exactAt, gapsOf, nearest, placeBars, placeTicks, rec
 import * as format from "../../zerocopy/web/ui/format.js";
 import * as levels from "../../zerocopy/web/ui/levels.js";
 import { fragmentOf, stateOf } from "../../zerocopy/web/ui/link.js";
-import { planFor, tileRequest } from "../../zerocopy/web/ui/plan.js";
+import { defaultPanes, planFor, tileRequest } from "../../zerocopy/web/ui/plan.js";
 import { search } from "../../zerocopy/web/ui/search.js";
 import { barsLink, curlSnippet, pythonSnippet, recordLinks } from "../../zerocopy/web/ui/snippets.js";
 import { frameOf, joinBars, Tail } from "../../zerocopy/web/ui/tail.js";
@@ -24,6 +24,15 @@ function* random(seed) {
     yield state / 2 ** 32;
   }
 }
+
+test("a series shows its price and volume first, or its quotes", () => {
+  const shown = (...names) => defaultPanes(names.map((name) => ({ name, dtype: "<f4" }))).map(({ kind, columns }) => `${kind} ${columns}`);
+  assert.deepEqual(shown("time", "best_ask", "best_bid", "price", "volume"), ["candles price", "bars volume"]);
+  assert.deepEqual(shown("time", "ask_size", "best_ask", "best_bid", "bid_size", "nanos"), ["line best_bid,best_ask"]);
+  assert.deepEqual(shown("time", "close", "high", "low", "open", "volume"), ["candles open,high,low,close", "bars volume"]);
+  assert.deepEqual(shown("time", "rate"), ["candles rate"]);
+  assert.deepEqual(shown("time"), ["bars time"]);
+});
 
 test("a view's tiles cover it once, without a hole, and begin where bars begin", () => {
   const numbers = random(1);

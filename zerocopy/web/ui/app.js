@@ -7,12 +7,12 @@
 
 import { ConnectionFailed, NotFound, Unauthorized, Unavailable } from "../zerocopy.js";
 import { askKey, setUpDialogs, showExport, showHelp } from "./dialogs.js";
-import { Chart, drawable } from "./chart.js";
+import { Chart } from "./chart.js";
 import { $ } from "./dom.js";
 import { agoText, grouped, recordsText, spanText, timeText } from "./format.js";
 import { fragmentOf, PANES_MAX, stateOf } from "./link.js";
 import { emptyRoot, showBanner, showNotice, tell } from "./notice.js";
-import { outputsOf, valueOf } from "./plan.js";
+import { drawable, outputsOf, valueOf } from "./plan.js";
 import { Server } from "./server.js";
 import { SymbolList } from "./symbols.js";
 import { Theme } from "./theme.js";

@@ -11,27 +11,11 @@ import { gestures } from "./gestures.js";
 import { Loader } from "./loader.js";
 import { paneMenu } from "./menu.js";
 import { Pane } from "./pane.js";
-import { OHLC } from "./plan.js";
+import { defaultPanes, drawable, OHLC } from "./plan.js";
 import * as views from "./view.js";
 
-const UNDRAWN = new Set(["time", "nanos"]);
-const VOLUMES = ["volume", "size", "amount", "qty", "quantity"];
-const PRICES = ["price", "close", "last", "mid"];
 const ZOOM_STEP = 0.7;
 const PAN_STEP = 0.2;
-
-/** The names of the columns that have a height: not the times, and no text. */
-export const drawable = (columns) =>
-  columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
-
-/** What a series shows first: candles of its price, and its volume; without columns, its records. */
-function defaultPanes(drawn) {
-  const isBars = OHLC.every((name) => drawn.includes(name));
-  const price = PRICES.find((name) => drawn.includes(name)) ?? drawn[0];
-  const volume = VOLUMES.find((name) => drawn.includes(name) && name !== price);
-  if (!price) return [{ kind: "bars", columns: ["time"] }];
-  return [{ kind: "candles", columns: isBars ? [...OHLC] : [price] }, ...(volume ? [{ kind: "bars", columns: [volume] }] : [])];
-}
 
 export class Chart {
   view = { start: 0, end: 1 };
@@ -120,7 +104,7 @@ export class Chart {
       .map(({ kind, columns: some }) => ({ kind, columns: some.filter((name) => isKnown(kind, name)) }))
       .filter(({ columns: some }) => some.length)
       .map(({ kind, columns: some }) => ({ kind, columns: kind !== "candles" || some.length === OHLC.length ? some : some.slice(0, 1) }));
-    const specs = fitting.length ? fitting : defaultPanes(columns);
+    const specs = fitting.length ? fitting : defaultPanes(this.series.info.columns);
     const before = this.loader.liveColumns(this.specs).join();
     for (const pane of this.panes) pane.unmount();
     this.panes = specs.map((spec, place) => {

@@ -24,8 +24,8 @@ export const emptyRoot = () => [
     "This server has no day file. The page looks again every few seconds and goes on by itself.",
     h("p", {}, "To try it, make some, below the directory that the server serves:"),
     h("pre", { tabindex: "0" }, "zerocopy generate DIR --days 14"),
-    h("p", {}, "Your own data lies there as one file a column and day: ", code("{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin"), ", records of 4 bytes, ",
-      code("time"), " in unix seconds, ascending. A recorder may append while the page is open."),
+    h("p", {}, "Your own: ", code("zerocopy import FILE --root DIR"), " takes CSV, Parquet and others, ", code("zerocopy record --root DIR"),
+      " appends what comes in by a pipe, while the page is open. Each column has one file a day: ", code("{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin"), "."),
     h("p", {}, "Data elsewhere? Start the server with ", code("zerocopy serve --data-path DIR"), "."),
   ],
 ];

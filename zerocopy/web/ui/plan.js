@@ -1,5 +1,5 @@
 /**
- * What a view needs from the server. Pure.
+ * What a series shows first, and what a view needs from the server. Pure.
  *
  * Panes of one detail share their requests: "coarse" (candles and bars, some pixels wide each) and
  * "fine" (lines, one bucket a pixel column, so that the line is pixel for pixel that of all records).
@@ -15,6 +15,27 @@ const TICKS_PER_PIXEL = { coarse: 0.5, fine: 4 };
 const STAYS_TICKS = 1.5;
 /** Bars a tile: a view has at most 1,200 / 6, or some 2,000. */
 const TILE_BARS = { coarse: 256, fine: 2048 };
+
+const UNDRAWN = new Set(["time", "nanos"]);
+const VOLUMES = ["volume", "size", "amount", "qty", "quantity"];
+const PRICES = ["price", "close", "last", "mid"];
+const QUOTES = ["best_bid", "best_ask"];
+
+/** The names of the columns that a pane can show. */
+export const drawable = (columns) =>
+  columns.filter(({ name, dtype }) => !UNDRAWN.has(name) && !dtype.startsWith("|S")).map(({ name }) => name);
+
+/** What a series of these columns shows first: candles of its price and its volume, or its quotes; without columns, its records. */
+export function defaultPanes(columns) {
+  const drawn = drawable(columns);
+  const named = PRICES.find((name) => drawn.includes(name));
+  if (!named && QUOTES.every((name) => drawn.includes(name))) return [{ kind: "line", columns: QUOTES }];
+  const price = named ?? drawn[0];
+  const volume = VOLUMES.find((name) => drawn.includes(name) && name !== price);
+  if (!price) return [{ kind: "bars", columns: ["time"] }];
+  const isBars = OHLC.every((name) => drawn.includes(name));
+  return [{ kind: "candles", columns: isBars ? [...OHLC] : [price] }, ...(volume ? [{ kind: "bars", columns: [volume] }] : [])];
+}
 
 export const detailOf = ({ kind }) => (kind === "line" ? "fine" : "coarse");
 
