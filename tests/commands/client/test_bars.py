@@ -10,6 +10,8 @@ import polars as pl
 import pyarrow.ipc  # type: ignore[import-untyped]
 import pytest
 
+from tests.commands.client.conftest import DAY, write_day
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -53,6 +55,18 @@ def test_bars_in_formats_that_are_made_here(
     assert list(found) == ["time", "price.close", "price.count", "side.sum"]
     for name, values in expected.items():
         np.testing.assert_array_equal(np.array(found[name], "f4"), np.array(values, "f4"))
+
+
+def test_bars_of_bars_are_open_high_low_and_close_of_theirs(zerocopy: Run, place: Place) -> None:
+    """And the sum of their volume, without a word about columns."""
+    values = np.array([[2, 4, 1, 3, 10], [3, 9, 2, 5, 20]], "f4").T
+    columns = dict(zip(("open", "high", "low", "close", "volume"), values, strict=True))
+    time = np.array([DAY * 86_400, DAY * 86_400 + 60], "u4")
+    write_day(place.root, "BARS", DAY, {**columns, "time": time}, "OHLC")
+    done = zerocopy("bars", "OHLC", "--type=BARS", "--interval=1d")
+    head, row = done.out.decode().splitlines()
+    assert head == "time,open.open,high.high,low.low,close.close,volume.sum"
+    assert [float(value) for value in row.split(",")] == [DAY * 86_400, 2, 9, 1, 5, 30]
 
 
 def test_bars_errors_are_one_line(zerocopy: Run) -> None:

@@ -5,7 +5,7 @@ Owns the command and its options, and which columns nobody has to name.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -25,6 +25,9 @@ from zerocopy.commands.client.options import (
 )
 from zerocopy.core.errors import ZerocopyError
 
+OF_BARS: Final = {"open": "open", "high": "high", "low": "low", "close": "close"}
+"""Columns of a type whose records are bars already, and what longer ones take of each."""
+
 
 def bars(
     symbol: SymbolArgument,
@@ -42,7 +45,8 @@ def bars(
         typer.Option(
             metavar="NAMES",
             help="A column, then what to take of it: price, price:open+close, volume:sum; of open "
-            "high low close sum mean count ohlc. Else price and the sum of volume or size.",
+            "high low close sum mean count ohlc. Else price, or open, high, low and close, and the "
+            "sum of volume or size.",
         ),
     ] = None,
     type_: TypeOption = None,
@@ -89,6 +93,9 @@ def _price_and_volume(names: list[str]) -> str:
     Raises:
         ZerocopyError: it has no price.
     """
+    volume = [f"{name}:sum" for name in ("volume", "size") if name in names]
+    if "price" not in names and OF_BARS.keys() <= set(names):
+        return ",".join([*(f"{name}:{what}" for name, what in OF_BARS.items()), *volume])
     if "price" not in names:
         raise ZerocopyError(f"no column is called price: choose of {', '.join(names)} by --columns")
-    return ",".join(["price", *(f"{name}:sum" for name in ("volume", "size") if name in names)])
+    return ",".join(["price", *volume])
