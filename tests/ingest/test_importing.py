@@ -14,6 +14,7 @@ from tests.ingest.by_hand import Done, Row, files_of, found_in, import_
 from tests.ingest.stepping import KilledError
 from zerocopy.ingest import importing
 from zerocopy.ingest.daywriter import SeriesWriter
+from zerocopy.ingest.times import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +194,7 @@ def test_file_with_a_bad_row_is_left_out_as_a_whole(tmp_path: Path) -> None:
     done = run(tmp_path, put(tmp_path, "a.csv", FIRST), bad)
     assert done.code == 1
     assert done.err == (
-        f"zerocopy: {bad}: line 4: 'x' is no time; nothing of this file is imported\n"
+        f"zerocopy: {bad}: line 4: 'x' is no time: {EXAMPLES}; nothing of this file is imported\n"
     )
     assert found(tmp_path) == wanted(*FIRST)
 

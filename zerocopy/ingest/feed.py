@@ -22,7 +22,7 @@ from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.core.layout import TIME_COLUMN, Dtypes, is_name
 from zerocopy.ingest.csvtext import DATUM
 from zerocopy.ingest.recipe import NANOS, TIME_NAMES
-from zerocopy.ingest.times import NS_PER_S, UNITS, TimeRule, is_calendar, unit_of
+from zerocopy.ingest.times import EXAMPLES, NS_PER_S, UNITS, TimeRule, is_calendar, unit_of
 from zerocopy.ingest.values import SIDE, side_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Feed:
         try:
             at = datetime.fromisoformat(base + offset)
         except ValueError:
-            raise IngestError(f"{name}: {text!r} is no time") from None
+            raise IngestError(f"{name}: {text!r} is no time: {EXAMPLES}") from None
         if at.microsecond:  # behind a comma
             raise IngestError(f"{name}: {text!r} is no time: a fraction follows a dot")
         if at.tzinfo is None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NS_PER_S = 1_000_000_000
+EXAMPLES = "as 2025-01-31T09:30:00+01:00 or 1738312200"
+"""Of times, for whoever gave something else."""
+
 UNITS = {"s": NS_PER_S, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """Nanoseconds of one of each."""
 
@@ -96,7 +99,9 @@ def _no_time(series: pl.Series, row: int) -> ValueRefused:
     text = series[row]
     if isinstance(text, str) and re.fullmatch(r"[\d.]+[eE][+-]?\d+", text):
         return ValueRefused(row, f"{text!r} has lost the last digits of a time")
-    return ValueRefused(row, "has no time" if text in {None, ""} else f"{text!r} is no time")
+    return ValueRefused(
+        row, "has no time" if text in {None, ""} else f"{text!r} is no time: {EXAMPLES}"
+    )
 
 
 def _counted(
