@@ -255,6 +255,25 @@ def test_chunks_that_end_early_are_resumed() -> None:
 
 
 @pytest.mark.usefixtures("pauses")
+def test_a_head_that_breaks_off_is_asked_for_again() -> None:
+    """It is no answer without a length; what had come before is kept."""
+    head = WHOLE[: WHOLE.index(b"Content-Length")]
+    with Liar(Say(cut(1_000), "close"), Say(head, "close"), honest) as liar:
+        assert is_right(get(liar))
+    assert liar.heads[2].first
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+@pytest.mark.usefixtures("pauses")
+def test_chunks_that_end_amid_the_header_line_are_asked_for_again(chunks: int) -> None:
+    """Behind a whole chunk, and before the first."""
+    early = b"".join(b"1\r\n%c\r\n" % BODY[at] for at in range(chunks))
+    say = Say(response(b"", Content_Length="", Transfer_Encoding="chunked") + early, "close")
+    with Liar(say, honest) as liar:
+        assert is_right(get(liar))
+
+
+@pytest.mark.usefixtures("pauses")
 def test_a_body_that_breaks_behind_its_last_byte_is_fetched_anew() -> None:
     """The last chunk is missing: the rest that is asked for is none, which is a 416."""
 

@@ -21,7 +21,7 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING
 
 from zerocopy.client.errors import (
@@ -141,6 +141,8 @@ class Fetcher:
     def _receive(self, response: HTTPResponse, sink: Sink, restarts: Restarts) -> Error | None:
         """Take the body, or return what the server refuses with."""
         try:
+            if response.length is None and not response.chunked and not response.peek(1):
+                raise IncompleteRead(b"")  # http.client takes a head that breaks off for a whole
             match response.status:
                 case HTTPStatus.OK:
                     tag = _strong_tag(response)

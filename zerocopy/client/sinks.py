@@ -120,7 +120,7 @@ class ColumnsSink:
         return self._layout, self._memory
 
     def _begin(self, response: HTTPResponse) -> None:
-        line = response.readline(HEADER_LINE_MAX)
+        line = _line_of(response)
         if not line.endswith(b"\n"):
             finish(response)  # tells a broken body from one that is none of zerocopy's
         layout = parse_header(line)
@@ -140,6 +140,16 @@ class ColumnsSink:
         if self._progress is not None:
             assert self._layout is not None, "the header line has come"
             self._progress(self.received, self._header_nbytes + self._layout.nbytes)
+
+
+def _line_of(response: HTTPResponse) -> bytes:
+    """The first line of a body, whole or as far as the body goes."""
+    if not response.chunked:
+        return response.readline(HEADER_LINE_MAX)
+    line, piece = bytearray(), bytearray(1)  # readline() takes a break between chunks for the end
+    while len(line) < HEADER_LINE_MAX and piece != b"\n" and response.readinto(piece):
+        line += piece
+    return bytes(line)
 
 
 class Pace:
