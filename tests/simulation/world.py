@@ -39,7 +39,7 @@ from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import catalog, dayfile, planner, pread, proof, tree
 from zerocopy.storage.dayfile import OpenFiles
-from zerocopy.storage.live import following, watching
+from zerocopy.storage.live import days, following, watching
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols import walk as symbols
 from zerocopy.storage.symbols.index import SymbolIndex
@@ -120,7 +120,7 @@ def _secured(rng: random.Random, loop: asyncio.AbstractEventLoop, sock: Socket) 
 
 _SYSTEM_USERS = (
     *(tree, catalog, dayfile, pread, planner, proof, symbols, sendfile),
-    *(following, watching),
+    *(days, following, watching),
 )
 _TIME_USERS = (service_module, planned, catalog, planner, http1_server, following)
 

@@ -9,7 +9,10 @@ import pytest
 
 from tests.service.live.bench import DAY, PATIENCE_S, Bench, ids_of, run
 from zerocopy.core.cursor import Cursor
-from zerocopy.core.layout import file_name
+from zerocopy.core.errors import OverloadError
+from zerocopy.core.http.stream import Message
+from zerocopy.core.layout import day_label, file_name
+from zerocopy.service.live.messages import FAILED
 from zerocopy.storage.inotify import IN_Q_OVERFLOW, Event
 from zerocopy.storage.live import watching
 from zerocopy.storage.live.following import Follower, LiveDay
@@ -167,5 +170,37 @@ def test_message_that_is_made_late_is_of_the_day_where_its_reader_is(tmp_path: P
         later.give(message, Cursor(DAY, 0), 3)
         await bench.message(later)
         assert later.next() is None
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("note", [f".import.{day_label(DAY)}.ready", ".import.together"])
+@pytest.mark.parametrize("begin", [Cursor(DAY, 0), Cursor(DAY - 1, 0)])
+def test_day_that_an_import_is_replacing_is_not_passed_over(
+    tmp_path: Path, note: str, begin: Cursor
+) -> None:
+    """Its `time` is gone for a moment. The stream ends, and its client goes on with its cursor."""
+
+    async def test(bench: Bench) -> None:
+        write(bench, DAY - 1, [80])
+        directory = bench.recorder.directory
+        time, hidden = (directory / f"{mark}{file_name('time', DAY)}" for mark in ("", ".import."))
+        time.rename(hidden)
+        (directory / note).touch()
+        with pytest.raises(OverloadError, match="is being replaced"):
+            await bench.open()
+        write(bench, DAY + 1, [90])
+        feed = await bench.open(cursor=begin)
+        await bench.message(feed)
+        item = await bench.item(feed)
+        if begin.day < DAY:
+            assert isinstance(item, Message)
+            assert ids_of(item) == [80]
+            item = await bench.item(feed)
+        assert item == FAILED
+        hidden.rename(time)
+        (directory / note).unlink()
+        again = await bench.open(cursor=Cursor(DAY, 0))
+        assert await first_ids(bench, again) == [1, 2, 3]
 
     run(tmp_path, test)

@@ -9,16 +9,23 @@ may run in the event loop too, where the file system is local and a writer has j
 from __future__ import annotations
 
 import os
-import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.cursor import Cursor, Sight
-from zerocopy.core.errors import DataChangedError, DataError, NotFoundError
-from zerocopy.core.layout import DAY_S, LAST_DAY, TIME_COLUMN, day_label, day_of, file_name
+from zerocopy.core.errors import DataChangedError, DataError, NotFoundError, OverloadError
+from zerocopy.core.layout import (
+    DAY_S,
+    LAST_DAY,
+    TIME_COLUMN,
+    day_label,
+    day_of,
+    file_name,
+)
 from zerocopy.core.timeindex import UnsortedError, lower_bound
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
+from zerocopy.storage.live.days import aligned_records, has_files, is_replaced, later_day
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
@@ -220,14 +227,18 @@ class Follower:
         Raises:
             NotFoundError: the series is gone.
             DataError: a directory or a file cannot be read.
+            OverloadError: the newest day is being replaced.
         """
         sizes = self._sizes(followed)
         with open_series(self._root, followed.series) as directory_fd:
             listing = self._listing(followed.series, directory_fd)
             for day in reversed(listing.days):
-                aligned = _aligned(directory_fd, day, sizes) if _has(listing, day, sizes) else None
+                is_whole = has_files(listing, day, sizes)
+                aligned = aligned_records(directory_fd, day, sizes) if is_whole else None
                 if aligned:
                     return Cursor(day, aligned)
+                if is_replaced(directory_fd, day):
+                    raise OverloadError(f"the day {day_label(day)} is being replaced; try again")
         return Cursor(listing.days[-1] if listing.days else int(time.time()) // DAY_S, 0)
 
     def first_at(self, followed: Followed, start_s: int) -> Cursor:
@@ -294,15 +305,22 @@ class Follower:
     ) -> Look:
         begun_ns = time.time_ns()
         listing = self._listing(series, directory_fd)
-        later = _later(directory_fd, listing, day, LAST_DAY, sizes)
+        later = later_day(directory_fd, listing, day, LAST_DAY, sizes)
+        if later is not None:
+            passed = listing.between(day + 1, later - 1)
+            later = next((each for each in passed if is_replaced(directory_fd, each)), later)
         while later is not None:
             # A day between may have got its first records before `later` got its own.
             listing = self._listing(series, directory_fd)
-            between = _later(directory_fd, listing, day, later - 1, sizes)
+            between = later_day(directory_fd, listing, day, later - 1, sizes)
             if between is None:
                 break
             later = between
         opened, aligned = self._opened(directory_fd, series, day, sizes)
+        if opened is None and later is not None:
+            if is_replaced(directory_fd, day):  # its readers would go on behind it
+                raise DataError(f"the day {day_label(day)} is being replaced")
+            opened, aligned = self._opened(directory_fd, series, day, sizes)
         if opened is not None and known is not None and known.opened is not None:
             opened = known.opened if known.opened.keys == opened.keys else opened
         proves = listing.stamp.changed_ns < begun_ns - RACY_NS and (
@@ -356,36 +374,6 @@ class Follower:
                 return None
             raise
         return LiveDay(self.directory(series), series, day, opened, sizes)
-
-
-def _has(listing: Listing, day: int, sizes: Mapping[str, int]) -> bool:
-    return sizes.keys() <= listing.columns_of(day)
-
-
-def _later(
-    directory_fd: int, listing: Listing, day: int, last_day: int, sizes: Mapping[str, int]
-) -> int | None:
-    """The first day behind `day`, up to `last_day`, that has aligned records."""
-    for later in listing.between(day + 1, last_day):
-        if _has(listing, later, sizes) and _aligned(directory_fd, later, sizes):
-            return later
-    return None
-
-
-def _aligned(directory_fd: int, day: int, sizes: Mapping[str, int]) -> int | None:
-    """The aligned records of a day; None where a column has no file."""
-    counts = []
-    for column, size in sizes.items():
-        try:
-            status = os.stat(file_name(column, day), dir_fd=directory_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise data_error(error) from error
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        counts.append(status.st_size // size)
-    return min(counts)
 
 
 def _key(status: os.stat_result) -> _Key:
