@@ -37,6 +37,9 @@ def test_pack_writes_each_column_in_its_dtype() -> None:
         ("s", AT_S, (AT_S, 0)),
         ("s", AT_S + 0.25, (AT_S, 250_000_000)),
         ("s", AT_S + 0.9999999999, (AT_S + 1, 0)),
+        ("s", 1_700_000_000.123456, (1_700_000_000, 123_456_000)),
+        ("ms", 1_700_000_000_123.456, (1_700_000_000, 123_456_000)),
+        ("s", np.datetime64(AT_S * 10**9 + 7, "ns"), (AT_S, 7)),
         ("ms", AT_S * 1_000 + 7, (AT_S, 7_000_000)),
         ("us", AT_S * 1_000_000 + 7, (AT_S, 7_000)),
         ("ns", AT_S * 1_000_000_000 + 7, (AT_S, 7)),
@@ -68,6 +71,8 @@ def test_times_of_every_kind_are_the_same_second_and_nanoseconds(
         ((AT_S * 1_000, 1.0, 1, 0), "is not between 1970 and 2106"),
         ((-1, 1.0, 1, 0), "is not between 1970 and 2106"),
         ((float("nan"), 1.0, 1, 0), "time: nan is none"),
+        ((np.float32(AT_S), 1.0, 1, 0), "time: f4 cannot tell one minute from the next"),
+        ((np.datetime64("2600-01-01", "s"), 1.0, 1, 0), "is not between 1970 and 2106"),
         (("2025-06-01", 1.0, 1, 0), "neither a number nor a datetime"),
         ((datetime(2025, 6, 1), 1.0, 1, 0), "has no zone"),  # noqa: DTZ001 - that is the case
         ((AT_S, 1.0, 1), "has 3 values; time, price, id, side are wanted"),
@@ -105,6 +110,11 @@ def test_pack_refuses_a_text_that_is_too_long_instead_of_cutting_it() -> None:
         ({"time": np.array(["NaT"], "M8[s]"), "price": [1.0], "id": [1]}, "NaT is none"),
         ({"time": [float("inf")], "price": [1.0], "id": [1]}, "NaN or infinity is none"),
         ({"time": ["x"], "price": [1.0], "id": [1]}, "neither numbers nor datetime64"),
+        ({"time": np.array([AT_S], "f4"), "price": [1.0], "id": [1]}, "f4 cannot tell one minute"),
+        (
+            {"time": np.array(["2600-01-01"], "M8[s]"), "price": [1.0], "id": [1]},
+            "not all datetimes are between 1970 and 2106",
+        ),
     ],
 )
 def test_batch_refuses_what_would_have_to_be_bent(columns: dict[str, Any], words: str) -> None:

@@ -47,7 +47,7 @@ from zerocopy.core.settling import Settling
 from zerocopy.formats.columns import represent
 from zerocopy.ingest.daywriter import SeriesWriter
 from zerocopy.ingest.verifying.day import Place
-from zerocopy.ingest.verifying.repair import LOG_NAME, Repair, Step
+from zerocopy.ingest.verifying.repair import LOG_NAME, LogFile, Repair, Step
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.planner import Planner
 
@@ -389,3 +389,8 @@ def test_a_series_that_cannot_be_repaired_is_told_and_the_exit_code_is_1(
     with SeriesWriter(str(tmp_path), SERIES):
         assert verify(str(tmp_path), config=os.devnull, repair=True) == 1
     assert "e/s/T: another process writes it" in capfd.readouterr().err
+    log = LogFile(str(tmp_path))
+    (tmp_path / LOG_NAME).unlink()
+    (tmp_path / LOG_NAME).mkdir()
+    with pytest.raises(IngestError, match=r"repair.log: cannot .*; e/s/T: 01.06.25: sorted"):
+        log.write(Step("e/s/T", "01.06.25", "sorted", {}))

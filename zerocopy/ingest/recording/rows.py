@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NANOS_COLUMN = "nanos"
 NS_PER_S = 1_000_000_000
+NS_PER_US = 1_000
+"""Times that are f8 are good to a microsecond: below are digits that nobody wrote."""
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": NS_PER_S}
 """How many of each are a second."""
 
@@ -31,6 +33,7 @@ _CODES = {
     "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "i1": "b", "i2": "h", "i4": "i", "i8": "q",
     "f4": "f", "f8": "d",
 }  # fmt: skip
+_NARROW = "time: f4 cannot tell one minute from the next; f8 can"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -142,8 +145,12 @@ class RowFormat:
         elif isinstance(value, np.datetime64):
             if np.isnat(value):
                 raise IngestError("time: NaT is none")
-            seconds, nanos = divmod(int(value.astype("M8[ns]").astype(np.int64)), NS_PER_S)
+            seconds = int(value.astype("M8[s]").astype(np.int64))
+            rest_ns: Any = value - np.datetime64(seconds, "s")
+            nanos = int(rest_ns.astype("m8[ns]").astype(np.int64))
         elif isinstance(value, float | np.floating):
+            if isinstance(value, np.float32 | np.float16):
+                raise IngestError(_NARROW)
             if not np.isfinite(value):
                 raise IngestError(f"time: {value} is none")
             seconds, nanos = self._of_float(float(value))
@@ -159,7 +166,7 @@ class RowFormat:
 
     def _of_float(self, value: float) -> tuple[int, int]:
         seconds, rest = divmod(value, self._per_s)
-        nanos = round(rest * self._ns_of_unit)
+        nanos = round(rest * self._ns_of_unit / NS_PER_US) * NS_PER_US
         return (int(seconds) + 1, 0) if nanos == NS_PER_S else (int(seconds), nanos)
 
     def _times(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -167,19 +174,29 @@ class RowFormat:
         if values.dtype.kind == "M":
             if np.isnat(values).any():
                 raise IngestError("time: NaT is none")
+            whole = values.astype("M8[s]").astype(np.int64)
+            # Years that 64 bits of nanoseconds do not reach would become others.
+            if len(whole) and not 0 <= whole.min() <= whole.max() <= U32_MAX:
+                raise IngestError("time: not all datetimes are between 1970 and 2106")
             per_s, values = NS_PER_S, values.astype("M8[ns]").astype(np.int64)
         elif values.dtype.kind in "iuf":
             per_s = self._per_s
         else:
             raise IngestError(f"time: {values.dtype} is neither numbers nor datetime64")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        is_float = values.dtype.kind == "f"
+        if is_float and values.dtype.itemsize < np.dtype("f8").itemsize:
+            raise IngestError(_NARROW)
+        if is_float and not np.isfinite(values).all():
             raise IngestError("time: NaN or infinity is none")
-        seconds = values // per_s if per_s > 1 or values.dtype.kind == "f" else values
+        seconds = values // per_s if per_s > 1 or is_float else values
         if len(seconds) and not 0 <= seconds.min() <= seconds.max() <= U32_MAX:
             raise IngestError(f"time: not all {self._unit} are between 1970 and 2106; unit=?")
         if not self.nanos:
             return seconds, seconds
-        nanos = np.rint((values - seconds * per_s) * (NS_PER_S // per_s)).astype(np.int64)
+        nanos = (values - seconds * per_s) * (NS_PER_S // per_s)
+        if is_float:
+            nanos = np.rint(nanos / NS_PER_US) * NS_PER_US
+        nanos = nanos.astype(np.int64)
         carry = nanos == NS_PER_S
         return seconds + carry, np.where(carry, 0, nanos)
 

@@ -222,14 +222,18 @@ class LogFile:
         """Append a line.
 
         Raises:
-            OSError: it cannot be written.
+            IngestError: it cannot be written; what it tells has been done.
         """
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = {"at": at, "series": step.series, "day": step.day, "done": step.done, **step.facts}
-        with open(self._path, "ab") as file:
-            file.write(orjson.dumps(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self._path, "ab") as file:
+                file.write(orjson.dumps(line) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            why = f"{self._path}: cannot be written: {error.strerror}"
+            raise IngestError(f"{why}; {step.series}: {step.day}: {step.done}") from error
 
 
 def _taken(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
