@@ -199,6 +199,23 @@ def test_file_with_a_bad_row_is_left_out_as_a_whole(tmp_path: Path) -> None:
     assert found(tmp_path) == wanted(*FIRST)
 
 
+def test_merge_that_lacks_a_file_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    """Put right and given again, it would have added the rows of the sound file twice."""
+    run(tmp_path, put(tmp_path, "a.csv", FIRST))
+    good, bad = put(tmp_path, "b.csv", [(at(5), 5.0)]), tmp_path / "c.csv"
+    bad.write_text("time,price\n1,x\n", encoding="utf-8")
+    for flags in (("--merge", "--dry-run"), ("--merge",)):
+        done = run(tmp_path, good, bad, *flags)
+        assert done.code == 1
+        assert "e/S/T: nothing is merged, as a file is left out" in done.err
+        assert "days: 1 left out" in done.out
+        assert found(tmp_path) == wanted(*FIRST)
+    put(tmp_path, "c.csv", [(at(6), 6.0)])
+    for _ in range(2):
+        assert run(tmp_path, good, bad, "--merge").code == 0
+        assert found(tmp_path) == wanted(*FIRST, (at(5), 5.0), (at(6), 6.0))
+
+
 def test_series_come_from_columns(tmp_path: Path) -> None:
     """Exchanges and symbols mixed in one file."""
     lines = ["exchange,symbol,time,price"]

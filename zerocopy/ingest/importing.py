@@ -231,6 +231,8 @@ class _Reading:
 
 def _plan(request: Request, outcome: Outcome) -> None:
     """What would become of each day; nothing is written, and whose digest decides is not known."""
+    if _is_half_merge(request, outcome):
+        return
     existing: dict[Series, dict[int, set[str]]] = {}
     for count in gathered(outcome):
         *names, day = count.key
@@ -247,9 +249,25 @@ def _plan(request: Request, outcome: Outcome) -> None:
         note_day(outcome, count, fate)
 
 
+def _is_half_merge(request: Request, outcome: Outcome) -> bool:
+    """Whether a source is missing from a merge; then all days are left out.
+
+    Once that source is put right the same command would add the others a second time.
+    """
+    if not outcome.source_faults or request.mode != "merge" or request.drop_duplicates:
+        return False
+    for count in gathered(outcome):
+        note_day(outcome, count, REFUSED)
+    why = "nothing is merged, as a file is left out: given again, the others would be added twice"
+    outcome.day_faults += (DayFault(series, None, why) for series in sorted(outcome.series))
+    return True
+
+
 def _write_all(
     request: Request, outcome: Outcome, index: Index, on_days: Callable[[int, int], None]
 ) -> None:
+    if _is_half_merge(request, outcome):
+        return
     days: dict[Series, list[DayCount]] = defaultdict(list)
     for count in gathered(outcome):
         exchange, symbol, type_, _ = count.key
