@@ -20,6 +20,7 @@ from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.ingest.feed import Row
 from zerocopy.ingest.recorder import RecorderFullError
 from zerocopy.ingest.recorders import Recorders
+from zerocopy.ingest.times import EXAMPLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ def test_rows_go_to_the_files_of_their_symbol_and_refusals_are_told(tmp_path: Pa
     out, err = process.communicate("\n".join(lines).encode(), timeout=20)
     assert (process.returncode, out) == (1, b"")
     assert err.decode().splitlines() == [
-        "zerocopy: line 4: time: 'x' is no time",
+        f"zerocopy: line 4: time: 'x' is no time: {EXAMPLES}",
         "zerocopy: line 6: a row has size, which no column is for",
         "zerocopy: recorded 4 rows of 2 series; 2 do not fit; 1 came too late",
         LOST,
