@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.service.test_service import Bench
+from tests.service.bench import Bench
 from zerocopy.core.errors import DataError, OverloadError
 from zerocopy.core.plan import in_memory
 from zerocopy.core.window import Window

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.faults.client import SMALL, body_of, seal, target_of, write_series
-from tests.service.test_service import Bench
+from tests.service.bench import Bench
 from tests.storage.trees import age, open_descriptors
 from zerocopy.core import counters as slots
 from zerocopy.core.http.messages import Request
