@@ -206,6 +206,13 @@ def test_series_without_a_record_says_so_and_offers_another_type(tab: Tab, base:
     """It is no chart of nothing in 1970."""
     tab.open(f"{base}#/coinbase/NONE/MD")
     tab.until("document.querySelector('#notice').textContent.includes('NONE MD has no record yet')")
+    tab.evaluate("window.button = document.querySelector('#notice button')")
+    asked = (
+        "performance.getEntriesByType('resource').filter((e) => e.name.includes('/catalog')).length"
+    )
+    tab.evaluate(f"window.asked = {asked}; document.dispatchEvent(new Event('visibilitychange'))")
+    tab.until(f"{asked} > window.asked")  # it has looked again, and found the same
+    assert tab.evaluate("window.button.isConnected")
     tab.click("#notice button")
     tab.until("window.zerocopy.state().type === 'TRADES' && window.zerocopy.panes()[0].x.length")
     tab.idle()

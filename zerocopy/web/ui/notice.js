@@ -10,6 +10,10 @@ export function showNotice(title, paragraphs = [], buttons = []) {
   notice.hidden = !title;
   $("chart").hidden = Boolean(title);
   $("foot").hidden = $("bar").hidden = Boolean(title);
+  // A page that looks again and finds the same leaves the button that may just be pressed.
+  const told = JSON.stringify([title, paragraphs.map(String), buttons.map(([text]) => text)]);
+  if (notice.dataset.told === told) return;
+  notice.dataset.told = told;
   if (!title) return notice.replaceChildren();
   notice.replaceChildren(h("div", { class: "card" },
     h("h2", {}, title),
