@@ -9,7 +9,7 @@ import pytest
 
 from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.core.layout import Dtypes
-from zerocopy.ingest.feed import LINE_BYTES_MAX, Asked, Feed, Row
+from zerocopy.ingest.feed import LINE_BYTES_MAX, SHAPES_MAX, Asked, Feed, Row
 from zerocopy.ingest.times import TimeRule
 
 AT_S = 1_748_736_000  # 2025-06-01 00:00 UTC
@@ -217,6 +217,14 @@ def test_flags_that_cannot_be_are_told_before_any_row() -> None:
         feed(HERE._replace(time=TimeRule("time", "iso", "Mars/Base")))
     with pytest.raises(ConfigError, match="twice in the header"):
         read("time,price,price\n")
+
+
+def test_fields_that_always_differ_take_no_more_memory() -> None:
+    """A mapped feed may have others of any name."""
+    reader = feed(HERE._replace(columns={"price": "price"}))
+    lines = "".join(f'{{"time":{AT_S},"price":1,"x{n}":0}}\n' for n in range(2 * SHAPES_MAX + 5))
+    assert sum(isinstance(row, Row) for row in reader.rows(lines.encode())) == 2 * SHAPES_MAX + 5
+    assert len(reader._shapes) <= SHAPES_MAX
 
 
 def test_csv_without_a_header_is_refused() -> None:

@@ -34,6 +34,9 @@ SERIES_FIELDS = ("exchange", "symbol", "type")
 LINE_BYTES_MAX = 1 << 20
 """A longer line is no row; it is skipped to its end."""
 
+SHAPES_MAX = 1_000
+"""Sets of fields whose meaning is remembered: a feed may have other ones in each row."""
+
 _BOM = b"\xef\xbb\xbf"
 _DECIMALS_MAX = 22
 _HALVES = [0.5 * 10.0**-decimals for decimals in range(_DECIMALS_MAX + 1)]
@@ -218,6 +221,8 @@ class Feed:
         exchange, symbol, type_ = told
         by_flags = (exchange, symbol, type_) if exchange and symbol and type_ else None
         shape = _Shape(time, by_flags, series, tuple(columns), values)
+        if len(self._shapes) == SHAPES_MAX:
+            self._shapes.clear()
         self._shapes[names] = shape
         return shape
 
