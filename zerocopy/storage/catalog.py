@@ -84,8 +84,11 @@ class Listing:
             return True
         if column != TIME_COLUMN or not self.days:
             return False
-        names = os.listdir(directory_fd)
-        return any(is_swap_note(name) or name.startswith(TIME_COLUMN + ".") for name in names)
+        with os.scandir(directory_fd) as entries:
+            # Or it has come back since the directory was listed.
+            return any(
+                is_swap_note(entry.name) or column == _column_of(entry) for entry in entries
+            )
 
     def columns_of(self, day: int) -> frozenset[str]:
         """The columns that have a file for `day`."""
@@ -132,6 +135,12 @@ class Catalog:
             while self._names > self._names_max:
                 _, evicted = self._listings.popitem(last=False)
                 self._names -= evicted.names
+
+
+def _column_of(entry: os.DirEntry[str]) -> str | None:
+    """The column of a day file; None for all else, links too: they are not followed."""
+    parsed = parse_file_name(entry.name)
+    return parsed[0] if parsed is not None and entry.is_file(follow_symlinks=False) else None
 
 
 def _read_listing(directory_fd: int, stamp: Stamp) -> Listing:

@@ -189,7 +189,7 @@ export interface ClientOptions {
   WebSocket?: WebSocketClass | null;
 }
 
-/** What the client needs of a WebSocket: the browser's own, or that of the package `ws`. */
+/** What the client needs of a WebSocket: the browser's own, or that of the package `ws` (`npm install ws`); without it, server-sent events are taken. */
 export type WebSocketClass = new (url: string) => {
   binaryType: any;
   onopen: any;
