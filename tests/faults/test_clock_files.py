@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.test_service import Bench
+from tests.service.bench import Bench
 from tests.storage.trees import DAY, age, append, bench, marks, put, query, replace, start_of, u32
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import Series

@@ -86,9 +86,7 @@ class Listing:
             return False
         with os.scandir(directory_fd) as entries:
             # Or it has come back since the directory was listed.
-            return any(
-                is_swap_note(entry.name) or column == _column_of(entry) for entry in entries
-            )
+            return any(is_swap_note(entry.name) or column == _column_of(entry) for entry in entries)
 
     def columns_of(self, day: int) -> frozenset[str]:
         """The columns that have a file for `day`."""
