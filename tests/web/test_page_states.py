@@ -19,19 +19,21 @@ from tests.web.test_page import assert_draws, await_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Empty at first."""
-    path = tmp_path_factory.mktemp("states")
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[str]:
+    """Empty at first, for each test."""
+    path = tmp_path / "states"
+    path.mkdir()
     yield str(path)
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(root: str) -> Iterator[RunningServer]:
     """A server whose port stays when it is started again."""
     with socket.create_server(("127.0.0.1", 0)) as free:
