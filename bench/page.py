@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from bench.bars import NS_SETTLED, Size, make_days
@@ -75,10 +76,10 @@ def measure_page(options: Options, servers: Servers) -> Iterator[Table]:
     settings = {**os.environ, **NS_SETTLED, "ZEROCOPY_CONFIG": os.devnull}
     subprocess.run(command, check=True, env=settings, stdout=sys.stderr)
     environ = {**NS_SETTLED, "ZEROCOPY_ROLLUPS_PATH": rollups}
-    with pinned(servers.server_core):
-        server = RunningServer(data, **environ)
-        server.__enter__()
-    with server, pinned(servers.client_core):
+    with ExitStack() as stack:
+        with pinned(servers.server_core):
+            server = stack.enter_context(RunningServer(data, **environ))
+        stack.enter_context(pinned(servers.client_core))
         first, steps = _visit(server.port, options.rounds, 10 if options.smoke else STEPS)
     for what, took, most in (
         ("first drawing, from the begin of the navigation", first, "1,000"),

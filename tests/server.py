@@ -96,7 +96,8 @@ class RunningServer:
         return self
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start, and wait for nothing."""
+        """Start, and wait for nothing; one process at a time, or nobody ends the first."""
+        assert self.process is None or self.process.poll() is not None, "it runs already"
         self.process = subprocess.Popen(
             self._command,
             env=self._environ,
