@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a script beside the documents, not a package
 """Write the reference of the JavaScript client into its page, from the comments of its types.
 
-    python3 docs/client_javascript.py            rewrite the block between the two marks
-    python3 docs/client_javascript.py --check    exit 1 if the block is old
+    python -m docs.client_javascript            rewrite the block between the two marks
+    python -m docs.client_javascript --check    exit 1 if the block is old
 
 The source is zerocopy/web/zerocopy.d.ts, which editors show as well. Only what it is written in is
 understood: declarations at the margin, members indented by two, each behind its comment.
@@ -10,21 +10,21 @@ understood: declarations at the margin, members indented by two, each behind its
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, NamedTuple
 
+from docs.marked import Block, run
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "zerocopy" / "web" / "zerocopy.d.ts"
-PAGE = REPOSITORY / "docs" / "client-javascript.md"
+BLOCK = Block(REPOSITORY / "docs" / "client-javascript.md", "reference")
 _ERRORS = ("ZerocopyError", "ConnectionFailed")
-BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 
 _NAME = re.compile(r"(?:class|interface|type) (\w+)")
 
@@ -155,33 +155,10 @@ def _code(text: str, language: str = "ts") -> str:
     return f"```{language}\n{text.strip()}\n```"
 
 
-def replaced(page: str, source: str) -> str:
-    """Return `page` with the reference between the two marks.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        message = f"{PAGE.name} lacks {BEGIN} or {END}"
-        raise ValueError(message)
-    return f"{before}{BEGIN}\n\n{reference(source)}\n\n{END}{after}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite or check the page; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the reference of the JavaScript client.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it is old")
-    is_check = parser.parse_args(arguments).check
-    page = PAGE.read_text("utf-8")
-    wanted = replaced(page, SOURCE.read_text("utf-8"))
-    if is_check and page != wanted:
-        print(f"{PAGE.name} is old; run docs/client_javascript.py", file=sys.stderr)  # noqa: T201
-        return 1
-    if page != wanted:
-        PAGE.write_text(wanted, "utf-8")
-    return 0
+    text = reference(SOURCE.read_text("utf-8"))
+    return run(BLOCK, f"\n{text}\n", "client_javascript", arguments)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 # ruff: noqa: INP001 - a script beside the documents, not a package
 """Write the reference of the Python client into client-python.md, from its docstrings.
 
-    python docs/client_python.py            rewrite the block between the two marks
-    python docs/client_python.py --check    exit 1 if the block is old
+    python -m docs.client_python            rewrite the block between the two marks
+    python -m docs.client_python --check    exit 1 if the block is old
 
-It needs the package to be importable: run it with the interpreter of .venv, from the repository.
+Run it with the interpreter of .venv, from the repository.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import sys
@@ -17,14 +16,14 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docs.marked import Block, run
 from zerocopy import client
 from zerocopy.client import errors, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PAGE = Path(__file__).resolve().parent / "client-python.md"
-BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
+BLOCK = Block(Path(__file__).resolve().parent / "client-python.md", "reference")
 
 CLASSES = (client.Client, client.AsyncClient, client.Frame, client.Live)
 """In the order of the page; the methods of AsyncClient are those of Client."""
@@ -105,33 +104,9 @@ def _names(names: str) -> str:
     return ", ".join(f"`{name}`" for name in names.split(", "))
 
 
-def replaced(page: str) -> str:
-    """Return `page` with the reference between the two marks.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        message = f"{PAGE.name} lacks {BEGIN} or {END}"
-        raise ValueError(message)
-    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite or check the page; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the reference of the Python client.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it is old")
-    is_check = parser.parse_args(arguments).check
-    page = PAGE.read_text("utf-8")
-    wanted = replaced(page)
-    if is_check and page != wanted:
-        print(f"{PAGE.name} is old; run python docs/client_python.py", file=sys.stderr)  # noqa: T201
-        return 1
-    if page != wanted:
-        PAGE.write_text(wanted, "utf-8")
-    return 0
+    return run(BLOCK, f"\n{reference()}\n", "client_python", arguments)
 
 
 if __name__ == "__main__":

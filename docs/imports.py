@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a script beside the documents, not a package
 """Draw in ARCHITECTURE.md which folders of zerocopy/ import which; every arrow points down.
 
-    python3 docs/imports.py            rewrite the block between the two marks
-    python3 docs/imports.py --check    exit 1 if the block is old or an arrow would point up
+    python -m docs.imports            rewrite the block between the two marks
+    python -m docs.imports --check    exit 1 if the block is old or an arrow would point up
 
 Every import counts, in functions and under TYPE_CHECKING too. `LAYERS` is the only thing to edit:
 give a new folder its place there. A folder that is not named belongs to the one above it.
@@ -10,12 +10,13 @@ give a new folder its place there. A folder that is not named belongs to the one
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from docs.marked import Block, check_asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = "zerocopy"
 PAGE = "ARCHITECTURE.md"
-BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
+NAME = "imports"
 
 LAYERS = (
     "commands",
@@ -173,30 +174,14 @@ def draw(imports: Sequence[Import], known: Mapping[str, Place]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def replaced(page: str, drawing: str) -> str:
-    """Return `page` with `drawing` between the two marks.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        message = f"{PAGE} lacks {BEGIN} or {END}"
-        raise ValueError(message)
-    return f"{before}{BEGIN}\n```\n{drawing}\n```\n{END}{after}"
-
-
 def main(arguments: Sequence[str] | None = None, repository: Path = REPOSITORY) -> int:
     """Rewrite or check the page; the exit code."""
-    parser = argparse.ArgumentParser(description="Draw the imports in ARCHITECTURE.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it is wrong")
-    is_check = parser.parse_args(arguments).check
+    is_check = check_asked("Draw the imports in ARCHITECTURE.md.", arguments)
+    block = Block(repository / PAGE, NAME)
     known = places()
     try:
         imports = imports_of(repository / PACKAGE, known)
-        page = (repository / PAGE).read_text("utf-8")
-        wanted = replaced(page, draw(imports, known))
+        is_drawn = block.write(f"```\n{draw(imports, known)}\n```", is_check=is_check)
     except KeyError as error:
         print(f"{PACKAGE}/{error.args[0]} has no place in LAYERS", file=sys.stderr)  # noqa: T201
         return 1
@@ -204,12 +189,10 @@ def main(arguments: Sequence[str] | None = None, repository: Path = REPOSITORY) 
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     wrong = [str(found) for found in rising(imports, known)]
-    if is_check and page != wanted:
-        wrong.append(f"{PAGE}: the drawing is old; run python3 docs/imports.py")
+    if is_check and not is_drawn:
+        wrong.append(f"{PAGE}: the drawing is old; run python -m docs.imports")
     for sentence in wrong:
         print(sentence, file=sys.stderr)  # noqa: T201
-    if not is_check and page != wanted:
-        (repository / PAGE).write_text(wanted, "utf-8")
     return 1 if wrong else 0
 
 

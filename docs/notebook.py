@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script beside the documents, not a package
 """Runs docs/first-steps.ipynb and stores what its cells say.
 
-    ZEROCOPY_URL=http://127.0.0.1:8080 .venv/bin/python docs/notebook.py
+    ZEROCOPY_URL=http://127.0.0.1:8080 .venv/bin/python -m docs.notebook
 
 `tests/test_documents.py` runs the same cells against a server of its own.
 """

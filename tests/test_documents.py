@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from docs import notebook
 from tests.command_line import environment
 from tests.server import RunningServer
 from zerocopy.commands.client.asking import URL_DEFAULT
@@ -19,7 +19,6 @@ from zerocopy.commands.development.sample_data import GenerateSpec, date_of, gen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST_DAY = 20_000
@@ -90,29 +89,18 @@ def in_shell(block: str, folder: Path) -> str:
     return done.stdout.decode()
 
 
-def notebook_tool() -> ModuleType:
-    """docs/notebook.py, which is no package's."""
-    spec = importlib.util.spec_from_file_location("notebook", REPOSITORY / "docs/notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_notebook_runs_and_has_its_outputs_stored(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every cell, against another server than the one whose outputs it shows."""
     monkeypatch.setenv("ZEROCOPY_URL", url)
-    tool = notebook_tool()
-    stored: dict[str, Any] = json.loads(tool.NOTEBOOK.read_text("utf-8"))
-    made = tool.run(stored)
+    stored: dict[str, Any] = json.loads(notebook.NOTEBOOK.read_text("utf-8"))
+    made = notebook.run(stored)
     for before, after in zip(stored["cells"], made["cells"], strict=True):
         if before["cell_type"] == "code":
             kinds = [
                 [output["output_type"] for output in cell["outputs"]] for cell in (before, after)
             ]
             assert "error" not in kinds[1], after["outputs"]
-            assert kinds[0] == kinds[1], "run docs/notebook.py against the demo"
+            assert kinds[0] == kinds[1], "run python -m docs.notebook against the demo"
             assert before["execution_count"] == after["execution_count"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from docs.imports import BEGIN, END, draw, folder_of, imports_of, main, places
+from docs.imports import NAME, draw, folder_of, imports_of, main, places
+from docs.marked import Block
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-PAGE = f"# Architecture\n\n{BEGIN}\n{END}\n\nThe end.\n"
+BLOCK = Block(Path("ARCHITECTURE.md"), NAME)
+PAGE = f"# Architecture\n\n{BLOCK.begin}\n{BLOCK.end}\n\nThe end.\n"
 
 
 def repository(tmp_path: Path, **files: str) -> Path:
@@ -30,7 +29,7 @@ def arrows(at: Path) -> set[tuple[str, str]]:
 
 
 def test_drawing_in_the_repository_is_of_this_code_and_points_down() -> None:
-    """`python3 docs/imports.py` was run after the last import that changed the picture."""
+    """`python -m docs.imports` was run after the last import that changed the picture."""
     assert main(["--check"]) == 0
 
 
@@ -112,8 +111,8 @@ def test_an_old_drawing_is_refused_until_it_is_drawn_again(tmp_path: Path) -> No
     assert main([], at) == 0
     assert main(["--check"], at) == 0
     page = (at / "ARCHITECTURE.md").read_text("utf-8")
-    assert page.startswith(f"# Architecture\n\n{BEGIN}\n```\nstorage  ●\n")
-    assert page.endswith(f"\n```\n{END}\n\nThe end.\n")
+    assert page.startswith(f"# Architecture\n\n{BLOCK.begin}\n```\nstorage  ●\n")
+    assert page.endswith(f"\n```\n{BLOCK.end}\n\nThe end.\n")
 
 
 def test_a_new_folder_asks_for_its_place(
@@ -132,4 +131,4 @@ def test_a_page_without_marks_is_refused(
     at = repository(tmp_path, core__plan="")
     (at / "ARCHITECTURE.md").write_text("# Architecture\n", "utf-8")
     assert main([], at) == 1
-    assert BEGIN in capsys.readouterr().err
+    assert BLOCK.begin in capsys.readouterr().err
