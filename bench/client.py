@@ -27,7 +27,6 @@ from tests.certificate import authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from bench.rounds import Options
     from bench.servers import Servers
@@ -67,12 +66,7 @@ class Way:
         self._expect("ready\n")
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it: its input ends."""
         assert self._process.stdin is not None
         self._process.stdin.close()

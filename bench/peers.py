@@ -23,7 +23,6 @@ from tests.server import RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 PACKAGES = {"h2load": "nghttp2-client"}
 """Debian's, where it is not called as the tool."""
@@ -87,12 +86,7 @@ class Peer:
             time.sleep(0.01)
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it, kindly first."""
         assert self._process is not None
         self._process.terminate()

@@ -26,7 +26,6 @@ from zerocopy.core.layout import file_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
     # Given the URL and the last cursor, "" at first: what one connection brings.
     Kind = Callable[[str, str], Iterator["Piece"]]
@@ -146,12 +145,7 @@ class Feed:
         """Nobody listens yet."""
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """The last record tells each that it is over."""
         for subscriber in self.subscribers:
             subscriber.is_over = True

@@ -19,7 +19,6 @@ from tests.server import RunningServer, connect_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 
 RESUMING_BUFFER_BYTES = 32_768
@@ -58,12 +57,7 @@ class Crowd:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let each finish what it has begun."""
         self.stop()
 

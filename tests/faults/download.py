@@ -20,7 +20,6 @@ from tests.server import Answer, RunningServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
 BEGUN_BYTES = 100_000
 BUFFER_BYTES = 32_768
@@ -62,12 +61,7 @@ class Download:
         """The download itself, not begun."""
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         for client in (self._client, self._h2):
             if client is not None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tests.faults.client import Client, Listener, request_of
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 RIGHT = "right"
 
@@ -43,12 +40,7 @@ class Crowd:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let the last answers come."""
         self._is_over.set()
         for thread in self._threads:

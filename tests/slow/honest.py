@@ -25,7 +25,6 @@ from tests.server import RunningServer, connect_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
 CONNECTIONS = 2
 RATE = 200
@@ -178,12 +177,7 @@ class Honest:
         self._write(json.dumps(asdict(self._settings)))
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the pipe, at which the process ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -12,13 +12,10 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from tests.certificate import shared_context
 from tests.faults.client import RESET, request_of
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 RECV_BYTES = 1 << 18
 HUNG_UP = select.POLLHUP | select.POLLERR | select.POLLRDHUP
@@ -90,12 +87,7 @@ class Wire:
         """The connection itself."""
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close the connection."""
         self.sock.close()
 

@@ -15,14 +15,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tests.faults.client import RESET, request_of
 from tests.faults.tls_client import HELLO, request_frame
 from tests.h2client import SETTINGS
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STORM_AT_ONCE = 4_000
@@ -58,12 +55,7 @@ class Multitude:
         """The process itself has begun by itself."""
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """All of its connections end by reset."""
         self._process.communicate(timeout=60)
 

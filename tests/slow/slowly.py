@@ -6,10 +6,7 @@ import re
 import subprocess
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import Self
 
 CONNECTIONS = 300
 RUN_S = 10
@@ -43,12 +40,7 @@ class Slowhttptest:
         self._done.wait(1.5)
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
         self._done.set()
         if self._process is not None:

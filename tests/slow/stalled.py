@@ -20,7 +20,6 @@ from tests.transport.http2.frames import WHOLE, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 HUNG_UP = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 WIDE_OPEN = frame(SETTINGS, 0, 0, b"\x00\x04\x3f\xff\xff\xff") + frame(
@@ -76,12 +75,7 @@ class Crowd:
         assert self._is_full.wait(60), "the crowd never got in"
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """All of them leave by reset."""
         self._done.set()
         self._thread.join()

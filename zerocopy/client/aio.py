@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import os
     from datetime import timedelta
     from pathlib import Path
-    from types import TracebackType
 
     from zerocopy.client.frame import Frame
     from zerocopy.client.progress import Shown
@@ -74,12 +73,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import os
     from datetime import timedelta
     from pathlib import Path
-    from types import TracebackType
 
     from zerocopy.client.frame import Frame
     from zerocopy.client.progress import Shown
@@ -66,12 +65,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

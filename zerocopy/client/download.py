@@ -21,7 +21,6 @@ from zerocopy.client.times import span
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
-    from types import TracebackType
 
     from zerocopy.client.requests import Series
     from zerocopy.client.sinks import Progress
@@ -97,12 +96,7 @@ class FileSink:
             raise self._failure(error) from error
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the part; without a byte in it, it goes."""
         with suppress(OSError):
             if self._fd >= 0 and not os.fstat(self._fd).st_size:

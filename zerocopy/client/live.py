@@ -20,7 +20,6 @@ from zerocopy.client.follow import Follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
 
     from zerocopy.client.frame import Frame
     from zerocopy.client.options import Options
@@ -83,12 +82,7 @@ class AsyncLive:
             self._pending = reset
         return self
 
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _step(self) -> Frame | None:
@@ -188,12 +182,7 @@ class Live:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _wait(self, ask: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

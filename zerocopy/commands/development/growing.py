@@ -15,8 +15,6 @@ from zerocopy.commands.development.sample_market import RECORD_SIZE_BYTES, S_TO_
 from zerocopy.core.layout import TIME_COLUMN, file_name
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from zerocopy.commands.development.sample_market import Ticks
 
 
@@ -46,12 +44,7 @@ class GrowingDay:
         """Nothing is open yet."""
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close every file."""
         while self._files:
             os.close(self._files.popitem()[1])
