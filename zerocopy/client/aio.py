@@ -162,13 +162,7 @@ class AsyncClient:
 
     async def _run(self, call: Call[Result]) -> Result:
         stop = Stop()
-
-        def run() -> Result:
-            with call.held:
-                self._fetcher.fetch(call.target, call.sink, stop)
-                return call.result()
-
-        submitted = self._threads.submit(run)
+        submitted = self._threads.submit(self._fetcher.run, call, stop)
         job = asyncio.wrap_future(submitted)
         job.add_done_callback(_retrieve)
         try:

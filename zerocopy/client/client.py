@@ -233,6 +233,4 @@ class Client:
         return f"Client({self._options.origin + self._options.prefix!r})"
 
     def _run(self, call: Call[Result]) -> Result:
-        with call.held:
-            self._fetcher.fetch(call.target, call.sink, Stop())
-            return call.result()
+        return self._fetcher.run(call, Stop())

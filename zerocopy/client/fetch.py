@@ -22,7 +22,7 @@ import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zerocopy.client.errors import (
     ChangedData,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
     from zerocopy.client.options import Options
+    from zerocopy.client.requests import Call
     from zerocopy.client.sinks import Sink
     from zerocopy.client.stop import Stop
 
@@ -62,6 +63,8 @@ PROBLEM_BYTES_MAX = 1 << 16
 TEXT_MAX = 200
 """Characters of a refusal in plain text that are repeated; longer ones are pages."""
 
+Result = TypeVar("Result")
+
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -78,6 +81,16 @@ class Fetcher:
     def close(self) -> None:
         """Close the idle connections."""
         self._pool.close()
+
+    def run(self, call: Call[Result], stop: Stop) -> Result:
+        """The result of a call, retried and resumed; `stop` ends it from another thread.
+
+        Raises:
+            Error: what the server said, or what the connection did, in the end.
+        """
+        with call.held:
+            self.fetch(call.target, call.sink, stop)
+            return call.result()
 
     def fetch(self, target: str, sink: Sink, stop: Stop) -> None:
         """Get the body at `target`, a path with a query, into `sink`.

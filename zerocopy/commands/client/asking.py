@@ -75,9 +75,7 @@ class Server:
         Raises:
             Error: what the server said, or what the connection did, in the end.
         """
-        with call.held:
-            self.fetcher.fetch(call.target, call.sink, Stop())
-            return call.result()
+        return self.fetcher.run(call, Stop())
 
     def catalog(self, symbol: str, exchange: str) -> dict[str, Any]:
         """What there is of each type of a symbol.

@@ -15,6 +15,7 @@ import numpy as np
 
 from zerocopy.client.frame import Frame
 from zerocopy.client.layout import parse_header
+from zerocopy.client.sinks import HEADER_LINE_MAX
 from zerocopy.core.layout import Dtype, day_from_label
 from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
 from zerocopy.core.timeindex import RecordRange
@@ -34,8 +35,6 @@ WITH_POLARS: Final = ("csv", "parquet")
 _PIECE_RECORDS: Final = 1 << 18
 """Records of a column that are copied at a time: 1 to 2 MB."""
 
-_HEADER_BYTES_MAX: Final = 1 << 24
-
 
 def is_made_here(format_: str) -> bool:
     """Whether this machine has what it takes to make a format from columns."""
@@ -45,7 +44,7 @@ def is_made_here(format_: str) -> bool:
 def mapped(path: str) -> Frame:
     """The frame over a file in the format `columns`; its pages are read when they are used."""
     with open(path, "rb") as file:
-        header = file.readline(_HEADER_BYTES_MAX)
+        header = file.readline(HEADER_LINE_MAX)
     layout = parse_header(header)
     memory: Any = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else None
     columns, begin = {}, len(header)
