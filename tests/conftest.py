@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.blackbox.chromium import Browser
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "20"))
 """Of each property, others in each run; `make slow` tries many more."""
@@ -45,3 +51,15 @@ def frozen() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(name="browser", scope="session")
+def fixture_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One Chromium for all tests of a process: a start costs two seconds of processor time.
+
+    Each test has a page of its own in it.
+    """
+    from tests.blackbox.chromium import chromium  # noqa: PLC0415 - of few tests
+
+    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
+        yield running

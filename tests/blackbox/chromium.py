@@ -126,6 +126,11 @@ class Browser:
         result: dict[str, Any] = reply["result"]
         return result
 
+    def leave(self, target: str) -> None:
+        """Close a page, also behind a test that waited in vain; what happened is kept."""
+        self._deadline_s = time.monotonic() + TIMEOUT_S
+        self.call("Target.closeTarget", targetId=target)
+
     def wait_for(self, method: str) -> None:
         """Read until an event has come."""
         while all(event.get("method") != method for event in self.events):
@@ -188,18 +193,20 @@ def run_page(browser: Browser, origin: str, script: str, *arguments: object) -> 
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
     session = attached["sessionId"]
-    browser.call("Page.enable", session)
-    browser.call("Network.enable", session)
-    browser.call("Page.navigate", session, url=origin + "/")
-    browser.wait_for("Page.loadEventFired")
-    result = browser.call(
-        "Runtime.evaluate",
-        session,
-        expression=f"{script}({', '.join(map(json.dumps, arguments))})",
-        awaitPromise=True,
-        returnByValue=True,
-    )
+    try:
+        browser.call("Page.enable", session)
+        browser.call("Network.enable", session)
+        browser.call("Page.navigate", session, url=origin + "/")
+        browser.wait_for("Page.loadEventFired")
+        result = browser.call(
+            "Runtime.evaluate",
+            session,
+            expression=f"{script}({', '.join(map(json.dumps, arguments))})",
+            awaitPromise=True,
+            returnByValue=True,
+        )
+    finally:
+        browser.leave(target)
     assert "exceptionDetails" not in result, result
     verdict: dict[str, Any] = result["result"]["value"]
-    browser.call("Target.closeTarget", targetId=target)
     return verdict

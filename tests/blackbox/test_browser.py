@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, Browser, chromium, page_origin, run_page
+from tests.blackbox.chromium import CHROMIUM, Browser, page_origin, run_page
 from tests.naive import naive_symbols
 from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, marks, put, u32
@@ -129,13 +129,6 @@ def origin() -> Iterator[str]:
     """Where the page comes from."""
     with page_origin() as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of all tests."""
-    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
-        yield running
 
 
 def large_columns() -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, Browser, chromium, page_origin, run_page
+from tests.blackbox.chromium import CHROMIUM, Browser, page_origin, run_page
 from tests.faults.client import poll
 from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_START_S, append, path_of, put, u32
@@ -65,13 +65,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 def server(root: str) -> Iterator[RunningServer]:
     """The server that the page asks."""
     with RunningServer(root, USE_TLS="true") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of all tests."""
-    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
         yield running
 
 

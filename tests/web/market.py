@@ -23,6 +23,10 @@ DTYPES = {"time": "u4", "price": "f4", "volume": "f4"}
 FIRST_DAY = date(2025, 1, 27)
 DAYS = [FIRST_DAY + timedelta(offset) for offset in (0, 1, 3, 4)]
 MISSING = date(2025, 1, 29)
+
+BTC_VIEW = "#/coinbase/BTC-USD/MD"
+"""The address of BTC in the page."""
+
 RECORDS = 4_000
 """Of each day."""
 

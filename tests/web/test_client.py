@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, chromium, run_page
+from tests.blackbox.chromium import CHROMIUM, Browser, run_page
 from tests.certificate import authority
 from tests.faults.client import poll
 from tests.formats.readers import LETTERS, columns_of
@@ -118,7 +118,7 @@ def test_bars_symbols_and_catalog_are_the_servers(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_the_client_on_a_page_of_another_origin(
-    client_root: Path, client_server: RunningServer, tmp_path: Path
+    client_root: Path, client_server: RunningServer, browser: Browser
 ) -> None:
     """In Chromium, over TLS, under a strict policy: frames, a resumed body, live streams."""
     count, first = 30, 10
@@ -141,7 +141,6 @@ def test_the_client_on_a_page_of_another_origin(
         append_prices(client_root, first, count - first)
 
     with (
-        chromium(str(tmp_path)) as browser,
         client_page(f"https://{address} wss://{address}") as origin,
         ThreadPoolExecutor(1) as threads,
     ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, Browser, chromium
+from tests.blackbox.chromium import CHROMIUM
 from tests.server import RunningServer
 from tests.storage.trees import DAY, DAY_START_S, put, u32
 from tests.web.tab import WIDTH, Tab
@@ -122,19 +122,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with RunningServer(str(root), ZEROCOPY_CONFIG=str(config)) as running:
         yield f"http://127.0.0.1:{running.port}/"
     shutil.rmtree(root)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of all tests."""
-    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def only_tab(browser: Browser) -> Tab:
-    """One tab for all tests."""
-    return Tab(browser)
 
 
 @pytest.fixture

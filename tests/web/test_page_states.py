@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.blackbox.chromium import CHROMIUM, Browser, chromium
+from tests.blackbox.chromium import CHROMIUM, Browser
 from tests.server import RunningServer
+from tests.web.drawn import assert_draws, await_live
 from tests.web.keyed import DETAIL, gate
 from tests.web.market import Recorder
 from tests.web.tab import Tab
-from tests.web.test_page import assert_draws, await_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +39,6 @@ def server(root: str) -> Iterator[RunningServer]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with RunningServer(root, PORT=str(port)) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of all tests."""
-    with chromium(str(tmp_path_factory.mktemp("profile"))) as running:
         yield running
 
 
