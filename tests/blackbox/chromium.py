@@ -51,9 +51,16 @@ class _Page(BaseHTTPRequestHandler):
 @contextmanager
 def page_origin() -> Iterator[str]:
     """The origin of a page, served for as long as the block runs."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+    with serving(_Page) as origin:
+        yield origin
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The origin of what `handler` serves for as long as the block runs."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
+
+from tests.blackbox.chromium import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +59,5 @@ def gate(port: int, key: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Gate) as origin:
+        yield f"{origin}/"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zerocopy.commands.shared import terminal
+from zerocopy.commands.shared import counting, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,26 +74,11 @@ def _count_or_names(text: str) -> int | tuple[str, ...]:
 
 def generate_with_progress(specs: Sequence[GenerateSpec], console: Console) -> None:
     """Generate all of `specs` under one progress bar, then say what came of it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from zerocopy.commands.development import sample_data
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("records"),
-        TimeRemainingColumn(),
-    )
     totals = [spec.total for spec in specs]
     records = sum(total.records for total in totals)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with counting("records", console) as progress:
         task = progress.add_task("generating", total=records)
         for spec in specs:
             sample_data.generate(spec, lambda more: progress.advance(task, more))

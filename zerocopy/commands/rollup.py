@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from zerocopy.commands.shared import ConfigOption, DataOption, read_config, terminal
+from zerocopy.commands.shared import ConfigOption, DataOption, counting, read_config, terminal
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,24 +124,9 @@ def _tasks(config: Config, names: tuple[str | None, ...], columns: str | None) -
 
 
 def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    shown = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("day files"),
-        TimeRemainingColumn(),
-    )
     outcomes = Counter[str]()
     deleted = 0
-    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
+    with counting("day files", console) as progress:
         bar = progress.add_task("rolling up", total=sum(len(task.columns) for task in tasks))
         for at in range(0, len(tasks), TASKS_MAX):
             for done in executor.map(_make, tasks[at : at + TASKS_MAX]):

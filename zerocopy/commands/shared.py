@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
+    from rich.progress import Progress
 
     from zerocopy.config.load import Config
 
@@ -65,6 +66,27 @@ def terminal() -> Console:
     from rich.console import Console
 
     return Console(soft_wrap=True)
+
+
+def counting(things: str, console: Console, *, is_left: bool = True) -> Progress:
+    """A bar that counts `things`, which is left there at its end; none where nobody looks."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(things),
+        TimeRemainingColumn(),
+    )
+    is_hidden = not console.is_terminal
+    return Progress(*shown, console=console, disable=is_hidden, transient=not is_left)
 
 
 def print_table(console: Console, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

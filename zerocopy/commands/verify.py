@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zerocopy.commands.shared import ConfigOption, print_table, read_config, terminal
+from zerocopy.commands.shared import ConfigOption, counting, print_table, read_config, terminal
 from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.streams import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.progress import Progress
 
     from zerocopy.ingest.verifying.day import Place
     from zerocopy.ingest.verifying.finding import Finding
@@ -75,6 +73,8 @@ class _Run:
     """One run over a store: what was found, what was done."""
 
     def __init__(self, place: Place, ignored: frozenset[str], *, is_json: bool) -> None:
+        from rich.console import Console
+
         self._place = place
         self._ignored = ignored
         self._is_json = is_json
@@ -84,7 +84,7 @@ class _Run:
         self._failed = False
         self._bytes = self._series = 0
         self._console = terminal()
-        self.progress = self._progress()
+        self.progress = counting("series", Console(stderr=True), is_left=False)
         self._bar = self.progress.add_task("looking", total=None)
 
     def look(self, verifier: Verifier, way: str) -> None:
@@ -191,26 +191,6 @@ class _Run:
             markup=False,
             highlight=False,
         )
-
-    def _progress(self) -> Progress:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        shown = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("series"),
-            TimeRemainingColumn(),
-        )
-        errors = Console(stderr=True)
-        return Progress(*shown, console=errors, disable=not errors.is_terminal, transient=True)
 
 
 def _printable(text: str) -> str:

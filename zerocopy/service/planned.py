@@ -110,26 +110,16 @@ class PlannedResponses:
                 days = [day for day, what in planned.unsound if what == reason]
                 self._counters[slot] += len(days)
                 if days:
-                    _note_unsound(query, reason, days)
+                    _warn("days_unsound", reason, query, days)
 
     def _note_skipped(self, query: Query, days: Sequence[int]) -> None:
         self._counters[slots.DAYS_SKIPPED] += len(days)
-        _log.warning(
-            "days_skipped",
-            reason="a day lacks time or a requested column",
-            exchange=query.exchange,
-            symbol=query.symbol,
-            type=query.type,
-            columns=query.columns,
-            count=len(days),
-            days=[day_label(day) for day in days[:DAYS_LOGGED_MAX]],
-            **naming(CURRENT.get()),
-        )
+        _warn("days_skipped", "a day lacks time or a requested column", query, days)
 
 
-def _note_unsound(query: Query, reason: str, days: Sequence[int]) -> None:
+def _warn(event: str, reason: str, query: Query, days: Sequence[int]) -> None:
     _log.warning(
-        "days_unsound",
+        event,
         reason=reason,
         exchange=query.exchange,
         symbol=query.symbol,
