@@ -110,22 +110,22 @@ class PlannedResponses:
                 days = [day for day, what in planned.unsound if what == reason]
                 self._counters[slot] += len(days)
                 if days:
-                    _warn("days_unsound", reason, query, days)
+                    _log.warning("days_unsound", reason=reason, **_naming(query, days))
 
     def _note_skipped(self, query: Query, days: Sequence[int]) -> None:
         self._counters[slots.DAYS_SKIPPED] += len(days)
-        _warn("days_skipped", "a day lacks time or a requested column", query, days)
+        reason = "a day lacks time or a requested column"
+        _log.warning("days_skipped", reason=reason, **_naming(query, days))
 
 
-def _warn(event: str, reason: str, query: Query, days: Sequence[int]) -> None:
-    _log.warning(
-        event,
-        reason=reason,
-        exchange=query.exchange,
-        symbol=query.symbol,
-        type=query.type,
-        columns=query.columns,
-        count=len(days),
-        days=[day_label(day) for day in days[:DAYS_LOGGED_MAX]],
+def _naming(query: Query, days: Sequence[int]) -> dict[str, object]:
+    """What a line about days names: the query, how many days, the first of them, the request."""
+    return {
+        "exchange": query.exchange,
+        "symbol": query.symbol,
+        "type": query.type,
+        "columns": query.columns,
+        "count": len(days),
+        "days": [day_label(day) for day in days[:DAYS_LOGGED_MAX]],
         **naming(CURRENT.get()),
-    )
+    }
