@@ -41,10 +41,16 @@ AT_ONCE = 40
 WHOLE_BYTES = 100
 
 
+def planted(seed: int, root: str) -> str:
+    """One run in a child; where the bug ends the process, the story says so, and no stack."""
+    faulthandler.disable()
+    return http2(seed, root)
+
+
 def found(first: int = 0) -> str:
     """The story of the first seed from `first` on that shows the bug, or nothing."""
     for begin in range(first, first + SEEDS_MAX, AT_ONCE):
-        if stories := failures_of(http2, begin, AT_ONCE, stories_max=1):
+        if stories := failures_of(planted, begin, AT_ONCE, stories_max=1):
             return stories[0]
     return ""
 
