@@ -100,7 +100,8 @@ class Front:
                 stderr=log,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not accepts(self.port):
+        # The socket of the runtime API is the last to be there.
+        while not (accepts(self.port) and Path(self._socket_path).exists()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
                 raise AssertionError(f"HAProxy did not start: {self.log()}")
