@@ -27,6 +27,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from zerocopy.config.options import (
+    AuthTable,
     CacheTable,
     DataTable,
     FormatsTable,
@@ -110,6 +111,7 @@ class Config(Struct, frozen=True, kw_only=True):
     memory: MemoryTable = MemoryTable()
     rollups: RollupsTable = RollupsTable()
     live: LiveTable = LiveTable()
+    auth: AuthTable = AuthTable()
     metrics: MetricsTable = MetricsTable()
     log: LogTable = LogTable()
     profile: str = PROFILES[0]

@@ -177,6 +177,56 @@ class LiveTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     poll_ms: Annotated[PollMs, _doc("Milliseconds between two looks where nobody tells.")] = 100
 
 
+class AuthTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[auth]`: who may ask. With neither keys nor a key set, everybody may."""
+
+    keys_path: Annotated[Text | None, _doc("The file of API keys, made by `zerocopy keys`.")] = None
+    jwks: Annotated[Text | None, _doc("The JWK set of signed tokens: a path or an https URL.")] = (
+        None
+    )
+    issuer: Annotated[Text | None, _doc("Who issues tokens: their iss.")] = None
+    audience: Annotated[Text | None, _doc("For whom tokens are: one of their aud.")] = None
+    leeway_s: Annotated[Seconds, _doc("Seconds that the clock of an issuer may differ.")] = 30.0
+    scope_claim: Annotated[
+        Text | None, _doc("The claim that says what a token may see; without one: everything.")
+    ] = None
+    jwks_refresh_s: Annotated[Timeout, _doc("Seconds after which a key set is fetched again.")] = (
+        600.0
+    )
+    jwks_stale_s: Annotated[
+        Seconds, _doc("Seconds that a key set holds while its source cannot be read.")
+    ] = 86_400.0
+    ticket_secret_path: Annotated[
+        Text | None, _doc("The file of the secret that signs tickets; without one: of this start.")
+    ] = None
+    requests_per_s_max: Annotated[
+        CountOrNone, _doc("Requests a second of a key or token that says nothing; 0: any number.")
+    ] = 0
+    bytes_per_day_max: Annotated[
+        ManyBytes, _doc("Bytes a day (UTC) of a key or token that says nothing; 0: any number.")
+    ] = 0
+    streams_max: Annotated[
+        CountOrNone, _doc("Live streams of a key or token that says nothing; 0: any number.")
+    ] = 0
+    requests_per_s_per_address_max: Annotated[
+        CountOrNone, _doc("Requests a second of one address; 0: any number.")
+    ] = 0
+    address_field: Annotated[
+        Text | None, _doc("The field in which a proxy tells the address of the client.")
+    ] = None
+    limits_url: Annotated[
+        Text | None, _doc("The Redis or Valkey that counts for several servers.")
+    ] = None
+    limits_fail: Annotated[
+        Literal["open", "closed"], _doc("Whether requests pass while that is away.")
+    ] = "open"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a request has to say who asks."""
+        return self.keys_path is not None or self.jwks is not None
+
+
 class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[metrics]`: the Prometheus listener."""
 

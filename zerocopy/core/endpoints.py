@@ -15,12 +15,14 @@ BARS = 5
 CATALOG = 6
 LIVE = 7
 PAGE = 8
-OTHER = 9
+TICKET = 9
+OTHER = 10
 """The index of each endpoint; `PAGE` is `/` and all below /ui/, `OTHER` is whatever has no path of
 ours, `*` and the unreadable."""
 
 NAMES = (
-    "data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "page", "other",
+    "data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "page",
+    "ticket", "other",
 )  # fmt: skip
 """By index."""
 
@@ -33,7 +35,12 @@ PATHS = {
     b"/api/bars": BARS,
     b"/api/catalog": CATALOG,
     b"/api/live": LIVE,
+    b"/api/ticket": TICKET,
 }
+
+
+OPEN = frozenset({HEALTHZ, READYZ, PAGE})
+"""Endpoints that anybody may ask, whatever `[auth]` says: they tell nothing of the data."""
 
 
 def endpoint_of(target: bytes) -> int:

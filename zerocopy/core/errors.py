@@ -7,6 +7,7 @@ it never holds a path, a stack trace or another library's wording.
     ZerocopyError
     ├── RequestError            the client's fault
     │   ├── BadRequestError         400
+    │   ├── UnauthorizedError       401
     │   ├── NotFoundError           404
     │   ├── MethodNotAllowedError   405
     │   ├── PreconditionFailedError 412
@@ -14,6 +15,7 @@ it never holds a path, a stack trace or another library's wording.
     │   ├── RangeError              416
     │   ├── ExpectationFailedError  417
     │   ├── UpgradeRequiredError    426
+    │   ├── LimitedError            429
     │   ├── FieldsTooLargeError     431
     │   ├── UnknownCodingError      501
     │   ├── NotInstalledError       501
@@ -50,6 +52,19 @@ class BadRequestError(RequestError):
     """The request is malformed; the detail names the parameter and what would be right."""
 
     status = 400
+
+
+class UnauthorizedError(RequestError):
+    """Nobody knows who asks, RFC 9110 section 15.5.2; the response carries WWW-Authenticate.
+
+    `is_invalid`: a key, token or ticket came and is none that holds (RFC 6750 section 3.1).
+    """
+
+    status = 401
+
+    def __init__(self, detail: str, *, is_invalid: bool = False) -> None:
+        super().__init__(detail)
+        self.is_invalid = is_invalid
 
 
 class NotFoundError(RequestError):
@@ -99,6 +114,25 @@ class UpgradeRequiredError(RequestError):
     """A WebSocket is asked for in a version other than 13: RFC 6455 section 4.4."""
 
     status = 426
+
+
+class LimitedError(RequestError):
+    """Somebody has had as much as is allowed for now, RFC 6585 section 4.
+
+    `policy` names the limit, `quota` is how much it allows in `window_s`, and after `retry_s` some
+    of it is there again; for Retry-After and the RateLimit fields.
+    """
+
+    status = 429
+
+    def __init__(
+        self, detail: str, *, policy: str, quota: int, window_s: int, retry_s: int
+    ) -> None:
+        super().__init__(detail)
+        self.policy = policy
+        self.quota = quota
+        self.window_s = window_s
+        self.retry_s = retry_s
 
 
 class FieldsTooLargeError(RequestError):

@@ -20,7 +20,7 @@ from zerocopy.core.query import COMPUTED
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer
-from zerocopy.service.problems import CORS_FIELDS
+from zerocopy.service.problems import CORS_FIELDS, PRIVATE_FIELD
 from zerocopy.service.representations import disposition
 
 if TYPE_CHECKING:
@@ -50,10 +50,13 @@ _log = get_logger(__name__)
 class PlannedResponses:
     """Makes responses of plans, and keeps those that can be proved in `answers`."""
 
-    def __init__(self, answers: Answers, counters: Counters, closed_max_age_s: int) -> None:
+    def __init__(
+        self, answers: Answers, counters: Counters, closed_max_age_s: int, *, is_private: bool
+    ) -> None:
         self._answers = answers
         self._counters = counters
         self._closed_max_age_s = closed_max_age_s
+        self._is_private = is_private
 
     def response(self, key: Key, query: Query, planned: Planned) -> Response:
         """The 200 to `query`, kept for `key` where its proof allows it.
@@ -88,10 +91,11 @@ class PlannedResponses:
 
     def _fields(self, query: Query, planned: Planned, now_s: float) -> Fields:
         found, validators, closes_s = planned.representation, planned.validators, planned.closes_s
+        kept = cache_control(closes_s, now_s, self._closed_max_age_s, is_private=self._is_private)
         fields = [
             (b"Content-Type", found.media_type),
             *disposition(query),
-            (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
+            (b"Cache-Control", kept),
             (b"ETag", validators.etag),
             ACCEPT_RANGES,
             *CORS_FIELDS,
@@ -99,6 +103,8 @@ class PlannedResponses:
         modified = last_modified(validators, int(now_s - CLOCK_LAG_S) - DATE_LAG_S)
         if modified is not None:
             fields.append((b"Last-Modified", modified))
+        if self._is_private:
+            fields.append(PRIVATE_FIELD)
         return tuple(fields)
 
     def note(self, query: Query, planned: Planned) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from zerocopy.core.errors import (
+    LimitedError,
     MethodNotAllowedError,
     OverloadError,
     RangeError,
+    UnauthorizedError,
     UpgradeRequiredError,
     ZerocopyError,
 )
@@ -42,6 +44,10 @@ UPGRADE_FIELDS: Fields = (
 """What 426 (Upgrade Required) offers: RFC 9110 section 15.5.22, RFC 6455 section 4.4. Only HTTP/1.1
 has that status, for HTTP/2 has no Upgrade."""
 
+CHALLENGE = b'Bearer realm="zerocopy"'
+INVALID = CHALLENGE + b', error="invalid_token"'
+"""WWW-Authenticate of a 401: RFC 6750 section 3."""
+
 CORS_FIELDS: Fields = (
     (b"Access-Control-Allow-Origin", b"*"),
     (
@@ -58,6 +64,23 @@ EVENT_FIELDS: Fields = (
     *CORS_FIELDS,
 )
 """Of a stream of events: no cache keeps it, and no proxy holds it back (nginx's own field)."""
+
+
+PRIVATE_FIELD = (b"Vary", b"Authorization")
+"""Where `[auth]` is on: an answer to one is none to another, RFC 9110 section 12.5.5."""
+
+
+def private_fields(fields: Fields) -> Fields:
+    """`fields` of a response that only its client may keep, RFC 9111 section 5.2.2.7."""
+    return (
+        *(
+            (name, b"private, " + value.removeprefix(b"public, "))
+            if name == b"Cache-Control"
+            else (name, value)
+            for name, value in fields
+        ),
+        PRIVATE_FIELD,
+    )
 
 
 def json_response(document: object) -> Response:
@@ -85,6 +108,10 @@ def problem_response(error: Exception) -> Response:
     fields: Fields = ()
     if isinstance(error, OverloadError):
         fields = ((b"Retry-After", b"%d" % RETRY_AFTER_S),)
+    elif isinstance(error, UnauthorizedError):
+        fields = ((b"WWW-Authenticate", INVALID if error.is_invalid else CHALLENGE),)
+    elif isinstance(error, LimitedError):
+        fields = _limit_fields(error)
     elif isinstance(error, MethodNotAllowedError):
         fields = ((b"Allow", ALLOWED_METHODS),)
     elif isinstance(error, RangeError):
@@ -106,6 +133,16 @@ def problem_response(error: Exception) -> Response:
             *fields,
         ),
         orjson.dumps(problem),
+    )
+
+
+def _limit_fields(error: LimitedError) -> Fields:
+    """Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
+    policy, quota = error.policy.encode(), error.quota
+    return (
+        (b"Retry-After", b"%d" % error.retry_s),
+        (b"RateLimit", b'"%b";r=0;t=%d' % (policy, error.retry_s)),
+        (b"RateLimit-Policy", b'"%b";q=%d;w=%d' % (policy, quota, error.window_s)),
     )
 
 

@@ -110,6 +110,7 @@ class Service:
         computed: ComputedWork,
         live: Live,
         page: Mapping[bytes, Response] = MappingProxyType({}),
+        is_private: bool = False,
     ) -> None:
         self._root = root
         self._planner = planner
@@ -125,7 +126,9 @@ class Service:
         self._requests_in_flight_max = requests_in_flight_max
         self._answers = Answers(plan_cache_bytes_max, counters)
         self._columns_max = columns_max
-        self._planned = PlannedResponses(self._answers, counters, closed_max_age_s)
+        self._planned = PlannedResponses(
+            self._answers, counters, closed_max_age_s, is_private=is_private
+        )
         self._bars_work = BarsWork(planner, files)
         self._computed = computed
         self._answers_computed = 0
@@ -162,13 +165,13 @@ class Service:
         if answer is None:
             # Whether the process lives must be told even when requests for plans are refused.
             constant = self._constant.get(request.target) if request.method in _READS else None
-            return constant and self._select(request, constant)
+            return constant and self.select(request, constant)
         if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
         if answer.begins_s <= time.time() < answer.expires_s and answer.proof.holds():
             self._counters[slots.PLANS_REUSED] += times
             if request.is_conditional:
-                return self._select(request, answer.response)
+                return self.select(request, answer.response)
             return answer.response
         self._answers.drop(key)
         return None
@@ -179,7 +182,7 @@ class Service:
             return problem_response(OverloadError("too many requests in flight; try again"))
         self._requests_in_flight += 1
         try:
-            return self._select(request, await self._route(request))
+            return self.select(request, await self._route(request))
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
             return self.refuse(error)
         finally:
@@ -247,7 +250,7 @@ class Service:
         counters[slots.SYMBOL_WALKS] += index.walks - self._symbol_walks
         self._symbol_walks = index.walks
 
-    def _select(self, request: Request, response: Response) -> Response:
+    def select(self, request: Request, response: Response) -> Response:
         """What the request's preconditions and ranges make of its response."""
         if not request.is_conditional or response.status != _OK or response.feed is not None:
             return response

@@ -11,6 +11,7 @@ import resource
 from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
+from zerocopy.core.access import Allowance
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.observe.access_log import AccessLog, naming
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
     from zerocopy.config.load import Config
     from zerocopy.core.counters import Counters
+    from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
+    from zerocopy.service.guarded import GuardedService
     from zerocopy.transport.admission import Admission
     from zerocopy.transport.request_metrics import Access
 
@@ -101,7 +104,30 @@ def build_service(
         ),
         live=build_live(config, counters, executor, files),
         page=page_documents() if config.server.page else {},
+        is_private=config.auth.is_on,
     )
+
+
+def build_guard(
+    service: Service, config: Config, executor: ThreadPoolExecutor
+) -> GuardedService | None:
+    """What asks who asks, where `[auth]` is on; blocks while it reads the key file.
+
+    Raises:
+        ConfigError: the key file cannot be read.
+    """
+    auth = config.auth
+    if not auth.is_on:
+        return None
+    from zerocopy.access.authenticator import Authenticator  # noqa: PLC0415 - only where it is on
+    from zerocopy.service.guarded import GuardedService  # noqa: PLC0415
+
+    default = Allowance(
+        auth.requests_per_s_max or None, auth.bytes_per_day_max or None, auth.streams_max or None
+    )
+    authenticator = Authenticator(default, auth.keys_path)
+    authenticator.load()
+    return GuardedService(service, authenticator, executor, columns_max=config.limits.columns_max)
 
 
 def build_live(
@@ -159,13 +185,13 @@ def access_log(config: Config) -> Access | None:
 
 
 def build_plain(
-    service: Service, config: Config, counters: Counters, admission: Admission
+    handler: Handler, config: Config, counters: Counters, admission: Admission
 ) -> Http1Server:
     """The plain listener that `config` describes, for the running loop."""
     timeouts = config.timeouts
     return Http1Server(
         loop=asyncio.get_running_loop(),
-        handler=service,
+        handler=handler,
         limits=ConnectionLimits(
             turn_bytes_max=config.limits.turn_bytes_max,
             read_ahead_bytes_max=config.memory.read_ahead_bytes_max,

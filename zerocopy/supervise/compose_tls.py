@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
     from zerocopy.config.load import Config
     from zerocopy.core.counters import Counters
-    from zerocopy.service.service import Service
+    from zerocopy.core.http.messages import Handler
     from zerocopy.transport.admission import Admission
 
 _log = get_logger(__name__)
 
 
-def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
-    """`service` as an ASGI application."""
+def build_app(handler: Handler, config: Config, counters: Counters) -> AsgiApp:
+    """`handler` as an ASGI application."""
     return AsgiApp(
-        handler=service,
+        handler=handler,
         limits=request_limits(config),
         content_read_s=config.timeouts.header_read_s,
         read_ahead_bytes_max=config.memory.read_ahead_bytes_max,
@@ -49,14 +49,14 @@ def build_app(service: Service, config: Config, counters: Counters) -> AsgiApp:
 
 
 def build_tls(
-    service: Service, config: Config, counters: Counters, admission: Admission
+    handler: Handler, config: Config, counters: Counters, admission: Admission
 ) -> TlsServer:
     """The TLS listener that `config` describes, for the running loop."""
     limits, timeouts = config.limits, config.timeouts
     return TlsServer(
         loop=asyncio.get_running_loop(),
-        handler=service,
-        app=build_app(service, config, counters),
+        handler=handler,
+        app=build_app(handler, config, counters),
         limits=Http2Limits(
             streams_max=limits.streams_max,
             control_frames_max=limits.control_frames_max,

@@ -32,6 +32,7 @@ from zerocopy.observe.counter_rows import open_row, reset_gauges
 from zerocopy.observe.log import Log, configure_logging, get_logger
 from zerocopy.supervise.certificate import make_context
 from zerocopy.supervise.compose import (
+    build_guard,
     build_plain,
     build_service,
     raise_descriptor_limit,
@@ -50,6 +51,7 @@ from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
+    from zerocopy.core.http.messages import Handler
     from zerocopy.service.service import Service
     from zerocopy.transport.http1.server import Http1Server
     from zerocopy.transport.tls.server import TlsServer
@@ -79,7 +81,9 @@ _log = get_logger(__name__)
 class _Worker:
     """The servers of one process, from their orders to their end."""
 
-    def __init__(self, spec: WorkerSpec, counters: Counters, service: Service) -> None:
+    def __init__(
+        self, spec: WorkerSpec, counters: Counters, service: Service, handler: Handler
+    ) -> None:
         self._spec = spec
         self._service = service
         self._loop = asyncio.get_running_loop()
@@ -93,11 +97,11 @@ class _Worker:
         self._tls: TlsServer | None = None
         self._context: ssl.SSLContext | None = None
         if "plain" in spec.listener_fds:
-            self._plain = build_plain(service, config, counters, admission)
+            self._plain = build_plain(handler, config, counters, admission)
         if "tls" in spec.listener_fds:
             from zerocopy.supervise.compose_tls import build_tls  # noqa: PLC0415 - see there
 
-            self._tls = build_tls(service, config, counters, admission)
+            self._tls = build_tls(handler, config, counters, admission)
             copies = spec.certificate_fds
             self._context = make_context(config.tls.cert_path, config.tls.key_path, copies)
         for fd in spec.certificate_fds or ():
@@ -151,9 +155,11 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)
-        worker = _Worker(spec, counters, service)
+        guard = build_guard(service, config, executor)
+        worker = _Worker(spec, counters, service, guard or service)
 
         crowd = Crowd(counters)
+        looking: asyncio.Task[None] | None = None
 
         def sweep() -> None:
             loop.call_later(SWEEP_S, sweep)
@@ -161,8 +167,11 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
 
         def tend() -> None:
             loop.call_later(TEND_S, tend)
+            nonlocal looking
             heartbeat[0] = time.monotonic_ns()
             service.tend()
+            if guard is not None and (looking is None or looking.done()):
+                looking = loop.create_task(guard.look())
             if crowd.has_left():
                 executor.submit(give_back_freed_memory)
             log.tell_losses(counters)

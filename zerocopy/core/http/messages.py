@@ -17,6 +17,7 @@ from zerocopy.core.plan import ends_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zerocopy.core.access import Grant
     from zerocopy.core.http.stream import Feed
     from zerocopy.core.http.validators import Validators
     from zerocopy.core.plan import Segment
@@ -29,6 +30,7 @@ REASONS = {
     206: "Partial Content",
     304: "Not Modified",
     400: "Bad Request",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     412: "Precondition Failed",
@@ -36,6 +38,7 @@ REASONS = {
     416: "Range Not Satisfiable",
     417: "Expectation Failed",
     426: "Upgrade Required",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -63,7 +66,9 @@ class Request:
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
     whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
     `endpoint` is what its path names. `is_websocket`: it is a valid opening handshake (RFC 6455
-    section 4.2.1, RFC 8441); who answers may ignore it (RFC 9110 section 7.8).
+    section 4.2.1, RFC 8441); who answers may ignore it (RFC 9110 section 7.8). `grant` is who asks,
+    once that was found out and is allowed to see this target; it lives as long as the request,
+    which transports keep beside the bytes it came in.
     """
 
     method: bytes
@@ -72,6 +77,7 @@ class Request:
     is_websocket: bool = False
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)
+    grant: Grant | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         # Once for a head: transports keep the request beside the bytes it came in.
@@ -83,6 +89,17 @@ class Request:
     def is_head(self) -> bool:
         """Whether the response goes without its content, RFC 9110 section 9.3.2."""
         return self.method == b"HEAD"
+
+    def unconditional(self) -> Request:
+        """The same without preconditions and ranges."""
+        if not self.is_conditional:
+            return self
+        fields = tuple(each for each in self.fields if each[0] not in _CONDITIONAL)
+        return Request(self.method, self.target, fields, self.is_websocket)
+
+    def be_granted(self, grant: Grant) -> None:
+        """`grant` lets this request have its answer, whenever it comes again."""
+        object.__setattr__(self, "grant", grant)
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field called `name` (lower-case), in order."""

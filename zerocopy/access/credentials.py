@@ -1,0 +1,55 @@
+"""What a request brings to prove who asks: RFC 6750, from fields to one word.
+
+Owns where it may stand and which of several counts. Nothing is proved here, and nothing of it ever
+reaches a log.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from zerocopy.core.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.messages import Request
+
+CREDENTIAL_BYTES_MAX = 8_192
+"""Bytes of one; a token of an identity provider that names many groups takes some thousand."""
+
+CLOUDFLARE_FIELD = b"cf-access-jwt-assertion"
+"""Set by Cloudflare Access on requests that it lets through."""
+
+_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+Kind = Literal["bearer", "assertion"]
+
+
+class Credential(NamedTuple):
+    """A word that is to be proved, and where it stood."""
+
+    kind: Kind
+    word: bytes
+
+
+def credential_of(request: Request) -> Credential | None:
+    """What the fields of `request` bring, or None. Authorization goes before Cloudflare's field.
+
+    Raises:
+        UnauthorizedError: it came twice, with another scheme, or is longer than any can be.
+    """
+    for kind, name in (("bearer", b"authorization"), ("assertion", CLOUDFLARE_FIELD)):
+        values = request.values(name)
+        if not values:
+            continue
+        if len(values) > 1 or len(values[0]) > CREDENTIAL_BYTES_MAX:
+            raise UnauthorizedError(
+                f"the {name.decode()} field must be one credential", is_invalid=True
+            )
+        if kind == "assertion":
+            return Credential("assertion", values[0])
+        match = _BEARER.fullmatch(values[0])
+        if match is None:
+            raise UnauthorizedError("the scheme of Authorization must be Bearer", is_invalid=True)
+        return Credential("bearer", match[1])
+    return None

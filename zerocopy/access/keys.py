@@ -1,0 +1,253 @@
+"""The file of API keys: what is in it, how it is read, and how a key is added and revoked.
+
+Owns its form. It holds the SHA-256 of each key, never a key: a key is 256 random bits, so its hash
+needs neither salt nor stretching (nobody can try them all). A file is replaced whole, so a reader
+sees the one before or the one after.
+
+    {"keys": [{"name": "desk", "sha256": "9f86…", "created": "2026-11-30T12:00:00Z",
+               "exchanges": ["coinbase"], "symbols": ["BTC-*"], "requests_per_s": 100}]}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+import tempfile
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from zerocopy.core.access import EVERYTHING, PATTERNS_MAX, Allowance, Grant, Scope
+from zerocopy.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "zc_"
+"""How every key begins, so that scanners for lost secrets find it."""
+
+KEYS_MAX = 100_000
+"""Keys in one file."""
+
+KEY_BYTES_MAX = 256
+"""Bytes of what may be a key; longer ones are none, and are not hashed."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+_Patterns = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
+    Meta(min_length=1, max_length=PATTERNS_MAX),
+]
+_Count = Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One key: the hash of it, whose it is, what it may see and how much of it.
+
+    Limits as in `Allowance`; None is what `[auth]` says.
+    """
+
+    name: Annotated[str, Meta(pattern=rf"^{_NAME.pattern}\Z")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    created: str
+    exchanges: _Patterns = EVERYTHING
+    symbols: _Patterns = EVERYTHING
+    types: _Patterns = EVERYTHING
+    requests_per_s: _Count | None = None
+    bytes_per_day: _Count | None = None
+    streams: _Count | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """What it may see."""
+        return Scope(self.exchanges, self.symbols, self.types)
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    keys: Annotated[tuple[Entry, ...], Meta(max_length=KEYS_MAX)] = ()
+
+
+# ---- reading
+
+
+def read_keys(path: str) -> tuple[Entry, ...]:
+    """The keys in the file at `path`.
+
+    Raises:
+        ConfigError: it cannot be read, is not such a file, or others than its owner may write it.
+    """
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise ConfigError(f"{path}: the key file must be a regular file")
+            if mode & _OTHERS_MAY_WRITE:
+                raise ConfigError(
+                    f"{path}: others than its owner may write the key file; chmod 600 {path}"
+                )
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"{path}: the key file cannot be read: {error.strerror}") from error
+    try:
+        entries = msgspec.json.decode(text, type=_File).keys
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a key file: {error}") from error
+    for kind in ("name", "sha256"):
+        if len({getattr(entry, kind) for entry in entries}) < len(entries):
+            raise ConfigError(f"{path}: two keys have the same {kind}")
+    return entries
+
+
+class Keys:
+    """The grants of one file, found by key; a reading that changes nothing keeps the same ones."""
+
+    def __init__(self, default: Allowance) -> None:
+        self._default = default
+        self._entries: dict[bytes, tuple[Entry, Grant]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def replace(self, entries: tuple[Entry, ...]) -> list[Grant]:
+        """Take what was read. Returns what is no longer granted, for its caller to revoke."""
+        before, self._entries = self._entries, {}
+        for entry in entries:
+            digest = bytes.fromhex(entry.sha256)
+            kept = before.get(digest)
+            if kept is not None and kept[0] == entry:
+                del before[digest]
+                self._entries[digest] = kept
+            else:
+                self._entries[digest] = entry, Grant(entry.name, entry.scope, self._of(entry))
+        return [grant for _, grant in before.values()]
+
+    def find(self, key: bytes) -> Grant | None:
+        """Whose key this is.
+
+        A hash finds it, so how long that takes tells of hashes and not of keys; the last comparison
+        takes the same time wherever two differ.
+        """
+        if len(key) > KEY_BYTES_MAX:
+            return None
+        digest = hashlib.sha256(key).digest()
+        found = self._entries.get(digest)
+        if found is None or not hmac.compare_digest(bytes.fromhex(found[0].sha256), digest):
+            return None
+        return found[1]
+
+    def named(self, name: str) -> Grant | None:
+        """The grant of a key by its name, for a ticket that was made with it."""
+        for entry, grant in self._entries.values():
+            if entry.name == name:
+                return grant
+        return None
+
+    def _of(self, entry: Entry) -> Allowance:
+        own, other = entry, self._default
+        return Allowance(
+            other.requests_per_s if own.requests_per_s is None else own.requests_per_s,
+            other.bytes_per_day if own.bytes_per_day is None else own.bytes_per_day,
+            other.streams if own.streams is None else own.streams,
+        )
+
+
+# ---- writing
+
+
+def add_key(
+    path: str,
+    name: str,
+    *,
+    scope: Scope = Scope(),  # noqa: B008 - frozen
+    requests_per_s: int | None = None,
+    bytes_per_day: int | None = None,
+    streams: int | None = None,
+) -> str:
+    """Make a key and write its hash; creates the file, readable by its owner alone.
+
+    Returns the key, which is nowhere else.
+
+    Raises:
+        ConfigError: the name is taken or none, a pattern or limit is none, or the file is none.
+        OSError: it cannot be written.
+    """
+    key = PREFIX + secrets.token_urlsafe(32)
+    entry = {
+        "name": name,
+        "sha256": hashlib.sha256(key.encode("ascii")).hexdigest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "exchanges": scope.exchanges,
+        "symbols": scope.symbols,
+        "types": scope.types,
+        "requests_per_s": requests_per_s,
+        "bytes_per_day": bytes_per_day,
+        "streams": streams,
+    }
+    try:
+        made = msgspec.convert(entry, Entry)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"no such key can be: {error}") from error
+    with _changing(path) as entries:
+        if any(entry.name == name for entry in entries):
+            raise ConfigError(f"{path}: there is a key named {name}; revoke it first")
+        _write(path, (*entries, made))
+    return key
+
+
+def revoke_key(path: str, name: str) -> None:
+    """Take the key named `name` out of the file; the servers that read it know within two seconds.
+
+    Raises:
+        ConfigError: there is none of that name, or the file cannot be read.
+        OSError: it cannot be written.
+    """
+    with _changing(path) as entries:
+        left = tuple(entry for entry in entries if entry.name != name)
+        if len(left) == len(entries):
+            raise ConfigError(f"{path}: there is no key named {name}")
+        _write(path, left)
+
+
+@contextlib.contextmanager
+def _changing(path: str) -> Iterator[tuple[Entry, ...]]:
+    """The keys as they are, while nobody else changes them: a lock on the directory, flock(2)."""
+    try:
+        directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield read_keys(path) if os.path.exists(path) else ()
+    finally:
+        os.close(directory)
+
+
+def _write(path: str, entries: tuple[Entry, ...]) -> None:
+    """Replace the file whole; it has the mode it had, else 0600, and its owner's."""
+    text = msgspec.json.format(msgspec.json.encode(_File(entries)), indent=1) + b"\n"
+    directory = os.path.dirname(os.path.abspath(path))
+    fd, temporary = tempfile.mkstemp(dir=directory, prefix=".keys-")
+    try:
+        with open(fd, "wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                before = os.stat(path)
+                os.fchmod(fd, stat.S_IMODE(before.st_mode))
+                if before.st_uid != os.geteuid() or before.st_gid != os.getegid():
+                    os.fchown(fd, before.st_uid, before.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
