@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What runs, without what tests: a newcomer need not wait for that.
 $(VENV)/.runs: pyproject.toml constraints.txt
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[client,formats,import]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[auth,client,formats,import]'
 	@touch $@
 
 demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.runs) ## a chart of sample data that grows, a running server; Ctrl-C stops
