@@ -25,6 +25,7 @@ ROOT_MODULES_MAX = 4  # beside the packages, __init__.py among them
 CORE_MAY_IMPORT = {
     *("__future__", "array", "bisect", "calendar", "collections", "contextvars", "dataclasses"),
     "datetime",
+    *("fnmatch", "functools", "math"),  # what a scope matches, and for ever
     *(
         "email",
         "hashlib",

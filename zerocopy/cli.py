@@ -39,11 +39,12 @@ COMMANDS = (
     "verify",
     "generate",
     "certs",
+    "keys",
 )
 """Modules below zerocopy/commands/, in the order of `zerocopy --help`.
 
 Each module has a function of the same name, which is the command. Its parameters are the options,
-its docstring is the help text.
+its docstring is the help text. Or it has a `typer.Typer` of the same name: commands below it.
 """
 
 app = typer.Typer(
@@ -80,6 +81,11 @@ def _add(module: str) -> None:
     """Add one of `COMMANDS`: `check_config` is typed check-config, and `import_` import."""
     name = module.rpartition(".")[2]
     function = getattr(import_module(f"zerocopy.commands.{module}"), name)
+    if isinstance(function, typer.Typer):
+        for command in function.registered_commands:
+            command.help = _flowing(command.callback.__doc__ or "") if command.callback else None
+        app.add_typer(function, name=name)
+        return
     app.command(name.rstrip("_").replace("_", "-"), help=_flowing(function.__doc__ or ""))(function)
 
 

@@ -126,3 +126,27 @@ def test_load_rollups_beside_the_data_root_are_accepted() -> None:
     """Also where one name begins with the other."""
     write('[data]\npath = "data"\n[rollups]\npath = "data-rollups"')
     assert load(environ={}).rollups.path == "data-rollups"
+
+
+@each(
+    ("text", "missing"),
+    [
+        ('jwks = "/k.json"', "issuer"),
+        ('jwks = "/k.json"\nissuer = "https://i.example"', "audience"),
+        ('jwks = "/k.json"\naudience = "zerocopy"', "issuer"),
+    ],
+)
+def test_load_key_set_without_issuer_or_audience_is_refused(text: str, missing: str) -> None:
+    """A token that was issued for another service would open this one."""
+    line = refusal(f"[auth]\n{text}")
+    assert line.startswith("config.toml: [auth] jwks: ")
+    assert f"[auth] {missing}" in line
+
+
+def test_load_auth_is_on_with_keys_or_a_key_set_alone() -> None:
+    """Limits alone do not ask who asks."""
+    write("[auth]\nrequests_per_s_max = 5\n")
+    assert not load(environ={}).auth.is_on
+    assert load(environ={"ZEROCOPY_AUTH_KEYS_PATH": "/k"}).auth.is_on
+    write('[auth]\njwks = "/k"\nissuer = "i"\naudience = "a"\n')
+    assert load(environ={}).auth.is_on

@@ -66,6 +66,8 @@ POSITIONS = [
     ("LIVE_POLLS", "zerocopy_live_polls", ()),
     ("STREAMS", "zerocopy_streams", ()),
     ("REQUESTS_IN_FLIGHT", "zerocopy_requests_in_flight", ()),
+    ("KEYS", "zerocopy_keys", ()),
+    ("KEYS_UNREADABLE", "zerocopy_keys_unreadable", ()),
     ("LOG_LINES_DROPPED", "zerocopy_log_lines_dropped", ()),
     ("LOG_LINES_SUPPRESSED", "zerocopy_log_lines_suppressed", ()),
 ]
@@ -99,7 +101,7 @@ def test_requests_have_a_slot_for_each_transport_endpoint_and_status() -> None:
                 "status": str(status) if status in STATUSES else "other",
             }
     others = len(REASONS) - len(STATUSES)
-    assert Counter(seen.values()) == {1: 20 * len(STATUSES), others: 20}
+    assert Counter(seen.values()) == {1: 22 * len(STATUSES), others: 22}
 
 
 def test_histograms_lie_side_by_side_behind_the_requests() -> None:

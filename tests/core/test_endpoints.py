@@ -41,7 +41,7 @@ def test_endpoint_is_that_of_the_path_to_the_byte(target: bytes, name: str) -> N
 
 def test_paths_are_those_of_the_description() -> None:
     """Each path of /openapi.json has a name of its own; the page's files share one."""
-    assert {path.decode() for path in PATHS} == PATHS_DESCRIBED
+    assert {path.decode() for path in PATHS} == PATHS_DESCRIBED | {"/api/ticket"}
     assert sorted(PATHS.values()) == [*range(endpoints.PAGE)]
     assert endpoints.OTHER == endpoints.PAGE + 1
     assert len(NAMES) - 1 == endpoints.OTHER

@@ -26,6 +26,7 @@ TREE = [
 ]
 STATUSES = {
     "BadRequestError": 400,
+    "UnauthorizedError": 401,
     "NotFoundError": 404,
     "MethodNotAllowedError": 405,
     "PreconditionFailedError": 412,
@@ -33,6 +34,7 @@ STATUSES = {
     "RangeError": 416,
     "ExpectationFailedError": 417,
     "UpgradeRequiredError": 426,
+    "LimitedError": 429,
     "FieldsTooLargeError": 431,
     "NotInstalledError": 501,
     "UnknownCodingError": 501,
@@ -46,7 +48,9 @@ STATUSES = {
 @pytest.mark.parametrize("error", TREE, ids=lambda error: error.__name__)
 def test_error_carries_its_detail_as_its_message(error: type[ZerocopyError]) -> None:
     """Logs and answers read the same sentence."""
-    raised = error("parameter start: must be digits")
+    limit = {"policy": "requests", "quota": 1, "window_s": 1, "retry_s": 1}
+    more = limit if error is errors.LimitedError else {}
+    raised = error("parameter start: must be digits", **more)
     assert raised.detail == str(raised) == "parameter start: must be digits"
     assert raised.args == (raised.detail,)
 

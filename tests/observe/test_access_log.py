@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from zerocopy.core.access import Grant
 from zerocopy.core.http.messages import Fields, Request, Response
 from zerocopy.core.http.pending import PendingRequest
 from zerocopy.observe.access_log import (
@@ -147,3 +148,19 @@ def test_fields_of_a_request_are_not_in_its_line() -> None:
     made = pending(b"/api/data?symbol=A", b"GET", *secrets)
     assert "s3cret" not in repr(noted(made))
     assert "s3cret" not in repr(naming(made))
+
+
+def test_line_names_who_asked_and_holds_no_credential() -> None:
+    """The name of the key, at once and later; neither the field nor a ticket of the target."""
+    target = b"/api/data?symbol=A&ticket=hunter2&token=hunter2"
+    made = pending(target, b"GET", (b"authorization", b"Bearer hunter2"))
+    assert "key" not in noted(made)
+    made.grant = Grant("desk")
+    event = noted(made)
+    assert event["key"] == "desk"
+    assert event["target"] == "/api/data?symbol=A&..."
+    assert "hunter2" not in str(event)
+    assert naming(made)["key"] == "desk"
+    made.request.be_granted(Grant("ops"))
+    assert PendingRequest(made.request, 0).grant is made.request.grant
+    assert "hunter2" not in repr(made.request.grant)

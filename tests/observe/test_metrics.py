@@ -24,6 +24,7 @@ from zerocopy.core.counters import (
     observe,
 )
 from zerocopy.core.endpoints import DATA, OTHER
+from zerocopy.observe import named_counters
 from zerocopy.observe.counter_rows import make_counters, open_row, reset_gauges
 from zerocopy.observe.metrics import Collector, serve_metrics
 
@@ -139,3 +140,18 @@ def test_page_is_served_in_the_text_format(counters_fd: int) -> None:
     assert "# TYPE zerocopy_requests_total counter" in page
     assert "# TYPE zerocopy_connections gauge" in page
     assert "# TYPE zerocopy_loop_lag_seconds histogram" in page
+
+
+def test_page_has_what_each_key_asked_for(counters_fd: int) -> None:
+    """By name; without keys there is the place of others alone, at 0."""
+    collector = Collector(counters_fd, 2)
+    assert not any("zerocopy_key_" in sample for sample in samples_of(collector))
+    collector.names_fd = named_counters.make_names()
+    named_counters.add_row(collector.names_fd, 1)
+    row = named_counters.NamedCounters(collector.names_fd, 0)
+    row.count("desk", named_counters.SENT_BYTES, 7)
+    samples = samples_of(collector)
+    assert samples['zerocopy_key_sent_bytes_total{key="desk"}'] == 7
+    assert samples['zerocopy_key_requests_total{key="(others)"}'] == 0
+    assert samples['zerocopy_key_refusals_total{key="desk"}'] == 0
+    os.close(collector.names_fd)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Bench:
     """A service with its counters, asked one request at a time."""
 
-    def __init__(self, root: Path, **changes: int) -> None:
+    def __init__(self, root: Path, *, is_private: bool = False, **changes: int) -> None:
         values = {"requests_in_flight_max": 10, "plan_cache_bytes_max": 1 << 20, "settle_s": 0}
         values |= changes
         self.root = root
@@ -55,6 +55,7 @@ class Bench:
             plan_cache_bytes_max=values["plan_cache_bytes_max"],
             computed=computed(planner, self.files),
             live=live(self.files, self.executor, self.counters),
+            is_private=is_private,
         )
 
     def ask(self, target: str, method: str = "GET", *fields: tuple[bytes, bytes]) -> Response:

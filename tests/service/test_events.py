@@ -11,7 +11,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEVELS = {"debug", "info", "warning", "error"}
 ROW = re.compile(r"\| `([a-z_0-9]+)` \| ([a-z]+) \| (.*?) \| (.+) \|")
-COMMON = {"request_id", "target"}
+COMMON = {"request_id", "target", "key"}
 """Fields of any line about a request; the page's introduction tells of them."""
 
 

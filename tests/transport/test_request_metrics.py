@@ -18,6 +18,7 @@ from tests.transport.http1.bench import (
     run,
     until,
 )
+from zerocopy.core.access import Grant
 from zerocopy.core.counters import (
     LOOP_LAG,
     PLAIN,
@@ -84,6 +85,45 @@ def test_answer_that_was_cut_off_has_no_duration(*, is_promised: bool) -> None:
     assert observed(counters, duration_of(TLS, DATA)) == 0
     assert counters[REQUESTS_IN_FLIGHT] == 0
     assert noted == [("tls", pending)]
+
+
+@pytest.mark.parametrize("has_log", [False, True])
+def test_tally_counts_each_ended_request_of_a_grant_with_the_bytes_that_left(
+    *, has_log: bool
+) -> None:
+    """At once, many together, HEAD, cut off, never begun; without a grant nothing."""
+    told: list[tuple[str, int, int]] = []
+    noted: list[PendingRequest] = []
+    access = (lambda _, pending, __: noted.append(pending)) if has_log else None
+
+    def tally(grant: Grant, nbytes: int, times: int) -> None:
+        told.append((grant.name, nbytes, times))
+
+    metrics = RequestMetrics(TLS, [0] * len(SLOTS), access, tally)
+    response, grant = Response(200, (), b"12345"), Grant("desk")
+    known = Request(b"GET", b"/api/data", ())
+    head = Request(b"HEAD", b"/api/data", ())
+    for asked in (known, head):
+        asked.be_granted(grant)
+        metrics.note(asked, response, 0, 3)
+    metrics.note(Request(b"GET", b"/healthz", ()), response, 0)
+    assert told == [("desk", 5, 3), ("desk", 0, 3)]
+    assert len(noted) == 7 * has_log
+    told.clear()
+    for left_bytes, is_begun, who in (
+        (0, True, grant),
+        (2, True, grant),
+        (0, False, grant),
+        (0, True, None),
+    ):
+        pending = metrics.begin(Request(b"GET", b"/api/data", ()), 0)
+        pending.grant = who
+        if is_begun:
+            metrics.promise(pending, response)
+        pending.left_bytes = left_bytes
+        metrics.end(pending)
+    assert told == [("desk", 5, 1), ("desk", 3, 1)]
+    assert len(noted) == 11 * has_log
 
 
 def test_lag_is_how_late_a_tick_comes(monkeypatch: pytest.MonkeyPatch) -> None:

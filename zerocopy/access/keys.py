@@ -20,7 +20,7 @@ import secrets
 import stat
 import tempfile
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -40,11 +40,15 @@ KEYS_MAX = 100_000
 KEY_BYTES_MAX = 256
 """Bytes of what may be a key; longer ones are none, and are not hashed."""
 
+FILE_BYTES_MAX = 67_108_864
+"""Bytes of a key file: `KEYS_MAX` keys of some hundred bytes each, and a margin."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_PATTERN = re.compile(r"[A-Za-z0-9._:+@^=&#~*?!\[\]-]{1,64}")
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _Patterns = Annotated[
-    tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
+    tuple[Annotated[str, Meta(pattern=rf"^{_PATTERN.pattern}\Z")], ...],
     Meta(min_length=1, max_length=PATTERNS_MAX),
 ]
 _Count = Annotated[int, Meta(ge=1, le=2**53)]
@@ -85,18 +89,7 @@ def read_keys(path: str) -> tuple[Entry, ...]:
     Raises:
         ConfigError: it cannot be read, is not such a file, or others than its owner may write it.
     """
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise ConfigError(f"{path}: the key file must be a regular file")
-            if mode & _OTHERS_MAY_WRITE:
-                raise ConfigError(
-                    f"{path}: others than its owner may write the key file; chmod 600 {path}"
-                )
-            text = file.read()
-    except OSError as error:
-        raise ConfigError(f"{path}: the key file cannot be read: {error.strerror}") from error
+    text = _read(path)
     try:
         entries = msgspec.json.decode(text, type=_File).keys
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -105,6 +98,60 @@ def read_keys(path: str) -> tuple[Entry, ...]:
         if len({getattr(entry, kind) for entry in entries}) < len(entries):
             raise ConfigError(f"{path}: two keys have the same {kind}")
     return entries
+
+
+def permission_warning(path: str) -> str | None:
+    """What is wrong with who may read the file, in a sentence; None where nothing is.
+
+    It holds no key, but names, and what each may see.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    if mode & stat.S_IROTH:
+        return f"{path}: every user of this machine may read the key file; chmod 640 {path}"
+    return None
+
+
+def _read(path: str) -> bytes:
+    try:
+        # Not to wait for the writer of a pipe; it is refused below.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such key file; `zerocopy keys add` makes one"
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path}: the key file must be a regular file")
+        if mode & _OTHERS_MAY_WRITE:
+            raise ConfigError(
+                f"{path}: others than its owner may write the key file; chmod 600 {path}"
+            )
+        with open(fd, "rb", closefd=False) as file:
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(fd)
+    if len(text) > FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: the key file is longer than {FILE_BYTES_MAX:,} bytes")
+    return text
+
+
+def _unreadable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: the key file cannot be read: {error.strerror}")
+
+
+class Change(NamedTuple):
+    """What one reading of the file changed; a key whose entry is another now is in both."""
+
+    added: list[Grant]
+    gone: list[Grant]
 
 
 class Keys:
@@ -117,9 +164,10 @@ class Keys:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def replace(self, entries: tuple[Entry, ...]) -> list[Grant]:
-        """Take what was read. Returns what is no longer granted, for its caller to revoke."""
+    def replace(self, entries: tuple[Entry, ...]) -> Change:
+        """Take what was read. What is no longer granted is for the caller to revoke."""
         before, self._entries = self._entries, {}
+        added = []
         for entry in entries:
             digest = bytes.fromhex(entry.sha256)
             kept = before.get(digest)
@@ -127,8 +175,10 @@ class Keys:
                 del before[digest]
                 self._entries[digest] = kept
             else:
-                self._entries[digest] = entry, Grant(entry.name, entry.scope, self._of(entry))
-        return [grant for _, grant in before.values()]
+                grant = Grant(entry.name, entry.scope, self._of(entry))
+                self._entries[digest] = entry, grant
+                added.append(grant)
+        return Change(added, [grant for _, grant in before.values()])
 
     def find(self, key: bytes) -> Grant | None:
         """Whose key this is.
@@ -177,7 +227,7 @@ def add_key(
     Returns the key, which is nowhere else.
 
     Raises:
-        ConfigError: the name is taken or none, a pattern or limit is none, or the file is none.
+        ConfigError: the name is taken or malformed, so is a pattern or limit, or the file.
         OSError: it cannot be written.
     """
     key = PREFIX + secrets.token_urlsafe(32)
@@ -192,6 +242,7 @@ def add_key(
         "bytes_per_day": bytes_per_day,
         "streams": streams,
     }
+    _check(name, scope)
     try:
         made = msgspec.convert(entry, Entry)
     except msgspec.ValidationError as error:
@@ -199,8 +250,23 @@ def add_key(
     with _changing(path) as entries:
         if any(entry.name == name for entry in entries):
             raise ConfigError(f"{path}: there is a key named {name}; revoke it first")
+        if len(entries) >= KEYS_MAX:
+            raise ConfigError(f"{path}: a key file holds at most {KEYS_MAX:,} keys")
         _write(path, (*entries, made))
     return key
+
+
+def _check(name: str, scope: Scope) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise ConfigError(
+            f"the name {name!r} must be 1 to 64 letters, digits and . _ @ -, "
+            "the first a letter or digit"
+        )
+    for pattern in (*scope.exchanges, *scope.symbols, *scope.types):
+        if _PATTERN.fullmatch(pattern) is None:
+            raise ConfigError(
+                f"the pattern {pattern!r} must be 1 to 64 of the characters of names and * ? [ ] !"
+            )
 
 
 def revoke_key(path: str, name: str) -> None:
@@ -213,36 +279,42 @@ def revoke_key(path: str, name: str) -> None:
     with _changing(path) as entries:
         left = tuple(entry for entry in entries if entry.name != name)
         if len(left) == len(entries):
-            raise ConfigError(f"{path}: there is no key named {name}")
+            raise ConfigError(f"{path}: there is no key named {name!r}")
         _write(path, left)
 
 
 @contextlib.contextmanager
 def _changing(path: str) -> Iterator[tuple[Entry, ...]]:
     """The keys as they are, while nobody else changes them: a lock on the directory, flock(2)."""
+    parent = os.path.dirname(os.path.realpath(path))
     try:
-        directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{parent}: {error.strerror}") from None
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield read_keys(path) if os.path.exists(path) else ()
+        os.fsync(directory)  # or a crash could bring a revoked key back
     finally:
         os.close(directory)
 
 
 def _write(path: str, entries: tuple[Entry, ...]) -> None:
-    """Replace the file whole; it has the mode it had, else 0600, and its owner's."""
+    """Replace the file whole; it keeps its mode and owner. A new one has mode 0600.
+
+    Where `path` is a link, what it leads to is replaced.
+    """
+    path = os.path.realpath(path)
     text = msgspec.json.format(msgspec.json.encode(_File(entries)), indent=1) + b"\n"
-    directory = os.path.dirname(os.path.abspath(path))
+    directory = os.path.dirname(path)
     fd, temporary = tempfile.mkstemp(dir=directory, prefix=".keys-")
     try:
         with open(fd, "wb") as file:
             with contextlib.suppress(FileNotFoundError):
                 before = os.stat(path)
-                os.fchmod(fd, stat.S_IMODE(before.st_mode))
                 if before.st_uid != os.geteuid() or before.st_gid != os.getegid():
                     os.fchown(fd, before.st_uid, before.st_gid)
+                os.fchmod(fd, stat.S_IMODE(before.st_mode))
             file.write(text)
             file.flush()
             os.fsync(fd)

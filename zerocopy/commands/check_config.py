@@ -21,10 +21,10 @@ def check_config(
     config: ServeConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Read the configuration and the certificate as `serve` would, and print what they come to.
+    """Read configuration, certificate and keys as `serve` would, and print what they come to.
 
-    Exit code 1 where an option or the certificate would stop `serve`; ports are not tried. A data
-    root that cannot be read is told of only: `serve` waits for it.
+    Exit code 1 where an option, the certificate or the key file would stop `serve`; ports are not
+    tried. A data root that cannot be read is told of only: `serve` waits for it.
     """
     loaded = read_config(config)
     rows = _rows(loaded)
@@ -75,14 +75,21 @@ def _check_files(loaded: Config) -> None:
     """Check the files that the configuration names.
 
     Raises:
-        ConfigError: the certificate cannot be used.
+        ConfigError: the certificate or the key file cannot be used.
     """
+    from zerocopy.access.keys import permission_warning, read_keys
     from zerocopy.supervise.certificate import PemCopies, validity_warning
     from zerocopy.supervise.readiness import root_fault
 
     if loaded.listeners().tls_port is not None:
         PemCopies(loaded.tls.cert_path, loaded.tls.key_path).close()
         warning = validity_warning(loaded.tls.cert_path)
+        if warning is not None:
+            typer.echo(f"zerocopy: {warning}", err=True)
+    keys_path = loaded.auth.keys_path
+    if keys_path is not None:
+        read_keys(keys_path)
+        warning = permission_warning(keys_path)
         if warning is not None:
             typer.echo(f"zerocopy: {warning}", err=True)
     fault = root_fault(loaded.data.path)

@@ -332,6 +332,13 @@ def _check_relations(config: Config) -> None:
         if total > most:
             label = max(config.origins[f"limits.{key}"] for key in (*parts, whole)).label
             raise _error(f"{label}: {' + '.join(parts)} ({total}) must not exceed {whole} ({most})")
+    auth = config.auth
+    if auth.jwks is not None and None in (auth.issuer, auth.audience):
+        missing = "issuer" if auth.issuer is None else "audience"
+        label = config.origins["auth.jwks"].label
+        raise _error(
+            f"{label}: needs [auth] {missing} beside it: tokens for other services would pass"
+        )
     ports = [port for port in (*config.listeners(), config.metrics.port) if port]
     for port in ports:
         if ports.count(port) > 1:

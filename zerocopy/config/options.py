@@ -180,7 +180,9 @@ class LiveTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class AuthTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[auth]`: who may ask. With neither keys nor a key set, everybody may."""
 
-    keys_path: Annotated[Text | None, _doc("The file of API keys, made by `zerocopy keys`.")] = None
+    keys_path: Annotated[
+        Text | None, _doc("The file of API keys, made by `zerocopy keys add`.")
+    ] = None
     jwks: Annotated[Text | None, _doc("The JWK set of signed tokens: a path or an https URL.")] = (
         None
     )

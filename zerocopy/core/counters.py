@@ -59,7 +59,7 @@ TRANSPORTS = ("plain", "tls")
 PLAIN, TLS = 0, 1
 """How requests and connections come in; indexes `TRANSPORTS`."""
 
-STATUSES = (101, 200, 204, 206, 304, 400, 404, 405, 412, 414, 416, 431, 500, 503)
+STATUSES = (101, 200, 204, 206, 304, 400, 401, 404, 405, 412, 414, 416, 429, 431, 500, 503)
 """Statuses with their own time series. All others (we send 417, 426, 501, 505) share one."""
 
 DURATION_BOUNDS_S = (
@@ -183,6 +183,10 @@ REQUESTS_IN_FLIGHT = _slot(
     "gauge",
     "zerocopy_requests_in_flight",
     "Requests that wait for a thread, the disk, or for their client to take the answer.",
+)
+KEYS = _slot("shared", "zerocopy_keys", "API keys that hold.")
+KEYS_UNREADABLE = _slot(
+    "shared", "zerocopy_keys_unreadable", "1 while [auth] keys_path cannot be read; old keys hold."
 )
 LOG_LINES_DROPPED = _slot(
     "counter",

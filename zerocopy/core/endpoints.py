@@ -14,15 +14,15 @@ OPENAPI = 4
 BARS = 5
 CATALOG = 6
 LIVE = 7
-PAGE = 8
-TICKET = 9
+TICKET = 8
+PAGE = 9
 OTHER = 10
 """The index of each endpoint; `PAGE` is `/` and all below /ui/, `OTHER` is whatever has no path of
 ours, `*` and the unreadable."""
 
 NAMES = (
-    "data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "page",
-    "ticket", "other",
+    "data", "symbols", "healthz", "readyz", "openapi", "bars", "catalog", "live", "ticket",
+    "page", "other",
 )  # fmt: skip
 """By index."""
 

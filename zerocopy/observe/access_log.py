@@ -1,7 +1,7 @@
 """What the log says of a request: its line in the access log, and its name in any other line.
 
 Owns the choice of what may be written down: the target, of its query only the parameters that the
-server reads, and a request id. No other field of a request is looked at.
+server reads, a request id, and the name of who asks. No other field of a request is looked at.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class AccessLog:
             duration_ms=round(duration_ns / 1e6, 3),
             complete=response is not None and not pending.left_bytes,
             target=shown_target(request.target),
+            **_who(pending),
         )
 
 
@@ -74,7 +75,13 @@ def naming(pending: PendingRequest | None) -> dict[str, str]:
     """The fields by which a line of the log names the request that it is about, if any."""
     if pending is None:
         return {}
-    return {"request_id": request_id(pending), "target": shown_target(pending.request.target)}
+    target = shown_target(pending.request.target)
+    return {"request_id": request_id(pending), "target": target, **_who(pending)}
+
+
+def _who(pending: PendingRequest) -> dict[str, str]:
+    """The name of the key or token, where `[auth]` is on and knows who asks; never the key."""
+    return {} if pending.grant is None else {"key": pending.grant.name}
 
 
 def shown_target(target: bytes) -> str:

@@ -22,6 +22,7 @@ from prometheus_client.core import (
 
 from zerocopy import __version__
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
+from zerocopy.observe import named_counters
 from zerocopy.observe.counter_rows import ROW_BYTES, open_row
 from zerocopy.observe.metrics_server import MetricsServer
 
@@ -36,6 +37,8 @@ class Collector:
 
     def __init__(self, counters_fd: int, workers: int) -> None:
         self.counters_fd = counters_fd
+        self.names_fd: int | None = None
+        """Of what is counted by key or token, where there is such a memory."""
         self.rows = [open_row(counters_fd, worker) for worker in range(workers)]
         self.workers = workers
         self.workers_by_row: dict[int, int] = {}
@@ -70,6 +73,8 @@ class Collector:
                 family.add_sample(name + suffix, dict(labels), value)
             yield family
         yield from _histograms(self.rows)
+        if self.names_fd is not None:
+            yield from _named(self.names_fd)
         yield self._worker_connections()
         yield _build_info()
         yield GaugeMetricFamily("zerocopy_workers", "Workers that accept.", self.workers)
@@ -115,6 +120,24 @@ def _histograms(rows: Sequence[memoryview]) -> Iterator[Metric]:
         values = [value for _, value in labels]
         families[name].add_metric(values, buckets=buckets, sum_value=total_ns / 1e9)
     yield from families.values()
+
+
+_NAMED_HELP = {
+    "requests": "Requests of each key or token that have ended, those cut off among them.",
+    "sent_bytes": "Bytes of content given to the kernel for each key or token.",
+    "refusals": "Requests of each key or token for what it may not see, or beyond its limits.",
+}
+
+
+def _named(names_fd: int) -> Iterator[Metric]:
+    """What each key or token asked for; the first 500 names of a worker have their own series."""
+    found = named_counters.totals(names_fd)
+    for place, what in enumerate(named_counters.COUNTS):
+        name = f"zerocopy_key_{what}"
+        family = CounterMetricFamily(name, _NAMED_HELP[what], labels=["key"])
+        for key, counts in found.items():
+            family.add_metric([key], counts[place])
+        yield family
 
 
 def _build_info() -> Metric:

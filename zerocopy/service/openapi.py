@@ -14,10 +14,17 @@ from zerocopy.core.bars import FORMATS as BARS_FORMATS
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
 from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
+from zerocopy.service.openapi_access import (
+    ACCESS_HEADERS,
+    ACCESS_PROBLEMS,
+    OPTIONAL_SECURITY,
+    SECURITY_SCHEMES,
+)
 from zerocopy.service.openapi_bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
 from zerocopy.service.openapi_catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
-from zerocopy.service.openapi_data import DATA
+from zerocopy.service.openapi_data import DATA, INTERFACE
 from zerocopy.service.openapi_live import LIVE, LIVE_FIELDS, LIVE_MEDIA_TYPE, LIVE_PARAMETERS
+from zerocopy.service.openapi_problems import PROBLEMS
 from zerocopy.service.representations import MEDIA_TYPES
 
 if TYPE_CHECKING:
@@ -31,12 +38,6 @@ NAME_PATTERN = r"^[A-Za-z0-9_^][A-Za-z0-9._:+@^=&#~-]{0,63}$"
 DTYPE_PATTERN = r"^(<([ui][248]|f[48])|\|([ui]1|S[1-9][0-9]{0,2}))$"
 """Every `core.layout.Dtype.name`."""
 
-_INTERFACE = """\
-Columnar market data of any time range, straight from day files. Every answer may be read by any
-origin. A path that is not listed here is answered 404, but for `/` and `/ui/`: a page for people,
-whose files change their names. Errors are problem documents (RFC 9457) whose `detail` names the
-parameter and what would be right."""
-
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
 _PREFLIGHT = (
@@ -48,24 +49,6 @@ _PREFLIGHT = (
     "Vary",
 )
 
-_PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("The request is malformed: a parameter, the Host field, or its framing.", ()),
-    404: ("Exchange, symbol or type does not exist, or no day of the symbol has a column.", ()),
-    405: ("The method is none of those in Allow.", ("Allow",)),
-    412: ("If-Match or If-Unmodified-Since does not hold.", ()),
-    414: ("The request target is too long.", ()),
-    416: ("No byte of the Range field can be had, or it has too many.", ("Content-Range",)),
-    417: ("The Expect field asks for something other than 100-continue.", ()),
-    426: ("The WebSocket's version is not 13.", ("Upgrade", "Sec-WebSocket-Version")),
-    431: ("One field of the request, or all of them together, are too long.", ()),
-    500: ("The data directory or a day file cannot be read.", ()),
-    501: ("A format whose extra is not installed, or a transfer coding other than chunked.", ()),
-    503: (
-        "Too many connections, requests in flight or computed answers, or not ready.",
-        ("Retry-After",),
-    ),
-    505: ("The major version of HTTP is not 1.", ()),
-}
 _ANY_METHOD = (400, 414, 417, 431, 500, 501, 503, 505)
 
 
@@ -126,7 +109,7 @@ def _json(description: str, schema: Json) -> Json:
 
 
 def _problem(status: int) -> Json:
-    description, fields = _PROBLEMS[status]
+    description, fields = PROBLEMS[status]
     media_type, schema = "application/problem+json", _ref("schemas", "Problem")
     return _response(description, (*_WITH_CONTENT, *fields), media_type, schema)
 
@@ -149,11 +132,13 @@ def _path_item(
     parameters: Iterable[str] = (),
     problems: Sequence[int] = (405,),
     others: Json | None = None,
+    is_open: bool = False,
     **told: str,
 ) -> Json:
     """GET, HEAD and OPTIONS of one path; `answer` is what GET gives with 200, or `others`."""
     asked: Json = {"parameters": [_ref("parameters", parameter) for parameter in parameters]}
-    problems = (*_ANY_METHOD, 412, *problems)
+    asked |= {"security": []} if is_open else {}
+    problems = (*_ANY_METHOD, 412, *problems, *(() if is_open else ACCESS_PROBLEMS))
     return {
         "get": {
             "operationId": f"get{name}",
@@ -171,6 +156,7 @@ def _path_item(
         "options": {
             "operationId": f"options{name}",
             "summary": "The CORS preflight.",
+            "security": [],
             "responses": _responses(204, _ref("responses", "Preflight"), _ANY_METHOD),
         },
     }
@@ -234,12 +220,16 @@ _PATHS: Json = {
         parameters=("listedExchange",),
     ),
     "/healthz": _path_item(
-        "Health", "Whether the process is alive.", _json("It is.", _ref("schemas", "Alive"))
+        "Health",
+        "Whether the process is alive.",
+        _json("It is.", _ref("schemas", "Alive")),
+        is_open=True,
     ),
     "/readyz": _path_item(
         "Readiness",
         "Whether requests should come here: the data can be read and the server is not stopping.",
         _json("They should; else the answer is 503.", _ref("schemas", "Ready")),
+        is_open=True,
     ),
     "/openapi.json": _path_item(
         "Description", "This document.", _json("OpenAPI 3.1.", {"type": "object"})
@@ -291,6 +281,7 @@ _PARAMETERS: Json = {
 }
 
 _HEADERS: Json = {
+    **ACCESS_HEADERS,
     "Date": _header("When the answer was sent.", "Fri, 31 Jan 2025 12:35:23 GMT"),
     "Server": _header("Always the same.", "zerocopy"),
     "Content-Length": _header("Bytes of the content; exact.", "8127"),
@@ -363,8 +354,8 @@ _SCHEMAS: Json = {
     "Problem": _object(
         {
             "type": {"const": "about:blank"},
-            "title": _text("Bad Request", enum=[REASONS[status] for status in _PROBLEMS]),
-            "status": _integer("The status code.", enum=list(_PROBLEMS)),
+            "title": _text("Bad Request", enum=[REASONS[status] for status in PROBLEMS]),
+            "status": _integer("The status code.", enum=list(PROBLEMS)),
             "detail": _text("parameter start: is missing, must be given once"),
         }
     ),
@@ -372,9 +363,11 @@ _SCHEMAS: Json = {
 
 OPENAPI: dict[str, object] = {
     "openapi": "3.1.0",
-    "info": {"title": "zerocopy", "version": __version__, "description": _INTERFACE},
+    "info": {"title": "zerocopy", "version": __version__, "description": INTERFACE},
+    "security": OPTIONAL_SECURITY,
     "paths": _PATHS,
     "components": {
+        "securitySchemes": SECURITY_SCHEMES,
         "parameters": _PARAMETERS,
         "headers": _HEADERS,
         "responses": {
@@ -387,8 +380,8 @@ OPENAPI: dict[str, object] = {
                 )
             ),
             "Part": _PART,
-            **{f"Problem{status}": _problem(status) for status in _PROBLEMS},
-            **{f"Head{status}": _without_content(_problem(status)) for status in _PROBLEMS},
+            **{f"Problem{status}": _problem(status) for status in PROBLEMS},
+            **{f"Head{status}": _without_content(_problem(status)) for status in PROBLEMS},
         },
         "schemas": _SCHEMAS,
     },

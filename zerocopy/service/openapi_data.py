@@ -15,3 +15,9 @@ an `ETag` of its own and a file name; all else holds for every format. `json`, `
 are computed, so they hold at most a number of records that the operator sets. `csv` and `parquet`
 need an extra on the server: 501 where it is missing. With `last` the content holds only so many
 records from the end of the range."""
+
+INTERFACE = """\
+Columnar market data of any time range, straight from day files. Every answer may be read by any
+origin. A path that is not listed here is answered 404, but for `/` and `/ui/`: a page for people,
+whose files change their names. Errors are problem documents (RFC 9457) whose `detail` names the
+parameter and what would be right."""

@@ -40,6 +40,7 @@ from zerocopy.service.answers import Answers, key_of
 from zerocopy.service.bars import BarsWork
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.openapi import OPENAPI
+from zerocopy.service.openapi_access import description
 from zerocopy.service.planned import PlannedResponses
 from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
@@ -148,7 +149,7 @@ class Service:
         self._endpoints.update(dict.fromkeys(page, self._page_document))
         self._constant = {
             b"/healthz": json_response({"status": "alive"}),
-            b"/openapi.json": json_response(OPENAPI),
+            b"/openapi.json": description(OPENAPI, is_private=is_private),
         }
         self._ready = json_response({"status": "ready"})
         # No writer of data can know it, so no data holds it: RFC 2046 section 5.1.1.

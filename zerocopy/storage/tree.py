@@ -70,6 +70,18 @@ def open_series(root: str, series: Series) -> Iterator[int]:
 
 
 @contextmanager
+def open_exchange(root: str, exchange: str) -> Iterator[int]:
+    """A listable descriptor of the directory of an exchange for as long as the block runs.
+
+    Raises:
+        NotFoundError: the exchange is not a directory there.
+        DataError: a directory on the way cannot be read.
+    """
+    with _open_below(root, {"exchange": exchange}) as fd:
+        yield fd
+
+
+@contextmanager
 def open_symbol(root: str, exchange: str, symbol: str) -> Iterator[int]:
     """A listable descriptor of the directory of a symbol for as long as the block runs.
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
-    from zerocopy.service.guarded import GuardedService
+    from zerocopy.service.guard.guarded import GuardedService
     from zerocopy.transport.admission import Admission
-    from zerocopy.transport.request_metrics import Access
+    from zerocopy.transport.request_metrics import Access, Tally
 
 
 _log = get_logger(__name__)
@@ -109,25 +109,38 @@ def build_service(
 
 
 def build_guard(
-    service: Service, config: Config, executor: ThreadPoolExecutor
+    service: Service,
+    config: Config,
+    executor: ThreadPoolExecutor,
+    counters: Counters,
+    named: tuple[int, int],
 ) -> GuardedService | None:
     """What asks who asks, where `[auth]` is on; blocks while it reads the key file.
 
-    Raises:
-        ConfigError: the key file cannot be read.
+    `named` is the memory of the counters by name, and the row in it.
     """
     auth = config.auth
     if not auth.is_on:
         return None
     from zerocopy.access.authenticator import Authenticator  # noqa: PLC0415 - only where it is on
-    from zerocopy.service.guarded import GuardedService  # noqa: PLC0415
+    from zerocopy.observe.named_counters import NamedCounters  # noqa: PLC0415
+    from zerocopy.service.guard.guarded import GuardedService  # noqa: PLC0415
 
     default = Allowance(
         auth.requests_per_s_max or None, auth.bytes_per_day_max or None, auth.streams_max or None
     )
     authenticator = Authenticator(default, auth.keys_path)
-    authenticator.load()
-    return GuardedService(service, authenticator, executor, columns_max=config.limits.columns_max)
+    guard = GuardedService(
+        service,
+        authenticator,
+        executor,
+        root=config.data.path,
+        columns_max=config.limits.columns_max,
+        counters=counters,
+        named=NamedCounters(*named),
+    )
+    guard.load()
+    return guard
 
 
 def build_live(
@@ -185,7 +198,11 @@ def access_log(config: Config) -> Access | None:
 
 
 def build_plain(
-    handler: Handler, config: Config, counters: Counters, admission: Admission
+    handler: Handler,
+    config: Config,
+    counters: Counters,
+    admission: Admission,
+    tally: Tally | None = None,
 ) -> Http1Server:
     """The plain listener that `config` describes, for the running loop."""
     timeouts = config.timeouts
@@ -206,6 +223,7 @@ def build_plain(
         on_transfer_failed=on_transfer_failed,
         on_connection_failed=on_connection_failed,
         access=access_log(config),
+        tally=tally,
     )
 
 

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.transport.admission import Admission
+    from zerocopy.transport.request_metrics import Tally
 
 _log = get_logger(__name__)
 
 
-def build_app(handler: Handler, config: Config, counters: Counters) -> AsgiApp:
+def build_app(
+    handler: Handler, config: Config, counters: Counters, tally: Tally | None = None
+) -> AsgiApp:
     """`handler` as an ASGI application."""
     return AsgiApp(
         handler=handler,
@@ -45,18 +48,23 @@ def build_app(handler: Handler, config: Config, counters: Counters) -> AsgiApp:
         counters=counters,
         on_transfer_failed=on_transfer_failed,
         access=access_log(config),
+        tally=tally,
     )
 
 
 def build_tls(
-    handler: Handler, config: Config, counters: Counters, admission: Admission
+    handler: Handler,
+    config: Config,
+    counters: Counters,
+    admission: Admission,
+    tally: Tally | None = None,
 ) -> TlsServer:
     """The TLS listener that `config` describes, for the running loop."""
     limits, timeouts = config.limits, config.timeouts
     return TlsServer(
         loop=asyncio.get_running_loop(),
         handler=handler,
-        app=build_app(handler, config, counters),
+        app=build_app(handler, config, counters, tally),
         limits=Http2Limits(
             streams_max=limits.streams_max,
             control_frames_max=limits.control_frames_max,
@@ -74,6 +82,7 @@ def build_tls(
         counters=counters,
         on_transfer_failed=on_transfer_failed,
         access=access_log(config),
+        tally=tally,
         on_connection_failed=on_connection_failed,
     )
 

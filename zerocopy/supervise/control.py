@@ -60,6 +60,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Copies of the certificate and its key, as they were when they were checked."""
     counters_fd: int
     beats_fd: int
+    names_fd: int
     report_fd: int
 
 
@@ -87,7 +88,7 @@ def start_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
         OSError: the system has no room for one more.
     """
     listeners, copies = chain(*spec.listener_fds.values()), spec.certificate_fds or ()
-    own = (spec.counters_fd, spec.beats_fd, spec.report_fd)
+    own = (spec.counters_fd, spec.beats_fd, spec.names_fd, spec.report_fd)
     with _signals_of_the_group_blocked():
         return subprocess.Popen(  # noqa: S603 - a constant
             WORKER_COMMAND,

@@ -325,6 +325,7 @@ class Generation:
             certificate_fds=None if self._certificate is None else self._certificate.fds,
             counters_fd=self._counters.counters_fd,
             beats_fd=self._counters.beats_fd,
+            names_fd=self._counters.names_fd,
             report_fd=report_fd,
         )
 

@@ -133,6 +133,7 @@ class ReloadCheck:
             self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
             host = self._resolve(config)
             self._missing = _FILES
+            check_keys(config)
             return Prepared(config, keep_certificate(config), host)
         except ConfigError as error:
             return error
@@ -163,3 +164,22 @@ def keep_certificate(config: Config) -> PemCopies | None:
     if warning is not None:
         _log.warning("certificate_validity", detail=warning)
     return copies
+
+
+def check_keys(config: Config) -> None:
+    """Assure that the key file of `config` can be read, if it names one; warn of what is unwise.
+
+    Blocks.
+
+    Raises:
+        ConfigError: it cannot be read, is none, or others may write it.
+    """
+    path = config.auth.keys_path
+    if path is None:
+        return
+    from zerocopy.access.keys import permission_warning, read_keys  # noqa: PLC0415 - only where on
+
+    read_keys(path)
+    warning = permission_warning(path)
+    if warning is not None:
+        _log.warning("keys_readable", detail=warning)

@@ -14,6 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from zerocopy.observe import named_counters
 from zerocopy.observe.counter_rows import reset_gauges
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class SharedCounters:
         self._collector = collector
         self._free: list[int] = []
         self.beats_fd = os.memfd_create("zerocopy-heartbeats")
+        self.names_fd = collector.names_fd = named_counters.make_names()
 
     @property
     def counters_fd(self) -> int:
@@ -41,6 +43,7 @@ class SharedCounters:
             self._free.append(self._collector.add_row())
             # Here and not in the workers: a slow one could cut off the rows of another.
             os.ftruncate(self.beats_fd, len(self._collector.rows) * _BEAT_BYTES)
+            named_counters.add_row(self.names_fd, len(self._collector.rows))
         self._free.sort()
         row = self._free.pop(0)
         self._collector.workers_by_row[row] = worker

@@ -29,7 +29,13 @@ from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
 from zerocopy.supervise.listeners import listen_for_metrics
 from zerocopy.supervise.notify import Notifier
-from zerocopy.supervise.readiness import LOOK_AGAIN_S, ReloadCheck, RootWatch, keep_certificate
+from zerocopy.supervise.readiness import (
+    LOOK_AGAIN_S,
+    ReloadCheck,
+    RootWatch,
+    check_keys,
+    keep_certificate,
+)
 from zerocopy.supervise.reload import Generations
 from zerocopy.supervise.shared_counters import SharedCounters
 
@@ -65,6 +71,7 @@ class Supervisor:
         passed: Mapping[str, list[socket.socket]] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
+        check_keys(config)
         certificate = keep_certificate(config)
         self._config = config
         self._reread = reread

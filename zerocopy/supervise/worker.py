@@ -52,6 +52,7 @@ from zerocopy.transport.loop import new_event_loop
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
+    from zerocopy.service.guard.guarded import GuardedService
     from zerocopy.service.service import Service
     from zerocopy.transport.http1.server import Http1Server
     from zerocopy.transport.tls.server import TlsServer
@@ -82,12 +83,18 @@ class _Worker:
     """The servers of one process, from their orders to their end."""
 
     def __init__(
-        self, spec: WorkerSpec, counters: Counters, service: Service, handler: Handler
+        self,
+        spec: WorkerSpec,
+        counters: Counters,
+        service: Service,
+        guard: GuardedService | None,
     ) -> None:
         self._spec = spec
         self._service = service
         self._loop = asyncio.get_running_loop()
         config = spec.config
+        handler: Handler = service if guard is None else guard
+        tally = None if guard is None else guard.tally
         admission = Admission(
             connections_max=raise_descriptor_limit(config),
             connections_per_address_max=config.limits.connections_per_address_max,
@@ -97,11 +104,11 @@ class _Worker:
         self._tls: TlsServer | None = None
         self._context: ssl.SSLContext | None = None
         if "plain" in spec.listener_fds:
-            self._plain = build_plain(handler, config, counters, admission)
+            self._plain = build_plain(handler, config, counters, admission, tally)
         if "tls" in spec.listener_fds:
             from zerocopy.supervise.compose_tls import build_tls  # noqa: PLC0415 - see there
 
-            self._tls = build_tls(handler, config, counters, admission)
+            self._tls = build_tls(handler, config, counters, admission, tally)
             copies = spec.certificate_fds
             self._context = make_context(config.tls.cert_path, config.tls.key_path, copies)
         for fd in spec.certificate_fds or ():
@@ -155,8 +162,8 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)
-        guard = build_guard(service, config, executor)
-        worker = _Worker(spec, counters, service, guard or service)
+        guard = build_guard(service, config, executor, counters, (spec.names_fd, spec.row))
+        worker = _Worker(spec, counters, service, guard)
 
         crowd = Crowd(counters)
         looking: asyncio.Task[None] | None = None

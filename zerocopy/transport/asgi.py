@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.body import Body
     from zerocopy.transport.context import Context
     from zerocopy.transport.limits import RequestLimits
-    from zerocopy.transport.request_metrics import Access
+    from zerocopy.transport.request_metrics import Access, Tally
     from zerocopy.transport.scheduler import SendScheduler
 
     Event = MutableMapping[str, Any]
@@ -128,13 +128,14 @@ class AsgiApp:
         counters: Counters,
         on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         access: Access | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._content_read_s = content_read_s
         self._own_bodies = Bodies(window_bytes_max=read_ahead_bytes_max)
         self._counters = counters
-        self._metrics = RequestMetrics(slots.TLS, counters, access)
+        self._metrics = RequestMetrics(slots.TLS, counters, access, tally)
         self._on_transfer_failed = on_transfer_failed
         self.context: Context | None = None
 

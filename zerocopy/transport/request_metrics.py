@@ -19,8 +19,7 @@ from zerocopy.core.http.pending import PendingRequest
 from zerocopy.transport.timers import TICK_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from zerocopy.core.access import Grant
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Request, Response
 
@@ -37,18 +36,36 @@ class Access(Protocol):
         """A request has ended, answered in full or not."""
 
 
+class Tally(Protocol):
+    """What is counted by who asks, as seen from a transport; only where `[auth]` is on."""
+
+    def __call__(self, grant: Grant, nbytes: int, times: int, /) -> None:
+        """So many requests of `grant` have ended; each was sent `nbytes` of content."""
+
+
+def _write_nothing(_transport: str, _pending: PendingRequest, _duration_ns: int) -> None:
+    """The access log of those who have a tally alone: nobody else pays for the question."""
+
+
 class RequestMetrics:
     """The requests of one transport in a worker; `slots` has counters by endpoint and status."""
 
-    __slots__ = ("_counters", "_due_ns", "_durations", "_transport", "access", "slots")
+    __slots__ = ("_counters", "_due_ns", "_durations", "_tally", "_transport", "access", "slots")
 
-    def __init__(self, transport: int, counters: Counters, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        transport: int,
+        counters: Counters,
+        access: Access | None = None,
+        tally: Tally | None = None,
+    ) -> None:
         kinds = range(len(endpoints.NAMES))
         self._counters = counters
         self._transport = slots.TRANSPORTS[transport]
         self._durations = [slots.duration_of(transport, endpoint).first for endpoint in kinds]
         self._due_ns = 0
-        self.access = access
+        self._tally = tally
+        self.access = _write_nothing if access is None and tally is not None else access
         self.slots = [
             {status: slots.requests_slot(transport, endpoint, status) for status in REASONS}
             for endpoint in kinds
@@ -67,11 +84,16 @@ class RequestMetrics:
         counters[first + bisect_left(_BOUNDS_NS, duration_ns)] += times
         counters[first + _SUM] += duration_ns * times
 
-    def note(self, requests: Iterable[Request], response: Response, begun_ns: int) -> None:
-        """Write requests that have their last byte to the access log, if there is one."""
+    def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
+        """Equal requests have their last byte: write them to the access log, if there is one."""
         if self.access is not None:
+            grant = request.grant
+            if self._tally is not None and grant is not None:
+                self._tally(grant, 0 if request.is_head else response.nbytes, times)
+            if self.access is _write_nothing:
+                return
             duration_ns = monotonic_ns() - begun_ns
-            for request in requests:
+            for _ in range(times):
                 pending = PendingRequest(request, begun_ns)
                 pending.response = response
                 self.access(self._transport, pending, duration_ns)
@@ -80,7 +102,7 @@ class RequestMetrics:
         """One request, read at `begun_ns`, has the whole response."""
         self.count(request, response)
         self.time(request.endpoint, begun_ns)
-        self.note((request,), response, begun_ns)
+        self.note(request, response, begun_ns)
 
     # ---- requests under way
 
@@ -109,6 +131,10 @@ class RequestMetrics:
         if response is not None and response.feed is None and not pending.left_bytes:
             self.time(pending.request.endpoint, pending.begun_ns)
         if self.access is not None:
+            grant = pending.grant
+            if self._tally is not None and grant is not None and response is not None:
+                promised = 0 if pending.request.is_head else response.nbytes
+                self._tally(grant, max(0, promised - pending.left_bytes), 1)
             self.access(self._transport, pending, monotonic_ns() - pending.begun_ns)
 
     def tick(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zerocopy.access.keys import add_key
 from zerocopy.commands.doctor import files, network, process, system
 from zerocopy.commands.doctor.finding import Finding, Verdict
 from zerocopy.commands.doctor.host import Host, Interpreter
@@ -81,6 +82,18 @@ def test_directory_of_roll_ups_must_be_one_that_can_be_written(tmp_path: Path) -
     for path, verdict in ((tmp_path / "new" / "er", "ok"), (tmp_path / "file" / "er", "advice")):
         assert files.rollups(host, replace(NEEDS, rollup_path=str(path))).verdict == verdict
     assert files.rollups(host, replace(NEEDS, rollup_path=None)).verdict == "note"
+
+
+def test_key_file_that_stops_the_server_must_change(tmp_path: Path) -> None:
+    """Missing or open to others; one that everybody may read is advice; without one all is well."""
+    host, path = host_of(tmp_path), str(tmp_path / "keys.json")
+    needs = replace(NEEDS, keys_path=path)
+    assert files.key_file(host, NEEDS).verdict == "ok"
+    assert files.key_file(host, needs).verdict == "change"
+    add_key(path, "desk")
+    for mode, verdict in ((0o600, "ok"), (0o644, "advice"), (0o666, "change")):
+        os.chmod(path, mode)
+        assert files.key_file(host, needs).verdict == verdict
 
 
 @pytest.mark.parametrize(("somaxconn", "verdict"), [("128", "change"), ("4096", "ok")])

@@ -251,3 +251,22 @@ def test_list_symbols_of_any_tree_equals_oracle(paths: dict[tuple[str, ...], int
 def test_date_text_ends_where_years_of_four_digits_do(time_s: int, date: str) -> None:
     """A time of 64 bits that nothing can format is the last or the first date instead."""
     assert date_text(time_s) == date
+
+
+def test_what_is_hidden_is_neither_listed_nor_tells_a_time(tmp_path: Path) -> None:
+    """As if exchanges, symbols and types that may not be seen were not there."""
+    root = str(tmp_path)
+    touch(root, "coinbase/A/MD/time.01.01.25.bin", 10)
+    touch(root, "coinbase/A/MD/deeper/time.01.01.25.bin", 15)
+    touch(root, "coinbase/A/BOOK/time.01.01.25.bin", 20)
+    touch(root, "coinbase/A/loose.bin", 30)
+    touch(root, "coinbase/B/BOOK/time.01.01.25.bin", 40)
+    touch(root, "coinbase/C/MD/time.01.01.25.bin", 50)
+    touch(root, "kraken/A/MD/time.01.01.25.bin", 60)
+
+    def is_seen(exchange: str, symbol: str | None, type_: str | None) -> bool:
+        return exchange == "coinbase" and symbol != "C" and type_ in (None, "MD")
+
+    assert list_symbols(root, None, is_seen) == {"coinbase": [SymbolRecency("A", 15)]}
+    assert list_symbols(root, "kraken", is_seen) == {"kraken": []}
+    assert list_symbols(root, "coinbase", lambda *_: True)["coinbase"][0].symbol == "C"

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from zerocopy.commands.doctor.finding import Finding, Verdict, ok, unknown
+from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from zerocopy.commands.doctor.host import Host, Mount
@@ -65,6 +66,37 @@ def rollups(_host: Host, needs: Needs) -> Finding:
         "[rollups] path, or its permissions",
         "what is computed ahead for /api/bars outlives a restart",
         "config.toml",
+    )
+
+
+def key_file(_host: Host, needs: Needs) -> Finding:
+    """Whether the file of API keys can be read, and by whom."""
+    from zerocopy.access.keys import permission_warning, read_keys
+
+    check, path = "key file", needs.keys_path
+    if path is None:
+        return ok(check, "none: [auth] keys_path is not set")
+    try:
+        count = len(read_keys(path))
+    except ConfigError as error:
+        return Finding(
+            check,
+            Verdict.CHANGE,
+            error.detail,
+            "the file, its permissions, or [auth] keys_path",
+            "as it is the server does not start",
+            "docs/access.md",
+        )
+    warning = permission_warning(path)
+    if warning is None:
+        return ok(check, f"{path}: {count:,} keys")
+    return Finding(
+        check,
+        Verdict.ADVICE,
+        f"{path} can be read by everybody",
+        f"chmod 640 {path}",
+        "it holds hashes and no key, but tells who may ask for what",
+        "docs/access.md",
     )
 
 

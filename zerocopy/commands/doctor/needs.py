@@ -31,6 +31,7 @@ class Needs:
     watched_directories: int
     backlog: int
     data_root: str
+    keys_path: str | None
     has_tls: bool
 
     def worker_count(self, processors: int) -> int:
@@ -55,5 +56,6 @@ def needs_of(config: Config) -> Needs:
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
         data_root=config.data.path,
+        keys_path=config.auth.keys_path,
         has_tls=has_tls,
     )

@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[Host, Needs], Finding], ...] = (
     process.processors,
     files.data_root,
     files.rollups,
+    files.key_file,
     files.file_system,
     files.access_times,
     files.read_ahead,

@@ -73,7 +73,7 @@ class Request:
 
     method: bytes
     target: bytes
-    fields: Fields
+    fields: Fields = field(repr=False)  # they hold credentials
     is_websocket: bool = False
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zerocopy.core.access import Grant
     from zerocopy.core.http.messages import Request, Response
 
 
@@ -17,10 +18,11 @@ class PendingRequest:
     """A request, the moment its head was read, and its response once that has begun.
 
     `left_bytes` of the response had gone neither to the kernel nor to TLS when it ended: more than
-    0 if it was cut off. `id` names it in the log, which makes one if the client gave none.
+    0 if it was cut off. `id` names it in the log, which makes one if the client gave none. `grant`
+    is who asks, once that is known, and whatever comes of it.
     """
 
-    __slots__ = ("begun_ns", "id", "left_bytes", "request", "response")
+    __slots__ = ("begun_ns", "grant", "id", "left_bytes", "request", "response")
 
     def __init__(self, request: Request, begun_ns: int) -> None:
         self.request = request
@@ -28,6 +30,7 @@ class PendingRequest:
         self.response: Response | None = None
         self.left_bytes = 0
         self.id: str | None = None
+        self.grant: Grant | None = request.grant
 
 
 CURRENT: ContextVar[PendingRequest | None] = ContextVar("pending", default=None)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.layout import is_name
 from zerocopy.storage.tree import close_file, data_error, open_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DEPTH_MAX = 8
 """Directories below a symbol that are searched; the layout needs one."""
@@ -34,11 +35,18 @@ class SymbolRecency(NamedTuple):
     last_update_s: int
 
 
-def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[SymbolRecency]]:
+IsSeen = Callable[[str, str | None, str | None], bool]
+"""Whether an exchange, a symbol of it, or a type of that may be seen; see `core.access.Scope`."""
+
+
+def list_symbols(
+    root: str, exchange: str | None = None, is_seen: IsSeen | None = None
+) -> dict[str, list[SymbolRecency]]:
     """Exchanges in order of name; in each its symbols, newest first, ties by name.
 
     Only `exchange` if it is given, with an empty list if it does not exist. Names that no query
-    could spell, plain files, links, and symbols without any `.bin` are left out.
+    could spell, plain files, links, and symbols without any `.bin` are left out. With `is_seen`
+    what is hidden is as if it were not there, and so is what lies in no type.
 
     Raises:
         DataError: the root or a directory below it cannot be read.
@@ -48,11 +56,13 @@ def list_symbols(root: str, exchange: str | None = None) -> dict[str, list[Symbo
     try:
         with open_root(root) as root_fd:
             for name in sorted(_directories(root_fd)) if exchange is None else [exchange]:
+                if is_seen is not None and not is_seen(name, None, None):
+                    continue
                 fd = open_directory(name, root_fd)
                 if fd is None:
                     continue
                 try:
-                    exchanges[name] = _list_exchange(fd)
+                    exchanges[name] = _list_exchange(fd, name, is_seen)
                 finally:
                     close_file(fd)
     except OSError as error:
@@ -89,14 +99,20 @@ def date_text(time_s: int) -> str:
     return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
 
 
-def _list_exchange(exchange_fd: int) -> list[SymbolRecency]:
+def _list_exchange(exchange_fd: int, exchange: str, is_seen: IsSeen | None) -> list[SymbolRecency]:
     entries = []
     for symbol in _directories(exchange_fd):
+        if is_seen is not None and not is_seen(exchange, symbol, None):
+            continue
         fd = open_directory(symbol, exchange_fd)
         if fd is None:
             continue
         try:
-            newest_s = _newest_modification(fd, DEPTH_MAX)
+            if is_seen is None:
+                newest_s = _newest_modification(fd, DEPTH_MAX)
+            else:
+                types = [name for name in _directories(fd) if is_seen(exchange, symbol, name)]
+                newest_s = _newest_below(fd, types, DEPTH_MAX)
         finally:
             close_file(fd)
         if newest_s is not None:
@@ -139,7 +155,15 @@ def _newest_modification(directory_fd: int, depth: int) -> int | None:
                     continue  # it was a file when its name was read
                 modified_s = status.st_mtime_ns // 1_000_000_000
                 newest_s = modified_s if newest_s is None else max(newest_s, modified_s)
-    for name in below if depth else ():
+    below_s = _newest_below(directory_fd, below, depth)
+    if newest_s is None or below_s is None:
+        return below_s if newest_s is None else newest_s
+    return max(newest_s, below_s)
+
+
+def _newest_below(directory_fd: int, names: Iterable[str], depth: int) -> int | None:
+    newest_s: int | None = None
+    for name in names if depth else ():
         fd = open_directory(name, directory_fd)
         if fd is None:
             continue

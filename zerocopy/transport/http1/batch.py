@@ -142,7 +142,7 @@ class Batch:
         counters[slots.SENT_BYTES_COPY] += total
         counters[metrics.slots[request.endpoint][response.status]] += whole
         if metrics.access is not None:
-            metrics.note([request] * whole, response, self._begun_ns)
+            metrics.note(request, response, self._begun_ns, whole)
         return whole
 
     def _refuse(self, message: Message, connections: list[Member], error: Exception) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.pending import PendingRequest
     from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.context import ConnectionLimits
-    from zerocopy.transport.request_metrics import Access
+    from zerocopy.transport.request_metrics import Access, Tally
 
 TURNS_AT_ONCE = 2
 """Full turns of large responses before the loop polls its sockets again: some 300 µs. With one turn
@@ -44,6 +44,7 @@ class Http1Server:
         on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._loop = loop
         self.connections = Http1Connections(
@@ -51,7 +52,7 @@ class Http1Server:
             loop=loop,
             handler=handler,
             counters=counters,
-            metrics=RequestMetrics(PLAIN, counters, access),
+            metrics=RequestMetrics(PLAIN, counters, access, tally),
             scheduler=SendScheduler(loop, limits.turn_bytes_max, TURNS_AT_ONCE),
             limits=limits,
             on_transfer_failed=on_transfer_failed,

@@ -76,7 +76,7 @@ class Proved(dict[int, Answer]):
                 total += times
                 repeated += times - 1
                 if metrics.access is not None:
-                    metrics.note([answer.request] * times, answer.response, begun_ns)
+                    metrics.note(answer.request, answer.response, begun_ns, times)
         self.clear()
         if repeated:
             context.handler.count_reused(repeated)

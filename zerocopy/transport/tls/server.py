@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.admission import Admission, Seat
     from zerocopy.transport.asgi import AsgiApp
     from zerocopy.transport.http2.context import Http2Limits
-    from zerocopy.transport.request_metrics import Access
+    from zerocopy.transport.request_metrics import Access, Tally
 
 SHORT_TURN_BYTES = 131_072
 """Bytes of a turn while small responses are asked for: some 75 µs of encryption."""
@@ -61,13 +61,14 @@ class TlsServer:
         on_transfer_failed: Callable[[Exception, PendingRequest | None], None],
         on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._loop = loop
         shared: dict[str, Any] = {
             "loop": loop,
             "handler": handler,
             "counters": counters,
-            "metrics": RequestMetrics(TLS, counters, access),
+            "metrics": RequestMetrics(TLS, counters, access, tally),
             "scheduler": SendScheduler(
                 loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES
             ),

@@ -1,0 +1,1 @@
+"""The service behind `[auth]`; imported only where that is on."""

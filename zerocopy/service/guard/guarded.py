@@ -1,0 +1,260 @@
+"""The service behind `[auth]`: every request says who asks, and sees what that may see.
+
+Owns the order: who asks, what is asked for, how much was had; then the service answers as it
+answers anybody. It is a `Handler` around a `Handler`, made only where `[auth]` is on, so that a
+server without it does nothing of this. A head that was seen before has its grant in its `Request`:
+a comparison of times, and the way is that of a server without keys.
+
+    endpoint             what a grant hides
+    data, bars, live     404, word for word that of a name that does not exist
+    symbols, catalog     left out of the document
+    healthz, readyz, page, OPTIONS    nothing: they need no grant
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.core import endpoints
+from zerocopy.core.bars import parse_bars_query
+from zerocopy.core.errors import ConfigError, NotFoundError, ZerocopyError
+from zerocopy.core.http.pending import CURRENT
+from zerocopy.core.query import parse_catalog_query, parse_live_query, parse_query
+from zerocopy.observe.log import get_logger
+from zerocopy.observe.named_counters import REFUSALS, REQUESTS, SENT_BYTES
+from zerocopy.service.guard.granted_feed import GrantedFeed
+from zerocopy.service.guard.scoped import Scoped
+from zerocopy.service.thread_work import in_thread
+from zerocopy.storage.tree import open_exchange, open_symbol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from zerocopy.access.authenticator import Authenticator
+    from zerocopy.access.keys import Change
+    from zerocopy.core.access import Grant, Scope
+    from zerocopy.core.counters import Counters
+    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.window import Window
+    from zerocopy.observe.named_counters import NamedCounters
+    from zerocopy.service.service import Service
+
+_UNSCOPED = frozenset({endpoints.SYMBOLS, endpoints.CATALOG})
+"""Endpoints whose document is cut to a scope; it is compared with the request after that."""
+
+NAMES_LOGGED_MAX = 10
+"""Names of keys in one line of the log, which always has their number."""
+
+Asked = tuple[str, str, str | None]
+"""Exchange, symbol and type of a query; the catalog's may have no type."""
+
+_log = get_logger(__name__)
+
+
+class GuardedService:
+    """Answers those who may ask. Used in the event loop's thread only."""
+
+    def __init__(
+        self,
+        service: Service,
+        authenticator: Authenticator,
+        executor: Executor,
+        *,
+        root: str,
+        columns_max: int,
+        counters: Counters,
+        named: NamedCounters,
+    ) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._executor = executor
+        # Its own: plans that wait for a disk must not hold up a revocation.
+        self._looker = ThreadPoolExecutor(1, "keys")
+        self._root = root
+        self._scoped = Scoped(executor, root)
+        self._columns_max = columns_max
+        self._counters = counters
+        self._named = named
+        self._told = ""
+
+    # ---- the Handler of the transports
+
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
+        """See `Handler`: what was granted to this very head before, while that holds."""
+        grant = request.grant
+        if grant is None:
+            return self._service.respond_now(request, times) if _is_open(request) else None
+        if grant.until_s <= time.time():
+            return None
+        return self._service.respond_now(request, times)
+
+    async def respond(self, request: Request) -> Response:
+        """See `Handler`."""
+        if _is_open(request):
+            return await self._service.respond(request)
+        try:
+            grant = await self._authenticator.grant(request)
+            pending = CURRENT.get()
+            if pending is not None:
+                pending.grant = grant
+            await self._check(request, grant)
+        except ZerocopyError as error:
+            return self._service.refuse(error)
+        if request.endpoint in _UNSCOPED:
+            return await self._cut(request, grant.scope)
+        request.be_granted(grant)
+        response = await self._service.respond(request)
+        if response.feed is not None:
+            response.feed = GrantedFeed(response.feed, grant)
+        return response
+
+    def count_reused(self, times: int) -> None:
+        """See `Handler`."""
+        self._service.count_reused(times)
+
+    async def prepare(self, window: Window) -> None:
+        """See `Handler`."""
+        await self._service.prepare(window)
+
+    def refuse(self, error: Exception) -> Response:
+        """See `Handler`."""
+        return self._service.refuse(error)
+
+    def tally(self, grant: Grant, nbytes: int, times: int) -> None:
+        """Count requests that have ended, by name; see `transport.request_metrics.Tally`."""
+        self._named.count(grant.name, REQUESTS, times)
+        self._named.count(grant.name, SENT_BYTES, nbytes * times)
+
+    # ---- the keys
+
+    def load(self) -> None:
+        """Read the keys; blocks. Where they cannot be read nobody may ask until they can."""
+        try:
+            self._authenticator.load()
+        except ConfigError as error:
+            self._tell_of(error.detail)
+        self._count()
+
+    def close(self) -> None:
+        """End the thread that looks at the key file."""
+        self._looker.shutdown()
+
+    async def look(self) -> None:
+        """Called about once a second: read the key file again if it has changed."""
+        try:
+            change = await self._authenticator.look(self._looker)
+        except ConfigError as error:
+            self._tell_of(error.detail)
+        else:
+            self._told = ""
+            if change is not None:
+                _tell_change(change, len(self._authenticator))
+        self._count()
+
+    def _tell_of(self, reason: str) -> None:
+        """Log what keeps the key file from being read, once; the keys of the last time hold."""
+        if reason != self._told:
+            self._told = reason
+            _log.error("keys_not_read", reason=reason, keys=len(self._authenticator))
+
+    def _count(self) -> None:
+        self._counters[slots.KEYS] = len(self._authenticator)
+        self._counters[slots.KEYS_UNREADABLE] = bool(self._told)
+
+    # ---- what may be seen
+
+    async def _check(self, request: Request, grant: Grant) -> None:
+        """Whether what is asked for may be seen; what is wrong with it otherwise, is said first.
+
+        Raises:
+            NotFoundError: it is hidden, in the words for what does not exist.
+            BadRequestError: the query is none.
+            DataError: the data root cannot be read.
+        """
+        scope = grant.scope
+        if scope.is_everything or request.method not in _READS:
+            return
+        asked = self._asked(request)
+        if asked is None:
+            return
+        hidden = hidden_part(scope, *asked)
+        if hidden is not None:
+            self._named.count(grant.name, REFUSALS, 1)
+            await in_thread(self._executor, lambda: refuse_hidden(self._root, hidden, *asked))
+
+    def _asked(self, request: Request) -> Asked | None:
+        """The series that is asked for, None for what names none."""
+        query_string = request.target.partition(b"?")[2]
+        endpoint, columns_max = request.endpoint, self._columns_max
+        if endpoint == endpoints.DATA:
+            query = parse_query(query_string, columns_max=columns_max)
+        elif endpoint == endpoints.BARS:
+            query = parse_bars_query(query_string, columns_max=columns_max).records
+        elif endpoint == endpoints.LIVE:
+            last = None if request.is_websocket else b",".join(request.values(b"last-event-id"))
+            live = parse_live_query(query_string, columns_max=columns_max, last_event_id=last)
+            return live.exchange, live.symbol, live.type
+        elif endpoint == endpoints.CATALOG:
+            return parse_catalog_query(query_string)
+        else:
+            return None
+        return query.exchange, query.symbol, query.type
+
+    async def _cut(self, request: Request, scope: Scope) -> Response:
+        """A document that lists names, without those that are hidden."""
+        whole = await self._service.respond(request.unconditional())
+        try:
+            return self._service.select(request, await self._scoped.cut(request, whole, scope))
+        except ZerocopyError as error:
+            return self._service.refuse(error)
+
+
+_READS = frozenset({b"GET", b"HEAD"})
+
+
+def hidden_part(scope: Scope, exchange: str, symbol: str, type_: str | None) -> str | None:
+    """The first part of a series that `scope` hides; None where it hides none."""
+    if not scope.allows(exchange):
+        return "exchange"
+    if not scope.allows(exchange, symbol):
+        return "symbol"
+    return None if scope.allows(exchange, symbol, type_) else "type"
+
+
+def refuse_hidden(root: str, part: str, exchange: str, symbol: str, type_: str | None) -> None:
+    """Say what would be said if the hidden `part` did not exist; blocks.
+
+    Only what is above it and may be seen is looked at. So the answer and the time it takes are the
+    same whether or not there is such a thing.
+
+    Raises:
+        NotFoundError: always, unless the data cannot be read.
+        DataError: it cannot.
+    """
+    if part == "symbol":
+        with open_exchange(root, exchange):
+            pass
+    elif part == "type":
+        with open_symbol(root, exchange, symbol):
+            pass
+    name = {"exchange": exchange, "symbol": symbol, "type": type_}[part]
+    raise NotFoundError(f"{part} {name}: does not exist")
+
+
+def _tell_change(change: Change, keys: int) -> None:
+    added, gone = ([grant.name for grant in grants] for grants in change)
+    _log.info(
+        "keys_changed",
+        added=added[:NAMES_LOGGED_MAX],
+        added_count=len(added),
+        revoked=gone[:NAMES_LOGGED_MAX],
+        revoked_count=len(gone),
+        keys=keys,
+    )
+
+
+def _is_open(request: Request) -> bool:
+    return request.endpoint in endpoints.OPEN or request.method == b"OPTIONS"
