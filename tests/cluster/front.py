@@ -77,8 +77,6 @@ class Front:
     def __enter__(self) -> Self:
         """Start, and wait until every node is taken for healthy."""
         assert HAPROXY is not None
-        certificate = self._folder / "front.pem"
-        certificate.write_bytes(b"".join(Path(path).read_bytes() for path in certificate_files()))
         configuration = self._folder / "haproxy.cfg"
         configuration.write_text(with_nodes(len(self._node_ports)), "utf-8")
         nodes = {
@@ -91,7 +89,7 @@ class Front:
                     "FRONT_TLS": f"127.0.0.1:{self.tls_port}",
                     "FRONT_PLAIN": f"127.0.0.1:{self.port}",
                     "FRONT_METRICS": f"127.0.0.1:{self.metrics_port}",
-                    "FRONT_CERT": str(certificate),
+                    "FRONT_CERT": certificate_files()[0],
                     "FRONT_SOCKET": self._socket_path,
                     **nodes,
                 },

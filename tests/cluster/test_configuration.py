@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ from bench.cluster_ring import WEIGHT
 from tests.certificate import certificate_files
 from tests.cluster.front import CONFIGURATION, HAPROXY, with_nodes
 from zerocopy.config.load import Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEXT = CONFIGURATION.read_text("utf-8")
 NODES = [("1", "1"), ("2", "2"), ("3", "3")]
@@ -22,11 +25,9 @@ NODES = [("1", "1"), ("2", "2"), ("3", "3")]
 def test_haproxy_finds_nothing_to_warn_of(tmp_path: Path) -> None:
     """The file itself, and the tests' copy with more nodes."""
     assert HAPROXY is not None
-    certificate = tmp_path / "front.pem"
-    certificate.write_bytes(b"".join(Path(path).read_bytes() for path in certificate_files()))
     more = tmp_path / "more.cfg"
     more.write_text(with_nodes(5), "utf-8")
-    environ = {"FRONT_CERT": str(certificate), "FRONT_SOCKET": str(tmp_path / "admin.sock")}
+    environ = {"FRONT_CERT": certificate_files()[0], "FRONT_SOCKET": str(tmp_path / "admin.sock")}
     for path, others in ((CONFIGURATION, {}), (more, {"NODE4": "127.0.0.1:1", "NODE5": "[::1]:1"})):
         done = subprocess.run(
             [HAPROXY, "-c", "-f", path],
