@@ -12,7 +12,7 @@ and websockets are imported when they are used.
 | module | owns |
 |---|---|
 | `client`, `aio` | `Client`, `AsyncClient`: arguments, documentation |
-| `requests`, `times`, `options` | what is asked for, of whom |
+| `requests`, `times`, `options`, `keys` | what is asked for, of whom, by whom |
 | `fetch`, `pool`, `stop` | one GET until it is there; connections; the end from another thread |
 | `sinks`, `layout`, `download` | where bytes go |
 | `frame`, `tables`, `progress` | what users see |
@@ -33,6 +33,7 @@ from zerocopy.client.errors import (
     MissingPackage,
     NotFound,
     NotInstalled,
+    RateLimit,
     Reset,
     Timeout,
     TooManyRequests,
@@ -62,6 +63,7 @@ __all__ = [
     "MissingPackage",
     "NotFound",
     "NotInstalled",
+    "RateLimit",
     "Reset",
     "Symbols",
     "TimeLike",

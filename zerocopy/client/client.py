@@ -34,7 +34,8 @@ class Client:
 
     Args:
         url: where the server is, such as `https://data.example.com`; `$ZEROCOPY_URL` if None.
-        key: sent as `Authorization: Bearer`; `$ZEROCOPY_KEY` if None.
+        key: sent as `Authorization: Bearer`. If None, it is `$ZEROCOPY_KEY` or the password of the
+            server's host and `login zerocopy` in `~/.netrc`: see "Keys" in docs/client-python.md.
         ca: a PEM file of the authorities to trust instead of the system's.
         exchange: of every method that is not told another.
         timeout: seconds to wait for a connection and for each next byte, not for the whole.

@@ -4,7 +4,7 @@
     ├── BadRequest              400, or an argument refused before it was sent; a ValueError
     ├── Unauthorized            401, 403: the key is missing, unknown, or does not cover this
     ├── NotFound                404: exchange, symbol, type or column
-    ├── TooManyRequests         429: .retry_after_s
+    ├── TooManyRequests         429: .retry_after_s, .rate_limit
     ├── NotInstalled            501: the server lacks what this format needs
     ├── Unavailable             502, 503, 504: .retry_after_s
     ├── UnexpectedAnswer        any other status, or an answer that is none of zerocopy's
@@ -22,6 +22,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import NamedTuple
 
 
 class Error(Exception):
@@ -67,8 +68,33 @@ class _Busy(Error):
         self.retry_after_s = retry_after_s
 
 
+class RateLimit(NamedTuple):
+    """A limit as the server tells it, in the fields `RateLimit` and `RateLimit-Policy`.
+
+    Attributes:
+        policy: the name of the limit.
+        quota: how much is allowed in `window_s` seconds; None where that was not told.
+        remaining: how much of it is left.
+        reset_s: seconds after which there is more; None where that was not told.
+        window_s: seconds that the quota is for; None where that was not told.
+    """
+
+    policy: str
+    quota: int | None
+    remaining: int
+    reset_s: int | None
+    window_s: int | None
+
+
 class TooManyRequests(_Busy):
-    """Status 429: the key's limit is reached. `retry_after_s`: seconds to wait, or None."""
+    """Status 429: a limit of the key or of the address is reached.
+
+    Attributes:
+        retry_after_s: seconds to wait, or None.
+        rate_limit: the limit that is reached, or None where the server does not tell it.
+    """
+
+    rate_limit: RateLimit | None = None
 
 
 class Unavailable(_Busy):

@@ -7,7 +7,8 @@ the data. What is read goes to a sink.
 - A body that broke is resumed by `Range` and `If-Range` with its strong ETag (RFC 9110, 13.1.5 and
   14.2). A 200 instead of a 206 says that the data has changed, or that ranges are not served: the
   body begins anew.
-- The wait is doubled each time, with jitter; `Retry-After` (10.2.3) is honoured in both forms.
+- The wait is doubled each time, with jitter; `Retry-After` (10.2.3) is honoured in both forms. A
+  limit (429) that asks for more than the client's `timeout` is told instead.
 - `ATTEMPTS_MAX` and `PATIENCE_S` bound what fails in a row without a new byte. A server that was
   never reached is given up after `FIRST_ATTEMPTS_MAX`: the address is likely wrong.
 """
@@ -29,6 +30,7 @@ from zerocopy.client.errors import (
     ConnectionFailed,
     Error,
     Interrupted,
+    RateLimit,
     Timeout,
     TooManyRequests,
     Unavailable,
@@ -38,7 +40,7 @@ from zerocopy.client.errors import (
 from zerocopy.client.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from http.client import HTTPConnection
 
     from zerocopy.client.options import Options
@@ -65,6 +67,10 @@ TEXT_MAX = 200
 
 Result = TypeVar("Result")
 
+_LIMIT = re.compile(r'"((?:[^"\\]|\\.)*)"((?: *; *[a-z]+=[^;,]*)*)')
+"""One of the list that `RateLimit` and `RateLimit-Policy` are: a string, parameters (RFC 9651)."""
+
+_PARAMETER = re.compile(r"([a-z]+)=(\d{1,15})")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -106,7 +112,7 @@ class Fetcher:
             except (ConnectionFailed, Unavailable, TooManyRequests) as error:
                 stop.check()
                 wait_s = patience.wait_s(error, sink.received, has_met=self._has_met)
-                if wait_s is None:
+                if wait_s is None or asks_for_more(error, self._options.timeout_s):
                     raise
                 stop.pause(wait_s)
             else:
@@ -171,7 +177,8 @@ class Fetcher:
                     raise Interrupted(f"{self._options.origin} has no rest of the answer")
                 case status:
                     content = response.read(PROBLEM_BYTES_MAX)
-                    return refusal_of(status, response.reason, response.getheaders(), content)
+                    told = response.getheaders()
+                    return refusal_of(self._options, status, response.reason, told, content)
             sink.take(response)
         except TimeoutError as error:
             raise Timeout(
@@ -254,6 +261,12 @@ def is_final(error: Error) -> bool:
     return isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
+def asks_for_more(error: Error, seconds: float) -> bool:
+    """Whether a limit (429) asks to wait for longer than that: who asked is to decide."""
+    asked_s = error.retry_after_s if isinstance(error, TooManyRequests) else None
+    return asked_s is not None and asked_s > seconds
+
+
 def retry_after_s(told: str | None, date: str | None, now_s: float) -> float | None:
     """Seconds that `Retry-After` asks for, in either of its forms; None if nothing readable.
 
@@ -277,7 +290,29 @@ def retry_after_s(told: str | None, date: str | None, now_s: float) -> float | N
     return max(0.0, until_s - now_s)
 
 
-def refusal_of(status: int, reason: str, told: Iterable[tuple[str, str]], content: bytes) -> Error:
+def rate_limit_of(fields: Mapping[str, str]) -> RateLimit | None:
+    """The limit that is reached, of draft-ietf-httpapi-ratelimit-headers-10; None if none is told.
+
+    >>> told = {"Ratelimit": '"requests";r=0;t=1', "Ratelimit-Policy": '"requests";q=100;w=1'}
+    >>> rate_limit_of(told)
+    RateLimit(policy='requests', quota=100, remaining=0, reset_s=1, window_s=1)
+    """
+    limits, policies = (
+        {name: {key: int(value) for key, value in _PARAMETER.findall(rest)}
+         for name, rest in _LIMIT.findall(fields.get(field, ""))}
+        for field in ("Ratelimit", "Ratelimit-Policy")
+    )  # fmt: skip
+    told = [(limit["r"], name) for name, limit in limits.items() if "r" in limit]
+    if not told:
+        return None
+    remaining, name = min(told)
+    policy = policies.get(name, {})
+    return RateLimit(name, policy.get("q"), remaining, limits[name].get("t"), policy.get("w"))
+
+
+def refusal_of(
+    options: Options, status: int, reason: str, told: Iterable[tuple[str, str]], content: bytes
+) -> Error:
     """The error that a response other than 200 and 206 tells: RFC 9457, or a line of plain text.
 
     `told` are its header fields.
@@ -301,8 +336,13 @@ def refusal_of(status: int, reason: str, told: Iterable[tuple[str, str]], conten
         is_text = fields.get("Content-Type", "").partition(";")[0].strip().lower() == "text/plain"
         if is_text and line.isprintable() and 0 < len(line) <= TEXT_MAX:
             detail += f": {line}"
+    if status == HTTPStatus.UNAUTHORIZED and options.key is None:
+        detail += f"; {options.key_hint}"
     wait_s = retry_after_s(fields.get("Retry-After"), fields.get("Date"), time.time())
-    return error_of(status, detail, wait_s)
+    error = error_of(status, detail, wait_s)
+    if isinstance(error, TooManyRequests):
+        error.rate_limit = rate_limit_of(fields)
+    return error
 
 
 def _strong_tag(response: HTTPResponse) -> str | None:

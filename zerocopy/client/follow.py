@@ -6,6 +6,7 @@ output; `websockets` gives the messages and the errors.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ from zerocopy.client.errors import (
 from zerocopy.client.fetch import (
     FIRST_ATTEMPTS_MAX,
     PATIENCE_S,
+    asks_for_more,
     is_final,
     jittered_s,
     refusal_of,
@@ -40,6 +42,18 @@ MESSAGE_BYTES_MAX = 1 << 27
 """A server's messages are at most half of it."""
 
 _BEGIN = re.compile(r"(.*); it begins at (\d{8}\.\d+)", re.DOTALL)
+
+
+class _KeyFilter(logging.Filter):
+    """`websockets` logs the fields of a request; this one holds a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is told."""
+        return not (isinstance(record.args, tuple) and "Authorization" in record.args)
+
+
+_logger = logging.getLogger("websockets.client.zerocopy")
+_logger.addFilter(_KeyFilter())
 
 
 class Follow:
@@ -72,6 +86,7 @@ class Follow:
         timeout_s = self._options.timeout_s
         return {
             "additional_headers": self._options.fields,
+            "logger": _logger,
             "ssl": self._options.context,
             "compression": None,
             "proxy": None,
@@ -135,6 +150,7 @@ class Follow:
         found = self._error_of(error)
         self._attempts += 1
         passes = isinstance(found, (ConnectionFailed, Unavailable, TooManyRequests))
+        passes = passes and not asks_for_more(found, self._options.timeout_s)
         asked_s = getattr(found, "retry_after_s", None) or 0.0
         is_hopeless = not self.is_open and (
             self._attempts >= FIRST_ATTEMPTS_MAX or asked_s > PATIENCE_S
@@ -147,6 +163,7 @@ class Follow:
         response = getattr(error, "response", None)  # of websockets' InvalidStatus
         if response is not None:
             return refusal_of(
+                self._options,
                 response.status_code,
                 response.reason_phrase,
                 response.headers.raw_items(),

@@ -60,11 +60,14 @@ class Pool:
 
     def _new(self) -> HTTPConnection:
         options = self._options
-        if options.context is None:
-            return HTTPConnection(options.host, options.port, timeout=options.timeout_s)
-        return HTTPSConnection(
-            options.host, options.port, timeout=options.timeout_s, context=options.context
+        host, port, timeout_s = options.host, options.port, options.timeout_s
+        connection = (
+            HTTPConnection(host, port, timeout=timeout_s)
+            if options.context is None
+            else HTTPSConnection(host, port, timeout=timeout_s, context=options.context)
         )
+        connection.set_debuglevel(0)  # the class may have another, which prints keys
+        return connection
 
 
 def _is_over(connection: HTTPConnection) -> bool:

@@ -26,6 +26,7 @@ from zerocopy.client import (
     MissingPackage,
     NotFound,
     NotInstalled,
+    RateLimit,
     Reset,
     Symbols,
     TimeLike,
@@ -111,7 +112,10 @@ async def ask_async() -> None:
 def explain(error: Error) -> str:
     """All of the errors."""
     match error:
-        case TooManyRequests() | Unavailable():
+        case TooManyRequests():
+            assert_type(error.rate_limit, RateLimit | None)
+            assert_type(error.retry_after_s, float | None)
+        case Unavailable():
             assert_type(error.retry_after_s, float | None)
         case Reset():
             assert_type(error.cursor, str)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import getpass
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -20,6 +22,7 @@ from zerocopy.client.options import read_options
 from zerocopy.client.requests import Call, Series, catalog_call, series, symbols_call
 from zerocopy.client.stop import Stop
 from zerocopy.core.errors import ZerocopyError
+from zerocopy.streams import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +48,11 @@ _YEAR = re.compile(r"(19[7-9]|20[0-9])[0-9]")
 """As unix seconds it would be half an hour after midnight in 1970, which nobody means."""
 
 _ARGUMENT = re.compile(r"\b(ca|key)=")
+
+_SHOWN = (
+    "zerocopy: other users of this machine see the key of --key: use --key -, which reads it from "
+    "standard input, or ZEROCOPY_KEY"
+)
 
 Result = TypeVar("Result")
 
@@ -151,7 +159,9 @@ def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]
         ZerocopyError: any other error of the client.
     """
     try:
-        server = Server(url, key, ca)
+        server = Server(url, _read_key() if key == "-" else key, ca)
+        if key not in {None, "-"}:
+            tell(_SHOWN)
         with contextlib.closing(server.fetcher):
             yield server
     except BadRequest as error:
@@ -165,6 +175,16 @@ def asking(url: str | None, key: str | None, ca: str | None) -> Iterator[Server]
         if not error.detail and error.__cause__ is not None:
             raise error.__cause__ from None  # of a stream of ours: told as by any command
         raise ZerocopyError(_in_words_of_options(error.detail)) from None
+
+
+def _read_key() -> str:
+    """The first line of standard input; a terminal is asked, and shows nothing of it."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    try:
+        return getpass.getpass("Key: ").strip()
+    except EOFError:
+        return ""
 
 
 def moment(text: str | None) -> str | int | None:

@@ -89,7 +89,9 @@ UrlOption = Annotated[
 KeyOption = Annotated[
     str | None,
     typer.Option(
-        metavar="KEY", help="Better $ZEROCOPY_KEY: other users of the machine see arguments."
+        metavar="KEY",
+        help="- reads it from standard input; other users of the machine see any other. Else "
+        "$ZEROCOPY_KEY, ~/.netrc.",
     ),
 ]
 CaOption = Annotated[
