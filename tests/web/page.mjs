@@ -61,7 +61,7 @@ globalThis.run = async (url, { calls, download, follow }) => {
     resumed: await resumed(url, download),
     aborted: await abortedBy(client, download),
     live: await followed(tapped, symbol, columns, options, count),
-    events: await followed(new Client(url, { key: "key" }), symbol, columns, options, count),
+    events: await followed(new Client(url, { WebSocket: null }), symbol, columns, options, count),
   };
   return { ...result, sockets, violations, origin: location.origin };
 };

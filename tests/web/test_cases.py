@@ -8,7 +8,7 @@ import pytest
 
 from tests.web import node
 
-FILES = ("frames.test.mjs", "requests.test.mjs", "live.test.mjs")
+FILES = ("frames.test.mjs", "requests.test.mjs", "live.test.mjs", "keys.test.mjs")
 CASES = [(name, case) for name in FILES for case in node.cases_of(name)]
 
 outcomes = cache(node.outcomes)

@@ -34,6 +34,7 @@ import type {
   NumberColumn,
   Progress,
   RangeOptions,
+  RateLimit,
   RequestOptions,
   SeriesOptions,
   Symbols,
@@ -132,8 +133,12 @@ try {
   if (!(error instanceof NotFound)) throw error;
   const status: number | null = error.status;
   const wait: number | null = error.retryAfterS;
+  const limit: RateLimit | null = error.rateLimit;
+  if (limit) console.log(limit.policy, limit.quota, limit.remaining, limit.resetS, limit.windowS);
   console.log(status, wait, error.detail, error.name);
 }
+
+export const ticket = (): Promise<string> => client.ticket({ signal: new AbortController().signal });
 
 // What is wrong is refused while it is written.
 // @ts-expect-error: there is no series without a type

@@ -20,9 +20,10 @@
  * Asks one server. It keeps no connection and no state, so one client serves a whole program.
  *
  * A request is tried again where the connection fails, the server is silent, or the status is 429,
- * 502, 503 or 504, until a minute has passed without a byte; `Retry-After` is honoured. A server
- * that has never answered is given up after three tries. A body that broke off is resumed if the
- * data is still the same, and else begun anew: a frame is never made of two states.
+ * 502, 503 or 504, until a minute has passed without a byte. `Retry-After` is honoured, but of a
+ * limit (429) only up to `timeout`. A server that has never answered is given up after three tries.
+ * A body that broke off is resumed if the data is still the same, and else begun anew: a frame is
+ * never made of two states.
  */
 export class Client {
   /**
@@ -71,12 +72,13 @@ export class Client {
    * once and in order. The stream reconnects with its cursor for as long as it is read, and loses
    * nothing. It ends without an error when the signal is aborted.
    *
-   * Messages come by WebSocket. They come as server-sent events where there is no WebSocket, where
-   * a proxy blocks it, or where there is a key; infinities are NaN then. What waits in memory for a
-   * slow consumer is bounded: the rest is asked for again later.
+   * Messages come by WebSocket; with a key, each connection has a ticket of its own. They come as
+   * server-sent events where there is no WebSocket, or where a proxy blocks it; infinities are NaN
+   * then. What waits in memory for a slow consumer is bounded: the rest is asked for again later.
    *
    * @throws {@link Reset} if the day of the cursor was replaced or became shorter. Another
-   * `for await` over the same iterator goes on with that day.
+   * `for await` over the same iterator goes on with that day. {@link Unauthorized} if the key was
+   * revoked.
    * @example
    * for await (const frame of client.live("BTC-USD", ["time", "price"], { type: "MD" })) {
    *   console.log(frame.cursor, frame.length, frame.row(-1));
@@ -87,6 +89,18 @@ export class Client {
     columns: string | readonly string[],
     options: LiveOptions,
   ): AsyncIterableIterator<Frame>;
+
+  /**
+   * A word that stands in for the key, where no field can be sent: the parameter `ticket` of a URL.
+   * It opens requests for a minute; a stream that it has opened goes on. The client's own streams
+   * have theirs.
+   *
+   * @throws {@link NotFound} if the server asks nobody for a key.
+   * @example
+   * const url = new URL("https://data.example.com/api/data?symbol=BTC-USD&type=MD&format=csv");
+   * url.searchParams.set("ticket", await client.ticket());
+   */
+  ticket(options?: { signal?: AbortSignal }): Promise<string>;
 }
 
 /**
@@ -174,7 +188,11 @@ export type Dtype =
 
 /** Where the client finds things, and what it uses. */
 export interface ClientOptions {
-  /** An API key, sent as `Authorization: Bearer`. In Node, `ZEROCOPY_KEY` is the default. */
+  /**
+   * An API key, sent as `Authorization: Bearer`, and never to where a redirect points. In Node,
+   * `ZEROCOPY_KEY` is the default: for the server of `ZEROCOPY_URL` alone where that is set, else
+   * not over plain HTTP to another machine.
+   */
   key?: string;
   /** The exchange of requests that name none. Default `"coinbase"`. */
   exchange?: string;
@@ -294,6 +312,19 @@ export interface CatalogType {
   missing_days: string[];
 }
 
+/** A limit, of the fields `RateLimit` and `RateLimit-Policy`; null is what they do not tell. */
+export interface RateLimit {
+  /** The name of the limit. */
+  policy: string;
+  /** How much is allowed in `windowS` seconds. */
+  quota: number | null;
+  /** How much of it is left. */
+  remaining: number;
+  /** Seconds after which there is more. */
+  resetS: number | null;
+  windowS: number | null;
+}
+
 /**
  * The root of all errors of this module. A request that its caller aborted fails with the reason of
  * the caller's signal instead.
@@ -306,6 +337,8 @@ export class ZerocopyError extends Error {
   readonly status: number | null;
   /** Seconds that the server asks to wait, if it does. */
   readonly retryAfterS: number | null;
+  /** The limit that is reached, if the server tells it with a 429. */
+  readonly rateLimit: RateLimit | null;
 }
 /** 400 and other statuses below 500, or an argument that was refused before it was sent. */
 export class BadRequest extends ZerocopyError {}
@@ -313,7 +346,7 @@ export class BadRequest extends ZerocopyError {}
 export class Unauthorized extends ZerocopyError {}
 /** 404: there is no such exchange, symbol, type or column. */
 export class NotFound extends ZerocopyError {}
-/** 429: a limit of the key is reached. */
+/** 429: a limit of the key or address is reached, and lasts longer than `timeout`. */
 export class TooManyRequests extends ZerocopyError {}
 /** 501: the server lacks what was asked for. */
 export class NotInstalled extends ZerocopyError {}

@@ -28,8 +28,13 @@ const QUEUE_BYTES_MAX = 16 << 20;
 const SOCKET_TIMEOUTS = 4;
 /** Timers that are longer fire at once: HTML, "timer initialization steps". */
 const TIMER_MAX_MS = 2 ** 31 - 1;
+const REDIRECTS = [301, 302, 303, 307, 308];
+/** What a server says that knows keys and no tickets, such as a proxy that asks for them. */
+const NO_TICKETS = [404, 405, 501];
 const EVENT_STREAM = "text/event-stream";
 const NO_RECORDS = '{"columns":{},"num_records":0}';
+/** What is sent there stays on the machine: RFC 6761 section 6.3, RFC 1122. */
+const LOOPBACK = /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const RESET_CODE = 4001;
 /** What the close frame says: why, and the cursor at which the day begins. */
 const RESET_REASON = /^(.*); it begins at (\d{8}\.\d+)$/s;
@@ -37,12 +42,13 @@ const RESET_REASON = /^(.*); it begins at (\d{8}\.\d+)$/s;
 // ---- errors
 
 export class ZerocopyError extends Error {
-  constructor(detail, { status = null, retryAfterS = null, cause } = {}) {
+  constructor(detail, { status = null, retryAfterS = null, rateLimit = null, cause } = {}) {
     super(detail, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
     this.detail = detail;
     this.status = status;
     this.retryAfterS = retryAfterS;
+    this.rateLimit = rateLimit;
   }
 }
 export class BadRequest extends ZerocopyError {}
@@ -79,6 +85,10 @@ const KINDS = new Map([
 const mayPass = (error) =>
   [ConnectionFailed, TooManyRequests, Unavailable].some((kind) => error instanceof kind);
 
+/** Whether a limit asks to wait for longer than that: who asked is to decide. */
+const asksForMore = (error, seconds) =>
+  error instanceof TooManyRequests && error.retryAfterS > seconds;
+
 /** RFC 9110 section 10.2.3: seconds or a date. */
 function retryAfter(value) {
   if (!value) return null;
@@ -86,9 +96,30 @@ function retryAfter(value) {
   return Number.isNaN(seconds) ? null : Math.max(0, seconds);
 }
 
-/** The error of a response that is neither 200 nor 206; RFC 9457. */
-async function problemOf(response, watch) {
-  const { status } = response;
+/** The lists that RateLimit and RateLimit-Policy are: name → { parameter: number } (RFC 9651). */
+function limitsOf(value) {
+  const limits = new Map();
+  for (const [, name, rest] of (value ?? "").matchAll(/"([^"\\]*)"((?: *; *[a-z]+=[^;,]*)*)/g)) {
+    const parameters = [...rest.matchAll(/([a-z]+)=(\d{1,15})/g)];
+    limits.set(name, Object.fromEntries(parameters.map(([, key, told]) => [key, Number(told)])));
+  }
+  return limits;
+}
+
+/** The limit that is reached, of draft-ietf-httpapi-ratelimit-headers-10; null if none is told. */
+function rateLimitOf(headers) {
+  const told = [...limitsOf(headers.get("RateLimit"))].filter(([, { r }]) => r !== undefined);
+  if (!told.length) return null;
+  const [policy, limit] = told.reduce((least, each) => (each[1].r < least[1].r ? each : least));
+  const { r: remaining, t: resetS = null } = limit;
+  const policies = limitsOf(headers.get("RateLimit-Policy"));
+  const { q: quota = null, w: windowS = null } = policies.get(policy) ?? {};
+  return { policy, quota, remaining, resetS, windowS };
+}
+
+/** The error of a response that is neither 200 nor 206; RFC 9457. `hint`: why no key was sent. */
+async function problemOf(response, watch, hint) {
+  const { status, headers } = response;
   const text = await watch.wait(response.text());
   let detail = `the server answered ${status} ${response.statusText}`.trim();
   try {
@@ -97,9 +128,12 @@ async function problemOf(response, watch) {
   } catch {
     // A proxy's page: the status says enough.
   }
+  if (status === 401 && hint) detail += `; ${hint}`;
   const others = status >= 400 && status < 500 ? BadRequest : UnexpectedAnswer;
   const kind = KINDS.get(status) ?? others;
-  return new kind(detail, { status, retryAfterS: retryAfter(response.headers.get("Retry-After")) });
+  const retryAfterS = retryAfter(headers.get("Retry-After"));
+  const rateLimit = status === 429 ? rateLimitOf(headers) : null;
+  return new kind(detail, { status, retryAfterS, rateLimit });
 }
 
 // ---- frames
@@ -404,6 +438,7 @@ class Watch {
 export class Client {
   #base;
   #key;
+  #hint;
   #exchange;
   #timeoutS;
   #fetch;
@@ -413,10 +448,9 @@ export class Client {
   constructor(url, { key, exchange = "coinbase", timeout = 30, fetch, WebSocket } = {}) {
     const environ = globalThis.process?.env ?? {};
     this.#base = baseOf(url ?? globalThis.location?.origin ?? environ.ZEROCOPY_URL);
-    this.#key = key ?? environ.ZEROCOPY_KEY;
+    ({ key: this.#key, hint: this.#hint } = keyOf(key, this.#base, environ));
     this.#exchange = exchange;
     this.#timeoutS = timeout;
-    if (this.#key && !/^[!-~]+$/.test(this.#key)) throw new BadRequest("key: must be one word");
     if (!(timeout > 0)) throw new BadRequest(`timeout: ${timeout} must be seconds above 0`);
     this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
     this.#WebSocket = WebSocket === undefined ? globalThis.WebSocket : WebSocket;
@@ -465,6 +499,16 @@ export class Client {
     };
   }
 
+  async ticket({ signal } = {}) {
+    return this.#retry(signal, (watch) => this.#ticket(watch));
+  }
+
+  async #ticket(watch) {
+    const { ticket } = await this.#json(this.#url("ticket", {}), watch, "POST");
+    if (typeof ticket !== "string") throw new UnexpectedAnswer("the server made no ticket");
+    return ticket;
+  }
+
   #series(symbol, columns, { type, exchange = this.#exchange }) {
     return { symbol, type, exchange, columns: [columns].flat().join(",") };
   }
@@ -477,15 +521,21 @@ export class Client {
     return url;
   }
 
-  /** One GET: a response with a body to read, or an error of ours. */
-  async #get(url, watch, fields = {}) {
-    const init = { headers: { ...fields }, signal: watch.signal };
-    if (this.#key) init.headers.Authorization = `Bearer ${this.#key}`;
+  /** One request: a response with a body to read, or an error of ours. */
+  async #get(url, watch, fields = {}, method = "GET") {
+    const init = { method, headers: { ...fields }, signal: watch.signal };
+    if (this.#key) {
+      init.headers.Authorization = `Bearer ${this.#key}`;
+      init.redirect = "manual"; // the key would go along
+    }
     if (fields.Range || fields.Accept) init.cache = "no-store"; // parts and streams are not kept
     const told = `no connection to ${url.origin}`;
     const response = await watch.wait(this.#fetch(url.href, init), ConnectionFailed, told);
     this.#hasMet = true;
-    if (!response.ok) throw await problemOf(response, watch);
+    if (response.type === "opaqueredirect" || REDIRECTS.includes(response.status)) {
+      throw new UnexpectedAnswer(`${url.origin} redirects, and a key is not sent elsewhere`);
+    }
+    if (!response.ok) throw await problemOf(response, watch, this.#hint);
     return response;
   }
 
@@ -499,7 +549,8 @@ export class Client {
       } catch (error) {
         failures = progress.isMade ? 1 : failures + 1;
         progress.isMade = false;
-        if (!mayPass(error) || failures >= (this.#hasMet ? TRIES : FIRST_TRIES)) throw error;
+        if (!mayPass(error) || asksForMore(error, this.#timeoutS)) throw error;
+        if (failures >= (this.#hasMet ? TRIES : FIRST_TRIES)) throw error;
         const waitS = pauseS(failures, error);
         if (performance.now() - progress.atMs + waitS * 1000 > PATIENCE_S * 1000) throw error;
         await pause(waitS, signal);
@@ -514,8 +565,8 @@ export class Client {
     return this.#retry(signal, (watch) => this.#json(url, watch));
   }
 
-  async #json(url, watch) {
-    const response = await this.#get(url, watch);
+  async #json(url, watch, method = "GET") {
+    const response = await this.#get(url, watch, {}, method);
     const text = await watch.wait(response.text());
     try {
       return JSON.parse(text);
@@ -569,7 +620,8 @@ export class Client {
       } catch (error) {
         if (signal?.aborted) return;
         if (error instanceof Reset) place.from = error.cursor;
-        if (!mayPass(error) || (++failures >= FIRST_TRIES && !this.#hasMet)) throw error;
+        if (!mayPass(error) || asksForMore(error, this.#timeoutS)) throw error;
+        if (++failures >= FIRST_TRIES && !this.#hasMet) throw error;
         const waitS = Math.min(pauseS(failures, error), PATIENCE_S);
         onState?.({ state: "waiting", error, waitS });
         await pause(waitS, signal);
@@ -579,8 +631,9 @@ export class Client {
 
   /** The frames of one connection; the first has a cursor and no records. */
   async *#connection(target, signal) {
-    if (this.#WebSocket && !this.#key) {
-      const url = this.#url("live", target);
+    const ticket = this.#WebSocket ? await this.#ticketOf(signal) : null;
+    if (ticket !== null) {
+      const url = this.#url("live", { ...target, ticket: ticket || null });
       url.protocol = url.protocol.replace("http", "ws");
       const silenceS = SOCKET_TIMEOUTS * this.#timeoutS;
       const socket = new Socket(this.#WebSocket, url.href, silenceS, signal);
@@ -594,6 +647,20 @@ export class Client {
     const watch = new Watch(signal, this.#timeoutS);
     try {
       yield* this.#events(target, watch);
+    } finally {
+      watch.stop();
+    }
+  }
+
+  /** What a WebSocket has instead of a key: "" without a key; null where there is no ticket. */
+  async #ticketOf(signal) {
+    if (!this.#key) return "";
+    const watch = new Watch(signal, this.#timeoutS);
+    try {
+      return await this.#ticket(watch);
+    } catch (error) {
+      if (error instanceof ConnectionFailed || NO_TICKETS.includes(error.status)) return null;
+      throw error;
     } finally {
       watch.stop();
     }
@@ -622,6 +689,27 @@ function baseOf(url) {
     // It is none.
   }
   throw new BadRequest("url: must be the server's, such as http://127.0.0.1:8080, without a user");
+}
+
+/** The key for a server, or none and why: ZEROCOPY_KEY is for the server of ZEROCOPY_URL. */
+function keyOf(given, base, { ZEROCOPY_URL: told, ZEROCOPY_KEY: ours }) {
+  const isPlain = base.protocol === "http:" && !LOOPBACK.test(base.hostname);
+  let hint = "give a key as { key }";
+  if (!given && ours && told && originOf(told) !== base.origin) {
+    hint = "ZEROCOPY_KEY was not sent: it is for the server of ZEROCOPY_URL";
+  } else if (!given && ours && !told && isPlain) {
+    hint = "ZEROCOPY_KEY was not sent over plain HTTP: use https, or give it as { key }";
+  } else given ||= ours;
+  if (given && !/^[!-~]+$/.test(given)) throw new BadRequest("key: must be one word");
+  return { key: given, hint: given ? "" : hint };
+}
+
+function originOf(url) {
+  try {
+    return new URL(url).origin;
+  } catch {
+    return null;
+  }
 }
 
 /** Whether a response is the rest of `body`: RFC 9110 sections 13.1.5 and 14.4. */
