@@ -25,6 +25,11 @@ function* random(seed) {
   }
 }
 
+test("a limit says when the page goes on", () => {
+  assert.equal(format.limitText(0.2, "No more."), "No more. The page goes on in 1 s.");
+  assert.match(format.limitText(7_200, undefined, 0), /^There were too many requests\. The page goes on at \d+:\d\d.*\.$/);
+});
+
 test("a series shows its price and volume first, or its quotes", () => {
   const shown = (...names) => defaultPanes(names.map((name) => ({ name, dtype: "<f4" }))).map(({ kind, columns }) => `${kind} ${columns}`);
   assert.deepEqual(shown("time", "best_ask", "best_bid", "price", "volume"), ["candles price", "bars volume"]);
@@ -344,6 +349,7 @@ test("exports name the range that is seen, whole seconds, and survive a shell", 
   assert.equal(new URL(parquet.href).searchParams.get("format"), "parquet");
   assert.equal(arrow.file, "BTC_ETH-MD-1970-01-01.arrows");
   assert.match(curlSnippet("http://host:1/", { ...asked, symbol: "a'b" }, true), /Bearer \$ZEROCOPY_KEY.*a%27b|a'\\''b/s);
+  assert.match(pythonSnippet("http://host:1/", asked, true), /^import os\n.*Client\("http:\/\/host:1", key=os\.environ\["ZEROCOPY_KEY"\]\)/s);
   assert.match(pythonSnippet("http://host:1/", asked), /start="1970-01-01T00:01:40Z",\n {8}end="1970-01-01T00:03:21Z"/);
   const bars = barsLink("http://host:1/", { ...asked, columns: ["price:open", "price:close"] }, "5m");
   assert.equal(new URL(bars.href).searchParams.get("columns"), "price:open,price:close");

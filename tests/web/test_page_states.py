@@ -1,4 +1,4 @@
-"""The page while something is missing: data, the server, a key. It says what to do, and mends."""
+"""The page while something is missing: data, the server. It says what to do, and mends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from tests.blackbox.chromium import CHROMIUM, Browser
 from tests.server import RunningServer
 from tests.web.drawn import assert_draws, await_live
-from tests.web.keyed import DETAIL, gate
 from tests.web.market import Recorder
 from tests.web.tab import Tab
 
@@ -89,23 +88,3 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     await_live(tab, recorder.ticks)
     assert_draws(tab, recorder.ticks)
     tab.close()
-
-
-def test_key_is_asked_for_and_sent(root: str, server: RunningServer, browser: Browser) -> None:
-    """Without one a dialog tells what the server said; with it everything works, live included."""
-    recorder = Recorder(root)
-    with gate(server.port, "secret") as origin:
-        tab = Tab(browser)
-        tab.open(origin)
-        tab.until("document.querySelector('#key[open]')")
-        assert tab.text("#key-told") == DETAIL
-        tab.write("secret")
-        tab.key("Enter")
-        tab.until("window.zerocopy.chart.series && window.zerocopy.panes()[0].x.length")
-        tab.until("window.zerocopy.state().live === 'open'")
-        recorder.append(9)
-        newest_s = recorder.ticks[-1].time
-        tab.until(f"window.zerocopy.chart.loader.bounds.last === {newest_s}")
-        assert tab.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-        assert [text for text in tab.complaints() if "401" not in text] == []
-        tab.close()

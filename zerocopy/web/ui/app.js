@@ -5,11 +5,12 @@
  * is what scripts and tests may ask: docs/page.md.
  */
 
-import { ConnectionFailed, NotFound, Unauthorized, Unavailable } from "../zerocopy.js";
-import { askKey, setUpDialogs, showExport, showHelp } from "./dialogs.js";
+import { ConnectionFailed, NotFound, TooManyRequests, Unauthorized, Unavailable } from "../zerocopy.js";
+import { Access } from "./access.js";
+import { forgetExport, setUpDialogs, showExport, showHelp } from "./dialogs.js";
 import { Chart } from "./chart.js";
 import { $ } from "./dom.js";
-import { agoText, grouped, recordsText, spanText, timeText } from "./format.js";
+import { agoText, grouped, limitText, recordsText, spanText, timeText } from "./format.js";
 import { fragmentOf, PANES_MAX, stateOf } from "./link.js";
 import { emptyRoot, showBanner, showNotice, tell } from "./notice.js";
 import { drawable, outputsOf, valueOf } from "./plan.js";
@@ -33,24 +34,41 @@ const server = new Server({
   back: () => {
     showBanner(null);
     tell("The server answers again.");
-    refresh();
-    chart.retry();
-    if (!chart.series) route();
+    goOn();
   },
+  limited: (waitS, detail) => showBanner(limitText(waitS, detail)),
+  unlimited: () => {
+    showBanner(null);
+    if (isOwed) goOn();
+  },
+});
+const access = new Access(server, {
+  lock: (isForgotten) => {
+    if (isForgotten) history.replaceState(null, "", "#/");
+    else if (chart.series) history.replaceState(null, "", address());
+    empty();
+  },
+  unlock: () => refresh(),
 });
 const theme = new Theme();
 let zone = "utc";
 let live = "";
+let liveWhy = "";
 let addressTimer = 0;
 let turn = 0;
 let isOpening = false;
+let isOwed = false; // something was not had, for a limit was reached
 let symbolsTimer = 0;
 
 const chart = new Chart($("chart"), server, { theme, zone: () => zone }, {
   view: (isDiscrete) => remember(isDiscrete),
   panes: () => remember(true),
-  live: (state) => { live = state; foot(); },
-  records: () => { live = "open"; headline(); },
+  live: (state, error) => {
+    [live, liveWhy] = [state, error instanceof TooManyRequests ? `: ${error.detail}` : ""];
+    if (error instanceof Unauthorized) complain(error);
+    else foot();
+  },
+  records: () => { [live, liveWhy] = ["open", ""]; headline(); },
   error: (error) => complain(error),
   drawn: () => foot(),
   reset: () => { tell("The files were replaced; loading anew."); route(); },
@@ -76,6 +94,7 @@ function visit(state) {
 
 /** Opens what the address names; until then the address is not that of what is shown. */
 async function route() {
+  if (access.isLocked) return;
   const mine = ++turn;
   isOpening = true;
   clearTimeout(addressTimer);
@@ -120,7 +139,7 @@ async function open(mine, state) {
   $("title").textContent = $("title").title = state.symbol;
   $("where").textContent = $("where").title = state.exchange;
   $("price").textContent = "";
-  live = "";
+  live = liveWhy = "";
   chart.resize();
   headline();
 }
@@ -162,14 +181,11 @@ const chooseSymbol = ["Choose a symbol", () => actions["open-list"](), "only-pho
 
 /** What went wrong, where it belongs; whether that was all there is to say. */
 function complain(error) {
-  if (error instanceof Unauthorized) {
-    askKey(error.detail, (key) => {
-      server.key = key;
-      refresh();
-      route();
-    });
+  if (error instanceof Unauthorized && error.status === 401) {
+    access.refused();
     return true;
   }
+  if (error instanceof TooManyRequests) return (isOwed = true); // the server has said for how long
   if (error instanceof ConnectionFailed || error instanceof Unavailable) {
     server.lost();
     return true;
@@ -180,20 +196,52 @@ function complain(error) {
 
 async function refresh() {
   clearTimeout(symbolsTimer);
+  if (access.isLocked) return;
+  const { client } = server;
   if (!document.hidden) {
     try {
-      list.show(await server.client.symbols());
+      const found = await client.symbols();
+      if (client !== server.client) return; // another key's
+      list.show(found);
       if (list.isEmpty) {
         chart.close();
         $("bar").hidden = true;
-        showNotice(...emptyRoot());
+        showNotice(...(server.key ? NOTHING : emptyRoot()));
       } else if (!chart.series && !stateOf(location.hash).symbol) openFirst();
       else if (!chart.series) route();
     } catch (error) {
+      if (client !== server.client) return;
       complain(error);
     }
   }
-  symbolsTimer = setTimeout(refresh, list.isEmpty ? EMPTY_EVERY_MS : SYMBOLS_EVERY_MS);
+  clearTimeout(symbolsTimer);
+  const everyMs = list.isEmpty ? EMPTY_EVERY_MS : SYMBOLS_EVERY_MS;
+  if (!access.isLocked) symbolsTimer = setTimeout(refresh, Math.max(everyMs, server.limitS * 1000));
+}
+
+const NOTHING = ["Nothing to see with this key", ["There is no data yet, or none that this key may see. The page looks again every few seconds."]];
+
+/** What was not had is asked for again. */
+function goOn() {
+  isOwed = false;
+  refresh();
+  chart.retry();
+  if (!chart.series) route();
+}
+
+/** As the page was before anything was asked. */
+function empty() {
+  turn += 1; // what is on its way is not wanted any more
+  isOpening = isOwed = false;
+  clearTimeout(addressTimer);
+  clearTimeout(symbolsTimer);
+  chart.close();
+  list.clear();
+  forgetExport();
+  showBanner(null);
+  $("type").replaceChildren();
+  for (const id of ["title", "where", "price", "told", "live-told", "shown", "pointed"]) $(id).textContent = $(id).title = "";
+  document.title = "zerocopy";
 }
 
 // ---- the address
@@ -230,7 +278,7 @@ function foot() {
   if (!loader) return;
   const last = loader.bounds.last;
   const states = { open: "Live", waiting: "Reconnecting", off: "Not live", "": "Connecting" };
-  $("live-told").textContent = `${states[live]} · last record ${agoText(last, Date.now() / 1000)}`;
+  $("live-told").textContent = `${states[live]}${liveWhy} · last record ${agoText(last, Date.now() / 1000)}`;
   $("live-told").dataset.state = live;
   $("follow").setAttribute("aria-pressed", String(follow));
   $("add-pane").disabled = chart.specs.length >= PANES_MAX;
@@ -278,7 +326,8 @@ const actions = {
     const data = loader.dataset("coarse") ?? loader.dataset("fine");
     const drawn = specs.flatMap(outputsOf).map((name) => name.replace(/\.(\w+)$/, ":$1"));
     const bars = data?.interval ? { columns: [...new Set(drawn)], interval: data.interval.label } : null;
-    showExport({ base: server.base, key: server.key, ...series, columns, view, count, zone, bars });
+    const ticket = server.key ? () => server.client.ticket() : null;
+    showExport({ base: server.base, ticket, ...series, columns, view, count, zone, bars });
   },
   "show-help": showHelp,
   "open-list": () => { document.body.classList.add("shows-list"); list.focus(); },

@@ -1,4 +1,4 @@
-/** Export, key and keyboard help: dialogs of the browser, so focus and Escape are its own. */
+/** Export and keyboard help: dialogs of the browser, so focus and Escape are its own. */
 
 import { $, h } from "./dom.js";
 import { recordsText, timeText } from "./format.js";
@@ -12,12 +12,13 @@ export function setUpDialogs() {
 }
 
 /**
- * What is in view, to take along. `asked` is { base, key, exchange, symbol, type, columns, view,
- * count, zone, bars }: `bars` is { columns, interval } of what is drawn, or null.
+ * What is in view, to take along. `asked` is { base, ticket, exchange, symbol, type, columns, view,
+ * count, zone, bars }: `bars` is { columns, interval } of what is drawn, or null; `ticket()` promises
+ * what stands in for the key, and is null where there is none.
  */
 export function showExport(asked) {
   tell("");
-  const { base, key, view, count, zone, columns, bars } = asked;
+  const { base, ticket, view, count, zone, columns, bars } = asked;
   const [start, end] = rangeOf(view);
   const links = recordLinks(base, asked);
   if (bars) links.push(barsLink(base, { ...asked, columns: bars.columns }, bars.interval));
@@ -29,10 +30,10 @@ export function showExport(asked) {
   $("export-long").hidden = !isTooLong;
   $("export-links").replaceChildren(...links.map(({ label, href, file, format }) => {
     const link = h("a", { class: "button", href, download: file, "data-format": format }, label);
-    if (key) link.addEventListener("click", (event) => { event.preventDefault(); save(link, key); });
+    if (ticket) link.addEventListener("click", (event) => { event.preventDefault(); save(link, ticket); });
     return link;
   }));
-  for (const [id, text] of [["export-curl", curlSnippet(base, asked, Boolean(key))], ["export-python", pythonSnippet(base, asked)]]) {
+  for (const [id, text] of [["export-curl", curlSnippet(base, asked, Boolean(ticket))], ["export-python", pythonSnippet(base, asked, Boolean(ticket))]]) {
     $(id).textContent = text;
     $(`${id}-copy`).onclick = () => copy($(id), text);
   }
@@ -54,39 +55,23 @@ function tell(text) {
   $("export-status").textContent = text;
 }
 
-/** A link cannot carry a key, so the body goes through memory. */
-async function save(link, key) {
-  tell(`Loading ${link.download} …`);
+/** A link cannot carry a key, and shows no ticket: one is made when it is taken. */
+async function save(link, ticket) {
+  tell(`Asking for ${link.download} …`);
   try {
-    const response = await fetch(link.href, { headers: { Authorization: `Bearer ${key}` } });
-    if (!response.ok) {
-      const problem = await response.json().catch(() => ({}));
-      tell(problem.detail ?? `The server answered ${response.status}.`);
-      return;
-    }
-    const href = URL.createObjectURL(await response.blob());
-    h("a", { href, download: link.download }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 60_000);
-    tell(`${link.download} is saved.`);
-  } catch {
-    tell(`The connection broke before all of ${link.download} had come. Try again.`);
+    const target = new URL(link.href);
+    target.searchParams.set("ticket", await ticket());
+    h("a", { href: target.href, download: link.download }).click();
+    tell(`${link.download} is on its way.`);
+  } catch (error) {
+    tell(error.detail ?? String(error));
   }
 }
 
-/** Asks for a key; it is given to `onKey`. */
-export function askKey(detail, onKey) {
-  const dialog = $("key");
-  if (dialog.open) return;
-  $("key-told").textContent = detail;
-  $("key-form").onsubmit = (event) => {
-    event.preventDefault();
-    const value = $("key-value").value.trim();
-    if (!value) return;
-    $("key-value").value = "";
-    dialog.close();
-    onKey(value);
-  };
-  dialog.showModal();
+/** Takes away what an export has told. */
+export function forgetExport() {
+  $("export").close();
+  for (const id of ["export-told", "export-links", "export-curl", "export-python"]) $(id).replaceChildren();
 }
 
 export const showHelp = () => $("help").showModal();

@@ -162,3 +162,9 @@ export function recordsText(count) {
   const rounded = Math.round(count);
   return `${rounded.toLocaleString("en-US")} ${rounded === 1 ? "record" : "records"}`;
 }
+
+/** What a limit (429) means for who waits `waitS` seconds. */
+export function limitText(waitS, detail = "There were too many requests", nowMs = Date.now()) {
+  const at = () => new Date(nowMs + waitS * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return `${detail.replace(/\.$/, "")}. The page goes on ${waitS < 90 ? `in ${Math.ceil(waitS)} s` : `at ${at()}`}.`;
+}

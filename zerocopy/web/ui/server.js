@@ -2,48 +2,87 @@
  * The server as the page sees it: the client, the key, and whether the server is there.
  *
  * The first request that finds nobody tells so at once; from then on /healthz is asked until it
- * answers. The key is kept for this tab only.
+ * answers. A limit (429) is told as well, and when it has passed; the client waits for short ones.
+ * The key is kept in this tab's sessionStorage, and nowhere else.
  */
 
 import { Client } from "../zerocopy.js";
 
 const KEY = "zerocopy.key";
 const PAUSES_S = [0.5, 1, 2, 3, 5];
+/** How long a limit lasts that does not say. */
+const LIMIT_S = 10;
+/** Requests of the same moment meet the same limit: it is told once. */
+const SAME_LIMIT_S = 1;
+const TIMER_MAX_S = 86_400;
+/** Their limit is one of streams; the foot of the chart tells of it. */
+const OF_LIVE = /\/api\/(live|ticket)$/;
 
 export class Server {
   base = new URL(".", document.baseURI).href.replace(/index\.html$/, "");
   isGone = false;
   #on;
   #timer = 0;
+  #limitTimer = 0;
+  #limitEndsS = 0;
 
-  /** `on` has `gone()` and `back()`. */
+  /** `on` has `gone()`, `back()`, `limited(waitS, detail)` and `unlimited()`. */
   constructor(on) {
     this.#on = on;
-    this.#make();
+    this.client = this.#make(this.key);
     addEventListener("online", () => this.isGone && this.#probe(0));
   }
 
   get key() {
     return sessionStorage.getItem(KEY);
   }
-  set key(value) {
-    sessionStorage.setItem(KEY, value);
-    this.#make();
+
+  /** Seconds that a limit still lasts. */
+  get limitS() {
+    return Math.max(0, this.#limitEndsS - performance.now() / 1000);
   }
 
-  #make() {
-    this.client = new Client(this.base, { key: this.key ?? undefined, fetch: (...all) => this.#fetch(...all) });
+  /** Keeps a key, if the server accepts it; else throws what it says. */
+  async take(key) {
+    const client = this.#make(key);
+    await client.symbols();
+    sessionStorage.setItem(KEY, key);
+    this.client = client;
+  }
+
+  forget() {
+    sessionStorage.removeItem(KEY);
+    this.client = this.#make(null);
+    this.#limitEndsS = 0;
+    clearTimeout(this.#limitTimer);
+  }
+
+  #make(key) {
+    return new Client(this.base, { key: key ?? undefined, fetch: (...all) => this.#fetch(...all) });
   }
 
   async #fetch(target, init) {
     try {
       const response = await fetch(target, init);
       if (![502, 503, 504].includes(response.status)) this.#found();
+      if (response.status === 429 && !OF_LIVE.test(new URL(target).pathname)) this.#limited(response.clone());
       return response;
     } catch (error) {
       if (!init?.signal?.aborted) this.lost();
       throw error;
     }
+  }
+
+  async #limited(response) {
+    const told = Number(response.headers.get("Retry-After"));
+    const waitS = told > 0 ? told : LIMIT_S;
+    const endsS = performance.now() / 1000 + waitS;
+    if (endsS < this.#limitEndsS + SAME_LIMIT_S) return;
+    this.#limitEndsS = endsS;
+    clearTimeout(this.#limitTimer);
+    this.#limitTimer = setTimeout(() => this.#on.unlimited(), Math.min(waitS, TIMER_MAX_S) * 1000);
+    const { detail } = await response.json().catch(() => ({}));
+    if (this.#limitEndsS === endsS) this.#on.limited(waitS, detail);
   }
 
   /** Somebody found that it does not answer. */

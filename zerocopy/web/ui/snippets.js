@@ -54,12 +54,13 @@ export function curlSnippet(base, asked, hasKey) {
 
 const isoOf = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 19);
 
-export function pythonSnippet(base, { exchange, symbol, type, columns, view }) {
+export function pythonSnippet(base, { exchange, symbol, type, columns, view }, hasKey) {
   const [start, end] = rangeOf(view);
   const text = (value) => JSON.stringify(value);
-  return `from zerocopy.client import Client
+  const url = text(base.replace(/\/$/, ""));
+  return `${hasKey ? "import os\n\n" : ""}from zerocopy.client import Client
 
-with Client(${text(base.replace(/\/$/, ""))}) as client:
+with Client(${hasKey ? `${url}, key=os.environ["ZEROCOPY_KEY"]` : url}) as client:
     frame = client.data(
         ${text(symbol)},
         [${columns.map(text).join(", ")}],

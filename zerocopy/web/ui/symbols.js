@@ -70,6 +70,13 @@ export class SymbolList {
     this.#render();
   }
 
+  /** Forgets everything, what was typed too. */
+  clear() {
+    this.#chosen = null;
+    this.#input.value = "";
+    this.show({ exchanges: {} });
+  }
+
   focus() {
     this.#input.focus();
     this.#input.select();
