@@ -28,6 +28,7 @@ CORE_MAY_IMPORT = {
     *("fnmatch", "functools", "math"),  # what a scope matches, and for ever
     *(
         "email",
+        "functools",
         "hashlib",
         "ipaddress",
         "itertools",

@@ -63,6 +63,21 @@ CASES = {
     "data of an open day by HEAD": Case(200, OPEN, "HEAD"),
     "large data": Case(200, LARGE),
     "large data by HEAD": Case(200, LARGE, "HEAD"),
+    **{
+        f"{what} in {coding}{by}": Case(200, target, method, (f"Accept-Encoding: {coding}",))
+        for coding in ("gzip", "zstd")
+        for by, method in (("", "GET"), (" by HEAD", "HEAD"))
+        for what, target in (
+            ("text of a closed day", CLOSED + "&format=json"),
+            ("large text", LARGE + "&format=json"),
+            ("description", "/openapi.json"),
+            ("page", "/"),
+        )
+    },
+    "columns in zstd": Case(200, LARGE + "&compress=zstd"),
+    "columns to one who takes no zstd": Case(
+        200, CLOSED + "&compress=zstd", fields=("Accept-Encoding: gzip",)
+    ),
     "symbols": Case(200, "/api/symbols"),
     "symbols by HEAD": Case(200, "/api/symbols", "HEAD"),
     "symbols of nobody": Case(200, "/api/symbols?exchange=nobody"),

@@ -14,7 +14,7 @@ import pytest
 from tests.certificate import authority
 from tests.server import RunningServer
 from tests.storage.trees import marks, put, u32
-from zerocopy.service.openapi import OPENAPI
+from zerocopy.service.openapi.document import OPENAPI
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:

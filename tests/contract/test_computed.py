@@ -271,6 +271,16 @@ def test_too_many_records_and_a_full_spool_are_told(transport: Transport, tmp_pa
             assert refused.status == 400
             assert f"holds {MANY} records".encode() in refused.content
             assert b"format arrow" in refused.content
+        for name in ("columns", "arrow"):
+            compressed = data_target(
+                SERIES, columns=("time", "price"), format=name, compress="zstd"
+            )
+            refused = site.ask(compressed)
+            assert refused.status == 400
+            assert (
+                f"{MANY - 1} are answered in {name} with compress=zstd".encode() in refused.content
+            )
+            assert site.ask(compressed, fields=[("Accept-Encoding", "gzip")]).status == 200
         full = ask(site, SERIES, "json", columns=("time", "price"), last=str(MANY - 1))
         assert full.status == 503
         assert full.fields["retry-after"] == "1"

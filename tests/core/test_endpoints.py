@@ -7,7 +7,7 @@ import orjson
 from tests.table import each
 from zerocopy.core import endpoints
 from zerocopy.core.endpoints import NAMES, PATHS, endpoint_of
-from zerocopy.service.openapi import OPENAPI
+from zerocopy.service.openapi.document import OPENAPI
 
 PATHS_DESCRIBED = set(orjson.loads(orjson.dumps(OPENAPI))["paths"])
 

@@ -63,7 +63,17 @@ SPECIMENS: dict[str, tuple[str, str, dict[str, str]]] = {
     "long field": ("GET", SMALL, {"X-Long": "x" * 9_000}),
     "symbols": ("GET", "/api/symbols", {}),
     "fields of cloudflare": ("GET", SMALL, CLOUDFLARE_FIELDS),
-    "compression asked for": ("GET", MEDIUM, {"Accept-Encoding": "gzip"}),
+    "columns to one who takes gzip": ("GET", MEDIUM, {"Accept-Encoding": "gzip"}),
+    **{
+        f"{what} in {coding}": ("GET", target, {"Accept-Encoding": coding, **fields})
+        for coding in ("gzip", "zstd")
+        for what, target, fields in (
+            ("text", MEDIUM + "&format=json", {}),
+            ("a part of text", MEDIUM + "&format=json", {"Range": "bytes=100-90099"}),
+            ("the page", "/", {}),
+        )
+    },
+    "columns in zstd": ("GET", MEDIUM + "&compress=zstd", {"Accept-Encoding": "zstd"}),
 }
 
 
@@ -88,13 +98,14 @@ def lasting(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 def test_answer_comes_through_as_it_is(
     server: RunningServer, proxy: ReverseProxy, specimen: str
 ) -> None:
-    """Status, fields and content are those of the server; nothing is chunked, encoded or mended."""
+    """Status, fields and content are those of the server; nothing is chunked, coded or mended."""
     method, target, fields = SPECIMENS[specimen]
     direct = server.get(target, method=method, fields=fields)
     proxied = proxy.get(target, method=method, fields=fields)
     assert lasting(proxied) == lasting(direct)
     assert "transfer-encoding" not in proxied.fields
-    assert "content-encoding" not in proxied.fields
+    asked = fields.get("Accept-Encoding", "") if " in " in specimen else None
+    assert proxied.fields.get("content-encoding") == asked
 
 
 def test_large_answer_comes_whole_and_with_its_length(proxy: ReverseProxy, root: Path) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
+from zerocopy.core.codings import NOTHING
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Response
 from zerocopy.service.answers import ANSWER_BYTES, STAMP_BYTES, Answer, Answers
 from zerocopy.storage.catalog import Stamp
 from zerocopy.storage.proof import Proof
+
+if TYPE_CHECKING:
+    from zerocopy.service.answers import Key
+
+
+def of(target: bytes) -> Key:
+    """What chooses the answer to a target that has one form alone."""
+    return target, NOTHING
 
 
 def make_answer(content_bytes: int = 0, stamps: int = 0) -> Answer:
@@ -27,29 +37,29 @@ def make_answers(nbytes_max: int) -> tuple[Answers, list[int]]:
 
 def test_answer_weighs_its_key_content_and_proof() -> None:
     """The weight grows with all that grows."""
-    assert make_answer().nbytes((b"",)) == ANSWER_BYTES
-    assert make_answer(100, 2).nbytes((b"abc",)) == ANSWER_BYTES + 103 + 2 * STAMP_BYTES
+    assert make_answer().nbytes(of(b"")) == ANSWER_BYTES
+    assert make_answer(100, 2).nbytes(of(b"abc")) == ANSWER_BYTES + 103 + 2 * STAMP_BYTES
 
 
 def test_least_recently_used_answer_is_dropped_first() -> None:
     """Asking for an answer keeps it; the one nobody asks for goes."""
     answers, _ = make_answers(4 * ANSWER_BYTES + 4)
-    for key in ((b"a",), (b"b",), (b"c",), (b"d",)):
+    for key in (of(b"a"), of(b"b"), of(b"c"), of(b"d")):
         answers.put(key, make_answer())
-    assert answers.get((b"a",)) is not None
-    answers.put((b"e",), make_answer())
-    assert answers.get((b"b",)) is None
-    assert all(answers.get((target,)) for target in (b"a", b"c", b"d", b"e"))
+    assert answers.get(of(b"a")) is not None
+    answers.put(of(b"e"), make_answer())
+    assert answers.get(of(b"b")) is None
+    assert all(answers.get(of(target)) for target in (b"a", b"c", b"d", b"e"))
 
 
 def test_answer_of_more_than_a_quarter_is_not_kept() -> None:
     """One giant must not push everything else out, and replaces nothing but its own older self."""
     answers, counters = make_answers(8 * ANSWER_BYTES)
-    answers.put((b"small",), make_answer())
-    answers.put((b"giant",), make_answer())
-    answers.put((b"giant",), make_answer(2 * ANSWER_BYTES))
-    assert answers.get((b"giant",)) is None
-    assert answers.get((b"small",)) is not None
+    answers.put(of(b"small"), make_answer())
+    answers.put(of(b"giant"), make_answer())
+    answers.put(of(b"giant"), make_answer(2 * ANSWER_BYTES))
+    assert answers.get(of(b"giant")) is None
+    assert answers.get(of(b"small")) is not None
     assert counters[slots.PLAN_CACHE_BYTES] == ANSWER_BYTES + 5
 
 
@@ -58,7 +68,7 @@ def test_weight_is_exact_after_anything() -> None:
     rng = random.Random(3)
     answers, counters = make_answers(30 * ANSWER_BYTES)
     for _ in range(3_000):
-        key = (b"%d" % rng.randrange(60),)
+        key = of(b"%d" % rng.randrange(60))
         if rng.random() < 0.3:
             answers.drop(key)
         else:

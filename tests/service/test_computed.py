@@ -122,7 +122,7 @@ def amid_encoding(bench: Bench, monkeypatch: pytest.MonkeyPatch, act: Callable[[
         encoder.encode(plan, reading, write)
 
     monkeypatch.setitem(
-        representations, "encoder_of", lambda _name: encoder._replace(encode=encode)
+        representations, "encoder_of", lambda *_query: encoder._replace(encode=encode)
     )
 
 

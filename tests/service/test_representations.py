@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from zerocopy.core.errors import NotInstalledError
-from zerocopy.core.query import COMPUTED, FORMATS, Query
+from zerocopy.core.query import COMPUTED, FORMATS, MEDIA_TYPES, Query
 from zerocopy.service import representations
-from zerocopy.service.representations import MEDIA_TYPES, disposition, encoder_of, represent_by
+from zerocopy.service.representations import disposition, encoder_of, represent_by
 
 QUERY = Query("coinbase", "BTC-USD", "MD", 0, 4_294_967_295, ("time",))
 
@@ -19,9 +19,9 @@ def test_every_format_has_a_function_and_a_media_type_of_its_own() -> None:
     """No two can be taken for each other."""
     functions = {represent_by(name) for name in FORMATS if name not in COMPUTED}
     encoders = {encoder_of(name) for name in COMPUTED}
-    assert len(functions) + len(encoders) == len(set(MEDIA_TYPES)) == len(FORMATS)
+    assert len(functions) + len(encoders) == len(set(MEDIA_TYPES.values())) == len(FORMATS)
     for name in COMPUTED:
-        assert encoder_of(name).media_type.decode() == MEDIA_TYPES[FORMATS.index(name)]
+        assert encoder_of(name).media_type.decode() == MEDIA_TYPES[name]
     assert len({encoder.tag for encoder in encoders}) == len(COMPUTED)
 
 
@@ -51,8 +51,7 @@ def test_a_file_name_tells_series_and_range(
     monkeypatch: pytest.MonkeyPatch, symbol: str, name: str
 ) -> None:
     """Quoted as a string (RFC 6266); what other systems refuse in a file name is an underscore."""
-    known = {"other": representations._Format("x/y", "xy")}
-    monkeypatch.setattr(representations, "_FORMATS", known)
+    monkeypatch.setattr(representations, "_EXTENSIONS", {"other": "xy"})
     assert disposition(replace(QUERY, symbol=symbol, format="other")) == (
         (
             b"Content-Disposition",

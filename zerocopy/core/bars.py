@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from zerocopy.core.codings import NOTHING
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, U32_MAX
 from zerocopy.core.query import (
@@ -17,6 +18,8 @@ from zerocopy.core.query import (
     REQUIRED,
     Query,
     check_name,
+    choose_coding,
+    parse_compress,
     parse_format,
     parse_parameters,
     parse_span,
@@ -25,6 +28,8 @@ from zerocopy.core.query import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from zerocopy.core.codings import Accepted
 
 BARS_MAX = 100_000
 """Bars of one response, and the largest `max_points`."""
@@ -47,7 +52,7 @@ AGGREGATES = (*OHLC, "sum", "mean", "count")
 MONDAY_S = 4 * DAY_S
 """1970-01-05, the first Monday: the epoch was a Thursday."""
 
-PARAMETERS = frozenset((*REQUIRED, "exchange", "interval", "max_points", "format"))
+PARAMETERS = frozenset((*REQUIRED, "exchange", "interval", "max_points", "format", "compress"))
 """All that /api/bars reads of a query string."""
 _SEPARATOR = re.compile(r"[+ ]")  # a + that is not percent-encoded is a blank in a form
 _COUNT = re.compile(r"0*([0-9]{1,10})([smhdw]?)")
@@ -91,8 +96,8 @@ class Output(NamedTuple):
 class BarsQuery:
     """What /api/bars is asked for; every value is already checked.
 
-    `records` are the records it is computed from, with `time` as their first column, and `format`
-    is that of the bars. `interval` is None for `auto`.
+    `records` are the records it is computed from, with `time` as their first column; its format and
+    coding are those of the bars. `interval` is None for `auto`.
     """
 
     records: Query
@@ -136,8 +141,10 @@ def choose_interval(span: tuple[int, int] | None, buckets_max: int) -> Interval:
     return next((each for each in AUTO if each.buckets(*span) <= buckets_max), AUTO[-1])
 
 
-def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
-    """The query that the bytes after `?` spell.
+def parse_bars_query(
+    query_string: bytes, *, columns_max: int, accepts: Accepted = NOTHING
+) -> BarsQuery:
+    """The query that the bytes after `?` spell, of a client that `accepts` so much.
 
     Raises:
         BadRequestError: a parameter is missing, repeated, empty or malformed; `detail` names it
@@ -147,6 +154,7 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
     require(values, REQUIRED)
     start_s, end_s = parse_span(values)
     format_ = parse_format(values, FORMATS)
+    compress = parse_compress(values, format_)
     outputs = parse_outputs(values["columns"], columns_max)
     return BarsQuery(
         records=Query(
@@ -157,6 +165,8 @@ def parse_bars_query(query_string: bytes, *, columns_max: int) -> BarsQuery:
             end_s=end_s,
             columns=_sources(outputs),
             format=format_,
+            compress=compress,
+            coding=choose_coding(format_, accepts, compress=compress),
         ),
         outputs=outputs,
         interval=parse_interval(values.get("interval", "auto")),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from zerocopy.core.codings import IDENTITY, NOTHING, ZSTD
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
@@ -18,18 +19,33 @@ from zerocopy.core.layout import U32_MAX, is_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from zerocopy.core.codings import Accepted
+
 DEFAULT_EXCHANGE = "coinbase"
-FORMATS = ("columns", "arrow", "json", "csv", "parquet")
+MEDIA_TYPES = {
+    "columns": "application/octet-stream",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8; header=present",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""Content-Type by format."""
+
+FORMATS = tuple(MEDIA_TYPES)
 """What `format` may be; the first is meant where it is left out."""
 
 COMPUTED = frozenset({"json", "csv", "parquet"})
 """Formats whose bytes are no file's: they are computed, and bounded in records."""
 
+TEXTS = frozenset({"json", "csv"})
+"""Formats that are coded as Accept-Encoding likes best; `columns` and `arrow` are only coded where
+the query says so, and parquet is compressed already."""
+
 PARAMETERS_MAX = 100
 """Pairs in one query string; unknown ones are ignored, but not without end."""
 
 REQUIRED = ("symbol", "type", "start", "end", "columns")
-PARAMETERS = frozenset((*REQUIRED, "exchange", "format", "last"))
+PARAMETERS = frozenset((*REQUIRED, "exchange", "format", "compress", "last"))
 """All that is read of a query string, here and in /api/symbols."""
 LIVE_PARAMETERS = frozenset({"symbol", "type", "columns", "exchange", "from", "start", "max_rate"})
 """All that /api/live reads."""
@@ -54,7 +70,8 @@ class Query:
 
     `start_s` and `end_s` are unix seconds, both inclusive, `start_s` <= `end_s` <= 2**32 - 1.
     `columns` are distinct and in the order of the response. With `last`, only so many records from
-    the end of the range are wanted.
+    the end of the range are wanted. `compress` is whether the query asks for zstd, and `coding` the
+    content coding of the answer, which the client takes.
     """
 
     exchange: str
@@ -65,6 +82,18 @@ class Query:
     columns: tuple[str, ...]
     format: str = FORMATS[0]
     last: int | None = None
+    compress: bool = False
+    coding: bytes = IDENTITY
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the bytes of the answer are no file's."""
+        return self.format in COMPUTED or self.coding != IDENTITY
+
+    @property
+    def is_negotiated(self) -> bool:
+        """Whether the answer has another form for clients that take other codings."""
+        return self.compress or self.format in TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +180,30 @@ def parse_format(values: Mapping[str, str], names: Sequence[str]) -> str:
     return text
 
 
-def parse_query(query_string: bytes, *, columns_max: int) -> Query:
-    """The query that the bytes after `?` spell.
+def parse_compress(values: Mapping[str, str], format_: str) -> bool:
+    """Whether `compress` asks for zstd.
+
+    Raises:
+        BadRequestError: it asks for something else, or for a format that is compressed.
+    """
+    if "compress" not in values:
+        return False
+    if values["compress"] != "zstd":
+        raise BadRequestError("parameter compress: must be zstd")
+    if format_ == "parquet":
+        raise BadRequestError("parameter compress: parquet is compressed already, leave it out")
+    return True
+
+
+def choose_coding(format_: str, accepts: Accepted, *, compress: bool) -> bytes:
+    """The content coding of an answer to a client that `accepts` so much."""
+    if compress and accepts.takes_zstd:
+        return ZSTD
+    return accepts.coding if format_ in TEXTS else IDENTITY
+
+
+def parse_query(query_string: bytes, *, columns_max: int, accepts: Accepted = NOTHING) -> Query:
+    """The query that the bytes after `?` spell, of a client that `accepts` so much.
 
     Raises:
         BadRequestError: a parameter is missing, repeated, empty or malformed; `detail` names it
@@ -161,6 +212,8 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
     values = parse_parameters(query_string, PARAMETERS)
     require(values, REQUIRED)
     start_s, end_s = parse_span(values)
+    format_ = parse_format(values, FORMATS)
+    compress = parse_compress(values, format_)
     return Query(
         exchange=check_name("exchange", values.get("exchange", DEFAULT_EXCHANGE)),
         symbol=check_name("symbol", values["symbol"]),
@@ -168,8 +221,10 @@ def parse_query(query_string: bytes, *, columns_max: int) -> Query:
         start_s=start_s,
         end_s=end_s,
         columns=_parse_columns(values["columns"], columns_max),
-        format=parse_format(values, FORMATS),
+        format=format_,
         last=_parse_last(values["last"]) if "last" in values else None,
+        compress=compress,
+        coding=choose_coding(format_, accepts, compress=compress),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from zerocopy.core import counters as slots
 
 if TYPE_CHECKING:
+    from zerocopy.core.codings import Accepted
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Request, Response
     from zerocopy.storage.proof import Proof
@@ -27,13 +28,14 @@ ANSWER_BYTES = 2_300
 """The rest of an answer: response, fields, rendered heads, its 304, dictionary entry."""
 
 
-Key = tuple[bytes]
-"""All that chooses an answer, preconditions and ranges aside: today the request target alone."""
+Key = tuple[bytes, "Accepted"]
+"""All that chooses an answer, preconditions and ranges aside: the request target, and the content
+codings that the client takes where the answer has several."""
 
 
 def key_of(request: Request) -> Key:
     """What chooses the answer to `request`; a plain tuple, for it is made for each one."""
-    return (request.target,)
+    return request.target, request.accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Answer:
         """About how much memory it takes."""
         return (
             ANSWER_BYTES
-            + sum(map(len, key))
+            + len(key[0])
             + len(self.response.content)
             + SEGMENT_BYTES * len(self.response.segments)
             + STAMP_BYTES * len(self.proof.stamps)

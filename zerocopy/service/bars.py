@@ -22,7 +22,7 @@ from zerocopy.core.plan import Representation
 from zerocopy.core.timeindex import UnsortedError
 from zerocopy.formats.bars import bars_plan
 from zerocopy.service.coalesce import Coalescer
-from zerocopy.service.representations import written
+from zerocopy.service.representations import compressed, written
 from zerocopy.service.rollups import RollupWork
 from zerocopy.storage.planner import CLOCK_TICK_NS, Planned
 from zerocopy.storage.records import Capture, PlanReader
@@ -128,6 +128,7 @@ class BarsWork:
         media_type, content = written(
             query.records.format, bars_plan(names, columns, interval.length_s, plan)
         )
+        content = compressed(query.records.coding, content)
         tag = document_validators(content).etag
         return replace(
             planned,

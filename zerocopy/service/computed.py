@@ -1,4 +1,6 @@
-"""The computed formats of /api/data: plan, read, encode, and keep what was encoded.
+"""The computed answers of /api/data: plan, read, encode, and keep what was encoded.
+
+They are those in a computed format, and those of any format in a content coding.
 
 Owns the bodies that are kept, and the rounds of equal queries. Few records are encoded by the
 thread that plans, so that they never wait behind many. Many are encoded by threads of their own:
@@ -148,15 +150,15 @@ class ComputedWork:
         raise DataError("the day files changed faster than they could be read") from changed
 
     def _plan(self, query: Query) -> tuple[Planned, Plan]:
-        encoder = encoder_of(query.format)
+        encoder = encoder_of(query.format, query.coding)
         plans: list[Plan] = []
 
         def represent(plan: Plan) -> Representation:
             if plan.num_records > self._records_max:
                 raise BadRequestError(
                     f"parameters start, end and last: the range holds {plan.num_records} records, "
-                    f"at most {self._records_max} are answered in {query.format}; "
-                    f"format arrow has no such bound"
+                    f"at most {self._records_max} are answered in {_shape_of(query)}; "
+                    f"format arrow without compress has no such bound"
                 )
             plans.append(plan)
             return unread(header_line(plan), encoder.tag)
@@ -167,7 +169,7 @@ class ComputedWork:
         self, query: Query, planned: Planned, plan: Plan, is_unwanted: Callable[[], bool]
     ) -> Planned:
         """`planned` with the whole body in it; it holds no descriptors of day files."""
-        encoder = encoder_of(query.format)
+        encoder = encoder_of(query.format, query.coding)
         draft = Draft(self.spool, self._small_answer_bytes_max)
         series = Series(query.exchange, query.symbol, query.type)
         try:
@@ -220,6 +222,11 @@ class ComputedWork:
                 return False
             self._kept.popitem(last=False)
             return True
+
+
+def _shape_of(query: Query) -> str:
+    """What the answer is, in the words of a query."""
+    return f"{query.format} with compress=zstd" if query.compress else query.format
 
 
 def _nbytes(plan: Plan) -> int:

@@ -16,6 +16,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from zerocopy.core.codings import VARY
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.validators import document_validators
 from zerocopy.service.problems import CORS_FIELDS
@@ -55,7 +56,7 @@ _KEPT = b"public, max-age=31536000, immutable"  # a year, as RFC 8246 means it
 _IMPORT = re.compile(rb"""(\bfrom\s*|\bimport\s*\(?\s*)(["'])(\.{1,2}/[^"'\n]+)\2""")
 _LINK = re.compile(rb"""(\b(?:href|src)=)(["'])((?!\w+:|[/#]|\./)[^"']+)\2""")
 
-_ASSET_FIELDS: Fields = ((b"X-Content-Type-Options", b"nosniff"), *CORS_FIELDS)
+_ASSET_FIELDS: Fields = ((b"X-Content-Type-Options", b"nosniff"), VARY, *CORS_FIELDS)
 _PAGE_FIELDS: Fields = (
     (b"Content-Security-Policy", CONTENT_SECURITY_POLICY),
     (b"Referrer-Policy", b"no-referrer"),

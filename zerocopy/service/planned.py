@@ -11,16 +11,16 @@ import time
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
+from zerocopy.core.codings import VARY
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.http.semantics import ACCEPT_RANGES, unchanged
 from zerocopy.core.http.validators import cache_control, last_modified
 from zerocopy.core.layout import day_label
-from zerocopy.core.query import COMPUTED
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answer
-from zerocopy.service.problems import CORS_FIELDS, PRIVATE_FIELD
+from zerocopy.service.problems import CORS_FIELDS, private_fields
 from zerocopy.service.representations import disposition
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PlannedResponses:
         else:
             body = found.content, found.segments
             response = Response(_OK, fields, *body, ends=found.ends, validators=validators)
-        is_spooled = planned.content is None and query.format in COMPUTED
+        is_spooled = planned.content is None and query.is_computed
         if planned.proof.reusable and not is_spooled:
             span = (0.0, closes_s) if now_s < closes_s else (closes_s, math.inf)
             self._answers.put(key, Answer(response, planned.proof, *span))
@@ -91,21 +91,22 @@ class PlannedResponses:
 
     def _fields(self, query: Query, planned: Planned, now_s: float) -> Fields:
         found, validators, closes_s = planned.representation, planned.validators, planned.closes_s
-        kept = cache_control(closes_s, now_s, self._closed_max_age_s, is_private=self._is_private)
         fields = [
             (b"Content-Type", found.media_type),
             *disposition(query),
-            (b"Cache-Control", kept),
+            (b"Cache-Control", cache_control(closes_s, now_s, self._closed_max_age_s)),
             (b"ETag", validators.etag),
             ACCEPT_RANGES,
             *CORS_FIELDS,
         ]
+        if query.coding:
+            fields.append((b"Content-Encoding", query.coding))
+        if query.is_negotiated:
+            fields.append(VARY)
         modified = last_modified(validators, int(now_s - CLOCK_LAG_S) - DATE_LAG_S)
         if modified is not None:
             fields.append((b"Last-Modified", modified))
-        if self._is_private:
-            fields.append(PRIVATE_FIELD)
-        return tuple(fields)
+        return private_fields(tuple(fields)) if self._is_private else tuple(fields)
 
     def note(self, query: Query, planned: Planned) -> None:
         """Count and log the days that were left out, and those that are unsound."""

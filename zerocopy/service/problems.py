@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from zerocopy.core.codings import VARY
 from zerocopy.core.errors import (
     LimitedError,
     MethodNotAllowedError,
@@ -66,35 +67,47 @@ EVENT_FIELDS: Fields = (
 """Of a stream of events: no cache keeps it, and no proxy holds it back (nginx's own field)."""
 
 
-PRIVATE_FIELD = (b"Vary", b"Authorization")
-"""Where `[auth]` is on: an answer to one is none to another, RFC 9110 section 12.5.5."""
-
-
 def private_fields(fields: Fields) -> Fields:
-    """`fields` of a response that only its client may keep, RFC 9111 section 5.2.2.7."""
+    """`fields` of a response to one who may ask, where `[auth]` is on.
+
+    Only its client may keep it (RFC 9111 section 5.2.2.7), and not for another key (RFC 9110
+    section 12.5.5).
+    """
+    vary = [value for name, value in fields if name == b"Vary"]
     return (
         *(
             (name, b"private, " + value.removeprefix(b"public, "))
             if name == b"Cache-Control"
             else (name, value)
             for name, value in fields
+            if name != b"Vary"
         ),
-        PRIVATE_FIELD,
+        (b"Vary", b", ".join([*vary, b"Authorization"])),
     )
 
 
 def json_response(document: object) -> Response:
     """A 200 that holds `document` as compact JSON and must be asked for anew each time."""
+    return _json(orjson.dumps(document), ())
+
+
+def document_response(document: object) -> Response:
+    """The same, but each client may have it in the content coding that it likes."""
     return written_response(orjson.dumps(document))
 
 
 def written_response(content: bytes) -> Response:
-    """The same for a document that is JSON already; reads all of it for its tag."""
+    """That of a document that is JSON already; reads all of it for its tag."""
+    return _json(content, (VARY,))
+
+
+def _json(content: bytes, more: Fields) -> Response:
     validators = document_validators(content)
     fields = (
         (b"Content-Type", b"application/json"),
         (b"Cache-Control", b"no-cache, no-transform"),
         (b"ETag", validators.etag),
+        *more,
         *CORS_FIELDS,
     )
     return Response(200, fields, content, validators=validators)

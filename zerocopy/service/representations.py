@@ -1,7 +1,7 @@
-"""The formats as the service sees them: which function, which media type, which file name.
+"""The formats as the service sees them: which function, which file name.
 
-Owns the list. Any format but `columns` is loaded when it is first asked for, in the thread that
-plans: some need libraries that a server without such requests should not pay for.
+Owns how each is made. Any format but `columns` is loaded when it is first asked for, in the thread
+that plans: some need libraries that a server without such requests should not pay for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy import __version__
+from zerocopy.core.codings import IDENTITY
 from zerocopy.core.errors import NotInstalledError
-from zerocopy.core.query import COMPUTED, FORMATS
+from zerocopy.core.query import COMPUTED, FORMATS, MEDIA_TYPES
 from zerocopy.formats import columns
 
 if TYPE_CHECKING:
@@ -23,24 +24,8 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
 
 
-class _Format(NamedTuple):
-    """`extension` is that of the file name a client is offered; none is where it is empty."""
-
-    media_type: str
-    extension: str
-
-
-_FORMATS = {
-    "columns": _Format("application/octet-stream", ""),
-    "arrow": _Format("application/vnd.apache.arrow.stream", "arrows"),
-    "json": _Format("application/json", "json"),
-    "csv": _Format("text/csv; charset=utf-8; header=present", "csv"),
-    "parquet": _Format("application/vnd.apache.parquet", "parquet"),
-}
-assert tuple(_FORMATS) == FORMATS, "every format that a query may ask for"
-
-MEDIA_TYPES = tuple(found.media_type for found in _FORMATS.values())
-"""What Content-Type can be, in the order of `FORMATS`."""
+_EXTENSIONS = {"arrow": "arrows", "json": "json", "csv": "csv", "parquet": "parquet"}
+"""Of the file name a client is offered; none is where there is none."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=@-]")
 """What a name may hold and a file name on another system, or a shell, had better not."""
@@ -64,12 +49,33 @@ class Encoder(NamedTuple):
 
 
 @cache
-def encoder_of(name: str) -> Encoder:
-    """The encoder of a computed format; blocks when it is loaded.
+def encoder_of(name: str, coding: bytes = IDENTITY) -> Encoder:
+    """The encoder of a computed format, or of any format in a coding; blocks when it is loaded.
 
     Raises:
         NotInstalledError: it needs a library that is not there.
     """
+    if not coding:
+        return _computed_encoder(name)
+    from zerocopy.formats import coded  # noqa: PLC0415 - the first that is asked for loads zstd
+
+    if name in COMPUTED:
+        encoder = _computed_encoder(name)
+    else:
+        media_type = MEDIA_TYPES[name].encode()
+        encoder = Encoder(media_type, coded.encode_as(represent_by(name)), name.encode())
+    tag = b"%b, %b" % (encoder.tag, coded.VERSIONS[coding].encode())
+    return Encoder(encoder.media_type, coded.encode_coded(encoder.encode, coding), tag)
+
+
+def compressed(coding: bytes, content: bytes) -> bytes:
+    """All of `content` in a coding; blocks."""
+    from zerocopy.formats import coded  # noqa: PLC0415 - as above
+
+    return coded.compressed(coding, content) if coding else content
+
+
+def _computed_encoder(name: str) -> Encoder:
     try:
         found = importlib.import_module(f"zerocopy.formats.{name}")
     except ImportError as error:
@@ -104,8 +110,8 @@ def written(name: str, plan: Plan) -> tuple[bytes, bytes]:
 
 def disposition(query: Query) -> Fields:
     """Content-Disposition (RFC 6266), where the format offers a file name."""
-    extension = _FORMATS[query.format].extension
-    if not extension:
+    extension = _EXTENSIONS.get(query.format)
+    if extension is None:
         return ()
     first, last = (
         datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")

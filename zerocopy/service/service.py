@@ -26,7 +26,6 @@ from zerocopy.core.http.messages import Response
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.http.semantics import select
 from zerocopy.core.query import (
-    COMPUTED,
     check_name,
     parse_catalog_query,
     parse_live_query,
@@ -39,13 +38,13 @@ from zerocopy.observe.log import get_logger
 from zerocopy.service.answers import Answers, key_of
 from zerocopy.service.bars import BarsWork
 from zerocopy.service.coalesce import Coalescer
-from zerocopy.service.openapi import OPENAPI
-from zerocopy.service.openapi_access import description
+from zerocopy.service.documents import Documents, description
 from zerocopy.service.planned import PlannedResponses
 from zerocopy.service.prefetch import Prefetcher
 from zerocopy.service.problems import (
     CORS_FIELDS,
     EVENT_FIELDS,
+    document_response,
     json_response,
     preflight_response,
     problem_response,
@@ -119,6 +118,7 @@ class Service:
         self._symbol_index = symbols
         self._symbol_calls = Coalescer(executor, self._list_symbols)
         self._listed: Response | None = None
+        self._documents = Documents(executor)
         self._executor = executor
         self._prefetcher = Prefetcher(files, executor, readers, readers_max, counters)
         self._counters = counters
@@ -149,7 +149,7 @@ class Service:
         self._endpoints.update(dict.fromkeys(page, self._page_document))
         self._constant = {
             b"/healthz": json_response({"status": "alive"}),
-            b"/openapi.json": description(OPENAPI, is_private=is_private),
+            b"/openapi.json": description(is_private=is_private),
         }
         self._ready = json_response({"status": "ready"})
         # No writer of data can know it, so no data holds it: RFC 2046 section 5.1.1.
@@ -166,7 +166,8 @@ class Service:
         if answer is None:
             # Whether the process lives must be told even when requests for plans are refused.
             constant = self._constant.get(request.target) if request.method in _READS else None
-            return constant and self.select(request, constant)
+            coded = constant and self._documents.now(request, constant)
+            return coded and self.select(request, coded)
         if len(answer.proof.stamps) > INLINE_STAMPS_MAX or request.method not in _READS:
             return None
         if answer.begins_s <= time.time() < answer.expires_s and answer.proof.holds():
@@ -183,7 +184,7 @@ class Service:
             return problem_response(OverloadError("too many requests in flight; try again"))
         self._requests_in_flight += 1
         try:
-            return self.select(request, await self._route(request))
+            return await self.represent(request, await self._route(request))
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
             return self.refuse(error)
         finally:
@@ -251,6 +252,10 @@ class Service:
         counters[slots.SYMBOL_WALKS] += index.walks - self._symbol_walks
         self._symbol_walks = index.walks
 
+    async def represent(self, request: Request, whole: Response) -> Response:
+        """What the content codings, preconditions and ranges of `request` make of its response."""
+        return self.select(request, await self._documents.coded(request, whole))
+
     def select(self, request: Request, response: Response) -> Response:
         """What the request's preconditions and ranges make of its response."""
         if not request.is_conditional or response.status != _OK or response.feed is not None:
@@ -297,7 +302,9 @@ class Service:
         kept = await self._kept(key)
         if kept is not None:
             return kept
-        query = parse_bars_query(query_string, columns_max=self._columns_max)
+        query = parse_bars_query(
+            query_string, columns_max=self._columns_max, accepts=request.accepts
+        )
         planned = await self._bars_work.ask(query)
         self._counters[slots.PLANS_MADE] += 1
         self._planned.note(query.records, planned)
@@ -308,8 +315,8 @@ class Service:
         kept = await self._kept(key)
         if kept is not None:
             return kept
-        query = parse_query(query_string, columns_max=self._columns_max)
-        if query.format in COMPUTED:
+        query = parse_query(query_string, columns_max=self._columns_max, accepts=request.accepts)
+        if query.is_computed:
             return await self._computed_data(key, query, request)
         planned = await in_thread(
             self._executor,
@@ -360,7 +367,7 @@ class Service:
 
     async def _catalog(self, query_string: bytes, _request: Request) -> Response:
         asked = parse_catalog_query(query_string)
-        return await in_thread(self._executor, lambda: json_response(self._contents.of(*asked)))
+        return await in_thread(self._executor, lambda: document_response(self._contents.of(*asked)))
 
     async def _live(self, query_string: bytes, request: Request) -> Response:
         is_websocket = request.is_websocket

@@ -241,6 +241,23 @@ def test_range_only_of_what_the_client_has(condition: bytes | list[bytes], statu
         assert part.fields == (*kept, (b"Content-Range", b"bytes 0-1/10"))
 
 
+def test_coding_is_that_of_parts_and_not_of_what_holds_them() -> None:
+    """One part says it; several say it each, for the multipart is in no coding; 304 does not."""
+    coded = whole()
+    coded.fields = (*FIELDS, (b"Content-Encoding", b"zstd"), (b"Vary", b"Accept-Encoding"))
+    assert (b"Content-Encoding", b"zstd") in ask(coded, range=b"bytes=0-1").fields
+    several = ask(coded, range=b"bytes=0-1,8-9")
+    assert body_of(several).count(b"\r\nContent-Encoding: zstd\r\nContent-Range: ") == 2
+    for part in (
+        several,
+        ask(coded, range=b"bytes=0-1", if_range=ETAG),
+        ask(coded, range=b"bytes=0-1,8-9", if_range=ETAG),
+        ask(coded, if_none_match=ETAG),
+    ):
+        assert b"Content-Encoding" not in dict(part.fields)
+        assert dict(part.fields)[b"Vary"] == b"Accept-Encoding"
+
+
 def test_multipart_with_if_range_keeps_its_own_type() -> None:
     """Its Content-Type is no metadata of the whole: it holds the boundary."""
     part = ask(whole(), range=b"bytes=0-1,4-5", if_range=ETAG)

@@ -104,8 +104,9 @@ def shown(response: Response, *, is_guarded: bool, with_tag: bool) -> tuple[obje
     """Everything of a response but who may keep it, and what the times of files tell."""
     fields = fields_of(response)
     kept = fields.pop(b"Cache-Control")
+    vary = fields.pop(b"Vary", b"").split(b", ")
     if is_guarded and not kept.startswith(b"no-store"):
-        assert fields.pop(b"Vary") == b"Authorization"
+        assert vary[-1] == b"Authorization"
         assert kept.startswith(b"private, ")
     kept = kept.removeprefix(b"private, ").removeprefix(b"public, ")
     fields.pop(b"Last-Modified", None)
@@ -235,7 +236,7 @@ def test_no_shared_cache_keeps_an_answer_to_a_key(
                 answers.append(bench.ask(target, word, "GET", (b"range", b"bytes=0-3")))
             assert [answer.status for answer in answers] == [200, 304, 206][: len(answers)]
             for answer in answers:
-                assert fields_of(answer)[b"Vary"] == b"Authorization"
+                assert fields_of(answer)[b"Vary"].split(b", ")[-1] == b"Authorization"
                 assert fields_of(answer)[b"Cache-Control"].startswith(b"private, ")
 
 
@@ -303,15 +304,19 @@ def test_key_whose_scope_shrinks_loses_what_it_had_seen(tmp_path: Path) -> None:
 
 def test_grant_that_runs_out_is_asked_for_again(bench: GuardedBench, whole: str) -> None:
     """A head that is known lets nobody in after the end of its grant."""
-    bench.ask(GUARDED[0], whole)
-    request = next(
-        request
-        for request in bench.known
-        if request.grant is not None and request.target == GUARDED[0].encode()
-    )
+    deadline = time.monotonic() + 30
+    while True:  # an answer is kept once its files are older than a tick of the clock
+        bench.ask(GUARDED[0], whole)
+        request = next(
+            request
+            for request in bench.known
+            if request.grant is not None and request.target == GUARDED[0].encode()
+        )
+        if bench.guard.respond_now(request) is not None:
+            break
+        assert time.monotonic() < deadline
     grant = request.grant
     assert grant is not None
-    assert bench.guard.respond_now(request) is not None
     until_s, grant.until_s = grant.until_s, time.time()
     assert bench.guard.respond_now(request) is None
     grant.until_s = until_s

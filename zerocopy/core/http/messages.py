@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from zerocopy.core.codings import accepted_by
 from zerocopy.core.endpoints import endpoint_of
 from zerocopy.core.http.authority import is_authority
 from zerocopy.core.plan import ends_of
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zerocopy.core.access import Grant
+    from zerocopy.core.codings import Accepted
     from zerocopy.core.http.stream import Feed
     from zerocopy.core.http.validators import Validators
     from zerocopy.core.plan import Segment
@@ -55,6 +57,7 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*+)(.*+)", re.IGNORECASE | re.DOT
 _CONDITIONAL = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"}
 )
+_SELECTING = _CONDITIONAL | {b"accept-encoding"}
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -65,10 +68,11 @@ class Request:
 
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
     whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
-    `endpoint` is what its path names. `is_websocket`: it is a valid opening handshake (RFC 6455
-    section 4.2.1, RFC 8441); who answers may ignore it (RFC 9110 section 7.8). `grant` is who asks,
-    once that was found out and is allowed to see this target; it lives as long as the request,
-    which transports keep beside the bytes it came in.
+    `endpoint` is what its path names, and `accepts` which content codings may be of use.
+    `is_websocket`: it is a valid opening handshake (RFC 6455 section 4.2.1, RFC 8441); who answers
+    may ignore it (RFC 9110 section 7.8). `grant` is who asks, once that was found out and is
+    allowed to see this target; it lives as long as the request, which transports keep beside the
+    bytes it came in.
     """
 
     method: bytes
@@ -77,13 +81,16 @@ class Request:
     is_websocket: bool = False
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)
+    accepts: Accepted = field(init=False, compare=False, repr=False)
     grant: Grant | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         # Once for a head: transports keep the request beside the bytes it came in.
         conditional = not _CONDITIONAL.isdisjoint([name for name, _ in self.fields])
         object.__setattr__(self, "is_conditional", conditional)
-        object.__setattr__(self, "endpoint", endpoint_of(self.target))
+        endpoint = endpoint_of(self.target)
+        object.__setattr__(self, "endpoint", endpoint)
+        object.__setattr__(self, "accepts", accepted_by(self.target, endpoint, self.fields))
 
     @property
     def is_head(self) -> bool:
@@ -91,10 +98,8 @@ class Request:
         return self.method == b"HEAD"
 
     def unconditional(self) -> Request:
-        """The same without preconditions and ranges."""
-        if not self.is_conditional:
-            return self
-        fields = tuple(each for each in self.fields if each[0] not in _CONDITIONAL)
+        """The same without preconditions, ranges and content codings."""
+        fields = tuple(each for each in self.fields if each[0] not in _SELECTING)
         return Request(self.method, self.target, fields, self.is_websocket)
 
     def be_granted(self, grant: Grant) -> None:
@@ -132,13 +137,13 @@ class Response:
     representation, where it has any.
 
     A response may be sent many times; `head_h1` and `head_h2` are the transports' renderings of
-    what never changes in it, and `unchanged` is the 304 in its place, kept here because they live
-    exactly as long.
+    what never changes in it, `unchanged` is the 304 in its place, and `coded` is a document in each
+    content coding that was asked for; they are kept here because they live exactly as long.
     """
 
     __slots__ = (
-        "content", "ends", "feed", "fields", "head_h1", "head_h2", "nbytes", "segments", "status",
-        "unchanged", "validators",
+        "coded", "content", "ends", "feed", "fields", "head_h1", "head_h2", "nbytes", "segments",
+        "status", "unchanged", "validators",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +171,7 @@ class Response:
         self.validators = validators
         self.feed = feed
         self.unchanged: Response | None = None
+        self.coded: dict[bytes, Response] | None = None
         self.head_h1: bytes | None = None
         self.head_h2: bytes | None = None
 

@@ -19,12 +19,24 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Fields, Request
     from zerocopy.core.http.ranges import RangeSpec
 
-_CONTENT_TYPE = b"Content-Type"
+_CONTENT_TYPE, _CONTENT_ENCODING = b"Content-Type", b"Content-Encoding"
 ACCEPT_RANGES = (b"Accept-Ranges", b"bytes")
 """The field of what may be asked for in parts, section 14.3; a response without it has none."""
 
-_METADATA = frozenset({_CONTENT_TYPE, b"Content-Disposition", b"Last-Modified", ACCEPT_RANGES[0]})
+_METADATA = frozenset(
+    {
+        _CONTENT_TYPE,
+        _CONTENT_ENCODING,
+        b"Content-Disposition",
+        b"Last-Modified",
+        ACCEPT_RANGES[0],
+    }
+)
 """What a client has that names the representation by its tag: sections 15.3.7 and 15.4.5."""
+
+_OF_PARTS = frozenset({_CONTENT_TYPE, _CONTENT_ENCODING})
+"""What each of several parts says of itself, for they are parts of the representation; the content
+around them, multipart/byteranges, is in no coding."""
 
 
 # ---- preconditions, RFC 9110 section 13
@@ -126,14 +138,12 @@ def _part_of(
         content, segments = cut_part(whole, parts[0])
         nbytes = parts[0].stop - parts[0].first
         return Response(206, (*fields, told), content, segments, nbytes=nbytes)
-    media_types = [
-        b"Content-Type: " + value for name, value in whole.fields if name == _CONTENT_TYPE
-    ]
-    content, segments = cut_many(whole, parts, boundary, media_types)
+    lines = [b"%b: %b" % each for each in whole.fields if each[0] in _OF_PARTS]
+    content, segments = cut_many(whole, parts, boundary, lines)
     nbytes = len(content) + sum(segment.count for segment in segments)
     return Response(206, _with_media_type(fields, boundary), content, segments, nbytes=nbytes)
 
 
 def _with_media_type(fields: Fields, boundary: bytes) -> Fields:
-    others = tuple(field for field in fields if field[0] != _CONTENT_TYPE)
+    others = tuple(field for field in fields if field[0] not in _OF_PARTS)
     return ((_CONTENT_TYPE, b"multipart/byteranges; boundary=" + boundary), *others)

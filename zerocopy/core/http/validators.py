@@ -74,16 +74,12 @@ def last_modified(validators: Validators, date_s: int) -> bytes | None:
     return http_date(min(validators.modified_ns // NS_PER_S, date_s))
 
 
-def cache_control(
-    closes_s: float, now_s: float, closed_max_age_s: int, *, is_private: bool = False
-) -> bytes:
+def cache_control(closes_s: float, now_s: float, closed_max_age_s: int) -> bytes:
     """Cache-Control: shared caches may keep what is closed; what is open is always asked again.
 
-    `closes_s` is the unix second from which every day of the response is closed. What `is_private`
-    only its client may keep (RFC 9111 section 5.2.2.7).
+    `closes_s` is the unix second from which every day of the response is closed.
     `no-transform` keeps a CDN from compressing, which would drop Content-Length.
     """
-    whose = b"private" if is_private else b"public"
     if now_s < closes_s:
-        return b"private, no-cache, no-transform" if is_private else b"no-cache, no-transform"
-    return b"%b, max-age=%d, no-transform" % (whose, closed_max_age_s)
+        return b"no-cache, no-transform"
+    return b"public, max-age=%d, no-transform" % closed_max_age_s

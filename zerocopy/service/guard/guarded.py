@@ -207,7 +207,8 @@ class GuardedService:
         """A document that lists names, without those that are hidden."""
         whole = await self._service.respond(request.unconditional())
         try:
-            return self._service.select(request, await self._scoped.cut(request, whole, scope))
+            cut = await self._scoped.cut(request, whole, scope)
+            return await self._service.represent(request, cut)
         except ZerocopyError as error:
             return self._service.refuse(error)
 

@@ -52,7 +52,7 @@ class Scoped:
             DataError: the data root cannot be read.
             OverloadError: no thread can be started now.
         """
-        if whole.status != 200 or scope.is_everything:  # noqa: PLR2004
+        if whole.status != 200:  # noqa: PLR2004
             return private(whole)
         content = whole.content
         if request.endpoint == endpoints.CATALOG:
@@ -65,9 +65,13 @@ class Scoped:
         if known is not None and known[0] == content:
             self._cut.move_to_end((exchange, scope))
             return known[1]
-        response = await in_thread(
-            self._executor, lambda: private(written_response(cut_symbols(content, scope, exchange)))
-        )
+        if scope.is_everything:
+            response = private(whole)
+        else:
+            response = await in_thread(
+                self._executor,
+                lambda: private(written_response(cut_symbols(content, scope, exchange))),
+            )
         self._cut[exchange, scope] = content, response
         while len(self._cut) > CUT_MAX:
             self._cut.popitem(last=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zerocopy.service.openapi_access import ACCESS_PROBLEMS
+from zerocopy.service.openapi.access import ACCESS_PROBLEMS
 
 PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     **ACCESS_PROBLEMS,

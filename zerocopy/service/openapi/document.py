@@ -13,19 +13,19 @@ from zerocopy import __version__
 from zerocopy.core.bars import FORMATS as BARS_FORMATS
 from zerocopy.core.http.messages import REASONS
 from zerocopy.core.layout import U32_MAX
-from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX
-from zerocopy.service.openapi_access import (
+from zerocopy.core.query import DEFAULT_EXCHANGE, FORMATS, LAST_MAX, MEDIA_TYPES
+from zerocopy.service.openapi.access import (
     ACCESS_HEADERS,
     ACCESS_PROBLEMS,
     OPTIONAL_SECURITY,
     SECURITY_SCHEMES,
 )
-from zerocopy.service.openapi_bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
-from zerocopy.service.openapi_catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
-from zerocopy.service.openapi_data import DATA, INTERFACE
-from zerocopy.service.openapi_live import LIVE, LIVE_FIELDS, LIVE_MEDIA_TYPE, LIVE_PARAMETERS
-from zerocopy.service.openapi_problems import PROBLEMS
-from zerocopy.service.representations import MEDIA_TYPES
+from zerocopy.service.openapi.bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
+from zerocopy.service.openapi.catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
+from zerocopy.service.openapi.coding import CODED, CODING, CODING_HEADERS, CODING_PARAMETERS
+from zerocopy.service.openapi.data import DATA, INTERFACE
+from zerocopy.service.openapi.live import LIVE, LIVE_FIELDS, LIVE_MEDIA_TYPE, LIVE_PARAMETERS
+from zerocopy.service.openapi.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +40,8 @@ DTYPE_PATTERN = r"^(<([ui][248]|f[48])|\|([ui]1|S[1-9][0-9]{0,2}))$"
 
 _ANY_RESPONSE = ("Date", "Server", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers")
 _WITH_CONTENT = (*_ANY_RESPONSE, "Content-Length", "Cache-Control")
+_OF_VALIDATED = (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", *CODED)
+_OF_DATA = (*_OF_VALIDATED, "Content-Disposition")
 _PREFLIGHT = (
     *_ANY_RESPONSE,
     "Allow",
@@ -96,16 +98,15 @@ def _response(
 
 
 def _in_any_format(response: Json, formats: Sequence[str] = FORMATS) -> Json:
-    media_types = dict(zip(FORMATS, MEDIA_TYPES, strict=True))
-    return {**response, "content": {media_types[name]: {} for name in formats}}
+    return {**response, "content": {MEDIA_TYPES[name]: {} for name in formats}}
 
 
 def _without_content(response: Json) -> Json:
     return {key: value for key, value in response.items() if key != "content"}
 
 
-def _json(description: str, schema: Json) -> Json:
-    return _response(description, (*_WITH_CONTENT, "ETag"), "application/json", schema)
+def _json(description: str, schema: Json, more: Iterable[str] = CODED) -> Json:
+    return _response(description, (*_WITH_CONTENT, "ETag", *more), "application/json", schema)
 
 
 def _problem(status: int) -> Json:
@@ -168,14 +169,15 @@ _PATHS: Json = {
         "The records of one symbol in a time range.",
         _in_any_format(
             _response(
-                "The records; in the format `columns` the header line before them.",
-                (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition"),
-                "",
+                "The records; in the format `columns` the header line before them.", _OF_DATA, ""
             )
         ),
         others={"206": _ref("responses", "Part")},
         description=DATA,
-        parameters=("symbol", "type", "start", "end", "columns", "exchange", "format", "last"),
+        parameters=(
+            *("symbol", "type", "start", "end", "columns", "exchange", "format", "compress"),
+            "last",
+        ),
         problems=(404, 405, 416),
     ),
     "/api/bars": _path_item(
@@ -183,9 +185,7 @@ _PATHS: Json = {
         "Open, high, low, close, sum, mean and count of any interval.",
         _in_any_format(
             _response(
-                "The bars; in the format `columns` the header line before them.",
-                (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition"),
-                "",
+                "The bars; in the format `columns` the header line before them.", _OF_DATA, ""
             ),
             BARS_FORMATS,
         ),
@@ -193,7 +193,7 @@ _PATHS: Json = {
         description=BARS,
         parameters=(
             *("symbol", "type", "start", "end", "outputs", "exchange"),
-            *("interval", "maxPoints", "barsFormat"),
+            *("interval", "maxPoints", "barsFormat", "compress"),
         ),
         problems=(404, 405, 416),
     ),
@@ -222,13 +222,13 @@ _PATHS: Json = {
     "/healthz": _path_item(
         "Health",
         "Whether the process is alive.",
-        _json("It is.", _ref("schemas", "Alive")),
+        _json("It is.", _ref("schemas", "Alive"), ()),
         is_open=True,
     ),
     "/readyz": _path_item(
         "Readiness",
         "Whether requests should come here: the data can be read and the server is not stopping.",
-        _json("They should; else the answer is 503.", _ref("schemas", "Ready")),
+        _json("They should; else the answer is 503.", _ref("schemas", "Ready"), ()),
         is_open=True,
     ),
     "/openapi.json": _path_item(
@@ -239,15 +239,16 @@ _PATHS: Json = {
 _PART: Json = {
     **_response(
         "What the Range field asked for: one range, or several as multipart/byteranges.",
-        (*_WITH_CONTENT, "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
+        (*_OF_VALIDATED, "Content-Range"),
         "",
     ),
-    "content": {media_type: {} for media_type in (*MEDIA_TYPES, "multipart/byteranges")},
+    "content": {media_type: {} for media_type in (*MEDIA_TYPES.values(), "multipart/byteranges")},
 }
 
 _PARAMETERS: Json = {
     **BARS_PARAMETERS,
     **CATALOG_PARAMETERS,
+    **CODING_PARAMETERS,
     **LIVE_PARAMETERS,
     "symbol": _parameter("symbol", "As on disk.", _name("BTC-USD")),
     "type": _parameter("type", "As on disk.", _name("MD")),
@@ -282,6 +283,7 @@ _PARAMETERS: Json = {
 
 _HEADERS: Json = {
     **ACCESS_HEADERS,
+    **CODING_HEADERS,
     "Date": _header("When the answer was sent.", "Fri, 31 Jan 2025 12:35:23 GMT"),
     "Server": _header("Always the same.", "zerocopy"),
     "Content-Length": _header("Bytes of the content; exact.", "8127"),
@@ -304,7 +306,6 @@ _HEADERS: Json = {
     "Sec-WebSocket-Version": _header("The version it knows.", "13"),
     "Retry-After": _header("Seconds to wait.", "1"),
     "X-Accel-Buffering": _header("A proxy is to pass each event on at once.", "no"),
-    "Vary": _header("What the preflight depends on.", "Access-Control-Request-Headers"),
     "Access-Control-Allow-Origin": _header("Any origin may read.", "*"),
     "Access-Control-Expose-Headers": _header("Fields that scripts may read.", "ETag, Retry-After"),
     "Access-Control-Allow-Methods": _header("As Allow.", "GET, HEAD, OPTIONS"),
@@ -363,7 +364,7 @@ _SCHEMAS: Json = {
 
 OPENAPI: dict[str, object] = {
     "openapi": "3.1.0",
-    "info": {"title": "zerocopy", "version": __version__, "description": INTERFACE},
+    "info": {"title": "zerocopy", "version": __version__, "description": f"{INTERFACE} {CODING}"},
     "security": OPTIONAL_SECURITY,
     "paths": _PATHS,
     "components": {
@@ -375,7 +376,7 @@ OPENAPI: dict[str, object] = {
             "Unchanged": _without_content(
                 _response(
                     "What the client has is still true.",
-                    (*_ANY_RESPONSE, "Cache-Control", "ETag"),
+                    (*_ANY_RESPONSE, "Cache-Control", "ETag", "Vary"),
                     "",
                 )
             ),

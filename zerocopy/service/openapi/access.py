@@ -6,14 +6,6 @@ document is the same everywhere, but that with `[auth]` on a key is not optional
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from zerocopy.core.http.messages import Response
-from zerocopy.service.problems import json_response, private_fields
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 ACCESS_PROBLEMS: dict[int, tuple[str, tuple[str, ...]]] = {
     401: ("Nobody knows who asks: no key or token, or none that holds.", ("WWW-Authenticate",)),
     429: (
@@ -47,12 +39,3 @@ SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 OPTIONAL_SECURITY: list[dict[str, list[str]]] = [{}, *SECURITY]
 """The same where it may be off."""
-
-
-def description(document: Mapping[str, object], *, is_private: bool) -> Response:
-    """The response to /openapi.json; where `is_private`, `[auth]` is on."""
-    if not is_private:
-        return json_response(document)
-    whole = json_response({**document, "security": SECURITY})
-    fields, content = private_fields(whole.fields), whole.content
-    return Response(whole.status, fields, content, validators=whole.validators)
