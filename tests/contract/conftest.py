@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 ON_EVERY_WIRE = frozenset(
-    {"test_data", "test_ranges", "test_preconditions", "test_statuses", "test_endpoints"}
+    {
+        *("test_access", "test_data", "test_endpoints", "test_preconditions", "test_ranges"),
+        "test_statuses",
+    }
 )
 """Modules that ask over HTTP/1.1 in TLS too. It is the protocol of the plain path on the channel of
 HTTP/2: what the others prove of both, the slow tests prove once more of it. So do they of what the
