@@ -106,6 +106,7 @@ class Http2Connection(WebSocketStreams):
         self._preface_left = _PREFACE_BYTES
         self._partial = b""
         self._content_left: dict[int, int] = {}
+        self._read: dict[int, Request] = {}  # of streams that h2 has opened and nobody answers yet
         self._overrun: set[int] = set()
         self._control_frames = 0
         self._control_second = 0
@@ -284,7 +285,8 @@ class Http2Connection(WebSocketStreams):
                 if _asks_for_data(request) and not (
                     request.values(b"content-length") or self._context.request_limits.check(request)
                 ):
-                    self._lane.learn(payload, request)
+                    request = self._lane.learn(payload, request)
+                self._read[event.stream_id] = request
         return events
 
     def _count_control_frame(self, cost: int = 1) -> None:
@@ -305,6 +307,7 @@ class Http2Connection(WebSocketStreams):
             elif isinstance(event, PingAckReceived):
                 self._on_pong(event)
             elif isinstance(event, RequestReceived) and self._is_leaving:
+                self._read.pop(event.stream_id, None)
                 self._count_control_frame()
                 self._reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
             elif (
@@ -365,7 +368,8 @@ class Http2Connection(WebSocketStreams):
 
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer GET, HEAD, and what may not reach an application, which copies its response."""
-        request, handler = request_of(event), self._context.handler
+        request = self._read.pop(event.stream_id, None) or request_of(event)
+        handler = self._context.handler
         response: Response | None = None
         error: ZerocopyError | None = self._context.request_limits.check(request)
         if self._is_refused:
@@ -386,10 +390,7 @@ class Http2Connection(WebSocketStreams):
 
 
 def _free(connection: H2Connection) -> None:
-    """Break the cycle of h2's table of its own methods.
-
-    What a crowd leaves would be a million objects for the collector, which stops the event loop.
-    """
+    """Break the cycle of h2's table of its methods: collecting a crowd's stops the event loop."""
     connection._frame_dispatch_table.clear()  # noqa: SLF001
 
 

@@ -119,10 +119,16 @@ class Lane:
         self._table_state = _state_of(self._table)
         self.initial_window: int = connection.remote_settings.initial_window_size
 
-    def learn(self, block: bytes, request: Request) -> None:
-        """Remember what h2 has found `block` to mean, if its decoding changed nothing."""
+    def learn(self, block: bytes, request: Request) -> Request:
+        """Remember what h2 has found `block` to mean, if its decoding changed nothing.
+
+        Returns the one object that stands for all requests equal to this one: what is found out of
+        it while it is answered, such as who asks, is known of the next.
+        """
         if self.is_table_unchanged() and len(block) <= BLOCK_BYTES_MAX:
-            self._remember(self.requests, block, self._context.batch.known(request))
+            request = self._context.batch.known(request)
+            self._remember(self.requests, block, request)
+        return request
 
     def _remember(self, known: dict[bytes, Request], block: bytes, request: Request) -> None:
         if len(known) >= BLOCKS_MAX:
