@@ -45,6 +45,24 @@ def make(place: Place, symbol: str) -> Path:
     return place.root / "coinbase" / symbol / "MD"
 
 
+def test_tail_ends_once_nobody_reads(place: Place) -> None:
+    """Not with the next record: `tail X | head -2` gives the prompt back."""
+    make(place, "HEAD")
+    with subprocess.Popen(
+        [*ZEROCOPY, "tail", "HEAD", "--cursor=20241004.0", "--format=csv"],
+        env=environment(ZEROCOPY_URL=place.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"time,price\n"
+        assert process.stdout.readline().endswith(b",1.5\n")
+        process.stdout.close()
+        assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == b""
+
+
 def test_tail_prints_what_is_appended_until_ctrl_c(place: Place) -> None:
     """From the cursor on, a line a record; a reset is told, and the end is no failure."""
     folder = make(place, "TAIL")

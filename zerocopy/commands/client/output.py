@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
+import threading
 from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -20,7 +22,7 @@ from zerocopy.core.errors import ZerocopyError
 from zerocopy.streams import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from http.client import HTTPResponse
 
     from zerocopy.client.frame import Frame
@@ -76,6 +78,31 @@ def standard_output() -> Iterator[BinaryIO]:
             raise
         # What is left in the buffer would fail once more at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextlib.contextmanager
+def ending_unread(end: Callable[[], object]) -> Iterator[None]:
+    """Call `end`, from another thread, once nobody reads standard output during the block.
+
+    A write would tell it, but who waits for a record writes nothing.
+    """
+    over = os.eventfd(0, os.EFD_CLOEXEC)
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # POLLERR is told unasked: poll(2)
+    poll.register(over, select.POLLIN)
+
+    def watch() -> None:
+        if over not in {fd for fd, _ in poll.poll()}:
+            end()
+
+    thread = threading.Thread(target=watch, name="zerocopy-unread")
+    thread.start()
+    try:
+        yield
+    finally:
+        os.eventfd_write(over, 1)
+        thread.join()
+        os.close(over)
 
 
 class StreamSink:

@@ -53,7 +53,7 @@ def tail(
     key: KeyOption = None,
     ca: CaOption = None,
 ) -> None:
-    """Print records as they are appended, until Ctrl-C or the record at --to.
+    """Print records as they are appended, until Ctrl-C, the record at --to, or nobody reads.
 
     A connection that breaks is opened again where it broke: no record is lost,
     none comes twice. If a day is replaced, standard error says so, and the day
@@ -65,7 +65,7 @@ def tail(
     from zerocopy.client.requests import live_target
     from zerocopy.commands.client.asking import asking, moment
     from zerocopy.commands.client.lines import FORMS, Ending
-    from zerocopy.commands.client.output import standard_output
+    from zerocopy.commands.client.output import ending_unread, standard_output
 
     form = line_form(form)
     if cursor is not None and start is not None:
@@ -77,7 +77,8 @@ def tail(
     ):
         ending = Ending(moment(end))
         of = ending.with_time(server.series(symbol, type_, columns, exchange))
-        with Live(server.options, live_target(of, moment(start)), cursor) as stream:
+        target = live_target(of, moment(start))
+        with Live(server.options, target, cursor) as stream, ending_unread(stream.close):
             _follow(stream, ending.cut, FORMS[form](file))
 
 
