@@ -148,6 +148,8 @@ def test_another_key_sees_nothing_of_the_one_before(tab: Tab, guarded: Guarded) 
         ".filter((name) => name.includes('/api/bars'))"
     )
     assert bars
+    tab.resize(390, 800, is_phone=True)  # the list lies over the chart
+    tab.click("#open-list")
     tab.click("#forget")
     tab.until("document.querySelector('#notice').textContent.includes('forgotten')")
     assert tab.evaluate(STORED) == "{}"

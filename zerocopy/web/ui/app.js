@@ -242,6 +242,7 @@ function empty() {
   $("type").replaceChildren();
   for (const id of ["title", "where", "price", "told", "live-told", "shown", "pointed"]) $(id).textContent = $(id).title = "";
   document.title = "zerocopy";
+  document.body.classList.remove("shows-list");
 }
 
 // ---- the address
