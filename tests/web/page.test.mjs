@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { assemble, countIn, exactAt, gapsOf, nearest, placeBars, placeTicks, recordAt } from "../../zerocopy/web/ui/dataset.js";
+import { assemble, beside, countIn, exactAt, gapsOf, nearest, placeBars, placeTicks, recordAt } from "../../zerocopy/web/ui/dataset.js";
 import * as format from "../../zerocopy/web/ui/format.js";
 import * as levels from "../../zerocopy/web/ui/levels.js";
 import { fragmentOf, stateOf } from "../../zerocopy/web/ui/link.js";
-import { defaultPanes, planFor, tileRequest } from "../../zerocopy/web/ui/plan.js";
+import { defaultPanes, groupsOf, planFor, tileRequest } from "../../zerocopy/web/ui/plan.js";
 import { search } from "../../zerocopy/web/ui/search.js";
 import { barsLink, curlSnippet, pythonSnippet, recordLinks } from "../../zerocopy/web/ui/snippets.js";
 import { frameOf, joinBars, Tail } from "../../zerocopy/web/ui/tail.js";
@@ -24,6 +24,25 @@ function* random(seed) {
     yield state / 2 ** 32;
   }
 }
+
+test("a pane of a column that some days lack asks alone", () => {
+  const pane = (kind, ...columns) => ({ kind, columns });
+  const panes = [pane("candles", "price"), pane("bars", "volume"), pane("line", "price"), pane("bars", "size"), pane("bars", "time")];
+  const groups = (...partial) => [...groupsOf(panes, new Set(partial))].map(([name, { detail, panes: some }]) => [name, detail, some.length]);
+  assert.deepEqual(groups(), [["coarse", "coarse", 4], ["fine", "fine", 1]]);
+  assert.deepEqual(groups("volume"), [["coarse", "coarse", 3], ["coarse volume", "coarse", 1], ["fine", "fine", 1]]);
+});
+
+test("a record of one pane has its own in another, or none there", () => {
+  const bars = (...x) => ({ x: Float64Array.from(x), interval: { seconds: 10 } });
+  const ticks = (...x) => ({ x: Float64Array.from(x), interval: null });
+  assert.equal(beside(bars(5, 15, 35), bars(5, 15, 25, 35), 15), 1);
+  assert.equal(beside(bars(5, 15, 35), bars(5, 15, 25, 35), 25), -1);
+  assert.equal(beside(ticks(1, 9), ticks(1, 4, 9), 4), -1);
+  assert.equal(beside(ticks(1, 9), ticks(1, 4, 9), 9), 1);
+  assert.equal(beside(ticks(1, 9), bars(5), 5), 0);
+  assert.deepEqual([beside(null, bars(5), 5), beside(bars(), bars(5), 5)], [-1, -1]);
+});
 
 test("a limit says when the page goes on", () => {
   assert.equal(format.limitText(0.2, "No more."), "No more. The page goes on in 1 s.");

@@ -7,13 +7,14 @@ import shutil
 import struct
 import time
 from array import array
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM
 from tests.server import RunningServer
-from tests.storage.trees import DAY, DAY_START_S, put, u32
+from tests.storage.trees import DAY, DAY_S, DAY_START_S, put, u32
 from tests.web.tab import WIDTH, Tab
 from zerocopy.storage.tree import Series
 
@@ -27,6 +28,7 @@ CROWD = 20_000
 LONG = "L" * 64
 MINUTES = 12 * 60
 HOUR_S = 3600
+PARTIAL = Series("coinbase", "PARTIAL", "MD")
 OLD_S = 2 * HOUR_S
 CONFIG = '[columns]\norder = "S16"\n'
 
@@ -110,6 +112,13 @@ def make_root(root: str) -> None:
         for path in put(root, columns, DAY, Series("coinbase", name, "MD")).values():
             os.utime(path, (now_s - age_s, now_s - age_s))
     put(root, roots["ONE"], DAY, Series("coinbase", "NONE", "TRADES"))
+    for day in range(3):
+        times = u32(*range(DAY_START_S + day * DAY_S, DAY_START_S + (day + 1) * DAY_S, 60))
+        columns = {"price": f4(*range(1440)), "time": times}
+        if day != 1:
+            columns["volume"] = f4(1) * 1440
+        for path in put(root, columns, DAY + timedelta(day), PARTIAL).values():
+            os.utime(path, (now_s - 2 * OLD_S, now_s - 2 * OLD_S))
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +235,7 @@ def test_list_is_calm_and_the_longest_name_fits(tab: Tab, base: str) -> None:
     assert names == [
         *sorted(["ONE", "NONE", "TEXT", "INFINITE", "CROWDED", "TINY", "BARS", LONG]),
         "OLDER",
+        "PARTIAL",
     ]
     for width in (720, 800, 1000, WIDTH):
         tab.resize(width, 600)
@@ -304,3 +314,27 @@ def test_going_back_before_a_series_has_come_stays_where_one_was(tab: Tab, base:
     tab.idle()
     assert tab.evaluate("window.zerocopy.state().symbol") == "OLDER"
     assert tab.evaluate("location.hash").startswith("#/coinbase/OLDER")
+
+
+def test_a_day_without_a_column_is_hidden_in_its_pane_alone(tab: Tab, base: str) -> None:
+    """Prices of that day are drawn, and the crosshair there tells of no volume."""
+    tab.open_chart(f"{base}#/coinbase/PARTIAL/MD")
+    price, volume = tab.panes()
+    assert (price["columns"], volume["columns"]) == (["price"], ["volume"])
+    days = [{int(x - DAY_START_S) // DAY_S for x in pane["x"]} for pane in (price, volume)]
+    assert days == [{0, 1, 2}, {0, 2}]
+    assert tab.evaluate("window.zerocopy.chart.count") == pytest.approx(3 * 1440, rel=0.01)
+    assert "skipped, a column is missing: 01.02.25" in tab.text("#shown")
+    for hour, told in ((36, 0), (60, 1)):
+        at_s = DAY_START_S + hour * HOUR_S
+        for span_s, prices in ((3 * DAY_S, 4), (HOUR_S, 1)):  # bars, then single records
+            view = f"{{ start: {at_s - span_s / 2}, end: {at_s + span_s / 2} }}"
+            tab.evaluate(f"window.zerocopy.chart.setView({view})")
+            tab.idle()
+            tab.evaluate(f"window.zerocopy.chart.point({at_s + 1})")
+            tab.idle()
+            pointed = tab.evaluate("window.zerocopy.chart.pointed")
+            assert [len(pane) for pane in pointed["panes"]] == [prices, told]
+            assert tab.evaluate(
+                "[...document.querySelectorAll('.legend')].map((each) => each.children.length)"
+            ) == [prices, told]

@@ -283,7 +283,7 @@ function foot() {
   $("live-told").dataset.state = live;
   $("follow").setAttribute("aria-pressed", String(follow));
   $("add-pane").disabled = chart.specs.length >= PANES_MAX;
-  const data = loader.dataset("coarse") ?? loader.dataset("fine");
+  const data = loader.dataset(chart.specs[0]);
   const what = !data ? "" : data.mode === "ticks" ? "single records" : `bars of ${data.interval.label}`;
   const count = chart.count;
   const span = chart.view.end - chart.view.start;
@@ -324,7 +324,7 @@ const actions = {
   "show-export": () => {
     const { series, view, specs, count, loader } = chart;
     const columns = loader.liveColumns(specs);
-    const data = loader.dataset("coarse") ?? loader.dataset("fine");
+    const data = loader.dataset(specs[0]);
     const drawn = specs.flatMap(outputsOf).map((name) => name.replace(/\.(\w+)$/, ":$1"));
     const bars = data?.interval ? { columns: [...new Set(drawn)], interval: data.interval.label } : null;
     const ticket = server.key ? () => server.client.ticket() : null;

@@ -5,7 +5,7 @@
  * what is in view and draws once a frame of the screen, however much happens between two.
  */
 
-import { exactAt, nearest, recordAt } from "./dataset.js";
+import { beside, exactAt, nearest, recordAt } from "./dataset.js";
 import { Follow } from "./follow.js";
 import { gestures } from "./gestures.js";
 import { Loader } from "./loader.js";
@@ -67,7 +67,7 @@ export class Chart {
     this.close();
     this.series = series;
     const loader = (this.loader = new Loader(this.#server.client, series, {
-      data: (detail, data) => this.#take(detail, data),
+      data: () => this.#take(),
       error: (error) => this.#on.error(error),
       busy: (isBusy) => { this.#isBusy = isBusy; this.#settle(); },
     }));
@@ -122,10 +122,7 @@ export class Chart {
     });
     this.#host.append(...this.panes.map(({ element }) => element));
     this.panes.forEach((pane, place) => pane.mount(place === this.panes.length - 1));
-    for (const detail of ["coarse", "fine"]) {
-      const data = this.loader.dataset(detail);
-      if (data) this.#take(detail, data);
-    }
+    this.#take();
     const wanted = this.loader.liveColumns(specs);
     if (this.#live && (before !== wanted.join() || !this.#live.isRunning)) this.#live.start(wanted);
     this.#moved();
@@ -279,7 +276,7 @@ export class Chart {
     const nanos = pane.isTicks ? Number(exactAt(pane.data, index, "nanos") ?? 0) : 0;
     return {
       time: record.frame.time[record.at], nanos, interval: pane.data.interval?.label ?? null,
-      panes: this.panes.map((each) => (each.data ? each.valuesAt(nearest(each.data.x, x)) : [])),
+      panes: this.panes.map((each) => each.valuesAt(beside(each.data, pane.data, pane.data.x[index]))),
     };
   }
 
@@ -305,8 +302,8 @@ export class Chart {
 
   // ---- inside
 
-  #take(detail, data) {
-    for (const pane of this.panes) if (pane.detail === detail) pane.data = data;
+  #take() {
+    for (const pane of this.panes) pane.data = this.loader.dataset(pane.spec) ?? pane.data;
     this.#due();
   }
 
@@ -336,12 +333,14 @@ export class Chart {
       this.#isDue = false;
       const { pane, top } = this.#cursor;
       const x = this.#pointedX;
+      const first = this.panes.find(({ data }) => data?.length)?.data;
+      const place = first ? nearest(first.x, x ?? Math.min(this.view.end, this.#bounds.last + 1)) : -1;
+      const record = first ? recordAt(first, place) : null;
+      const time = record ? record.frame.time[record.at] : first?.x[place]; // a gap is no record
+      const at = x === null || !first ? null : { x: first.x[place], time };
       for (const each of this.panes) {
         each.redraw();
-        const at = x ?? Math.min(this.view.end, this.#bounds.last + 1);
-        const index = each.data ? nearest(each.data.x, at) : -1;
-        each.point(x === null ? -1 : index, each === pane ? top : null);
-        if (x === null) each.tell(index);
+        each.point(first ? beside(each.data, first, first.x[place]) : -1, at, each === pane ? top : null);
       }
       if (!this.#isMarked && this.panes.some(({ data }) => data?.length)) {
         this.#isMarked = true;

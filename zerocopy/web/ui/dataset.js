@@ -83,6 +83,14 @@ export function nearest(values, x) {
   return x - values[at - 1] <= values[at] - x ? at - 1 : at;
 }
 
+/** The index that belongs to `place`, one of `other`; -1 where `data` has no record or bar there. */
+export function beside(data, other, place) {
+  const index = data ? nearest(data.x, place) : -1;
+  if (index < 0 || Boolean(data.interval) !== Boolean(other.interval)) return index;
+  const apart = Math.abs(data.x[index] - place);
+  return apart === 0 || apart < Math.max(data.interval?.seconds, other.interval?.seconds) ? index : -1;
+}
+
 /** The record at an index: its frame and its place there; null in a gap. */
 export function recordAt({ segments }, index) {
   let [low, high] = [0, segments.length];

@@ -7,7 +7,7 @@
 
 import { assemble, countIn, gapsOf, placeBars, placeTicks } from "./dataset.js";
 import { rangeWithout } from "./levels.js";
-import { columnsOf, detailOf, outputsOf, planFor, tileRequest } from "./plan.js";
+import { columnsOf, groupOf, groupsOf, outputsOf, planFor, tileRequest } from "./plan.js";
 import { joinBars } from "./tail.js";
 import { Tiles } from "./tiles.js";
 
@@ -16,7 +16,6 @@ const CACHE_BYTES_MAX = 96 << 20;
 const TAIL_MAX = 50_000;
 /** A level that is looked at for so long is worth its neighbours; a zoom only passes through it. */
 const STAYS_MS = 150;
-const DETAILS = ["coarse", "fine"];
 
 export class Loader {
   /** What the server has: { first, last } seconds, [[begin, end]] of missing days. */
@@ -26,6 +25,7 @@ export class Loader {
   #client;
   #series;
   #hasNanos;
+  #partial;
   #tiles;
   #tail = null;
   #next = null; // the tail that takes over once tiles reach to its edge
@@ -38,8 +38,8 @@ export class Loader {
   #on;
 
   /**
-   * `series` is { symbol, type, exchange, info } with `info` of the catalog. `on` has `data(detail,
-   * dataset)`, `error(error)` and `busy(isBusy)`.
+   * `series` is { symbol, type, exchange, info } with `info` of the catalog. `on` has `data()`: there is
+   * another dataset; `error(error)` and `busy(isBusy)`.
    */
   constructor(client, series, on) {
     this.#client = client;
@@ -49,6 +49,7 @@ export class Loader {
     this.bounds = { first: info.first_time ?? 0, last: info.last_time ?? 0 };
     this.gaps = gapsOf(info.missing_days ?? []);
     this.#hasNanos = info.columns.some(({ name, days }) => name === "nanos" && days === undefined);
+    this.#partial = new Set(info.columns.filter(({ days }) => days !== undefined).map(({ name }) => name));
     this.#tiles = new Tiles({ bytesMax: CACHE_BYTES_MAX, onChange: (_, error) => this.#changed(error) });
   }
 
@@ -62,8 +63,9 @@ export class Loader {
   get loading() {
     return this.#tiles.loading;
   }
-  dataset(detail) {
-    return this.#datasets.get(detail) ?? null;
+  /** What a pane draws, or null. */
+  dataset(pane) {
+    return this.#datasets.get(groupOf(pane, this.#partial)) ?? null;
   }
 
   /** The columns that the live stream must have for these panes. */
@@ -81,10 +83,13 @@ export class Loader {
 
   /** Records in view, as far as is known; null where nothing is. */
   count(view) {
+    const whole = [...this.#datasets.values()]
+      .filter(({ covered: { start, end } }) => start <= view.start && end >= view.end)
+      .map((dataset) => countIn(dataset, view.start, view.end, dataset.interval?.seconds));
+    if (whole.length) return Math.max(...whole); // some may leave days out
     for (const dataset of this.#datasets.values()) {
       const { start, end } = dataset.covered;
       const seconds = dataset.interval?.seconds;
-      if (start <= view.start && end >= view.end) return countIn(dataset, view.start, view.end, seconds);
       const overlap = Math.min(end, view.end) - Math.max(start, view.start);
       if (overlap > (view.end - view.start) / 4) {
         const known = countIn(dataset, Math.max(start, view.start), Math.min(end, view.end), seconds);
@@ -148,16 +153,12 @@ export class Loader {
   #update() {
     const { panes, view, widthPx, density } = this.#asked;
     const ticks = this.count(view);
-    const plans = [];
-    for (const detail of DETAILS) {
-      const some = panes.filter((pane) => detailOf(pane) === detail);
-      if (!some.length) this.#datasets.delete(detail);
-      else {
-        const wasTicks = this.#datasets.get(detail)?.mode === "ticks";
-        const known = { ticks, wasTicks, hasNanos: this.#hasNanos };
-        plans.push(planFor({ detail, panes: some, view, widthPx, density, ...known }));
-      }
-    }
+    const groups = groupsOf(panes, this.#partial);
+    for (const name of this.#datasets.keys()) if (!groups.has(name)) this.#datasets.delete(name);
+    const plans = [...groups].map(([group, { detail, panes: some }]) => {
+      const known = { ticks, wasTicks: this.#datasets.get(group)?.mode === "ticks", hasNanos: this.#hasNanos };
+      return { ...planFor({ detail, panes: some, view, widthPx, density, ...known }), group, panes: some };
+    });
     const visible = plans.flatMap((plan) => this.#requests(plan, plan.wanted, this.#tail));
     const next = this.#next ? plans.flatMap((plan) => this.#requests(plan, plan.wanted, this.#next)) : [];
     const isWhole = visible.every(({ key }) => this.#tiles.has(key));
@@ -168,7 +169,7 @@ export class Loader {
     this.#on.busy(!isWhole);
     if (next.length && next.every(({ key }) => this.#tiles.has(key))) [this.#tail, this.#next] = [this.#next, null];
     else if (this.#next && !next.length) [this.#tail, this.#next] = [this.#next, null];
-    for (const plan of plans) this.#give(plan, panes);
+    for (const plan of plans) this.#give(plan);
   }
 
   /** Whether the level has been the same for a while; if not, looks again once it has. */
@@ -209,9 +210,9 @@ export class Loader {
     return frame;
   }
 
-  #give(plan, panes) {
+  #give(plan) {
     const requests = this.#requests(plan, plan.wanted, this.#tail);
-    const before = this.#datasets.get(plan.detail);
+    const before = this.#datasets.get(plan.group);
     const frames = requests.map(({ key }) => this.#tiles.get(key));
     const have = frames.filter(Boolean);
     if (have.length < frames.length && (before?.name !== plan.name || !have.length)) return;
@@ -223,10 +224,10 @@ export class Loader {
       before.covered = covered;
       return;
     }
-    const dataset = this.#assemble(plan, panes, have);
+    const dataset = this.#assemble(plan, have);
     Object.assign(dataset, { name: plan.name, state, covered, mode: plan.mode, interval: plan.interval ?? null });
-    this.#datasets.set(plan.detail, dataset);
-    this.#on.data(plan.detail, dataset);
+    this.#datasets.set(plan.group, dataset);
+    this.#on.data();
     // What was estimated is known now: single records may do. Once, or two estimates could alternate.
     if (before?.name !== plan.name && !this.#isRefined) {
       this.#isRefined = true;
@@ -234,14 +235,13 @@ export class Loader {
     }
   }
 
-  #assemble(plan, panes, frames) {
-    const some = panes.filter((pane) => detailOf(pane) === plan.detail);
+  #assemble(plan, frames) {
     if (plan.mode === "ticks") {
-      const names = columnsOf(some);
+      const names = columnsOf(plan.panes);
       const place = placeTicks;
       return assemble([...frames, ...(this.#tail?.frames ?? [])], names, place, this.gaps);
     }
-    const names = [...new Set([...some.flatMap(outputsOf), "time.count"])];
+    const names = [...new Set([...plan.panes.flatMap(outputsOf), "time.count"])];
     const joined = this.#tail ? joinBars(frames, this.#tail.bars(plan.interval)) : frames;
     return assemble(joined, names, placeBars(plan.interval.seconds), this.gaps);
   }

@@ -10,7 +10,7 @@ import { h } from "./dom.js";
 import { drawBars, drawCandles, drawGaps, drawLevel, drawLine, drawTicks } from "./draw.js";
 import { axisFormat, exact, sumText, timeLabels, timeText } from "./format.js";
 import { KIND_NAMES, namesOf } from "./menu.js";
-import { barOf, candleOf, detailOf, OHLC, valueOf } from "./plan.js";
+import { barOf, candleOf, OHLC, valueOf } from "./plan.js";
 
 const AXIS_WIDTH = 80; // CSS pixels: the same in all panes, so that their times lie one above the other
 const AXIS_HEIGHT = 28;
@@ -55,9 +55,6 @@ export class Pane {
     this.over = null;
   }
 
-  get detail() {
-    return detailOf(this.spec);
-  }
   get title() {
     return `${namesOf(this.spec)}, ${KIND_NAMES[this.spec.kind].toLowerCase()}`;
   }
@@ -121,17 +118,20 @@ export class Pane {
 
   // ---- crosshair and legend
 
-  /** The crosshair at a record (or none: -1), and the pointer's height over this pane, or null. */
-  point(index, top) {
-    const x = index >= 0 && this.data ? this.data.x[index] : NaN;
+  /**
+   * The crosshair at a record, or where other panes have one (-1: none here): `at` is { x, time } there,
+   * null without a crosshair. `top` is the pointer's height over this pane, or null.
+   */
+  point(index, at, top) {
+    const record = at && index >= 0 ? recordAt(this.data, index) : null;
+    const x = record ? this.data.x[index] : at?.x;
     const isShown = Number.isFinite(x);
     this.#cross.x.hidden = !isShown;
     this.#cross.time.hidden = !isShown || !this.isLast;
     if (isShown) {
       const left = Math.round(this.xOf(x));
       this.#cross.x.style.transform = `translateX(${left}px)`;
-      const { frame, at } = recordAt(this.data, index) ?? {};
-      this.#cross.time.textContent = frame ? timeText(frame.time[at], this.#context.zone()) : "";
+      this.#cross.time.textContent = timeText(record ? record.frame.time[record.at] : at.time, this.#context.zone());
       this.#cross.time.style.left = `${Math.max(68, Math.min(this.plotWidth - 10, left))}px`;
     }
     const isHere = isShown && top !== null && this.#hasValues;
@@ -141,7 +141,7 @@ export class Pane {
       this.#cross.tag.style.transform = `translateY(${Math.round(top) - 9}px)`;
       this.#cross.tag.textContent = this.#hasValues ? this.#format(this.#plot.posToVal(top, "y"), TAG_DIGITS) : "";
     }
-    if (isShown) this.tell(index);
+    this.tell(index);
   }
 
   /** The legend: the values of a record. */

@@ -3,6 +3,8 @@
  *
  * Panes of one detail share their requests: "coarse" (candles and bars, some pixels wide each) and
  * "fine" (lines, one bucket a pixel column, so that the line is pixel for pixel that of all records).
+ * A day that lacks a column that is asked for is left out, so a pane of such a column asks alone: else
+ * it would hide that day from the others.
  */
 
 import { gridOf, intervalFor, rangeOfTile, tickTileFor, tilesOver } from "./levels.js";
@@ -38,6 +40,22 @@ export function defaultPanes(columns) {
 }
 
 export const detailOf = ({ kind }) => (kind === "line" ? "fine" : "coarse");
+
+/** The panes that share requests: name → { detail, panes }. `partial` are columns that some days lack. */
+export function groupsOf(panes, partial) {
+  const groups = new Map();
+  for (const detail of ["coarse", "fine"]) {
+    for (const pane of panes.filter((each) => detailOf(each) === detail)) {
+      const name = groupOf(pane, partial);
+      if (!groups.has(name)) groups.set(name, { detail, panes: [] });
+      groups.get(name).panes.push(pane);
+    }
+  }
+  return groups;
+}
+
+export const groupOf = (pane, partial) =>
+  [detailOf(pane), ...columnsOf([pane]).filter((name) => partial.has(name))].join(" ");
 
 /** What stands for a column as bars: its sum; for `time`, the number of records. */
 export const barOf = (name) => (name === "time" ? "time.count" : `${name}.sum`);
