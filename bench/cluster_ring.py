@@ -51,6 +51,7 @@ class Ring:
         order = np.argsort(points, kind="stable")
         self.points = points[order]
         self.nodes = (order // len(of_a_node)).astype(np.int32)
+        self.ids = np.array(ids)
         self.count = len(ids)
 
     def homes(self, hashes: NDArray[np.uint32]) -> NDArray[np.int32]:
@@ -60,10 +61,14 @@ class Ring:
         homes: NDArray[np.int32] = self.nodes[np.where(is_before, before, after)]
         return homes
 
+    def places(self, hashes: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """The point from which nodes are asked upward, where the home of a hash has no room."""
+        return self._around(hashes)[0]
+
     def orders(self, hashes: NDArray[np.uint32], depth: int) -> NDArray[np.int32]:
         """The first `depth` nodes that each hash is offered to: its home, then upward from it."""
         depth = min(depth, self.count)
-        places, _ = self._around(hashes)
+        places = self.places(hashes)
         orders = np.full((len(hashes), depth), -1, np.int32)
         orders[:, 0] = self.homes(hashes)
         for row, place in zip(orders, places.tolist(), strict=True):
