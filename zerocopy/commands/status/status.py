@@ -2,7 +2,7 @@
 
 Owns the command, its options and the forms of the report: a table, lines for a pipe, JSON. It knows
 the server only by /metrics, so with --url it works from anywhere that may scrape it; without, the
-configuration tells where the page is.
+configuration tells where the page is. Several --url are the nodes of a cluster: cluster.py.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from zerocopy.commands.status.cluster import Node
     from zerocopy.commands.status.figures import Figure
     from zerocopy.commands.status.scrape import Page
 
 INTERVAL_S = 1.0
 """Between the two scrapes that rates come from."""
 
+_NO_URL = "--url: must be like http://127.0.0.1:9091/metrics"
 _NOTHING = "-"
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ALARMING = {
@@ -45,8 +47,11 @@ _ALARMING = {
 def status(
     config: ServeConfigOption = None,
     url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The page of metrics; else of metrics.host and port."),
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="The page of metrics; else of metrics.host and port. Several: nodes of a cluster.",
+        ),
     ] = None,
     watch: Annotated[
         float | None,
@@ -62,27 +67,93 @@ def status(
 
     Rates and quantiles are of the second between two scrapes, or of --watch SECONDS, and beside
     them of all the time since the start. Ctrl-C ends --watch. Exit code 1 when no server of ours
-    answers there.
+    answers there, or one of several does not.
+
+    Several --url: a row a node, with its share of all requests.
     """
+    # Ctrl-C is how a watch ends; without one it is the command line's affair, as everywhere.
+    with contextlib.suppress(*(() if watch is None else (KeyboardInterrupt,))):
+        if url is not None and len(url) > 1:
+            _watch_nodes(url, watch, is_json=as_json)
+        else:
+            _watch(url[0] if url else _page_of(config), watch, is_json=as_json)
+
+
+def _watch(url: str, watch: float | None, *, is_json: bool) -> None:
+    """One server, once or until Ctrl-C."""
     from zerocopy.commands.status.scrape import fetch
 
     console = terminal()
-    url = _page_of(config) if url is None else url
     try:
         before = fetch(url)
     except ValueError:
-        raise typer.BadParameter("--url: must be like http://127.0.0.1:9091/metrics") from None
-    # Ctrl-C is how a watch ends; without one it is the command line's affair, as everywhere.
-    with contextlib.suppress(*(() if watch is None else (KeyboardInterrupt,))):
-        while True:
-            time.sleep(watch or INTERVAL_S)
-            after = fetch(url)
-            if watch is not None and console.is_terminal and not as_json:
+        raise typer.BadParameter(_NO_URL) from None
+    while True:
+        time.sleep(watch or INTERVAL_S)
+        after = fetch(url)
+        if watch is not None and console.is_terminal and not is_json:
+            console.clear()
+        write_report(url, before, after, console, is_json=is_json)
+        if watch is None:
+            return
+        before = after
+
+
+def _watch_nodes(urls: list[str], watch: float | None, *, is_json: bool) -> None:
+    """Several nodes; one that does not answer is a row, and the others are told all the same."""
+    from zerocopy.commands.status import cluster
+
+    if len(urls) > cluster.NODES_MAX:
+        raise typer.BadParameter(f"--url: at most {cluster.NODES_MAX} nodes")
+    console = terminal()
+    try:
+        before, began_s = cluster.look(urls), time.monotonic()
+    except ValueError:
+        raise typer.BadParameter(_NO_URL) from None
+    while True:
+        time.sleep(watch or INTERVAL_S)
+        after, ended_s = cluster.look(urls), time.monotonic()
+        nodes = cluster.nodes_of(urls, before, after)
+        if is_json:
+            import orjson
+
+            typer.echo(orjson.dumps(cluster.document_of(nodes, ended_s - began_s)))
+        else:
+            if watch is not None and console.is_terminal:
                 console.clear()
-            write_report(url, before, after, console, is_json=as_json)
-            if watch is None:
-                return
-            before = after
+            _write_nodes(nodes, cluster.remarks_of(nodes), console)
+        if watch is None:
+            if after.errors:
+                raise typer.Exit(1)
+            return
+        before, began_s = after, ended_s
+
+
+def _write_nodes(nodes: Sequence[Node], remarks: Sequence[str], console: Console) -> None:
+    """A table where a person looks on, else lines with tabs; below it what is remarkable."""
+    from zerocopy.commands.status.cluster import COLUMNS
+
+    rows = [
+        [printable(node.url), printable(node.error or "up")]
+        + [quantity(node.figures.get(key), unit) for key, _, unit in COLUMNS]
+        for node in nodes
+    ]
+    headings = ["node", "state", *(heading for _, heading, _ in COLUMNS)]
+    if not console.is_terminal:
+        typer.echo("\n".join("\t".join(row) for row in [headings, *rows]))
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*headings, box=None, pad_edge=False)
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for node, row in zip(nodes, rows, strict=True):
+            style = "bold red" if node.error or node.figures.get("failed") else ""
+            table.add_row(*(Text(cell, style) for cell in row))
+        console.print(table)
+    for remark in remarks:
+        typer.echo(remark)
 
 
 def _page_of(config: str | None) -> str:
