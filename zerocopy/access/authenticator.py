@@ -7,30 +7,49 @@ everything else belongs to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from typing import TYPE_CHECKING
 
 from zerocopy.access.credentials import credential_of
 from zerocopy.access.key_file import KeyFile
 from zerocopy.access.keys import Change, Keys
+from zerocopy.access.tickets import SECRET_BYTES_MIN, Tickets
 from zerocopy.core.errors import UnauthorizedError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from zerocopy.access.keys import Entry
+    from zerocopy.access.tokens import Tokens
     from zerocopy.core.access import Allowance, Grant
     from zerocopy.core.http.messages import Request
 
 _WANTED = "the request must say who asks: Authorization: Bearer KEY"
+_DOTS = 2
+"""In a signed token, RFC 7515 section 7.1; a key has none."""
+
 _UNKNOWN = "the key or token is unknown, has expired or was revoked"
 
 
 class Authenticator:
-    """Finds the grant of a request."""
+    """Finds the grant of a request.
 
-    def __init__(self, default: Allowance, keys_path: str | None) -> None:
+    Without `tickets` those of a secret of its own, which nobody else has; without `tokens` a signed
+    token is unknown like any word.
+    """
+
+    def __init__(
+        self,
+        default: Allowance,
+        keys_path: str | None,
+        tickets: Tickets | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
         self._keys = Keys(default)
         self._key_file = None if keys_path is None else KeyFile(keys_path)
+        self._tickets = tickets or Tickets(secrets.token_bytes(SECRET_BYTES_MIN))
+        self._tokens = tokens
 
     def __len__(self) -> int:
         """How many keys hold."""
@@ -42,8 +61,12 @@ class Authenticator:
         Raises:
             ConfigError: a file cannot be read.
         """
-        if self._key_file is not None:
-            self._replace_keys(self._key_file.read_if_changed())
+        try:
+            if self._key_file is not None:
+                self._replace_keys(self._key_file.read_if_changed())
+        finally:
+            if self._tokens is not None:
+                self._tokens.load()
 
     async def look(self, executor: Executor) -> Change | None:
         """Read again what has changed, in a thread; what it no longer grants is revoked.
@@ -53,12 +76,16 @@ class Authenticator:
         Raises:
             ConfigError: a file cannot be read; what was read before holds.
         """
-        if self._key_file is None:
-            return None
-        loop = asyncio.get_running_loop()
-        return self._replace_keys(
-            await loop.run_in_executor(executor, self._key_file.read_if_changed)
-        )
+        change = None
+        try:
+            if self._key_file is not None:
+                loop = asyncio.get_running_loop()
+                read = self._key_file.read_if_changed
+                change = self._replace_keys(await loop.run_in_executor(executor, read))
+        finally:
+            if self._tokens is not None:
+                await self._tokens.look(executor)
+        return change
 
     def _replace_keys(self, entries: tuple[Entry, ...] | None) -> Change | None:
         if entries is None:
@@ -68,17 +95,44 @@ class Authenticator:
             grant.revoke()
         return change if change.added or change.gone else None
 
-    async def grant(self, request: Request) -> Grant:
-        """Who asks.
+    async def grant(self, request: Request, ticket: bytes | None = None) -> Grant:
+        """Who asks, by the fields of `request`, else by the `ticket` of its target.
 
         Raises:
             UnauthorizedError: nobody knows.
+            OverloadError: that cannot be found out now.
         """
         credential = credential_of(request)
         if credential is None:
-            raise UnauthorizedError(_WANTED)
-        if credential.kind == "bearer":
-            grant = self._keys.find(credential.word)
-            if grant is not None:
-                return grant
-        raise UnauthorizedError(_UNKNOWN, is_invalid=True)
+            if ticket is None:
+                raise UnauthorizedError(_WANTED)
+            return self._open(ticket)
+        tokens, word = self._tokens, credential.word
+        if tokens is not None and (credential.kind == "assertion" or word.count(b".") == _DOTS):
+            return await tokens.grant(word)
+        grant = self._keys.find(word) if credential.kind == "bearer" else None
+        if grant is None:
+            raise UnauthorizedError(_UNKNOWN, is_invalid=True)
+        return grant
+
+    def ticket(self, grant: Grant) -> tuple[bytes, int]:
+        """A ticket for who has `grant`, and seconds that it holds.
+
+        Raises:
+            BadRequestError: what that may see is too long for a ticket.
+        """
+        return self._tickets.make(grant, time.time())
+
+    def _open(self, word: bytes) -> Grant:
+        """The grant of who made the ticket `word`, if that still has one."""
+        ticket = self._tickets.read(word, time.time())
+        mark, until_s = ticket.mark, ticket.until_s
+        if until_s is None:
+            grant = self._keys.marked(mark)
+        elif self._tokens is not None:
+            grant = self._tokens.grant_again(word, ticket.name, ticket.scope, until_s, mark)
+        else:
+            grant = None
+        if grant is None:
+            raise UnauthorizedError(_UNKNOWN, is_invalid=True)
+        return grant

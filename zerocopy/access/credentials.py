@@ -1,18 +1,16 @@
 """What a request brings to prove who asks: RFC 6750, from fields to one word.
 
-Owns where it may stand and which of several counts. Nothing is proved here, and nothing of it ever
-reaches a log.
+Owns where it may stand and which of several counts: a field goes before a ticket. Nothing is proved
+here, and nothing of it ever reaches a log.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from zerocopy.core.errors import UnauthorizedError
-
-if TYPE_CHECKING:
-    from zerocopy.core.http.messages import Request
+from zerocopy.core.http.messages import Request
 
 CREDENTIAL_BYTES_MAX = 8_192
 """Bytes of one; a token of an identity provider that names many groups takes some thousand."""
@@ -22,6 +20,9 @@ CLOUDFLARE_FIELD = b"cf-access-jwt-assertion"
 
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
+_TICKET = b"ticket="
+"""Of a ticket in the query, written as it is: no other spelling of the parameter is one."""
+
 Kind = Literal["bearer", "assertion"]
 
 
@@ -30,6 +31,28 @@ class Credential(NamedTuple):
 
     kind: Kind
     word: bytes
+
+
+def without_ticket(request: Request) -> tuple[Request, bytes | None]:
+    """`request` as if its target had no ticket, and the ticket.
+
+    Whoever answers sees the target that all have who ask for the same, and never a ticket.
+
+    Raises:
+        UnauthorizedError: it has several.
+    """
+    path, mark, query = request.target.partition(b"?")
+    if not mark or _TICKET not in query:
+        return request, None
+    pairs = query.split(b"&")
+    others = [pair for pair in pairs if not pair.startswith(_TICKET)]
+    if len(others) == len(pairs):
+        return request, None
+    if len(pairs) - len(others) > 1:
+        raise UnauthorizedError("the query must have one ticket", is_invalid=True)
+    ticket = next(pair for pair in pairs if pair.startswith(_TICKET)).removeprefix(_TICKET)
+    target = path + (mark + b"&".join(others) if others else b"")
+    return Request(request.method, target, request.fields, request.is_websocket), ticket
 
 
 def credential_of(request: Request) -> Credential | None:

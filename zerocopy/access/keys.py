@@ -75,6 +75,11 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         """What it may see."""
         return Scope(self.exchanges, self.symbols, self.types)
 
+    @property
+    def mark(self) -> str:
+        """Half of its hash: enough to tell it from any other, and of no use to who reads it."""
+        return self.sha256[:32]
+
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     keys: Annotated[tuple[Entry, ...], Meta(max_length=KEYS_MAX)] = ()
@@ -160,6 +165,7 @@ class Keys:
     def __init__(self, default: Allowance) -> None:
         self._default = default
         self._entries: dict[bytes, tuple[Entry, Grant]] = {}
+        self._marked: dict[str, Grant] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -175,9 +181,10 @@ class Keys:
                 del before[digest]
                 self._entries[digest] = kept
             else:
-                grant = Grant(entry.name, entry.scope, self._of(entry))
+                grant = Grant(entry.name, entry.scope, self._of(entry), mark=entry.mark)
                 self._entries[digest] = entry, grant
                 added.append(grant)
+        self._marked = {grant.mark: grant for _, grant in self._entries.values()}
         return Change(added, [grant for _, grant in before.values()])
 
     def find(self, key: bytes) -> Grant | None:
@@ -194,12 +201,9 @@ class Keys:
             return None
         return found[1]
 
-    def named(self, name: str) -> Grant | None:
-        """The grant of a key by its name, for a ticket that was made with it."""
-        for entry, grant in self._entries.values():
-            if entry.name == name:
-                return grant
-        return None
+    def marked(self, mark: str) -> Grant | None:
+        """The grant of a key by its mark, for a ticket that was made with it."""
+        return self._marked.get(mark)
 
     def _of(self, entry: Entry) -> Allowance:
         own, other = entry, self._default

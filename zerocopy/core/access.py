@@ -87,10 +87,11 @@ class Grant:
     """Somebody may ask: `name` for logs and metrics, a scope, an allowance, and until when.
 
     It holds until `until_s` (unix seconds), or until it is revoked. Requests, streams and kept
-    heads have the same object, so what is revoked is revoked for all of them.
+    heads have the same object, so what is revoked is revoked for all of them. `mark` tells what
+    proved it from anything else that proves the same name, so that a ticket can say so.
     """
 
-    __slots__ = ("_watchers", "allowance", "name", "scope", "until_s")
+    __slots__ = ("__weakref__", "_watchers", "allowance", "mark", "name", "scope", "until_s")
 
     def __init__(
         self,
@@ -98,11 +99,13 @@ class Grant:
         scope: Scope = _ALL,
         allowance: Allowance = _UNLIMITED,
         until_s: float = math.inf,
+        mark: str = "",
     ) -> None:
         self.name = name
         self.scope = scope
         self.allowance = allowance
         self.until_s = until_s
+        self.mark = mark
         self._watchers: set[Callable[[], None]] = set()
 
     def revoke(self) -> None:

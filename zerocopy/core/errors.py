@@ -74,9 +74,13 @@ class NotFoundError(RequestError):
 
 
 class MethodNotAllowedError(RequestError):
-    """The path exists and does not know this method; the response carries Allow."""
+    """The path exists and does not know this method; the response carries Allow: `allowed`."""
 
     status = 405
+
+    def __init__(self, detail: str, allowed: bytes = b"GET, HEAD, OPTIONS") -> None:
+        super().__init__(detail)
+        self.allowed = allowed
 
 
 class PreconditionFailedError(RequestError):

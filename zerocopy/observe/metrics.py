@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 from collections import defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ class Collector:
         self.worker_restarts = 0
         self.generation = 1
         self.reloads = {"done": 0, "refused": 0}
+        self.key_set_fetches = {"done": 0, "failed": 0}
+        self.key_set_fetched_at_s = 0.0
+        """By time.monotonic(); 0 before the first."""
 
     def add_row(self) -> int:
         """Make room for one more process; the number of its row. Those that are open stay valid."""
@@ -90,6 +94,24 @@ class Collector:
         for result, count in self.reloads.items():
             reloads.add_metric([result], count)
         yield reloads
+        yield from self._key_set()
+
+    def _key_set(self) -> Iterator[Metric]:
+        """The key set of tokens; without an URL none was fetched, and none has an age."""
+        fetches = CounterMetricFamily(
+            "zerocopy_jwks_fetches",
+            "Fetches of the key set of tokens, by what came of them.",
+            labels=["result"],
+        )
+        for result, count in self.key_set_fetches.items():
+            fetches.add_metric([result], count)
+        yield fetches
+        age = GaugeMetricFamily(
+            "zerocopy_jwks_age_seconds", "Seconds since the key set of tokens was last fetched."
+        )
+        if self.key_set_fetched_at_s:
+            age.add_metric([], time.monotonic() - self.key_set_fetched_at_s)
+        yield age
 
     def _worker_connections(self) -> Metric:
         """How the kernel has spread the connections over places; those of old generations count."""

@@ -126,7 +126,7 @@ def problem_response(error: Exception) -> Response:
     elif isinstance(error, LimitedError):
         fields = _limit_fields(error)
     elif isinstance(error, MethodNotAllowedError):
-        fields = ((b"Allow", ALLOWED_METHODS),)
+        fields = ((b"Allow", error.allowed),)
     elif isinstance(error, RangeError):
         fields = ((b"Content-Range", b"bytes */%d" % error.nbytes),)
     elif isinstance(error, UpgradeRequiredError):
@@ -159,12 +159,12 @@ def _limit_fields(error: LimitedError) -> Fields:
     )
 
 
-def preflight_response(request: Request) -> Response:
+def preflight_response(request: Request, methods: bytes = ALLOWED_METHODS) -> Response:
     """204 to a CORS preflight (Fetch standard): any field a browser wants to send is allowed."""
     wanted = b", ".join(request.values(b"access-control-request-headers"))
     fields = [
-        (b"Allow", ALLOWED_METHODS),
-        (b"Access-Control-Allow-Methods", ALLOWED_METHODS),
+        (b"Allow", methods),
+        (b"Access-Control-Allow-Methods", methods),
         (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_MAX_AGE_S),
         (b"Vary", b"Access-Control-Request-Headers"),
         *CORS_FIELDS,

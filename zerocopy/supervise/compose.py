@@ -33,11 +33,13 @@ from zerocopy.transport.limits import RequestLimits
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from zerocopy.access.tokens import Tokens
     from zerocopy.config.load import Config
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
     from zerocopy.service.guard.guarded import GuardedService
+    from zerocopy.supervise.control import WorkerSpec
     from zerocopy.transport.admission import Admission
     from zerocopy.transport.request_metrics import Access, Tally
 
@@ -109,27 +111,23 @@ def build_service(
 
 
 def build_guard(
-    service: Service,
-    config: Config,
-    executor: ThreadPoolExecutor,
-    counters: Counters,
-    named: tuple[int, int],
+    service: Service, spec: WorkerSpec, executor: ThreadPoolExecutor, counters: Counters
 ) -> GuardedService | None:
-    """What asks who asks, where `[auth]` is on; blocks while it reads the key file.
-
-    `named` is the memory of the counters by name, and the row in it.
-    """
+    """What asks who asks, where `[auth]` is on; blocks while it reads the key file."""
+    config = spec.config
     auth = config.auth
     if not auth.is_on:
         return None
     from zerocopy.access.authenticator import Authenticator  # noqa: PLC0415 - only where it is on
+    from zerocopy.access.tickets import Tickets  # noqa: PLC0415
     from zerocopy.observe.named_counters import NamedCounters  # noqa: PLC0415
     from zerocopy.service.guard.guarded import GuardedService  # noqa: PLC0415
 
     default = Allowance(
         auth.requests_per_s_max or None, auth.bytes_per_day_max or None, auth.streams_max or None
     )
-    authenticator = Authenticator(default, auth.keys_path)
+    tokens = build_tokens(config, default, executor, spec.key_set_fds)
+    authenticator = Authenticator(default, auth.keys_path, Tickets(spec.ticket_secret), tokens)
     guard = GuardedService(
         service,
         authenticator,
@@ -137,10 +135,33 @@ def build_guard(
         root=config.data.path,
         columns_max=config.limits.columns_max,
         counters=counters,
-        named=NamedCounters(*named),
+        named=NamedCounters(spec.names_fd, spec.row),
     )
     guard.load()
     return guard
+
+
+def build_tokens(
+    config: Config,
+    allowance: Allowance,
+    executor: ThreadPoolExecutor,
+    key_set_fds: tuple[int, int] | None,
+) -> Tokens | None:
+    """What verifies tokens, where there is a key set; joserfc is loaded here and not before."""
+    auth = config.auth
+    if auth.jwks is None:
+        return None
+    from zerocopy.access.jwt import Policy  # noqa: PLC0415 - see above
+    from zerocopy.access.keyset_source import KeySetFile, KeySetMemory  # noqa: PLC0415
+    from zerocopy.access.tokens import Tokens  # noqa: PLC0415
+
+    assert auth.issuer is not None, "checked with the configuration"
+    assert auth.audience is not None, "and this"
+    policy = Policy(auth.issuer, auth.audience, auth.leeway_s, auth.scope_claim)
+    if key_set_fds is None:
+        return Tokens(KeySetFile(auth.jwks), policy, allowance, executor, fresh_s=auth.jwks_stale_s)
+    fresh_s = auth.jwks_refresh_s + auth.jwks_stale_s
+    return Tokens(KeySetMemory(*key_set_fds), policy, allowance, executor, fresh_s=fresh_s)
 
 
 def build_live(

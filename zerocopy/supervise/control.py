@@ -62,6 +62,10 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     beats_fd: int
     names_fd: int
     report_fd: int
+    ticket_secret: bytes = b""
+    """What signs tickets, where `[auth]` is on."""
+    key_set_fds: tuple[int, int] | None = None
+    """The memory of the key set of tokens, and by what the supervisor is asked to fetch it."""
 
 
 def child_environ() -> dict[str, str]:
@@ -87,7 +91,8 @@ def start_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
     Raises:
         OSError: the system has no room for one more.
     """
-    listeners, copies = chain(*spec.listener_fds.values()), spec.certificate_fds or ()
+    listeners = chain(*spec.listener_fds.values())
+    copies = (*(spec.certificate_fds or ()), *(spec.key_set_fds or ()))
     own = (spec.counters_fd, spec.beats_fd, spec.names_fd, spec.report_fd)
     with _signals_of_the_group_blocked():
         return subprocess.Popen(  # noqa: S603 - a constant

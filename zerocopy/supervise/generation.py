@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerocopy.observe.log import get_logger
+from zerocopy.supervise.access_share import NO_SHARE
 from zerocopy.supervise.control import ACCEPT, ACCEPTING, REPLACED, WorkerSpec, start_worker
 
 if TYPE_CHECKING:
     import subprocess
 
     from zerocopy.config.load import Config
+    from zerocopy.supervise.access_share import Share
     from zerocopy.supervise.certificate import PemCopies
     from zerocopy.supervise.listeners import Listeners
     from zerocopy.supervise.shared_counters import SharedCounters
@@ -93,6 +95,7 @@ class Generation:
         selector: selectors.BaseSelector,
         *,
         certificate: PemCopies | None = None,
+        share: Share = NO_SHARE,
         is_candidate: bool,
     ) -> None:
         self.number = number
@@ -101,6 +104,7 @@ class Generation:
         self.restarts = 0
         self.failure: str | None = None
         """Why a candidate cannot serve."""
+        self.share = share
         self._certificate = certificate
         self._counters = counters
         self._selector = selector
@@ -327,6 +331,8 @@ class Generation:
             beats_fd=self._counters.beats_fd,
             names_fd=self._counters.names_fd,
             report_fd=report_fd,
+            ticket_secret=self.share.ticket_secret,
+            key_set_fds=self.share.key_set_fds,
         )
 
     def on_report(self, slot: WorkerSlot) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zerocopy.core.errors import ConfigError, ZerocopyError
 from zerocopy.observe.log import get_logger
 from zerocopy.storage.tree import open_root
+from zerocopy.supervise.access_share import check_auth
 from zerocopy.supervise.certificate import PemCopies, validity_warning
 from zerocopy.supervise.resolve import on_one_line
 
@@ -62,11 +63,12 @@ class RootWatch:
 
 
 class Prepared(NamedTuple):
-    """A configuration that can be served, and certificate and address where it needs them."""
+    """A configuration that can be served; certificate, address and secret where it needs them."""
 
     config: Config
     certificate: PemCopies | None
     host: Address | None
+    ticket_secret: bytes | None
 
 
 class ReloadCheck:
@@ -134,7 +136,8 @@ class ReloadCheck:
             host = self._resolve(config)
             self._missing = _FILES
             check_keys(config)
-            return Prepared(config, keep_certificate(config), host)
+            secret = check_auth(config)
+            return Prepared(config, keep_certificate(config), host, secret)
         except ConfigError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.log import get_logger
+from zerocopy.supervise.access_share import NO_SHARE, AccessShare
 from zerocopy.supervise.generation import Generation, workers_of
 from zerocopy.supervise.listeners import open_listeners, resolve_host
 from zerocopy.supervise.resolve import resolve_within
@@ -42,8 +43,10 @@ class Generations:
         selector: selectors.BaseSelector,
         *,
         certificate: PemCopies | None = None,
+        ticket_secret: bytes | None = None,
     ) -> None:
         self._passed = passed
+        self._access = AccessShare(collector)
         self._collector = collector
         self._counters = counters
         self._selector = selector
@@ -56,7 +59,14 @@ class Generations:
             listeners.close()
             raise
         self.serving = Generation(
-            1, config, listeners, counters, selector, certificate=certificate, is_candidate=False
+            1,
+            config,
+            listeners,
+            counters,
+            selector,
+            certificate=certificate,
+            share=self._access.take(config, ticket_secret),
+            is_candidate=False,
         )
         self._candidate: Generation | None = None
         self._predecessor: Generation | None = None
@@ -100,6 +110,7 @@ class Generations:
         for generation in [each for each in self._leaving if each.is_gone]:
             self._leaving.remove(generation)
             generation.release()
+            self._access.give_back(generation.share)
             _log.info("generation_gone", generation=generation.number)
         self._count()
 
@@ -116,17 +127,19 @@ class Generations:
         config: Config,
         certificate: PemCopies | None = None,
         host: Address | None = None,
+        ticket_secret: bytes | None = None,
     ) -> None:
         """Begin to replace the generation that serves; `certificate` is closed with the new one.
 
-        `host` is what `resolve` has found for the same configuration.
+        `host` is what `resolve` has found for the same configuration, `ticket_secret` what
+        `check_auth` has.
 
         Raises:
             ConfigError: an address cannot be bound, or there is no way on; nothing has changed.
         """
         assert not self.is_changing, "one after the other"
         try:
-            self._candidate = self._make_candidate(config, certificate, host)
+            self._candidate = self._make_candidate(config, certificate, host, ticket_secret)
         except Exception as error:  # a reload must not end a server that serves
             if certificate is not None:
                 certificate.close()
@@ -135,12 +148,17 @@ class Generations:
             raise ConfigError(f"the configuration cannot be served: {error!r}") from error
 
     def _make_candidate(
-        self, config: Config, certificate: PemCopies | None, host: Address | None
+        self,
+        config: Config,
+        certificate: PemCopies | None,
+        host: Address | None,
+        ticket_secret: bytes | None,
     ) -> Generation:
         before = self.serving.listeners
         listeners = open_listeners(config, workers_of(config), self._passed, before, host=host)
-        number = self.serving.number + 1
+        number, share = self.serving.number + 1, NO_SHARE
         try:
+            share = self._access.take(config, ticket_secret)
             return Generation(
                 number,
                 config,
@@ -148,9 +166,11 @@ class Generations:
                 self._counters,
                 self._selector,
                 certificate=certificate,
+                share=share,
                 is_candidate=True,
             )
         except BaseException:
+            self._access.give_back(share)
             listeners.close(but=before)
             raise
 

@@ -25,6 +25,7 @@ from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import make_counters
 from zerocopy.observe.log import get_logger
 from zerocopy.observe.metrics import Collector
+from zerocopy.supervise.access_share import check_auth
 from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
 from zerocopy.supervise.listeners import listen_for_metrics
@@ -72,6 +73,7 @@ class Supervisor:
         notifier: Notifier | None = None,
     ) -> None:
         check_keys(config)
+        ticket_secret = check_auth(config)
         certificate = keep_certificate(config)
         self._config = config
         self._reread = reread
@@ -86,6 +88,7 @@ class Supervisor:
             counters,
             self._selector,
             certificate=certificate,
+            ticket_secret=ticket_secret,
         )
         self._preparation: ReloadCheck | None = None
         self._root: RootWatch | None = None

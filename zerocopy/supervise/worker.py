@@ -162,7 +162,7 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)
-        guard = build_guard(service, config, executor, counters, (spec.names_fd, spec.row))
+        guard = build_guard(service, spec, executor, counters)
         worker = _Worker(spec, counters, service, guard)
 
         crowd = Crowd(counters)

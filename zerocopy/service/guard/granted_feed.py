@@ -5,6 +5,8 @@ Owns nothing but that end: every message is the feed's own, so equal clients sti
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -19,26 +21,33 @@ if TYPE_CHECKING:
 REVOKED = End(1008, "the key or token holds no longer")
 """Policy violation, RFC 6455 section 7.4.1: the same credential would be refused again."""
 
+_LOOK_S = 60.0
+"""Seconds after which the clock is asked again how long a grant still holds."""
+
+_LATE_S = 0.002
+"""Seconds that a timer comes later, so that the clock, which is another, has reached the end."""
+
 
 class GrantedFeed:
     """`feed` while `grant` holds; see `Feed`.
 
-    A grant that is revoked wakes the stream. One that only runs out is noticed by the next message
-    or heartbeat.
+    A grant that is revoked wakes the stream, and so does the end of one that has an end.
     """
 
-    __slots__ = ("_feed", "_grant", "_on_ready", "is_drained")
+    __slots__ = ("_feed", "_grant", "_on_ready", "_timer", "is_drained")
 
     def __init__(self, feed: Feed, grant: Grant) -> None:
         self._feed = feed
         self._grant = grant
         self._on_ready: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.is_drained = False
 
     def start(self, on_ready: Callable[[], None]) -> None:
         """See `Feed`."""
         self._on_ready = on_ready
         self._grant.watch(self._on_revoked)
+        self._await_end()
         self._feed.start(on_ready)
 
     def next(self) -> Item | None:
@@ -53,8 +62,22 @@ class GrantedFeed:
     def close(self) -> None:
         """See `Feed`."""
         self._on_ready = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._grant.unwatch(self._on_revoked)
         self._feed.close()
+
+    def _await_end(self) -> None:
+        """Wake the stream when its grant runs out, by a clock that may be set meanwhile."""
+        left_s = self._grant.until_s - time.time()
+        if left_s == math.inf:
+            return
+        if left_s > 0:
+            self._timer = asyncio.get_running_loop().call_later(
+                min(left_s + _LATE_S, _LOOK_S), self._await_end
+            )
+        else:
+            self._on_revoked()
 
     def _on_revoked(self) -> None:
         if self._on_ready is not None:

@@ -17,16 +17,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import orjson
+
+from zerocopy.access.credentials import without_ticket
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
 from zerocopy.core.bars import parse_bars_query
-from zerocopy.core.errors import ConfigError, NotFoundError, ZerocopyError
+from zerocopy.core.errors import ConfigError, MethodNotAllowedError, NotFoundError, ZerocopyError
+from zerocopy.core.http.messages import Response
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.query import parse_catalog_query, parse_live_query, parse_query
 from zerocopy.observe.log import get_logger
 from zerocopy.observe.named_counters import REFUSALS, REQUESTS, SENT_BYTES
 from zerocopy.service.guard.granted_feed import GrantedFeed
 from zerocopy.service.guard.scoped import Scoped
+from zerocopy.service.problems import CORS_FIELDS, preflight_response
 from zerocopy.service.thread_work import in_thread
 from zerocopy.storage.tree import open_exchange, open_symbol
 
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     from zerocopy.access.keys import Change
     from zerocopy.core.access import Grant, Scope
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.http.messages import Fields, Request
     from zerocopy.core.window import Window
     from zerocopy.observe.named_counters import NamedCounters
     from zerocopy.service.service import Service
@@ -50,6 +55,13 @@ NAMES_LOGGED_MAX = 10
 
 Asked = tuple[str, str, str | None]
 """Exchange, symbol and type of a query; the catalog's may have no type."""
+
+_TICKET_METHODS = b"POST, OPTIONS"
+_TICKET_FIELDS: Fields = (
+    (b"Content-Type", b"application/json"),
+    (b"Cache-Control", b"no-store"),
+    *CORS_FIELDS,
+)
 
 _log = get_logger(__name__)
 
@@ -93,10 +105,15 @@ class GuardedService:
 
     async def respond(self, request: Request) -> Response:
         """See `Handler`."""
+        if request.endpoint == endpoints.TICKET:
+            return await self._ticket(request)
         if _is_open(request):
             return await self._service.respond(request)
         try:
-            grant = await self._authenticator.grant(request)
+            # What is granted is the target without its ticket: a head that has one is asked for
+            # its grant each time.
+            request, ticket = without_ticket(request)
+            grant = await self._authenticator.grant(request, ticket)
             pending = CURRENT.get()
             if pending is not None:
                 pending.grant = grant
@@ -202,6 +219,20 @@ class GuardedService:
         else:
             return None
         return query.exchange, query.symbol, query.type
+
+    async def _ticket(self, request: Request) -> Response:
+        """A new ticket for who asks, who alone may have it."""
+        if request.method == b"OPTIONS":
+            return preflight_response(request, _TICKET_METHODS)
+        try:
+            grant = await self._authenticator.grant(request)
+            if request.method != b"POST":
+                raise MethodNotAllowedError("the method must be POST or OPTIONS", _TICKET_METHODS)
+            ticket, life_s = self._authenticator.ticket(grant)
+        except ZerocopyError as error:
+            return self._service.refuse(error)
+        content = orjson.dumps({"ticket": ticket.decode("ascii"), "expires_s": life_s})
+        return Response(200, _TICKET_FIELDS, content)
 
     async def _cut(self, request: Request, scope: Scope) -> Response:
         """A document that lists names, without those that are hidden."""

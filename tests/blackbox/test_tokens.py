@@ -1,0 +1,405 @@
+"""The real command with signed tokens and tickets, over every transport; key sets in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.contract.transports import TRANSPORTS
+from tests.faults.client import SMALL, poll, seal, write_series
+from tests.issuing import AUDIENCE, ISSUER, claims, encoded, jwk, key_set, private_key, sign, token
+from tests.server import Answer, RunningServer
+from tests.table import case
+from zerocopy.access.keys import add_key, revoke_key
+from zerocopy.core.access import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LIVE = "/api/live?symbol=BTC-USD&type=SMALL&columns=time,price&start=0"
+SYMBOLS = "/api/symbols"
+GUARDED = (
+    SMALL, "/api/bars?symbol=BTC-USD&type=SMALL&columns=price&start=0&end=9", SYMBOLS,
+    "/api/catalog?symbol=BTC-USD", "/openapi.json",
+)  # fmt: skip
+INVALID = 'Bearer realm="zerocopy", error="invalid_token"'
+
+
+class Guarded:
+    """A server that knows a key set and a key file, both for a test to change."""
+
+    def __init__(self, folder: Path) -> None:
+        root = folder / "root"
+        write_series(root, "SMALL", 500)
+        seal(root, "SMALL")
+        self.jwks = folder / "jwks.json"
+        self.publish(jwk("ES256", "one"), jwk("RS256", "rsa"), jwk("EdDSA", "ed"))
+        self.keys = folder / "keys.json"
+        self.key = add_key(str(self.keys), "desk", scope=Scope(symbols=("BTC-*",)))
+        self.server = RunningServer(
+            root,
+            ZEROCOPY_TLS_PORT="0",
+            ZEROCOPY_SERVER_WORKERS="2",
+            ZEROCOPY_LOG_ACCESS_SAMPLE="1",
+            ZEROCOPY_AUTH_KEYS_PATH=str(self.keys),
+            ZEROCOPY_AUTH_JWKS=str(self.jwks),
+            ZEROCOPY_AUTH_ISSUER=ISSUER,
+            ZEROCOPY_AUTH_AUDIENCE=AUDIENCE,
+            ZEROCOPY_AUTH_LEEWAY_S="0",
+            ZEROCOPY_AUTH_SCOPE_CLAIM="zerocopy",
+        )
+
+    def publish(self, *keys: dict[str, Any]) -> None:
+        """Replace the key set whole."""
+        beside = self.jwks.with_suffix(".new")
+        beside.write_bytes(key_set(*keys))
+        beside.replace(self.jwks)
+
+    def status(self, word: str | bytes, target: str = SYMBOLS) -> int:
+        """What a request with this bearer word gets, if there is one."""
+        return self.server.get(target, fields=bearer(word) if word else None).status
+
+    def wait_for(self, word: str | bytes, status: int, target: str = SYMBOLS) -> None:
+        """Until both workers answer so: of twenty connections each has some."""
+        poll(lambda: all(self.status(word, target) == status for _ in range(20)), str(status))
+
+    def ticket(self, word: str | bytes) -> str:
+        """A new ticket of who has this bearer word."""
+        answer = self.server.get("/api/ticket", method="POST", fields=bearer(word))
+        assert answer.status == 200, answer
+        return str(json.loads(answer.content)["ticket"])
+
+
+def bearer(word: str | bytes) -> dict[str, str]:
+    """The field that brings a key or a token."""
+    text = word if isinstance(word, str) else word.decode()
+    return {"Authorization": f"Bearer {text}"}
+
+
+def everything(**others: Any) -> bytes:
+    """A token that may see everything."""
+    return token(**{"zerocopy": {}, **others})
+
+
+@pytest.fixture(name="guarded", scope="module")
+def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """One server for all tests here."""
+    guarded = Guarded(tmp_path_factory.mktemp("tokens"))
+    with guarded.server:
+        yield guarded
+
+
+def ask_by_all(
+    guarded: Guarded, target: str, method: str = "GET", **fields: str
+) -> dict[str, Answer]:
+    """The same request over each transport."""
+    answers = {}
+    for name, transport in TRANSPORTS.items():
+        session = transport.connect(guarded.server)
+        try:
+            answers[name] = session.request(target, method=method, fields=[*fields.items()])
+        finally:
+            session.close()
+    return answers
+
+
+def test_a_token_opens_what_a_key_opens(guarded: Guarded) -> None:
+    """Each algorithm, by both fields, over each transport; and a key still does."""
+    for kind, kid in (("ES256", "one"), ("RS256", "rsa"), ("EdDSA", "ed")):
+        word = token(kind, kid, zerocopy={}).decode()
+        for fields in (bearer(word), {"Cf-Access-Jwt-Assertion": word}):
+            for name, answer in ask_by_all(guarded, SMALL, **fields).items():
+                with case(kind, name, *fields):
+                    assert answer.status == 200
+                    assert answer.fields["cache-control"].startswith("private, ")
+    assert guarded.status(guarded.key) == 200
+
+
+def test_what_proves_nothing_is_401_with_the_reason_for_machines(guarded: Guarded) -> None:
+    """RFC 6750 section 3.1: `invalid_token`; and nothing of the token in answer or log."""
+    head, payload, signature = everything().decode().split(".")
+    none = encoded(b'{"alg":"none"}')
+    secret = encoded(json.dumps(claims(sub="hunter2")).encode())
+    stranger = sign(
+        json.dumps({"alg": "ES256", "kid": "one", "jwk": jwk("ES256", name="stranger")}).encode(),
+        json.dumps(claims(zerocopy={})).encode(),
+        private_key("ES256", "stranger"),
+    )
+    words: dict[str, str | bytes] = {
+        "alg none": f"{none}.{payload}.{signature}",
+        "no signature": f"{head}.{payload}.AAAA",
+        "changed": f"{head}.{secret}.{signature}",
+        "HS256": everything(header={"alg": "HS256"}),
+        "another kid": everything(kid="rsa"),
+        "unknown kid": everything(kid="../one"),
+        "a key of its own": stranger,
+        "jku": everything(header={"jku": "https://127.0.0.1:1/certs"}),
+        "crit": everything(header={"crit": ["b64"], "b64": False}),
+        "nested": everything(header={"cty": "JWT"}),
+        "JWE": f"{head}.{payload}.{payload}.{payload}.{signature}",
+        "expired": everything(exp=int(time.time()) - 1),
+        "not yet": everything(nbf=int(time.time()) + 900),
+        "another issuer": everything(iss="https://evil.example"),
+        "another audience": everything(aud="other"),
+        "oversized": everything(more="x" * 9_000),
+        "a ticket": guarded.ticket(everything()),
+    }
+    texts = {what: word if isinstance(word, str) else word.decode() for what, word in words.items()}
+    for what, text in texts.items():
+        for fields in (bearer(text), {"Cf-Access-Jwt-Assertion": text}):
+            answer = guarded.server.get(SMALL, fields=fields)
+            with case(what, *fields):
+                assert answer.status in ({401, 431} if what == "oversized" else {401})
+                if answer.status == 401:
+                    assert answer.fields["www-authenticate"] == INVALID
+                assert text.encode() not in answer.content
+                assert "hunter2" not in answer.content.decode()
+    for name, answer in ask_by_all(guarded, SMALL, **bearer(texts["HS256"])).items():
+        with case(name):
+            assert answer.status == 401
+            assert answer.fields["www-authenticate"] == INVALID
+    log = guarded.server.log_text()
+    assert not [text for text in texts.values() if text in log or "hunter2" in log]
+
+
+def test_a_claim_says_what_a_token_may_see(guarded: Guarded) -> None:
+    """What it hides is not there; a token without the claim sees nothing."""
+    seen = token(zerocopy={"symbols": ["BTC-*"], "types": ["SMALL"]})
+    hidden = token(zerocopy={"symbols": ["ETH-*"]})
+    for word, status, symbols in ((seen, 200, ["BTC-USD"]), (hidden, 404, []), (token(), 404, [])):
+        assert guarded.status(word, SMALL) == status
+        listed = guarded.server.get(SYMBOLS, fields=bearer(word))
+        assert json.loads(listed.content)["symbols"] == symbols
+
+
+def test_a_request_that_was_seen_before_is_asked_for_its_token_again(guarded: Guarded) -> None:
+    """A head that is kept with its grant is refused the moment that ends, on every transport."""
+    fields = [*bearer(everything(exp=int(time.time()) + 4)).items()]
+    sessions = {name: each.connect(guarded.server) for name, each in TRANSPORTS.items()}
+    for _ in range(2):
+        for session in sessions.values():
+            assert session.request(SMALL, fields=fields).status == 200
+    for name, session in sessions.items():
+        poll(lambda: session.request(SMALL, fields=fields).status == 401, name)  # noqa: B023
+        session.close()
+
+
+# ---- tickets
+
+
+def test_a_ticket_opens_every_guarded_target_over_every_transport(guarded: Guarded) -> None:
+    """Also in front of other parameters, and alone; the answer is that of the field."""
+    for word in (guarded.key, everything()):
+        ticket = guarded.ticket(word)
+        for target in GUARDED:
+            mark = "&" if "?" in target else "?"
+            plain = guarded.server.get(target, fields=bearer(word))
+            for name, answer in ask_by_all(guarded, f"{target}{mark}ticket={ticket}").items():
+                with case(target, name):
+                    assert answer.status == 200
+                    assert answer.content == plain.content
+                    assert answer.fields.get("etag") == plain.fields.get("etag")
+        front = SMALL.replace("?", f"?ticket={ticket}&")
+        assert (
+            guarded.server.get(front).content
+            == guarded.server.get(SMALL, fields=bearer(word)).content
+        )
+
+
+def test_a_kept_answer_is_shared_with_tickets(guarded: Guarded) -> None:
+    """The service sees a target without its ticket: no new plan for each of them."""
+    guarded.status(guarded.key, SMALL)
+    for _ in range(8):  # both workers have it
+        guarded.status(guarded.key, SMALL)
+    made = guarded.server.metric("zerocopy_plans_made_total")
+    for _ in range(4):
+        assert guarded.server.get(f"{SMALL}&ticket={guarded.ticket(guarded.key)}").status == 200
+    assert guarded.server.metric("zerocopy_plans_made_total") <= made + 1
+
+
+def test_a_ticket_is_made_by_post_alone(guarded: Guarded) -> None:
+    """405 with what is right; a preflight allows POST there, and nowhere else."""
+    word = guarded.key
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        answer = guarded.server.get("/api/ticket", method=method, fields=bearer(word))
+        assert answer.status == 405
+        assert answer.fields["allow"] == "POST, OPTIONS"
+    for name, answer in ask_by_all(guarded, "/api/ticket", "POST", **bearer(word)).items():
+        with case(name):
+            assert answer.status == 200
+            assert answer.fields["cache-control"] == "no-store"
+            assert answer.fields["access-control-allow-origin"] == "*"
+            assert json.loads(answer.content).keys() == {"ticket", "expires_s"}
+            assert json.loads(answer.content)["expires_s"] == 60
+    asks = {"Origin": "https://a.example", "Access-Control-Request-Headers": "authorization"}
+    for name, answer in ask_by_all(guarded, "/api/ticket", "OPTIONS", **asks).items():
+        with case(name):
+            assert answer.status == 204
+            assert answer.fields["access-control-allow-methods"] == "POST, OPTIONS"
+            assert answer.fields["access-control-allow-headers"] == "authorization"
+    other = guarded.server.get(SMALL, method="OPTIONS", fields=asks)
+    assert "POST" not in other.fields["access-control-allow-methods"]
+    assert guarded.server.get(SMALL, method="POST", fields=bearer(word)).status == 405
+
+
+def test_content_of_a_post_is_dropped(guarded: Guarded) -> None:
+    """A client may send some; the connection goes on behind it."""
+    with socket.create_connection(("127.0.0.1", guarded.server.port), 20) as sock:
+        head = f"Host: a\r\nAuthorization: Bearer {guarded.key}\r\n"
+        post = f"POST /api/ticket HTTP/1.1\r\n{head}Content-Length: 5\r\n\r\nhello"
+        get = f"GET {SYMBOLS} HTTP/1.1\r\n{head}Connection: close\r\n\r\n"
+        sock.sendall((post + get).encode())
+        received = b"".join(iter(lambda: sock.recv(65_536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert b'"ticket"' in received
+    assert received.endswith(b"}")
+
+
+def test_nobody_makes_a_ticket_without_a_key_or_token(guarded: Guarded) -> None:
+    """Neither without anything, nor with a ticket, nor with a wrong key."""
+    ticket = guarded.ticket(guarded.key)
+    for target, fields in (
+        ("/api/ticket", {}),
+        (f"/api/ticket?ticket={ticket}", {}),
+        ("/api/ticket", bearer(ticket)),
+        (f"/api/ticket?ticket={ticket}", bearer("zc_wrong")),
+    ):
+        assert guarded.server.get(target, method="POST", fields=fields).status == 401
+
+
+def test_a_wrong_ticket_opens_nothing(guarded: Guarded) -> None:
+    """Changed, empty, twice, in another spelling, or beside a key that is wrong."""
+    ticket = guarded.ticket(guarded.key)
+    for query in (
+        "ticket=", f"ticket={ticket}x", f"ticket={ticket}&ticket={ticket}",
+        f"ticket={ticket[:-1]}", f"%74icket={ticket}", f"Ticket={ticket}",
+        urlencode({"ticket": f"{ticket} "}),
+    ):  # fmt: skip
+        answer = guarded.server.get(f"{SMALL}&{query}")
+        with case(query):
+            assert answer.status == 401
+            assert ticket.encode() not in answer.content
+    assert guarded.server.get(f"{SMALL}&ticket={ticket}", fields=bearer("zc_no")).status == 401
+    assert guarded.server.get(f"{SMALL}&ticket={ticket}x", fields=bearer(guarded.key)).status == 200
+
+
+def test_a_ticket_is_in_no_line_of_the_log(guarded: Guarded) -> None:
+    """The access log holds the target without what it does not know."""
+    ticket = guarded.ticket(guarded.key)
+    assert guarded.server.get(f"{SMALL}&ticket={ticket}").status == 200
+    assert guarded.server.get(f"{SMALL}&columns=none&ticket={ticket}").status == 400
+    poll(lambda: "ticket=" in shown(guarded) or "&..." in shown(guarded), "the line")
+    assert ticket not in guarded.server.log_text()
+    assert "ticket=" not in guarded.server.log_text()
+
+
+def shown(guarded: Guarded) -> str:
+    """The targets that the access log has."""
+    return " ".join(
+        event["target"] for event in guarded.server.events() if event["event"] == "request"
+    )
+
+
+def test_any_worker_opens_a_ticket_also_one_that_was_started_since(guarded: Guarded) -> None:
+    """The secret is the supervisor's: it outlives a worker that dies."""
+    ticket = guarded.ticket(guarded.key)
+    target = f"{SYMBOLS}?ticket={ticket}"
+
+    def workers() -> set[int]:
+        return {
+            int(event["worker"])
+            for event in guarded.server.events()
+            if event["event"] == "request" and event["target"].startswith(f"{SYMBOLS}?...")
+        }
+
+    def is_opened_by_both() -> bool:
+        assert guarded.server.get(target).status == 200
+        return workers() >= {0, 1}
+
+    poll(is_opened_by_both, "both workers")
+    before = guarded.server.worker_pids()
+    os.kill(before[0], signal.SIGKILL)
+    poll(lambda: len(set(guarded.server.worker_pids()) - set(before)) == 1, "a new worker")
+    poll(lambda: guarded.server.metric("zerocopy_workers") == 2, "two workers")
+    for _ in range(8):
+        assert guarded.server.get(target).status == 200
+
+
+def read_until_the_end(process: subprocess.Popen[bytes]) -> bytes:
+    """What curl wrote until the server ended the stream."""
+    content, _ = process.communicate(timeout=45)
+    return content
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_an_event_source_with_a_ticket_lives_until_its_key_is_revoked(guarded: Guarded) -> None:
+    """What a browser does: only an URL. It is told of the end, and opens nothing more."""
+    keys = str(guarded.keys)
+    key = add_key(keys, "browser")
+    guarded.wait_for(key, 200)
+    ticket = guarded.ticket(key)
+    url = f"http://127.0.0.1:{guarded.server.port}{LIVE}&ticket={ticket}"
+    with subprocess.Popen(["curl", "-sSN", "--fail", url], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        opened = curl.stdout.read(100)
+        assert b"id:" in opened
+        revoke_key(keys, "browser")
+        read_until_the_end(curl)
+        assert curl.returncode in {0, 18}  # 18: ended amid what has no length
+    guarded.wait_for(key, 401)
+    guarded.wait_for("", 401, f"{SMALL}&ticket={ticket}")
+
+
+def opened(guarded: Guarded, target: str, fields: str = "") -> socket.socket:
+    """A stream whose first bytes have come."""
+    sock = socket.create_connection(("127.0.0.1", guarded.server.port), 20)
+    sock.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+    assert sock.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+    return sock
+
+
+def end_of(sock: socket.socket) -> float:
+    """The unix second at which a stream ends."""
+    with sock:
+        while sock.recv(65_536):
+            pass
+        return time.time()
+
+
+def test_a_token_that_runs_out_ends_its_stream_then(guarded: Guarded) -> None:
+    """Not at the next message, nor at the heartbeat 15 s later; by field and by ticket."""
+    end_s = int(time.time()) + 4
+    word = everything(exp=end_s)
+    ticket = guarded.ticket(word)
+    streams = (
+        opened(guarded, LIVE, f"Authorization: Bearer {word.decode()}\r\n"),
+        opened(guarded, f"{LIVE}&ticket={ticket}"),
+    )
+    for sock in streams:
+        assert end_s <= end_of(sock) < end_s + 10
+
+
+def test_a_key_that_leaves_the_set_ends_streams_and_tickets(guarded: Guarded) -> None:
+    """Within a look at the file: what it signed proves nothing; what others signed goes on."""
+    lost, kept = everything(), token("RS256", "rsa", zerocopy={})
+    tickets = {"lost": guarded.ticket(lost), "kept": guarded.ticket(kept)}
+    stream = opened(guarded, LIVE, f"Authorization: Bearer {lost.decode()}\r\n")
+    guarded.publish(jwk("RS256", "rsa"), jwk("EdDSA", "ed"))
+    end_of(stream)
+    guarded.wait_for(lost, 401)
+    guarded.wait_for("", 401, f"{SYMBOLS}?ticket={tickets['lost']}")
+    for _ in range(8):
+        assert guarded.status(kept) == 200
+        assert guarded.server.get(f"{SYMBOLS}?ticket={tickets['kept']}").status == 200
+    guarded.publish(jwk("ES256", "one"), jwk("RS256", "rsa"), jwk("EdDSA", "ed"))
+    guarded.wait_for(lost, 200)

@@ -1,0 +1,190 @@
+"""The key set of tokens at an URL: fetched by a thread, handed to all workers by a memory.
+
+Owns when it is fetched: at once, again each `refresh_s`, sooner when a worker asks, and again and
+again while its source is away. What is no key set changes nothing: the one before stays, and ages.
+It must never know tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import select
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from zerocopy.core.errors import ConfigError
+from zerocopy.observe.log import get_logger
+
+if TYPE_CHECKING:
+    from zerocopy.observe.metrics import Collector
+
+FETCH_S = 10.0
+"""Seconds for a fetch; a wait of half of it for one packet is too long already."""
+
+ASKED_AFTER_S = 10.0
+"""Seconds from one fetch to the next that workers ask for: anybody can name an unknown key."""
+
+RETRY_FIRST_S, RETRY_MAX_S = 1.0, 10.0
+"""After a failure it is fetched again after 1 s, then 2, 4, … up to this."""
+
+_OPTION = "[auth] jwks"
+_log = get_logger(__name__)
+
+
+class KeySetFetcher:
+    """Keeps the key set at `url` fetched until it is stopped; `fds` are for workers to inherit."""
+
+    def __init__(self, url: str, refresh_s: float, collector: Collector) -> None:
+        from zerocopy.access.keyset_source import make_memory  # noqa: PLC0415 - see read_url
+
+        self.url = url
+        self.refresh_s = refresh_s
+        self._collector = collector
+        self._memory_fd = make_memory()
+        self._wanted_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.fds = self._memory_fd, self._wanted_fd
+        self._is_stopped = False
+        self._closing = threading.Lock()
+        self._told = ""
+        threading.Thread(target=self._run, name="key set", daemon=True).start()
+
+    def stop(self) -> None:
+        """Fetch no more; the thread closes the descriptors, which it may be using."""
+        with self._closing:
+            self._is_stopped = True
+            os.eventfd_write(self._wanted_fd, 1)
+
+    def _run(self) -> None:
+        retry_s = RETRY_FIRST_S
+        while not self._is_stopped:
+            if self._fetch():
+                retry_s, wait_s = RETRY_FIRST_S, self.refresh_s
+            else:
+                wait_s, retry_s = min(retry_s, self.refresh_s), min(2 * retry_s, RETRY_MAX_S)
+            self._wait(wait_s)
+        with self._closing:
+            for fd in self.fds:
+                os.close(fd)
+
+    def _wait(self, wait_s: float) -> None:
+        """Until the next fetch is due, or a worker has asked for it and it may be."""
+        fetched_at_s = time.monotonic()
+        due_at_s = fetched_at_s + wait_s
+        poll = select.poll()
+        poll.register(self._wanted_fd, select.POLLIN)
+        while not self._is_stopped and (left_s := due_at_s - time.monotonic()) > 0:
+            if poll.poll(left_s * 1e3):
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wanted_fd)
+                due_at_s = min(due_at_s, fetched_at_s + ASKED_AFTER_S)
+
+    def _fetch(self) -> bool:
+        from zerocopy.access.keyset import read_key_set  # noqa: PLC0415 - see read_url
+        from zerocopy.access.keyset_source import write_memory  # noqa: PLC0415
+
+        collector = self._collector
+        try:
+            text = read_url(self.url)
+            keys = read_key_set(text)
+        except ConfigError as error:
+            collector.key_set_fetches["failed"] += 1
+            if error.detail != self._told:
+                self._told = error.detail
+                _log.error("key_set_not_fetched", url=self.url, reason=error.detail)
+            return False
+        write_memory(self._memory_fd, text)
+        collector.key_set_fetches["done"] += 1
+        if not collector.key_set_fetched_at_s or self._told:
+            _log.info("key_set_fetched", url=self.url, keys=len(keys))
+        self._told = ""
+        collector.key_set_fetched_at_s = time.monotonic()
+        return True
+
+
+def read_url(url: str) -> bytes:
+    """What is at `url`, whole; blocks for some `FETCH_S`.
+
+    joserfc and what it stands on are loaded where a key set is wanted, and nowhere else.
+
+    Raises:
+        ConfigError: it cannot be had, or is too long; the detail names no URL.
+    """
+    from zerocopy.access.keyset_source import KEY_SET_BYTES_MAX  # noqa: PLC0415
+
+    opener = _opener()
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - check_url
+    deadline_s = time.monotonic() + FETCH_S
+    text = bytearray()
+    try:
+        with opener.open(request, timeout=FETCH_S / 2) as response:
+            while piece := response.read1(65_536):
+                text += piece
+                if len(text) > KEY_SET_BYTES_MAX:
+                    raise ConfigError(f"a key set has at most {KEY_SET_BYTES_MAX:,} bytes")
+                if time.monotonic() > deadline_s:
+                    raise ConfigError(f"it did not come within {FETCH_S:g} s")
+            if response.length:  # http.client says nothing of an answer that was cut short
+                raise ConfigError("the answer was cut short")
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise ConfigError(f"the answer was {error.code}") from error
+    except urllib.error.URLError as error:
+        raise ConfigError(f"no connection: {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise ConfigError(f"no answer: {error!r}") from error
+    return bytes(text)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """What fetches an URL, through the proxy of the environment where there is one.
+
+    It follows no redirects: another address is another one to trust.
+    """
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def is_url(jwks: str) -> bool:
+    """Whether `[auth] jwks` is an URL, else it is a path."""
+    return "://" in jwks
+
+
+def check_url(url: str) -> None:
+    """Assure that nobody on the way can change what is fetched from `url`.
+
+    Raises:
+        ConfigError: it is neither https nor http of this machine, or no URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"{_OPTION}: not an URL: {url}") from error
+    if not host or parts.username is not None:
+        raise ConfigError(f"{_OPTION}: an URL has a host and no user: {url}")
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return
+    raise ConfigError(f"{_OPTION}: the URL must begin with https://: {url}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
