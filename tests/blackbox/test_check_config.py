@@ -31,3 +31,9 @@ def test_check_config_tells_what_serve_would_miss(tmp_path: Path) -> None:
     done = run_command("check-config", DATA_PATH=str(tmp_path / "lost"), USE_TLS="false")
     assert done.returncode == 0
     assert "cannot be read: No such file or directory" in done.stderr
+    issued = {"ZEROCOPY_AUTH_ISSUER": "a", "ZEROCOPY_AUTH_AUDIENCE": "b", "USE_TLS": "false"}
+    for command in ("check-config", "serve"):
+        done = run_command(command, ZEROCOPY_AUTH_JWKS="http://issuer.example/certs", **issued)
+        assert done.returncode == 1
+        assert_one_line(done.stderr)
+        assert "[auth] jwks: the URL must begin with https://" in done.stderr

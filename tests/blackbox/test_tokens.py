@@ -9,86 +9,38 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
+from tests.blackbox.guarded import (
+    LIVE,
+    SYMBOLS,
+    Guarded,
+    ask_by_all,
+    bearer,
+    end_of,
+    everything,
+    opened,
+)
 from tests.contract.transports import TRANSPORTS
-from tests.faults.client import SMALL, poll, seal, write_series
-from tests.issuing import AUDIENCE, ISSUER, claims, encoded, jwk, key_set, private_key, sign, token
-from tests.server import Answer, RunningServer
+from tests.faults.client import SMALL, poll
+from tests.issuing import claims, encoded, jwk, private_key, sign, token
 from tests.table import case
 from zerocopy.access.keys import add_key, revoke_key
-from zerocopy.core.access import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-LIVE = "/api/live?symbol=BTC-USD&type=SMALL&columns=time,price&start=0"
-SYMBOLS = "/api/symbols"
 GUARDED = (
     SMALL, "/api/bars?symbol=BTC-USD&type=SMALL&columns=price&start=0&end=9", SYMBOLS,
     "/api/catalog?symbol=BTC-USD", "/openapi.json",
 )  # fmt: skip
 INVALID = 'Bearer realm="zerocopy", error="invalid_token"'
-
-
-class Guarded:
-    """A server that knows a key set and a key file, both for a test to change."""
-
-    def __init__(self, folder: Path) -> None:
-        root = folder / "root"
-        write_series(root, "SMALL", 500)
-        seal(root, "SMALL")
-        self.jwks = folder / "jwks.json"
-        self.publish(jwk("ES256", "one"), jwk("RS256", "rsa"), jwk("EdDSA", "ed"))
-        self.keys = folder / "keys.json"
-        self.key = add_key(str(self.keys), "desk", scope=Scope(symbols=("BTC-*",)))
-        self.server = RunningServer(
-            root,
-            ZEROCOPY_TLS_PORT="0",
-            ZEROCOPY_SERVER_WORKERS="2",
-            ZEROCOPY_LOG_ACCESS_SAMPLE="1",
-            ZEROCOPY_AUTH_KEYS_PATH=str(self.keys),
-            ZEROCOPY_AUTH_JWKS=str(self.jwks),
-            ZEROCOPY_AUTH_ISSUER=ISSUER,
-            ZEROCOPY_AUTH_AUDIENCE=AUDIENCE,
-            ZEROCOPY_AUTH_LEEWAY_S="0",
-            ZEROCOPY_AUTH_SCOPE_CLAIM="zerocopy",
-        )
-
-    def publish(self, *keys: dict[str, Any]) -> None:
-        """Replace the key set whole."""
-        beside = self.jwks.with_suffix(".new")
-        beside.write_bytes(key_set(*keys))
-        beside.replace(self.jwks)
-
-    def status(self, word: str | bytes, target: str = SYMBOLS) -> int:
-        """What a request with this bearer word gets, if there is one."""
-        return self.server.get(target, fields=bearer(word) if word else None).status
-
-    def wait_for(self, word: str | bytes, status: int, target: str = SYMBOLS) -> None:
-        """Until both workers answer so: of twenty connections each has some."""
-        poll(lambda: all(self.status(word, target) == status for _ in range(20)), str(status))
-
-    def ticket(self, word: str | bytes) -> str:
-        """A new ticket of who has this bearer word."""
-        answer = self.server.get("/api/ticket", method="POST", fields=bearer(word))
-        assert answer.status == 200, answer
-        return str(json.loads(answer.content)["ticket"])
-
-
-def bearer(word: str | bytes) -> dict[str, str]:
-    """The field that brings a key or a token."""
-    text = word if isinstance(word, str) else word.decode()
-    return {"Authorization": f"Bearer {text}"}
-
-
-def everything(**others: Any) -> bytes:
-    """A token that may see everything."""
-    return token(**{"zerocopy": {}, **others})
 
 
 @pytest.fixture(name="guarded", scope="module")
@@ -97,20 +49,6 @@ def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarde
     guarded = Guarded(tmp_path_factory.mktemp("tokens"))
     with guarded.server:
         yield guarded
-
-
-def ask_by_all(
-    guarded: Guarded, target: str, method: str = "GET", **fields: str
-) -> dict[str, Answer]:
-    """The same request over each transport."""
-    answers = {}
-    for name, transport in TRANSPORTS.items():
-        session = transport.connect(guarded.server)
-        try:
-            answers[name] = session.request(target, method=method, fields=[*fields.items()])
-        finally:
-            session.close()
-    return answers
 
 
 def test_a_token_opens_what_a_key_opens(guarded: Guarded) -> None:
@@ -360,20 +298,44 @@ def test_an_event_source_with_a_ticket_lives_until_its_key_is_revoked(guarded: G
     guarded.wait_for("", 401, f"{SMALL}&ticket={ticket}")
 
 
-def opened(guarded: Guarded, target: str, fields: str = "") -> socket.socket:
-    """A stream whose first bytes have come."""
-    sock = socket.create_connection(("127.0.0.1", guarded.server.port), 20)
-    sock.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
-    assert sock.recv(65_536).startswith(b"HTTP/1.1 200 OK")
-    return sock
+def test_a_web_socket_opens_by_a_ticket(guarded: Guarded) -> None:
+    """A browser's WebSocket sets no field either; without a right ticket the handshake is 401."""
+    url = f"ws://127.0.0.1:{guarded.server.port}{LIVE}"
+    with connect(f"{url}&ticket={guarded.ticket(guarded.key)}", proxy=None) as socket_:
+        assert b'"cursor"' in bytes(socket_.recv(30))  # type: ignore[arg-type]
+    for wrong in (url, f"{url}&ticket=x.y"):
+        with pytest.raises(InvalidStatus) as caught:
+            connect(wrong, proxy=None)
+        assert caught.value.response.status_code == 401
 
 
-def end_of(sock: socket.socket) -> float:
-    """The unix second at which a stream ends."""
-    with sock:
-        while sock.recv(65_536):
-            pass
-        return time.time()
+def test_a_page_of_another_origin_opens_no_web_socket_by_the_login_of_its_reader(
+    guarded: Guarded,
+) -> None:
+    """Cloudflare adds its field to what a browser sends with its cookie, whatever page it is on."""
+    port = guarded.server.port
+    url = f"ws://127.0.0.1:{port}{LIVE}"
+    login = {"Cf-Access-Jwt-Assertion": everything().decode()}
+    ours: list[tuple[dict[str, str], str | None]] = [
+        ({}, None),
+        ({}, f"http://127.0.0.1:{port}"),
+        ({"X-Forwarded-Host": "data.example.com"}, "https://Data.example.com"),
+    ]
+    for more, origin in ours:
+        with connect(
+            url,
+            origin=None if origin is None else Origin(origin),
+            additional_headers=login | more,
+            proxy=None,
+        ) as socket_:
+            assert socket_.recv(30)
+    for origin in ("https://evil.example", "null", f"http://127.0.0.1:{port + 1}", "http://"):
+        with pytest.raises(InvalidStatus) as caught:
+            connect(url, origin=Origin(origin), additional_headers=login, proxy=None)
+        assert caught.value.response.status_code == 401
+    word = {"Authorization": f"Bearer {guarded.key}"}
+    with connect(url, origin=Origin("https://a.example"), additional_headers=word, proxy=None):
+        pass
 
 
 def test_a_token_that_runs_out_ends_its_stream_then(guarded: Guarded) -> None:

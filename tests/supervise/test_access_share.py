@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from tests.issuing import jwk, key_set
@@ -16,6 +20,7 @@ from zerocopy.observe.counter_rows import make_counters
 from zerocopy.observe.metrics import Collector
 from zerocopy.supervise import access_share as module
 from zerocopy.supervise.access_share import NO_SHARE, AccessShare, check_auth
+from zerocopy.supervise.readiness import ReloadCheck
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +129,24 @@ def test_a_secret_is_read_where_auth_is_on_alone(tmp_path: Path) -> None:
     path.chmod(0o600)
     assert check_auth(config_of(ticket_secret_path=str(path))) is None
     assert check_auth(config_of(ticket_secret_path=str(path), keys_path="k")) == b"s" * 40
+
+
+def test_a_reload_reads_the_secret_and_is_refused_where_it_is_none(tmp_path: Path) -> None:
+    """In the thread that reads the other files: a disk that is away holds nothing up."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"s" * 40)
+    for mode, told in ((0o600, None), (0o644, "others may read")):
+        path.chmod(mode)
+        said = config_of(ticket_secret_path=str(path), jwks=url_of("certs"))
+        plain = msgspec.structs.replace(said.server, use_tls=False)
+        config = msgspec.structs.replace(said, server=plain)
+        done = threading.Event()
+        check = ReloadCheck(partial(copy, config), lambda _: None, config, done.set)
+        assert done.wait(30)
+        if told is None:
+            prepared = check.result()
+            assert prepared is not None
+            assert prepared.ticket_secret == b"s" * 40
+        else:
+            with pytest.raises(ConfigError, match=told):
+                check.result()

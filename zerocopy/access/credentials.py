@@ -55,11 +55,24 @@ def without_ticket(request: Request) -> tuple[Request, bytes | None]:
     return Request(request.method, target, request.fields, request.is_websocket), ticket
 
 
+def _is_same_origin(request: Request) -> bool:
+    """Whether the page that opens a WebSocket is of this host; a program that is no page says none.
+
+    Cloudflare adds its field to whatever a browser sends with its cookie, and no CORS guards a
+    WebSocket: RFC 6455 section 10.2. Behind a proxy that changes Host, X-Forwarded-Host has it.
+    """
+    origins = request.values(b"origin")
+    hosts = {*request.values(b"host"), *request.values(b"x-forwarded-host")}
+    authorities = [origin.partition(b"://")[2].lower() for origin in origins]
+    return all(authority in {host.lower() for host in hosts} for authority in authorities)
+
+
 def credential_of(request: Request) -> Credential | None:
     """What the fields of `request` bring, or None. Authorization goes before Cloudflare's field.
 
     Raises:
-        UnauthorizedError: it came twice, with another scheme, or is longer than any can be.
+        UnauthorizedError: it came twice, with another scheme, is longer than any can be, or a page
+            of another origin opens a WebSocket by the login of its reader.
     """
     for kind, name in (("bearer", b"authorization"), ("assertion", CLOUDFLARE_FIELD)):
         values = request.values(name)
@@ -70,6 +83,8 @@ def credential_of(request: Request) -> Credential | None:
                 f"the {name.decode()} field must be one credential", is_invalid=True
             )
         if kind == "assertion":
+            if request.is_websocket and not _is_same_origin(request):
+                raise UnauthorizedError("a page of another origin needs a ticket", is_invalid=True)
             return Credential("assertion", values[0])
         match = _BEARER.fullmatch(values[0])
         if match is None:

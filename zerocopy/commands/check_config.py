@@ -75,9 +75,10 @@ def _check_files(loaded: Config) -> None:
     """Check the files that the configuration names.
 
     Raises:
-        ConfigError: the certificate or the key file cannot be used.
+        ConfigError: the certificate or a file of `[auth]` cannot be used.
     """
     from zerocopy.access.keys import permission_warning, read_keys
+    from zerocopy.supervise.access_share import check_auth
     from zerocopy.supervise.certificate import PemCopies, validity_warning
     from zerocopy.supervise.readiness import root_fault
 
@@ -92,6 +93,7 @@ def _check_files(loaded: Config) -> None:
         warning = permission_warning(keys_path)
         if warning is not None:
             typer.echo(f"zerocopy: {warning}", err=True)
+    check_auth(loaded)
     fault = root_fault(loaded.data.path)
     if fault is not None:
         typer.echo(f"zerocopy: [data] path: {loaded.data.path} cannot be read: {fault}", err=True)

@@ -186,7 +186,7 @@ REQUESTS_IN_FLIGHT = _slot(
 )
 KEYS = _slot("shared", "zerocopy_keys", "API keys that hold.")
 KEYS_UNREADABLE = _slot(
-    "shared", "zerocopy_keys_unreadable", "1 while [auth] keys_path cannot be read; old keys hold."
+    "shared", "zerocopy_keys_unreadable", "1 while a file of [auth] cannot be read; old keys hold."
 )
 LOG_LINES_DROPPED = _slot(
     "counter",

@@ -13,7 +13,7 @@ from zerocopy.core.codings import DOCUMENTS
 from zerocopy.core.http.messages import Response
 from zerocopy.core.http.validators import document_validators
 from zerocopy.service.coalesce import Coalescer
-from zerocopy.service.openapi.access import SECURITY
+from zerocopy.service.openapi.access import with_access
 from zerocopy.service.openapi.document import OPENAPI
 from zerocopy.service.problems import document_response, private_fields
 from zerocopy.service.representations import compressed
@@ -84,6 +84,6 @@ def description(*, is_private: bool) -> Response:
     """The response to /openapi.json; where `is_private`, `[auth]` is on."""
     if not is_private:
         return document_response(OPENAPI)
-    whole = document_response({**OPENAPI, "security": SECURITY})
+    whole = document_response(with_access(OPENAPI))
     fields, content = private_fields(whole.fields), whole.content
     return Response(whole.status, fields, content, validators=whole.validators)

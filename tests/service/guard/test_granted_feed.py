@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
+import weakref
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from zerocopy.core.access import Grant
 from zerocopy.core.http.stream import HEARTBEAT, Message
+from zerocopy.service.guard import granted_feed as module
 from zerocopy.service.guard.granted_feed import REVOKED, GrantedFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from zerocopy.core.http.stream import Item
 
@@ -74,6 +81,50 @@ def test_grant_that_has_run_out_ends_it_at_the_next_message() -> None:
     feed = GrantedFeed(Feed(MESSAGE), Grant("desk", until_s=time.time()))
     feed.start(lambda: None)
     assert feed.next() is REVOKED
+
+
+def test_grant_that_runs_out_wakes_a_quiet_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a timer, which looks at the clock again where that was set meanwhile."""
+
+    async def scenario() -> None:
+        woken = asyncio.Event()
+        feed = GrantedFeed(Feed(None, MESSAGE), Grant("token:x", until_s=time.time() + 0.05))
+        feed.start(woken.set)
+        assert feed.next() is None
+        await asyncio.wait_for(woken.wait(), 30)
+        assert feed.next() is REVOKED
+        feed.close()
+
+        monkeypatch.setattr(module, "_LOOK_S", 0.001)
+        looks, late = [0], asyncio.Event()
+
+        def now() -> float:  # an hour to go, and after the third look none
+            looks[0] += 1
+            return 0.0 if looks[0] < 4 else 3_600.0
+
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=now))
+        feed = GrantedFeed(Feed(None), Grant("token:x", until_s=3_600.0))
+        feed.start(late.set)
+        await asyncio.wait_for(late.wait(), 30)
+        assert looks[0] >= 4
+
+    asyncio.run(scenario())
+
+
+def test_closed_stream_has_no_timer() -> None:
+    """It would hold the stream until its token ends."""
+
+    async def scenario() -> None:
+        inner, grant = Feed(), Grant("token:x", until_s=time.time() + 3_600)
+        feed = GrantedFeed(inner, grant)
+        feed.start(lambda: None)
+        feed.close()
+        left = weakref.ref(inner)
+        del feed, inner
+        gc.collect()
+        assert left() is None
+
+    asyncio.run(scenario())
 
 
 def test_closed_stream_is_woken_no_more_and_watches_nothing() -> None:

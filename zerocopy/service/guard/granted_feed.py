@@ -70,12 +70,14 @@ class GrantedFeed:
     def _await_end(self) -> None:
         """Wake the stream when its grant runs out, by a clock that may be set meanwhile."""
         left_s = self._grant.until_s - time.time()
-        if left_s == math.inf:
-            return
-        if left_s > 0:
+        if 0 < left_s < math.inf:
             self._timer = asyncio.get_running_loop().call_later(
-                min(left_s + _LATE_S, _LOOK_S), self._await_end
+                min(left_s + _LATE_S, _LOOK_S), self._on_timer
             )
+
+    def _on_timer(self) -> None:
+        if self._grant.until_s > time.time():
+            self._await_end()
         else:
             self._on_revoked()
 
