@@ -7,8 +7,9 @@ FROM ${BASE} AS build
 
 # A mirror of PyPI, where there is one.
 ARG PIP_INDEX_URL
-# csv and parquet: 180 MB of polars. Empty leaves them out; they are answered 501 then.
-ARG EXTRAS=[formats]
+# auth: signed tokens, limits. formats: csv and parquet, 180 MB of polars. Empty leaves them out; csv
+# and parquet are answered 501 then, and [auth] jwks stops the start.
+ARG EXTRAS=[auth,formats]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /src

@@ -76,7 +76,7 @@ def config() -> Config:
 def test_image_has_every_format_unless_told_otherwise() -> None:
     """The extra is one that pyproject.toml has; the build argument is the whole suffix."""
     build = instructions()
-    assert ("ARG", "EXTRAS=[formats]") in build
+    assert ("ARG", "EXTRAS=[auth,formats]") in build
     [install] = [text for name, text in build if name == "RUN" and "pip install" in text]
     assert '".${EXTRAS}"' in install
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]

@@ -94,11 +94,12 @@ class KeySetFetcher:
         try:
             text = read_url(self.url)
             keys = read_key_set(text)
-        except ConfigError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be the last fetch
+            reason = error.detail if isinstance(error, ConfigError) else repr(error)
             collector.key_set_fetches["failed"] += 1
-            if error.detail != self._told:
-                self._told = error.detail
-                _log.error("key_set_not_fetched", url=self.url, reason=error.detail)
+            if reason != self._told:
+                self._told = reason
+                _log.error("key_set_not_fetched", url=self.url, reason=reason)
             return False
         write_memory(self._memory_fd, text)
         collector.key_set_fetches["done"] += 1
