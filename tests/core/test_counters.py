@@ -68,6 +68,12 @@ POSITIONS = [
     ("REQUESTS_IN_FLIGHT", "zerocopy_requests_in_flight", ()),
     ("KEYS", "zerocopy_keys", ()),
     ("KEYS_UNREADABLE", "zerocopy_keys_unreadable", ()),
+    ("LIMITED_REQUESTS", "zerocopy_requests_limited", (("policy", "requests"),)),
+    ("LIMITED_BYTES", "zerocopy_requests_limited", (("policy", "bytes"),)),
+    ("LIMITED_STREAMS", "zerocopy_requests_limited", (("policy", "streams"),)),
+    ("LIMITED_ADDRESS", "zerocopy_requests_limited", (("policy", "address"),)),
+    ("LIMITED_AWAY", "zerocopy_requests_limited", (("policy", "away"),)),
+    ("LIMITS_FORGOTTEN", "zerocopy_limits_forgotten", ()),
     ("LOG_LINES_DROPPED", "zerocopy_log_lines_dropped", ()),
     ("LOG_LINES_SUPPRESSED", "zerocopy_log_lines_suppressed", ()),
 ]

@@ -21,7 +21,7 @@ from zerocopy.core.counters import (
     CONNECTIONS_REFUSED,
     SLOTS,
 )
-from zerocopy.transport.admission import REFUSALS_MAX, Admission, Seat, network_of
+from zerocopy.transport.admission import REFUSALS_MAX, Admission, Seat
 from zerocopy.transport.listener import ACCEPTS_PER_TURN, PATIENCE_TICKS, Acceptor
 from zerocopy.transport.loop import new_event_loop
 
@@ -53,28 +53,6 @@ def refused(admission: Admission, host: str) -> Seat:
     assert seat is not None
     assert seat.is_refused
     return seat
-
-
-# ---- whose connections count together
-
-
-@pytest.mark.parametrize(
-    ("host", "other", "same"),
-    [
-        ("192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", True),
-        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
-        ("::ffff:192.0.2.1", "192.0.2.1", True),
-        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
-        ("::ffff:192.0.2.1", "::1", False),
-        ("fe80::1%eth0", "fe80::2%eth1", True),
-        ("::", "0.0.0.0", False),
-    ],
-)
-def test_network_is_an_ipv4_address_or_a_64_of_ipv6(host: str, other: str, same: bool) -> None:  # noqa: FBT001
-    """Mapped addresses are those of IPv4, whichever listener they came to; zones do not matter."""
-    assert (network_of(host) == network_of(other)) is same
 
 
 # ---- the bounds

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,15 +83,31 @@ class Allowance:
 _UNLIMITED = Allowance()
 
 
+class Usage(Protocol):
+    """What one name has had of its allowance."""
+
+    def admits(self, nbytes: int, times: int, now_s: float) -> bool:
+        """Count so many requests for `nbytes` of content each, if there is room for all of them."""
+
+    def spend(self, nbytes: int) -> int:
+        """So many bytes are promised. Returns the day on which they count."""
+
+    def give_back(self, nbytes: int, day: int) -> None:
+        """So many bytes that counted on `day` were not sent."""
+
+
 class Grant:
     """Somebody may ask: `name` for logs and metrics, a scope, an allowance, and until when.
 
     It holds until `until_s` (unix seconds), or until it is revoked. Requests, streams and kept
     heads have the same object, so what is revoked is revoked for all of them. `mark` tells what
-    proved it from anything else that proves the same name, so that a ticket can say so.
+    proved it from anything else that proves the same name, so that a ticket can say so. `usage`
+    counts what it has had, where that is limited.
     """
 
-    __slots__ = ("__weakref__", "_watchers", "allowance", "mark", "name", "scope", "until_s")
+    __slots__ = (
+        "__weakref__", "_watchers", "allowance", "mark", "name", "scope", "until_s", "usage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -106,6 +122,7 @@ class Grant:
         self.allowance = allowance
         self.until_s = until_s
         self.mark = mark
+        self.usage: Usage | None = None
         self._watchers: set[Callable[[], None]] = set()
 
     def revoke(self) -> None:

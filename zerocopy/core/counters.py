@@ -188,6 +188,34 @@ KEYS = _slot("shared", "zerocopy_keys", "API keys that hold.")
 KEYS_UNREADABLE = _slot(
     "shared", "zerocopy_keys_unreadable", "1 while a file of [auth] cannot be read; old keys hold."
 )
+_LIMITED_HELP = (
+    "Requests refused by a limit of [auth], by its policy; away: nobody could count them."
+)
+LIMITED_REQUESTS = _slot(
+    "counter", "zerocopy_requests_limited", _LIMITED_HELP, (("policy", "requests"),)
+)
+LIMITED_BYTES = _slot("counter", "zerocopy_requests_limited", _LIMITED_HELP, (("policy", "bytes"),))
+LIMITED_STREAMS = _slot(
+    "counter", "zerocopy_requests_limited", _LIMITED_HELP, (("policy", "streams"),)
+)
+LIMITED_ADDRESS = _slot(
+    "counter", "zerocopy_requests_limited", _LIMITED_HELP, (("policy", "address"),)
+)
+LIMITED_AWAY = _slot("counter", "zerocopy_requests_limited", _LIMITED_HELP, (("policy", "away"),))
+LIMITED = {
+    "requests": LIMITED_REQUESTS,
+    "bytes": LIMITED_BYTES,
+    "streams": LIMITED_STREAMS,
+    "address": LIMITED_ADDRESS,
+    "away": LIMITED_AWAY,
+}
+"""By policy; away: a limit could not be counted."""
+
+LIMITS_FORGOTTEN = _slot(
+    "counter",
+    "zerocopy_limits_forgotten",
+    "Names whose count was given up before its window ended, for want of room.",
+)
 LOG_LINES_DROPPED = _slot(
     "counter",
     "zerocopy_log_lines_dropped",

@@ -123,20 +123,28 @@ class UpgradeRequiredError(RequestError):
 class LimitedError(RequestError):
     """Somebody has had as much as is allowed for now, RFC 6585 section 4.
 
-    `policy` names the limit, `quota` is how much it allows in `window_s`, and after `retry_s` some
-    of it is there again; for Retry-After and the RateLimit fields.
+    `policy` names the limit, `quota` is how much it allows, in `window_s` or at once, of `unit`.
+    After `retry_s` some of it is there again. For Retry-After and the RateLimit fields.
     """
 
     status = 429
 
     def __init__(
-        self, detail: str, *, policy: str, quota: int, window_s: int, retry_s: int
+        self,
+        detail: str,
+        *,
+        policy: str,
+        quota: int,
+        window_s: int | None,
+        retry_s: int,
+        unit: str = "requests",
     ) -> None:
         super().__init__(detail)
         self.policy = policy
         self.quota = quota
         self.window_s = window_s
         self.retry_s = retry_s
+        self.unit = unit
 
 
 class FieldsTooLargeError(RequestError):

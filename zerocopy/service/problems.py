@@ -49,11 +49,16 @@ CHALLENGE = b'Bearer realm="zerocopy"'
 INVALID = CHALLENGE + b', error="invalid_token"'
 """WWW-Authenticate of a 401: RFC 6750 section 3."""
 
+_EXPOSED = (
+    b"ETag", b"Content-Range", b"Content-Length", b"Retry-After", b"Last-Modified",
+    b"Accept-Ranges", b"RateLimit", b"RateLimit-Policy",
+)  # fmt: skip
+
 CORS_FIELDS: Fields = (
     (b"Access-Control-Allow-Origin", b"*"),
     (
         b"Access-Control-Expose-Headers",
-        b"ETag, Content-Range, Content-Length, Retry-After, Last-Modified, Accept-Ranges",
+        b", ".join(_EXPOSED),
     ),
 )
 """Fetch standard, CORS protocol: any origin may read, these fields included."""
@@ -151,11 +156,17 @@ def problem_response(error: Exception) -> Response:
 
 def _limit_fields(error: LimitedError) -> Fields:
     """Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
-    policy, quota = error.policy.encode(), error.quota
+    policy = b'"%b"' % error.policy.encode("ascii")
+    stated, left = policy + b";q=%d" % error.quota, policy + b";r=0"
+    if error.unit != "requests":  # the default
+        stated += b';qu="%b"' % error.unit.encode("ascii")
+    if error.window_s is not None:
+        stated += b";w=%d" % error.window_s
+        left += b";t=%d" % error.retry_s
     return (
         (b"Retry-After", b"%d" % error.retry_s),
-        (b"RateLimit", b'"%b";r=0;t=%d' % (policy, error.retry_s)),
-        (b"RateLimit-Policy", b'"%b";q=%d;w=%d' % (policy, quota, error.window_s)),
+        (b"RateLimit", left),
+        (b"RateLimit-Policy", stated),
     )
 
 

@@ -29,10 +29,13 @@ from zerocopy.storage.symbols.index import SymbolIndex
 from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.metered_metrics import MeteredMetrics
+from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from zerocopy.access.limits import Limits
     from zerocopy.access.tokens import Tokens
     from zerocopy.config.load import Config
     from zerocopy.core.counters import Counters
@@ -111,7 +114,11 @@ def build_service(
 
 
 def build_guard(
-    service: Service, spec: WorkerSpec, executor: ThreadPoolExecutor, counters: Counters
+    service: Service,
+    spec: WorkerSpec,
+    executor: ThreadPoolExecutor,
+    counters: Counters,
+    limits: Limits | None = None,
 ) -> GuardedService | None:
     """What asks who asks, where `[auth]` is on; blocks while it reads the key file."""
     config = spec.config
@@ -136,6 +143,7 @@ def build_guard(
         columns_max=config.limits.columns_max,
         counters=counters,
         named=NamedCounters(spec.names_fd, spec.row),
+        limits=limits,
     )
     guard.load()
     return guard
@@ -218,6 +226,11 @@ def access_log(config: Config) -> Access | None:
     return AccessLog(sample) if sample else None
 
 
+def metrics_type(config: Config) -> type[RequestMetrics]:
+    """What counts requests: their bytes by name as well, where there are names."""
+    return MeteredMetrics if config.auth.is_on else RequestMetrics
+
+
 def build_plain(
     handler: Handler,
     config: Config,
@@ -245,6 +258,7 @@ def build_plain(
         on_connection_failed=on_connection_failed,
         access=access_log(config),
         tally=tally,
+        metrics_type=metrics_type(config),
     )
 
 

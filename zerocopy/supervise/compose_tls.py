@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zerocopy.observe.log import get_logger
 from zerocopy.supervise.compose import (
     access_log,
+    metrics_type,
     on_connection_failed,
     on_transfer_failed,
     request_limits,
@@ -83,6 +84,7 @@ def build_tls(
         on_transfer_failed=on_transfer_failed,
         access=access_log(config),
         tally=tally,
+        metrics_type=metrics_type(config),
         on_connection_failed=on_connection_failed,
     )
 

@@ -51,7 +51,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     worker: int
     row: int
-    """Its row of the counters and of the heartbeats."""
+    """Its row of the counters, of the heartbeats and, one further, of the limits."""
     listener_fds: dict[str, list[int]]
     """By protocol: `plain`, `tls`."""
     shared: list[str]
@@ -61,6 +61,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     counters_fd: int
     beats_fd: int
     names_fd: int
+    limits_fd: int
     report_fd: int
     ticket_secret: bytes = b""
     """What signs tickets, where `[auth]` is on."""
@@ -93,7 +94,7 @@ def start_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
     """
     listeners = chain(*spec.listener_fds.values())
     copies = (*(spec.certificate_fds or ()), *(spec.key_set_fds or ()))
-    own = (spec.counters_fd, spec.beats_fd, spec.names_fd, spec.report_fd)
+    own = (spec.counters_fd, spec.beats_fd, spec.names_fd, spec.limits_fd, spec.report_fd)
     with _signals_of_the_group_blocked():
         return subprocess.Popen(  # noqa: S603 - a constant
             WORKER_COMMAND,

@@ -330,6 +330,7 @@ class Generation:
             counters_fd=self._counters.counters_fd,
             beats_fd=self._counters.beats_fd,
             names_fd=self._counters.names_fd,
+            limits_fd=self._counters.limits_fd,
             report_fd=report_fd,
             ticket_secret=self.share.ticket_secret,
             key_set_fds=self.share.key_set_fds,

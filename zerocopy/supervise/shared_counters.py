@@ -14,6 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from zerocopy.access.shared_counts import WORLD, SharedCounts, add_rows, make_counts
 from zerocopy.observe import named_counters
 from zerocopy.observe.counter_rows import reset_gauges
 
@@ -31,6 +32,7 @@ class SharedCounters:
         self._free: list[int] = []
         self.beats_fd = os.memfd_create("zerocopy-heartbeats")
         self.names_fd = collector.names_fd = named_counters.make_names()
+        self.limits_fd = make_counts()
 
     @property
     def counters_fd(self) -> int:
@@ -44,6 +46,7 @@ class SharedCounters:
             # Here and not in the workers: a slow one could cut off the rows of another.
             os.ftruncate(self.beats_fd, len(self._collector.rows) * _BEAT_BYTES)
             named_counters.add_row(self.names_fd, len(self._collector.rows))
+            add_rows(self.limits_fd, limits_row(len(self._collector.rows)))
         self._free.sort()
         row = self._free.pop(0)
         self._collector.workers_by_row[row] = worker
@@ -52,6 +55,7 @@ class SharedCounters:
     def wipe(self, row: int) -> None:
         """The process of `row` is gone, and holds nothing any more."""
         reset_gauges(self._collector.rows[row])
+        SharedCounts(self.limits_fd, limits_row(row)).begin()
 
     def give_back(self, row: int) -> None:
         """The process of `row` is gone and has no successor."""
@@ -63,6 +67,11 @@ class SharedCounters:
         """Seconds since the event loop of `row` was last alive; since boot where it never was."""
         beat = os.pread(self.beats_fd, _BEAT_BYTES, row * _BEAT_BYTES)
         return time.monotonic() - int.from_bytes(beat, "little") / 1e9
+
+
+def limits_row(row: int) -> int:
+    """The row of the limits that belongs to a row of the counters: the first is the world's."""
+    return row + WORLD + 1
 
 
 def open_heartbeat(beats_fd: int, row: int) -> memoryview:

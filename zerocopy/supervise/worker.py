@@ -37,6 +37,7 @@ from zerocopy.supervise.compose import (
     build_service,
     raise_descriptor_limit,
 )
+from zerocopy.supervise.compose_limits import build_limits, limit_addresses
 from zerocopy.supervise.control import (
     ACCEPT,
     ACCEPTING,
@@ -45,16 +46,16 @@ from zerocopy.supervise.control import (
     REPLACED,
     WorkerSpec,
 )
-from zerocopy.supervise.shared_counters import open_heartbeat
+from zerocopy.supervise.shared_counters import limits_row, open_heartbeat
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
-    from zerocopy.service.guard.guarded import GuardedService
     from zerocopy.service.service import Service
     from zerocopy.transport.http1.server import Http1Server
+    from zerocopy.transport.request_metrics import Tally
     from zerocopy.transport.tls.server import TlsServer
 
 SWEEP_S = 20.0
@@ -87,14 +88,13 @@ class _Worker:
         spec: WorkerSpec,
         counters: Counters,
         service: Service,
-        guard: GuardedService | None,
+        handler: Handler,
+        tally: Tally | None,
     ) -> None:
         self._spec = spec
         self._service = service
         self._loop = asyncio.get_running_loop()
         config = spec.config
-        handler: Handler = service if guard is None else guard
-        tally = None if guard is None else guard.tally
         admission = Admission(
             connections_max=raise_descriptor_limit(config),
             connections_per_address_max=config.limits.connections_per_address_max,
@@ -162,8 +162,11 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)
-        guard = build_guard(service, spec, executor, counters)
-        worker = _Worker(spec, counters, service, guard)
+        quotas = build_limits(config, counters, spec.limits_fd, limits_row(spec.row))
+        guard = build_guard(service, spec, executor, counters, quotas)
+        handler = limit_addresses(guard or service, config, quotas)
+        tally = None if guard is None else guard.tally
+        worker = _Worker(spec, counters, service, handler, tally)
 
         crowd = Crowd(counters)
         looking: asyncio.Task[None] | None = None
@@ -177,6 +180,8 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
             nonlocal looking
             heartbeat[0] = time.monotonic_ns()
             service.tend()
+            if quotas is not None:
+                quotas.tend()
             if guard is not None and (looking is None or looking.done()):
                 looking = loop.create_task(guard.look())
             if crowd.has_left():

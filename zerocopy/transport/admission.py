@@ -8,19 +8,16 @@ carry together. A TLS connection has its seat before its handshake.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
+from zerocopy.core.network import network_of
 
 if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
 
 REFUSALS_MAX = 64
 """Connections above a bound that may get a 503 at once; more are closed without a response."""
-
-NETWORK_BYTES = 8
-"""Bytes of an IPv6 address that count: a /64, the least that a client gets (RFC 6177)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +80,3 @@ class Admission:
         """Count a connection that was closed because no descriptor was left to serve it."""
         self._counters[slots.CONNECTIONS_ACCEPTED] += 1
         self._counters[slots.CONNECTIONS_REFUSED] += 1
-
-
-def network_of(host: str) -> bytes:
-    """Addresses that count together: an IPv4 address (also mapped), or the /64 of an IPv6 address.
-
-    6 to 12 us, for each connection and only where their number by address is bounded.
-    """
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).packed[:NETWORK_BYTES]

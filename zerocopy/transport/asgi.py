@@ -53,6 +53,9 @@ READY_TICKS = 4
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
 
+PEER = "zerocopy.peer"
+"""A key of scope["state"] under which a listener says who the client is; see `Peer`."""
+
 _WITHOUT_CONTENT = frozenset({204, 304})
 
 
@@ -156,6 +159,7 @@ class AsgiApp:
     async def _respond(self, scope: Event, receive: Receive, send: Send) -> None:
         request, streams = _request_of(scope), int(scope["http_version"] == "2")
         pending = self._metrics.begin(request, monotonic_ns())
+        pending.peer = scope.get("state", {}).get(PEER)
         CURRENT.set(pending)
         self._counters[slots.STREAMS] += streams
         try:

@@ -85,6 +85,9 @@ class Channel(Protocol):
     def untaken_bytes(self) -> int:
         """How many sent bytes the peer has not acknowledged."""
 
+    def peer_host(self) -> str | None:
+        """Where the peer is; see `Peer`."""
+
     def shut_down(self) -> bool:
         """Say that nothing follows; the peer may still send. False: it will be said, soon.
 
@@ -156,6 +159,13 @@ class SocketChannel:
     def untaken_bytes(self) -> int:
         """The kernel's queue (SIOCOUTQ, tcp(7)): what the peer has not acknowledged."""
         return int(_QUEUED.unpack(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)))[0])
+
+    def peer_host(self) -> str | None:
+        """getpeername(2), without the zone of an IPv6 address (RFC 4007 section 11)."""
+        try:
+            return str(self._sock.getpeername()[0]).partition("%")[0]
+        except OSError:  # it has left
+            return None
 
     def shut_down(self) -> bool:
         """shutdown(2) of our direction."""

@@ -59,6 +59,9 @@ _CONDITIONAL = frozenset(
 )
 _SELECTING = _CONDITIONAL | {b"accept-encoding"}
 
+_ERROR = 400
+"""The first status of an error, RFC 9110 section 15.5."""
+
 Fields = tuple[tuple[bytes, bytes], ...]
 
 
@@ -174,6 +177,11 @@ class Response:
         self.coded: dict[bytes, Response] | None = None
         self.head_h1: bytes | None = None
         self.head_h2: bytes | None = None
+
+
+def content_bytes(request: Request, response: Response) -> int:
+    """Bytes that count for who asks: content, not of an error, and not to HEAD."""
+    return 0 if response.status >= _ERROR or request.is_head else response.nbytes
 
 
 class Handler(Protocol):

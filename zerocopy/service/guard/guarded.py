@@ -23,13 +23,20 @@ from zerocopy.access.credentials import without_ticket
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
 from zerocopy.core.bars import parse_bars_query
-from zerocopy.core.errors import ConfigError, MethodNotAllowedError, NotFoundError, ZerocopyError
-from zerocopy.core.http.messages import Response
+from zerocopy.core.errors import (
+    ConfigError,
+    LimitedError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ZerocopyError,
+)
+from zerocopy.core.http.messages import Response, content_bytes
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.query import parse_catalog_query, parse_live_query, parse_query
 from zerocopy.observe.log import get_logger
 from zerocopy.observe.named_counters import REFUSALS, REQUESTS, SENT_BYTES
 from zerocopy.service.guard.granted_feed import GrantedFeed
+from zerocopy.service.guard.limited_feed import LimitedFeed
 from zerocopy.service.guard.scoped import Scoped
 from zerocopy.service.problems import CORS_FIELDS, preflight_response
 from zerocopy.service.thread_work import in_thread
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 
     from zerocopy.access.authenticator import Authenticator
     from zerocopy.access.keys import Change
+    from zerocopy.access.limits import Limits, NameUsage
     from zerocopy.core.access import Grant, Scope
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Fields, Request
@@ -79,8 +87,10 @@ class GuardedService:
         columns_max: int,
         counters: Counters,
         named: NamedCounters,
+        limits: Limits | None = None,
     ) -> None:
         self._service = service
+        self._limits = limits
         self._authenticator = authenticator
         self._executor = executor
         # Its own: plans that wait for a disk must not hold up a revocation.
@@ -99,9 +109,14 @@ class GuardedService:
         grant = request.grant
         if grant is None:
             return self._service.respond_now(request, times) if _is_open(request) else None
-        if grant.until_s <= time.time():
+        now_s = time.time()
+        if grant.until_s <= now_s:
             return None
-        return self._service.respond_now(request, times)
+        response = self._service.respond_now(request, times)
+        if response is None or grant.usage is None:
+            return response
+        is_admitted = grant.usage.admits(content_bytes(request, response), times, now_s)
+        return response if is_admitted else None
 
     async def respond(self, request: Request) -> Response:
         """See `Handler`."""
@@ -117,15 +132,49 @@ class GuardedService:
             pending = CURRENT.get()
             if pending is not None:
                 pending.grant = grant
+            usage = self._count_request(grant)
             await self._check(request, grant)
         except ZerocopyError as error:
             return self._service.refuse(error)
+        response = await self._respond(request, grant)
+        return response if usage is None else self._limited(request, response, usage)
+
+    async def _respond(self, request: Request, grant: Grant) -> Response:
         if request.endpoint in _UNSCOPED:
             return await self._cut(request, grant.scope)
         request.be_granted(grant)
         response = await self._service.respond(request)
         if response.feed is not None:
             response.feed = GrantedFeed(response.feed, grant)
+        return response
+
+    def _count_request(self, grant: Grant) -> NameUsage | None:
+        """Count a request of who was found to ask; None where nothing of it is limited.
+
+        Raises:
+            LimitedError: it has no request left.
+            OverloadError: nobody knows how many it has left.
+        """
+        usage = None if self._limits is None else self._limits.usage_of(grant)
+        if usage is not None:
+            usage.check_request()
+        return usage
+
+    def _limited(self, request: Request, response: Response, usage: NameUsage) -> Response:
+        """`response`, if its bytes, or one more stream, are within the limits.
+
+        Nothing waits from here until the transport promises it, and so counts its bytes.
+        """
+        try:
+            if response.feed is None:
+                usage.check_bytes(content_bytes(request, response))
+                return response
+            usage.open_stream()
+        except LimitedError as error:
+            if response.feed is not None:
+                response.feed.close()
+            return self._service.refuse(error)
+        response.feed = LimitedFeed(response.feed, usage)
         return response
 
     def count_reused(self, times: int) -> None:

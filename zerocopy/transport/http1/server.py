@@ -45,6 +45,7 @@ class Http1Server:
         on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
         tally: Tally | None = None,
+        metrics_type: type[RequestMetrics] = RequestMetrics,
     ) -> None:
         self._loop = loop
         self.connections = Http1Connections(
@@ -52,7 +53,7 @@ class Http1Server:
             loop=loop,
             handler=handler,
             counters=counters,
-            metrics=RequestMetrics(PLAIN, counters, access, tally),
+            metrics=metrics_type(PLAIN, counters, access, tally),
             scheduler=SendScheduler(loop, limits.turn_bytes_max, TURNS_AT_ONCE),
             limits=limits,
             on_transfer_failed=on_transfer_failed,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from hypercorn.events import Event
 
+    from zerocopy.core.http.pending import Peer
     from zerocopy.transport.asgi import AsgiApp
     from zerocopy.transport.channel import Buffer
 
@@ -57,6 +58,10 @@ def compact(settings: Settings) -> Settings:
 
 class Wire(Protocol):
     """The connection below a protocol."""
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
 
     @property
     def unsent_bytes(self) -> int:

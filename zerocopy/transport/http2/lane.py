@@ -10,6 +10,7 @@ stream, how it closed, the connection's window (RFC 9113 sections 5.1.1 and 6.9)
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from h2.connection import AllowedStreamIDs, ConnectionInputs
@@ -17,6 +18,7 @@ from h2.stream import StreamClosedBy, StreamInputs
 
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
+from zerocopy.core.http.messages import content_bytes
 from zerocopy.transport.http2.head import Answer
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from hpack.table import HeaderTable
 
+    from zerocopy.core.access import Grant
     from zerocopy.core.http.messages import Handler, Request, Response
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.context import Context
@@ -161,7 +164,11 @@ class Lane:
             request = self.requests.get(block)
             if request is None or nbytes >= LANE_BYTES_MAX or not self._may_open(stream_id):
                 break
-            answer = proved.get(id(request)) or self._prove(block, request, proved)
+            answer = proved.get(id(request))
+            if answer is None:
+                answer = self._prove(block, request, proved)
+            elif request.grant is not None and not _admits(request.grant, answer):
+                break
             if (
                 answer is None
                 or answer.nbytes > connection.outbound_flow_control_window
@@ -227,6 +234,14 @@ class Lane:
                 rendered.clear()
             answer = rendered[id(request)] = Answer(request, response, date)
         return answer
+
+
+def _admits(grant: Grant, answer: Answer) -> bool:
+    """Whether who asks may have once more what was proved; `respond_now` has asked only once."""
+    usage, now_s = grant.usage, time.time()
+    if grant.until_s <= now_s:
+        return False
+    return usage is None or usage.admits(content_bytes(answer.request, answer.response), 1, now_s)
 
 
 def _state_of(table: HeaderTable) -> _TableState:

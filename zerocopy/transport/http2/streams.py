@@ -86,7 +86,8 @@ class DataStreams(AppStreams):
     async def _open(self, stream_id: int, request: Request, response: Response | None) -> None:
         """Answer the request of a stream that h2 has opened; plan the response if there is none."""
         self._bodies[stream_id] = None
-        self._pending[stream_id] = self._context.metrics.begin(request, self._received_ns)
+        pending = self._context.metrics.begin(request, self._received_ns)
+        pending.peer, self._pending[stream_id] = self._wire.peer, pending
         self._context.counters[slots.STREAMS] += 1
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)

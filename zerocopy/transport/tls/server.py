@@ -62,13 +62,14 @@ class TlsServer:
         on_connection_failed: Callable[[BaseException], None],
         access: Access | None = None,
         tally: Tally | None = None,
+        metrics_type: type[RequestMetrics] = RequestMetrics,
     ) -> None:
         self._loop = loop
         shared: dict[str, Any] = {
             "loop": loop,
             "handler": handler,
             "counters": counters,
-            "metrics": RequestMetrics(TLS, counters, access, tally),
+            "metrics": metrics_type(TLS, counters, access, tally),
             "scheduler": SendScheduler(
                 loop, limits.turn_bytes_max, short_turn_bytes=SHORT_TURN_BYTES
             ),

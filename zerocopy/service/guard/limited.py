@@ -1,0 +1,102 @@
+"""The service behind a limit of requests an address: counted before it is known who asks.
+
+Owns which address a request has. It is a `Handler` around a `Handler`, made only where there is
+such a limit, so that a server without one never asks for an address.
+
+The peer of a connection stands in no request, and equal requests of several connections are one
+object. So without `address_field` every request takes the way of those that wait. With it the
+address is part of the request's bytes, and nothing is slower than the counting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerocopy.core import endpoints
+from zerocopy.core.errors import LimitedError, OverloadError
+from zerocopy.core.http.pending import CURRENT
+from zerocopy.core.network import network_of
+
+if TYPE_CHECKING:
+    from zerocopy.access.limits import Limits
+    from zerocopy.core.http.messages import Handler, Request, Response
+    from zerocopy.core.window import Window
+
+NOBODY = b""
+"""The network of those whose address cannot be told: they count together."""
+
+FIELDS_KNOWN_MAX = 4_096
+"""Values of the field whose network is known without parsing."""
+
+
+class LimitedService:
+    """Answers while the address has requests left. Used in the event loop's thread only."""
+
+    def __init__(self, handler: Handler, limits: Limits, address_field: str | None = None) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._field = None if address_field is None else address_field.lower().encode("ascii")
+        self._networks: dict[bytes, bytes] = {}
+
+    def respond_now(self, request: Request, times: int = 1) -> Response | None:
+        """See `Handler`."""
+        if _is_free(request):
+            return self._handler.respond_now(request, times)
+        network = self._told(request)
+        if network is None or not self._limits.admits_address(network, times):
+            return None
+        response = self._handler.respond_now(request, times)
+        if response is not None:
+            self._limits.take_address(network, times)
+        return response
+
+    async def respond(self, request: Request) -> Response:
+        """See `Handler`."""
+        if not _is_free(request):
+            try:
+                self._limits.check_address(self._network(request))
+            except (LimitedError, OverloadError) as error:
+                return self._handler.refuse(error)
+        return await self._handler.respond(request)
+
+    def count_reused(self, times: int) -> None:
+        """See `Handler`."""
+        self._handler.count_reused(times)
+
+    async def prepare(self, window: Window) -> None:
+        """See `Handler`."""
+        await self._handler.prepare(window)
+
+    def refuse(self, error: Exception) -> Response:
+        """See `Handler`."""
+        return self._handler.refuse(error)
+
+    # ----
+
+    def _network(self, request: Request) -> bytes:
+        """Who asks: what the proxy has told, else the peer of the connection."""
+        network, pending = self._told(request), CURRENT.get()
+        if network is not None:
+            return network
+        peer = None if pending is None or pending.peer is None else pending.peer.peer_host()
+        return NOBODY if peer is None else network_of(peer)
+
+    def _told(self, request: Request) -> bytes | None:
+        """The network in the field of the proxy; None where it has told of none."""
+        values = [] if self._field is None else request.values(self._field)
+        if len(values) != 1:
+            return None
+        known = self._networks.get(values[0])
+        if known is None:
+            try:
+                known = network_of(values[0].decode("ascii"))
+            except ValueError:  # UnicodeDecodeError is one
+                return None
+            if len(self._networks) >= FIELDS_KNOWN_MAX:
+                self._networks.clear()
+            self._networks[values[0]] = known
+        return known
+
+
+def _is_free(request: Request) -> bool:
+    return request.endpoint in endpoints.OPEN or request.method == b"OPTIONS"
