@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zerocopy.access.limits import AWAY_AFTER_NS, DAY_S, STREAMS_RETRY_S, Limits, NameUsage
-from zerocopy.access.shared_counts import WORLD, Meter, SharedCounts, add_rows, make_counts
+from zerocopy.access.shared_counts import (
+    REQUESTS,
+    WORLD,
+    SharedCounts,
+    add_rows,
+    make_counts,
+    meter_of,
+)
 from zerocopy.core import counters as slots
 from zerocopy.core.access import Allowance, Grant
 from zerocopy.core.errors import LimitedError, OverloadError
@@ -187,7 +194,7 @@ def test_an_excess_of_several_servers_takes_off_the_seconds_that_follow() -> Non
     """Each second takes one quota off it. Retry-After says how many that are."""
     machine = Machine(asks_world=True)
     world = SharedCounts(machine.fd, WORLD, asks_world=True)
-    second, meter = int(machine.now_s), Meter(0, "desk")
+    second, meter = int(machine.now_s), meter_of(REQUESTS, "desk")
     world.set_world(meter, second, count=6, excess=11, quota=4)
     usage = machine.usage(Allowance(requests_per_s=4))
     left = []

@@ -23,6 +23,7 @@ from zerocopy.access.shared_counts import (
     SharedCounts,
     add_rows,
     make_counts,
+    meter_of,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def test_a_count_is_that_of_a_naive_counter(
             add_rows(fd, row + 1)
             writers[row] = SharedCounts(fd, row)
         window += passed
-        meter = meters.setdefault((row, table, name), Meter(table, name))
+        meter = meters.setdefault((row, table, name), meter_of(table, name))
         if amount >= 0:
             writers[row].add(meter, window, amount)
             naive[table, name, window] += amount
@@ -81,13 +82,13 @@ def test_a_count_is_that_of_a_naive_counter(
             naive[table, name, window] -= back
             own[row, table, name, window] -= back
         for reader, counts in writers.items():
-            seen = meters.setdefault((reader, table, name), Meter(table, name))
+            seen = meters.setdefault((reader, table, name), meter_of(table, name))
             assert counts.total(seen, window) == naive[table, name, window]
     os.close(fd)
 
 
 def _write(fd: int, row: int, times: int) -> None:
-    counts, meters = SharedCounts(fd, row), [Meter(REQUESTS, f"key{n}") for n in range(50)]
+    counts, meters = SharedCounts(fd, row), [meter_of(REQUESTS, f"key{n}") for n in range(50)]
     for step in range(times):
         counts.add(meters[step % len(meters)], 7, 1)
 
@@ -104,13 +105,13 @@ def test_processes_that_write_at_the_same_time_lose_nothing(fd: int) -> None:
         process.join(60)
         assert process.exitcode == 0
     counts = SharedCounts(fd, 1)
-    assert [counts.total(Meter(REQUESTS, f"key{n}"), 7) for n in range(50)] == [300] * 50
+    assert [counts.total(meter_of(REQUESTS, f"key{n}"), 7) for n in range(50)] == [300] * 50
 
 
 def test_a_successor_goes_on_with_the_counts_of_its_row(fd: int) -> None:
     """A worker that died had counted bytes of today; they still count."""
-    SharedCounts(fd, WORKER).add(Meter(BYTES, "desk"), 20_000, 500)
-    successor, meter = SharedCounts(fd, WORKER), Meter(BYTES, "desk")
+    SharedCounts(fd, WORKER).add(meter_of(BYTES, "desk"), 20_000, 500)
+    successor, meter = SharedCounts(fd, WORKER), meter_of(BYTES, "desk")
     successor.begin()
     successor.add(meter, 20_000, 7)
     assert successor.total(meter, 20_000) == 507
@@ -118,33 +119,41 @@ def test_a_successor_goes_on_with_the_counts_of_its_row(fd: int) -> None:
 
 def test_streams_of_a_process_that_died_are_gone(fd: int) -> None:
     """Those of others stay; a successor counts its own."""
-    dead, other, meter = SharedCounts(fd, WORKER), SharedCounts(fd, OTHER), Meter(STREAMS, "desk")
+    dead, other, meter = (
+        SharedCounts(fd, WORKER),
+        SharedCounts(fd, OTHER),
+        meter_of(STREAMS, "desk"),
+    )
     for counts in (dead, other):
         counts.begin()
-        counts.add_stream(Meter(STREAMS, "desk"))
-        counts.add_stream(Meter(STREAMS, "desk"))
-    other.end_stream(Meter(STREAMS, "desk"))
+        counts.add_stream(meter_of(STREAMS, "desk"))
+        counts.add_stream(meter_of(STREAMS, "desk"))
+    other.end_stream(meter_of(STREAMS, "desk"))
     assert other.streams(meter) == 3
     successor = SharedCounts(fd, WORKER)
     successor.begin()
-    assert other.streams(meter) == successor.streams(Meter(STREAMS, "desk")) == 1
-    successor.add_stream(Meter(STREAMS, "desk"))
+    assert other.streams(meter) == successor.streams(meter_of(STREAMS, "desk")) == 1
+    successor.add_stream(meter_of(STREAMS, "desk"))
     assert other.streams(meter) == 2
 
 
 def test_a_clock_that_is_set_back_neither_locks_out_nor_forgets_what_comes(fd: int) -> None:
     """The window of a count that lies ahead is another one, in the own row and in others'."""
-    counts, other, meter = SharedCounts(fd, WORKER), SharedCounts(fd, OTHER), Meter(REQUESTS, "k")
+    counts, other, meter = (
+        SharedCounts(fd, WORKER),
+        SharedCounts(fd, OTHER),
+        meter_of(REQUESTS, "k"),
+    )
     counts.add(meter, 5_000, 9)
-    assert counts.total(meter, 1_400) == other.total(Meter(REQUESTS, "k"), 1_400) == 0
+    assert counts.total(meter, 1_400) == other.total(meter_of(REQUESTS, "k"), 1_400) == 0
     counts.add(meter, 1_400, 2)
-    other.add(Meter(REQUESTS, "k"), 1_400, 3)
+    other.add(meter_of(REQUESTS, "k"), 1_400, 3)
     assert counts.total(meter, 1_400) == 5
 
 
 def test_what_is_given_back_too_late_takes_nothing_off_the_next_day(fd: int) -> None:
     """Nor does more come back than was counted."""
-    counts, meter = SharedCounts(fd, WORKER), Meter(BYTES, "desk")
+    counts, meter = SharedCounts(fd, WORKER), meter_of(BYTES, "desk")
     counts.add(meter, 1, 100)
     counts.add(meter, 2, 50)
     counts.give_back(meter, 1, 100)
@@ -160,15 +169,15 @@ def test_the_least_used_of_a_full_place_is_forgotten(
     monkeypatch.setattr(Meter, "__init__", _at_home(Meter.__init__))
     counts, reader = SharedCounts(fd, WORKER), SharedCounts(fd, OTHER)
     for use in range(PROBES):
-        counts.add(Meter(REQUESTS, f"k{use}"), 9, 10 + use)
-    counts.add(Meter(REQUESTS, "new"), 9, 5)
+        counts.add(meter_of(REQUESTS, f"k{use}"), 9, 10 + use)
+    counts.add(meter_of(REQUESTS, "new"), 9, 5)
     assert counts.forgotten == 1
-    totals = [reader.total(Meter(REQUESTS, f"k{use}"), 9) for use in range(PROBES)]
+    totals = [reader.total(meter_of(REQUESTS, f"k{use}"), 9) for use in range(PROBES)]
     assert totals == [0, *range(11, 10 + PROBES)]
-    assert reader.total(Meter(REQUESTS, "new"), 9) == 5
-    counts.add(Meter(REQUESTS, "later"), 10, 1)
+    assert reader.total(meter_of(REQUESTS, "new"), 9) == 5
+    counts.add(meter_of(REQUESTS, "later"), 10, 1)
     assert counts.forgotten == 1, "all others are past"
-    assert reader.total(Meter(REQUESTS, "later"), 10) == 1
+    assert reader.total(meter_of(REQUESTS, "later"), 10) == 1
 
 
 def test_a_meter_whose_place_was_given_away_counts_anew(
@@ -176,7 +185,7 @@ def test_a_meter_whose_place_was_given_away_counts_anew(
 ) -> None:
     """It never adds to the count of another name."""
     monkeypatch.setattr(Meter, "__init__", _at_home(Meter.__init__))
-    counts, meters = SharedCounts(fd, WORKER), [Meter(BYTES, f"k{n}") for n in range(PROBES + 1)]
+    counts, meters = SharedCounts(fd, WORKER), [meter_of(BYTES, f"k{n}") for n in range(PROBES + 1)]
     for meter in meters:
         counts.add(meter, 3, 10)
     counts.give_back(meters[0], 3, 10)
@@ -186,8 +195,8 @@ def test_a_meter_whose_place_was_given_away_counts_anew(
 
 
 def _at_home(made: object) -> object:
-    def init(self: Meter, table: int, name: str) -> None:
-        made(self, table, name)  # type: ignore[operator]
+    def init(self: Meter, table: int, tag: int) -> None:
+        made(self, table, tag)  # type: ignore[operator]
         self.home = 17
 
     return init
@@ -198,16 +207,16 @@ def test_tables_and_names_do_not_meet(fd: int) -> None:
     counts = SharedCounts(fd, WORKER)
     names = [(REQUESTS, "desk"), (ADDRESSES, "desk"), (BYTES, "desk"), (BYTES, "desk2")]
     for amount, (table, name) in enumerate(names):
-        counts.add(Meter(table, name), 5, amount)
-    assert [counts.total(Meter(table, name), 5) for table, name in names] == [0, 1, 2, 3]
+        counts.add(meter_of(table, name), 5, amount)
+    assert [counts.total(meter_of(table, name), 5) for table, name in names] == [0, 1, 2, 3]
 
 
 def test_other_servers_count_only_where_they_are_asked(fd: int) -> None:
     """Without Redis nobody fills their row, and nobody reads it."""
-    SharedCounts(fd, WORLD, asks_world=True).add(Meter(REQUESTS, "desk"), 5, 40)
+    SharedCounts(fd, WORLD, asks_world=True).add(meter_of(REQUESTS, "desk"), 5, 40)
     alone, together = SharedCounts(fd, WORKER), SharedCounts(fd, WORKER, asks_world=True)
-    assert alone.total(Meter(REQUESTS, "desk"), 5) == 0
-    assert together.total(Meter(REQUESTS, "desk"), 5) == 40
+    assert alone.total(meter_of(REQUESTS, "desk"), 5) == 0
+    assert together.total(meter_of(REQUESTS, "desk"), 5) == 40
 
 
 def test_the_memory_of_a_server_without_limits_is_a_page(fd: int) -> None:

@@ -17,14 +17,14 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from zerocopy.access.shared_counts import ADDRESSES, BYTES, REQUESTS, STREAMS, Meter
+from zerocopy.access.shared_counts import ADDRESSES, BYTES, REQUESTS, STREAMS, meter_of
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import LimitedError, OverloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zerocopy.access.shared_counts import SharedCounts
+    from zerocopy.access.shared_counts import Meter, SharedCounts
     from zerocopy.core.access import Allowance, Grant
     from zerocopy.core.counters import Counters
 
@@ -125,7 +125,7 @@ class Limits:
         if meter is None:
             if len(self._addresses) >= ADDRESSES_KNOWN_MAX:
                 self._addresses.clear()
-            meter = self._addresses[network] = Meter(ADDRESSES, network.hex())
+            meter = self._addresses[network] = meter_of(ADDRESSES, network.hex())
         return meter
 
     # ---- what a client is told
@@ -169,9 +169,9 @@ class NameUsage:
         self._limits = limits
         self._counts = limits.counts
         self._allowance = allowance
-        self._requests = Meter(REQUESTS, name)
-        self._bytes = Meter(BYTES, name)
-        self._streams = Meter(STREAMS, name)
+        self._requests = meter_of(REQUESTS, name)
+        self._bytes = meter_of(BYTES, name)
+        self._streams = meter_of(STREAMS, name)
 
     # ---- requests
 

@@ -5,8 +5,8 @@ it, and in a row a table for each policy. A count is the sum over all rows, so n
 or makes a system call. A row outlives its process, and its successor goes on with it.
 
     header   rows in use, and when the rest of the world was last asked (CLOCK_MONOTONIC, ns)
-    row 0    what other servers have counted; see `exchange.py`
-    row n    a process
+    row 0    what other servers have counted, by whoever exchanges counts: `exchange.py`
+    row n    a process; where somebody exchanges counts it tells the pages on which it counted
 
 A name is found by a tag of 64 bits of its hash, within `PROBES` entries from a place that the same
 hash tells. Windows are aligned to the unix epoch: a count holds in the window that stands beside
@@ -36,10 +36,15 @@ PROBES = 16
 
 ENTRY_WORDS = 4
 _TAG, _WINDOW, _COUNT, _EXTRA = range(ENTRY_WORDS)
+"""_EXTRA: 32 bits of quota, below 32 bits of what the window before had (row 0: of its excess)."""
+
 _TABLE_WORDS = ENTRIES * ENTRY_WORDS
 HEADER_WORDS = 512  # a page
-_ROW_HEADER_WORDS = 512
-_LIFE, _CLAIMS = 0, 1
+PAGE_WORDS = 512
+PAGES_PER_TABLE = _TABLE_WORDS // PAGE_WORDS
+_PAGES = TABLES * PAGES_PER_TABLE
+_LIFE, _CLAIMS, _TURNS = 0, 1, PAGE_WORDS
+_ROW_HEADER_WORDS = PAGE_WORDS + _PAGES
 ROW_WORDS = _ROW_HEADER_WORDS + TABLES * _TABLE_WORDS
 
 _ROWS, _ASKED_NS = 0, 1
@@ -69,13 +74,19 @@ class Meter:
 
     __slots__ = ("claims", "home", "places", "table", "tag")
 
-    def __init__(self, table: int, name: str) -> None:
-        digest = int.from_bytes(blake2b(name.encode(), digest_size=16).digest(), "big")
+    def __init__(self, table: int, tag: int) -> None:
         self.table = table
-        self.tag = digest >> 64 | 1 << 63  # never that of an empty entry, nor a word of a header
-        self.home = digest % (ENTRIES - PROBES + 1)
+        self.tag = tag
+        self.home = tag % (ENTRIES - PROBES + 1)
         self.places: list[int] = []  # 0: not there, when the row had so many `claims`
         self.claims: list[int] = []
+
+
+def meter_of(table: int, name: str) -> Meter:
+    """The meter of a name; all servers give it the same tag."""
+    digest = blake2b(name.encode(), digest_size=8).digest()
+    # The highest bit: never the tag of an empty entry, nor a word of a header.
+    return Meter(table, int.from_bytes(digest, "big") | 1 << 63)
 
 
 class SharedCounts:
@@ -88,6 +99,8 @@ class SharedCounts:
         self._fd = fd
         self._row = row
         self._first = WORLD if asks_world else WORLD + 1
+        self._tables = self._base(row) + _ROW_HEADER_WORDS
+        self._turns = self._base(row) + _TURNS if asks_world else 0
         self._rows = 0
         self.forgotten = 0
         """Names that were forgotten in a window that had not ended, for want of room."""
@@ -154,16 +167,27 @@ class SharedCounts:
         words, place = self.words, self._own(meter, window)
         if words[place + _WINDOW] == window:
             words[place + _COUNT] += amount
-            return
-        words[place + _COUNT] = amount
-        words[place + _EXTRA] = min(quota, _LOW)
-        words[place + _WINDOW] = window
+        else:
+            # What the window before had at its end: whoever exchanges counts may not have seen it.
+            is_next = words[place + _WINDOW] == window - 1
+            before = min(words[place + _COUNT], _LOW) if is_next else 0
+            words[place + _COUNT] = amount
+            words[place + _EXTRA] = before << 32 | min(quota, _LOW)
+            words[place + _WINDOW] = window
+        if self._turns:
+            self._tell(place)
 
     def give_back(self, meter: Meter, window: int, amount: int) -> None:
         """Take back what was counted in a window, unless that has passed."""
         words, place = self.words, self._own(meter, window)
         if words[place + _WINDOW] == window:
             words[place + _COUNT] = max(0, words[place + _COUNT] - amount)
+            if self._turns:
+                self._tell(place)
+
+    def _tell(self, place: int) -> None:
+        """A page has changed; after the change, so that whoever sees this sees that."""
+        self.words[self._turns + (place - self._tables) // PAGE_WORDS] += 1
 
     def add_stream(self, meter: Meter) -> None:
         """One more stream."""
@@ -226,6 +250,23 @@ class SharedCounts:
         return place
 
     # ---- other servers
+
+    @property
+    def rows(self) -> range:
+        """The rows of processes that there are now."""
+        if self.words[_ROWS] != self._rows:
+            self._map()
+        return range(WORLD + 1, self._rows)
+
+    def turns(self, row: int) -> list[int]:
+        """How often each page of a row has changed."""
+        first = self._base(row) + _TURNS
+        return self.words[first : first + _PAGES].tolist()
+
+    def page(self, row: int, page: int) -> bytes:
+        """The words of a page, entry after entry, as they are now."""
+        first = self._base(row) + _ROW_HEADER_WORDS + page * PAGE_WORDS
+        return self.words[first : first + PAGE_WORDS].tobytes()
 
     def set_world(
         self, meter: Meter, window: int, *, count: int, excess: int = 0, quota: int = 0

@@ -66,6 +66,7 @@ _SERVICE: Final = re.compile(
 """What Kubernetes tells each container of each Service: `ZEROCOPY_PORT=tcp://10.96.7.1:8443` of one
 called zerocopy. `ZEROCOPY_METRICS_PORT` may be that or an option, so the value is looked at too."""
 _CHARACTERS_MAX: Final = 1_048_576  # of the file: a device has no end
+_STORES: Final = ("redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster")
 _WORDS: Final = {"yes": True, "on": True, "no": False, "off": False}
 
 
@@ -344,6 +345,10 @@ def _check_relations(config: Config) -> None:
         if ports.count(port) > 1:
             label = max(config.origins[key] for key in _PORTS).label
             raise _error(f"{label}: two listeners on port {port}; each needs a port of its own")
+    url = config.auth.limits_url
+    if url is not None and url.partition("://")[0] not in _STORES:
+        label = config.origins["auth.limits_url"].label
+        raise _error(f"{label}: expected the URL of a Redis, {'://, '.join(_STORES)}://")
     if config.rollups.path is not None:
         root, path = map(os.path.realpath, (config.data.path, config.rollups.path))
         if os.path.commonpath((root, path)) == root:

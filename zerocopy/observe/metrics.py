@@ -50,6 +50,8 @@ class Collector:
         self.key_set_fetches = {"done": 0, "failed": 0}
         self.key_set_fetched_at_s = 0.0
         """By time.monotonic(); 0 before the first."""
+        self.limits_store_up: bool | None = None
+        """Whether counts were exchanged with other servers; None where there are no others."""
 
     def add_row(self) -> int:
         """Make room for one more process; the number of its row. Those that are open stay valid."""
@@ -95,6 +97,12 @@ class Collector:
             reloads.add_metric([result], count)
         yield reloads
         yield from self._key_set()
+        if self.limits_store_up is not None:
+            yield GaugeMetricFamily(
+                "zerocopy_limits_store_up",
+                "1 if the last exchange with the Redis of [auth] limits_url came about.",
+                self.limits_store_up,
+            )
 
     def _key_set(self) -> Iterator[Metric]:
         """The key set of tokens; without an URL none was fetched, and none has an age."""

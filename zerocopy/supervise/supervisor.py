@@ -28,6 +28,7 @@ from zerocopy.observe.metrics import Collector
 from zerocopy.supervise.access_share import check_auth
 from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
+from zerocopy.supervise.limit_exchange import LimitExchange
 from zerocopy.supervise.listeners import listen_for_metrics
 from zerocopy.supervise.notify import Notifier
 from zerocopy.supervise.readiness import (
@@ -90,6 +91,8 @@ class Supervisor:
             certificate=certificate,
             ticket_secret=ticket_secret,
         )
+        self._limits = LimitExchange(counters.limits_fd, self._collector)
+        self._limits.configure(config.auth.limits_url)
         self._preparation: ReloadCheck | None = None
         self._root: RootWatch | None = None
         self.metrics_address = ""
@@ -140,6 +143,7 @@ class Supervisor:
                     on_ready()
             self._wait()
         self._root.stop()
+        self._limits.stop()
         _log.info("stopped", forced=self._stops > 1)
         return 0 if self._stops == 1 else 1
 
@@ -205,6 +209,7 @@ class Supervisor:
         try:
             if self._generations.is_changing:
                 if self._generations.step():
+                    self._limits.configure(self._generations.serving.config.auth.limits_url)
                     self._end_reload(None)
             elif preparation is not None:
                 prepared = preparation.result()
