@@ -150,3 +150,14 @@ def test_load_auth_is_on_with_keys_or_a_key_set_alone() -> None:
     assert load(environ={"ZEROCOPY_AUTH_KEYS_PATH": "/k"}).auth.is_on
     write('[auth]\njwks = "/k"\nissuer = "i"\naudience = "a"\n')
     assert load(environ={}).auth.is_on
+
+
+def test_load_a_store_of_limits_is_a_redis() -> None:
+    """Its scheme says so; the line never holds the URL, which may hold a password."""
+    line = refusal('[auth]\nlimits_url = "memcached://user:secret@host"')
+    assert line == (
+        "config.toml: [auth] limits_url: expected the URL of a Redis, "
+        "redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster://"
+    )
+    write('[auth]\nlimits_url = "rediss://host:6380/1"')
+    assert load(environ={}).auth.limits_url == "rediss://host:6380/1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NOT_NEEDED = {"h2", "hypercorn", "numpy", "prometheus_client", "rich", "typer"}
+NOT_NEEDED = {"h2", "hypercorn", "limits", "numpy", "prometheus_client", "redis", "rich", "typer"}
 
 
 def test_worker_without_tls_imports_no_http2_and_no_page() -> None:

@@ -11,6 +11,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes
 
+from zerocopy.core.access import Grant
 from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
 from zerocopy.core.endpoints import DATA
 from zerocopy.core.http.messages import Request, Response
@@ -299,3 +300,48 @@ def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
     assert not wire.is_answered(b"block 0", 99)
     assert not wire.is_answered(bytes(BLOCK_BYTES_MAX + 1), 99)
     assert wire.is_answered(b"block %d" % BLOCKS_MAX, 99)
+
+
+class Quota:
+    """Admits so many requests."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.asked: list[tuple[int, int]] = []
+
+    def admits(self, nbytes: int, times: int, _now_s: float) -> bool:
+        """See `Usage`."""
+        self.asked.append((nbytes, times))
+        self.left -= times
+        return self.left >= 0
+
+    def spend(self, _nbytes: int) -> int:
+        """See `Usage`."""
+        return 0
+
+    def give_back(self, nbytes: int, day: int) -> None:
+        """See `Usage`."""
+
+
+def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -> None:
+    """The guard counts the request that is proved; each that has the same answer asks again."""
+    _, block = wire.ask()
+    grant = Grant("desk")
+    grant.usage = quota = Quota(2)
+    wire.lane.requests[block].be_granted(grant)
+    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(4)]
+    answered, _ = wire.lane.answer(waiting, wire.proved)
+    assert answered == 3
+    assert quota.asked == [(len(CONTENT), 1)] * 3
+    assert wire.handler.asked == 1
+
+
+def test_who_has_no_limit_or_holds_no_longer_is_told_apart(wire: Wire) -> None:
+    """A grant may end between two requests of one turn."""
+    _, block = wire.ask()
+    grant = Grant("desk")
+    wire.lane.requests[block].be_granted(grant)
+    first = wire.client.get_next_available_stream_id()
+    assert wire.lane.answer([(0, block, first), (0, block, first + 2)], wire.proved)[0] == 2
+    grant.revoke()
+    assert wire.lane.answer([(0, block, first + 4)], wire.proved)[0] == 0

@@ -1,0 +1,57 @@
+"""The store in a real Redis: sums, how long they live, and what it is away for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.redis_server import COMMAND, RedisServer
+from zerocopy.access.exchange import AwayError
+from zerocopy.access.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """One for all tests."""
+    if COMMAND is None:
+        pytest.skip("redis-server is not installed")
+    with RedisServer() as server:
+        yield server
+
+
+def test_sums_are_those_of_all_who_add(redis: RedisServer) -> None:
+    """In one round trip, and each expires."""
+    one, two = RedisStore(redis.url), RedisStore(redis.url)
+    assert one.add([("a", 60, 3), ("b", 90, 5)]) == [3, 5]
+    assert two.add([("b", 90, -2), ("a", 60, 0), ("c", 60, 1)]) == [3, 3, 1]
+    assert 0 < redis.client().ttl("zerocopy:a") <= 60
+    assert 60 < redis.client().ttl("zerocopy:b") <= 90
+
+
+def test_a_store_that_is_full_or_gone_is_away(redis: RedisServer) -> None:
+    """The very store that failed works again once it is back; a full one would answer a PING."""
+    store = RedisStore(redis.url)
+    store.check()
+    redis.fill()
+    for ask in (store.check, lambda: store.add([("a", 60, 1)])):
+        with pytest.raises(AwayError, match="maxmemory"):
+            ask()
+    redis.empty()
+    store.check()
+    redis.kill()
+    for ask in (store.check, lambda: store.add([("a", 60, 1)])):
+        with pytest.raises(AwayError):
+            ask()
+    redis.start()
+    assert store.add([("a", 60, 1)]) == [1]
+
+
+@pytest.mark.parametrize("url", ["redis://[", "redis://127.0.0.1:port", "redis+sentinel://"])
+def test_a_url_that_is_none_is_away(url: str) -> None:
+    """Its scheme was looked at with the configuration."""
+    with pytest.raises(AwayError):
+        RedisStore(url).check()
