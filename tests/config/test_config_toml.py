@@ -26,7 +26,7 @@ def read_manual() -> dict[tuple[str, str], tuple[object, str]]:
     table, comment = "", ""
     with open(MANUAL, encoding="utf-8") as file:
         for line in file:
-            header = re.fullmatch(r"(?:# )?\[([a-z.]+)\]\n", line)
+            header = re.fullmatch(r"(?:# )?\[([a-z0-9.]+)\]\n", line)
             entry = re.fullmatch(r"(# )?([a-z_0-9]+) = (.*)\n", line)
             if header:
                 table, comment = header[1], ""

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 from openapi_spec_validator import validate
+from zerocopy.service.openapi_access import description
 
 from zerocopy.service.openapi import OPENAPI
-from zerocopy.service.openapi_access import description
 
 
 def test_a_guarded_server_describes_keys_and_tickets() -> None:

@@ -80,7 +80,7 @@ def _check_files(loaded: Config) -> None:
     from zerocopy.access.keys import permission_warning, read_keys
     from zerocopy.supervise.access_share import check_auth
     from zerocopy.supervise.certificate import PemCopies, validity_warning
-    from zerocopy.supervise.readiness import root_fault
+    from zerocopy.supervise.readiness import config_fault
 
     if loaded.listeners().tls_port is not None:
         PemCopies(loaded.tls.cert_path, loaded.tls.key_path).close()
@@ -94,6 +94,10 @@ def _check_files(loaded: Config) -> None:
         if warning is not None:
             typer.echo(f"zerocopy: {warning}", err=True)
     check_auth(loaded)
-    fault = root_fault(loaded.data.path)
+    if loaded.store_url is not None:
+        from zerocopy.supervise.compose_store import open_store
+
+        open_store(loaded)
+    fault = config_fault(loaded)
     if fault is not None:
-        typer.echo(f"zerocopy: [data] path: {loaded.data.path} cannot be read: {fault}", err=True)
+        typer.echo(f"zerocopy: [data] path: {loaded.root} cannot be read: {fault}", err=True)

@@ -60,10 +60,12 @@ def query(
         columns_max=loaded.limits.columns_max,
     )
     planned, files = _plan_query(loaded, asked)
+    for day_file, fd in planned.held:
+        files.adopt(day_file, fd)
     if output is None:
         _print_plan(asked, planned, terminal())
     else:
-        _write_body(planned, output)
+        _write_body(planned, files, output)
     files.close()
 
 
@@ -75,6 +77,11 @@ def _plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
     from zerocopy.storage.dayfile import OpenFiles
     from zerocopy.storage.planner import Planner
 
+    if config.store_url is not None:
+        from zerocopy.supervise.compose_store import build_stored
+
+        stored = build_stored(config)
+        return stored.planner.plan(asked, columns.represent), stored.files
     files = OpenFiles(config.data.path, config.memory.open_files_max)
     planner = Planner(
         root=config.data.path,
@@ -85,10 +92,7 @@ def _plan_query(config: Config, asked: Query) -> tuple[Planned, OpenFiles]:
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=0,
     )
-    planned = planner.plan(asked, columns.represent)
-    for day_file, fd in planned.held:
-        files.adopt(day_file, fd)
-    return planned, files
+    return planner.plan(asked, columns.represent), files
 
 
 def _print_plan(asked: Query, planned: Planned, console: Console) -> None:
@@ -104,16 +108,20 @@ def _print_plan(asked: Query, planned: Planned, console: Console) -> None:
     console.print(f"body   {found.nbytes:,} bytes, {len(planned.skipped)} days skipped")
 
 
-def _write_body(planned: Planned, output: str) -> None:
+def _write_body(planned: Planned, files: OpenFiles, output: str) -> None:
     """The body of /api/data into a file; `-` is standard output.
 
     Raises:
         ZerocopyError: the file cannot be written, or a day file cannot be read.
     """
+    from zerocopy.storage.store.fetching import StoredFile
+
     try:
         with open(1 if output == "-" else output, "wb", closefd=output != "-") as file:
             file.write(planned.representation.content)
             for segment in planned.representation.segments:
+                if isinstance(segment.source, StoredFile):  # it may have to be fetched
+                    files.keep(segment.source, files.fetch(segment.source))
                 for position in range(0, segment.count, COPY_BYTES):
                     count = min(COPY_BYTES, segment.count - position)
                     file.write(segment.source.read(segment.offset + position, count))

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from zerocopy.commands.shared import ConfigOption, DataOption, counting, read_config, terminal
+from zerocopy.commands.shared import (
+    ConfigOption,
+    DataOption,
+    counting,
+    local_root,
+    read_config,
+    terminal,
+)
 from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,7 +112,7 @@ def _tasks(config: Config, names: tuple[str | None, ...], columns: str | None) -
         name and check_name(field, name) for field, name in zip(Series._fields, names, strict=True)
     )
     chosen = None if columns is None else {check_name("columns", c) for c in columns.split(",")}
-    root, dtypes, catalog = config.data.path, Dtypes(config.columns), Catalog()
+    root, dtypes, catalog = local_root(config), Dtypes(config.columns), Catalog()
     for market, entries in list_symbols(root, exchange).items():
         for entry in entries:
             if symbol not in (None, entry.symbol):
@@ -189,7 +196,7 @@ def _begin(config: Config) -> None:
         on_unwritable=refuse,
     )
     settling = Settling(config.data.settle_s, config.data.gap_days)
-    maker = Maker(config.data.path, settling, rollups)
+    maker = Maker(local_root(config), settling, rollups)
     global _tools  # noqa: PLW0603 - what a process has, its tasks find here
     _tools = _Tools(maker, Dtypes(config.columns), rollups, counters)
 

@@ -61,6 +61,19 @@ def read_config(path: str | None, flags: Mapping[str, object] | None = None) -> 
     return load(path, environ=os.environ, flags=flags)
 
 
+def local_root(config: Config) -> str:
+    """The data root, for a command that reads or writes its files in place.
+
+    Raises:
+        ConfigError: it is an object store.
+    """
+    from zerocopy.core.errors import ConfigError
+
+    if config.store_url is not None:
+        raise ConfigError(f"[data] path: {config.store_url} is an object store: name a directory")
+    return config.data.path
+
+
 def terminal() -> Console:
     """Standard output, for text that a person reads; long lines are not wrapped."""
     from rich.console import Console

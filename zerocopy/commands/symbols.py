@@ -19,6 +19,8 @@ from zerocopy.commands.shared import (
 
 if TYPE_CHECKING:
     from zerocopy.config.load import Config
+    from zerocopy.storage.store.contents import StoreContents
+    from zerocopy.storage.symbols.walk import SymbolRecency
 
 
 def symbols(
@@ -39,7 +41,7 @@ def symbols(
     import orjson
 
     from zerocopy.core.query import check_name
-    from zerocopy.storage.symbols.walk import date_text, list_symbols, symbols_document
+    from zerocopy.storage.symbols.walk import date_text, symbols_document
 
     loaded = read_config(config, {"data.path": data_path})
     if exchange is not None:
@@ -47,7 +49,7 @@ def symbols(
     if is_long:
         _print_catalog(loaded, exchange, as_json=as_json)
         return
-    document = symbols_document(listed := list_symbols(loaded.data.path, exchange))
+    document = symbols_document(listed := _listed(loaded, exchange))
     if as_json:
         typer.echo(orjson.dumps(document))
         return
@@ -59,17 +61,32 @@ def symbols(
     print_table(terminal(), ("exchange", "symbol", "last update (UTC)"), rows)
 
 
+def _listed(config: Config, exchange: str | None) -> dict[str, list[SymbolRecency]]:
+    """The symbols of all exchanges or of one."""
+    from zerocopy.storage.symbols.walk import list_symbols
+
+    if config.store_url is None:
+        return list_symbols(config.root, exchange)
+    from zerocopy.supervise.compose_store import build_stored
+
+    listed = build_stored(config).listings.symbols()
+    return listed if exchange is None else {exchange: listed.get(exchange, [])}
+
+
 def _print_catalog(config: Config, exchange: str | None, *, as_json: bool) -> None:
     """A row for each type of each symbol, or a line of JSON for each symbol."""
     import orjson
 
     from zerocopy.core.layout import Dtypes
     from zerocopy.storage.contents import Contents
-    from zerocopy.storage.symbols.walk import list_symbols
 
-    contents = Contents(config.data.path, Dtypes(config.columns))
+    contents: Contents | StoreContents = Contents(config.root, Dtypes(config.columns))
+    if config.store_url is not None:
+        from zerocopy.supervise.compose_store import build_stored
+
+        contents = build_stored(config).contents
     rows: list[tuple[str, ...]] = []
-    for name, entries in list_symbols(config.data.path, exchange).items():
+    for name, entries in _listed(config, exchange).items():
         for entry in entries:
             document = contents.of(name, entry.symbol)
             if as_json:

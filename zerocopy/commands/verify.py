@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zerocopy.commands.shared import ConfigOption, counting, print_table, read_config, terminal
+from zerocopy.commands.shared import (
+    ConfigOption,
+    counting,
+    local_root,
+    print_table,
+    read_config,
+    terminal,
+)
 from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.streams import tell
 
@@ -62,7 +69,7 @@ def verify(
     if dry_run and not repair:
         raise typer.BadParameter("--dry-run goes with --repair")
     loaded = read_config(config)
-    place = Place(root or loaded.data.path, Dtypes(loaded.columns), time.time())
+    place = Place(root or local_root(loaded), Dtypes(loaded.columns), time.time())
     run = _Run(place, frozenset(ignore or ()), is_json=as_json)
     with run.progress, Verifier(place, run.on_bytes) as verifier:
         run.look(verifier, "mend" if repair and not dry_run else "plan" if repair else "")

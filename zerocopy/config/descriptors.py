@@ -31,8 +31,17 @@ READING_DESCRIPTORS = 2 * WINDOW_SLICES_MAX + DIRECTORY_DESCRIPTORS
 GATHERING_DESCRIPTORS = GATHERED_SLICES_MAX + 1 + DIRECTORY_DESCRIPTORS
 """Descriptors one gathering may hold: those lent to it, also while it waits, and one it opens."""
 
+STORE_DESCRIPTORS = 4
+"""Descriptors a thread may hold that fetches a file of an object store."""
+
 OWN_DESCRIPTORS = 128
 """Descriptors of the worker itself and of the connections that are being refused, with a margin."""
+
+
+def planner_threads(config: Config) -> int:
+    """Threads that plan: those that wait for an object store do not hold up the others."""
+    waiting = 0 if config.store_url is None else config.s3.fetch_threads
+    return config.limits.planner_threads + waiting
 
 
 def plan_descriptors(columns_max: int) -> int:
@@ -53,11 +62,13 @@ def descriptors_kept(config: Config) -> int:
     """Descriptors for day files and plans; idle connections could otherwise take all of them."""
     limits = config.limits
     kept = config.memory.open_files_max + GATHERERS_MAX * GATHERING_DESCRIPTORS
-    threads = limits.planner_threads + COMPUTING_THREADS + ENCODING_THREADS
+    threads = planner_threads(config) + COMPUTING_THREADS + ENCODING_THREADS
     kept += threads * plan_descriptors(limits.columns_max)
     kept += limits.reader_threads * READING_DESCRIPTORS
     kept += BODIES_MAX
     kept += live_descriptors(config)
+    if config.store_url is not None:  # a copy being made, its lock, and sockets to the store
+        kept += STORE_DESCRIPTORS * (threads + limits.reader_threads + config.s3.fetch_threads)
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     return kept

@@ -38,6 +38,7 @@ from zerocopy.config.options import (
     MetricsTable,
     PlainTable,
     RollupsTable,
+    S3Table,
     ServerTable,
     TimeoutsTable,
     TlsTable,
@@ -65,6 +66,7 @@ _SERVICE: Final = re.compile(
 )
 """What Kubernetes tells each container of each Service: `ZEROCOPY_PORT=tcp://10.96.7.1:8443` of one
 called zerocopy. `ZEROCOPY_METRICS_PORT` may be that or an option, so the value is looked at too."""
+_STORE_URL: Final = re.compile(r"[a-z][a-z0-9]*://")
 _CHARACTERS_MAX: Final = 1_048_576  # of the file: a device has no end
 _STORES: Final = ("redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster")
 _WORDS: Final = {"yes": True, "on": True, "no": False, "off": False}
@@ -104,6 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
     plain: PlainTable = PlainTable()
     tls: TlsTable = TlsTable()
     data: DataTable = DataTable()
+    s3: S3Table = S3Table()
     columns: dict[str, str] = {}  # column name to dtype; a Struct copies an empty default
     cache: CacheTable = CacheTable()
     limits: LimitsTable = LimitsTable()
@@ -118,6 +121,19 @@ class Config(Struct, frozen=True, kw_only=True):
     profile: str = PROFILES[0]
     path: str | None = None  # the file that was read, if any
     origins: dict[str, Origin] = {}  # by dotted key, "server.port"
+
+    @property
+    def store_url(self) -> str | None:
+        """Where the day files are, if that is an object store."""
+        return self.data.path if _STORE_URL.match(self.data.path) else None
+
+    @property
+    def root(self) -> str:
+        """The local directory that day files are opened in: they lie there, or are fetched."""
+        if self.store_url is None:
+            return self.data.path
+        assert self.s3.cache_path is not None, "checked when it was loaded"
+        return os.path.join(self.s3.cache_path, "data")
 
     def listeners(self) -> ListenerPorts:
         """Resolve the ports; config.toml says how, at `[server] port`, `[plain]` and `[tls]`."""
@@ -349,8 +365,11 @@ def _check_relations(config: Config) -> None:
     if url is not None and url.partition("://")[0] not in _STORES:
         label = config.origins["auth.limits_url"].label
         raise _error(f"{label}: expected the URL of a Redis, {'://, '.join(_STORES)}://")
+    if config.store_url is not None and config.s3.cache_path is None:
+        label = config.origins["data.path"].label
+        raise _error(f"{label}: an object store needs a directory for its files: [s3] cache_path")
     if config.rollups.path is not None:
-        root, path = map(os.path.realpath, (config.data.path, config.rollups.path))
+        root, path = map(os.path.realpath, (config.root, config.rollups.path))
         if os.path.commonpath((root, path)) == root:
             label = max(config.origins[key] for key in ("data.path", "rollups.path")).label
             raise _error(

@@ -84,6 +84,23 @@ class DataTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gap_days: Annotated[Days, _doc("Days that a past day without files stays open.")] = 7
 
 
+class S3Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[s3]`: the object store that `[data] path` names by a URL, and the cache in front of it."""
+
+    endpoint: Annotated[Text | None, _doc("The URL of a store that is not Amazon's.")] = None
+    region: Annotated[Text | None, _doc("The region of the bucket.")] = None
+    allow_http: Annotated[bool, _doc("Whether an endpoint may be plain http.")] = False
+    cache_path: Annotated[Text | None, _doc("The directory of the files fetched.")] = None
+    cache_bytes_max: Annotated[ManyBytes, _doc("Bytes of files kept there.")] = 107_374_182_400
+    list_s: Annotated[Timeout, _doc("Seconds for which a listing of the store is believed.")] = 60.0
+    timeout_s: Annotated[Timeout, _doc("Seconds that the store may bring no byte.")] = 10.0
+    fetch_threads: Annotated[Few, _doc("Files fetched at a time.")] = 16
+    read_ahead_bytes_max: Annotated[
+        Bytes, _doc("Bytes of an answer fetched before they are sent.")
+    ] = 67_108_864
+    check_md5: Annotated[bool, _doc("Whether an ETag of 32 hex digits is an MD5.")] = True
+
+
 class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[cache]`: what caches between server and client may keep."""
 

@@ -163,6 +163,29 @@ ROLLUP_FILES_DELETED = _slot(
     "zerocopy_rollup_files_deleted",
     "Files of roll-ups deleted because all of them were above [rollups] disk_bytes_max.",
 )
+STORE_LISTINGS = _slot(
+    "counter", "zerocopy_store_listings", "Listings that the object store was asked for."
+)
+STORE_FETCHES = _slot(
+    "counter", "zerocopy_store_fetches", "Files that the object store was asked for."
+)
+STORE_FAILURES = _slot(
+    "counter", "zerocopy_store_failures", "Files of the object store that could not be fetched."
+)
+STORE_BYTES = _slot("counter", "zerocopy_store_bytes", "Bytes of files fetched from it.")
+STORE_CACHE_HITS = _slot(
+    "counter", "zerocopy_store_cache_hits", "Files of the object store that were in the cache."
+)
+STORE_CACHE_BYTES = _slot(
+    "shared",
+    "zerocopy_store_cache_bytes",
+    "Bytes of files below [s3] cache_path, when a worker last looked.",
+)
+STORE_CACHE_DELETED = _slot(
+    "counter",
+    "zerocopy_store_cache_deleted",
+    "Files deleted because all of them were above [s3] cache_bytes_max.",
+)
 LIVE_SUBSCRIBERS = _slot("gauge", "zerocopy_live_subscribers", "Readers of /api/live now.")
 LIVE_SERIES = _slot(
     "gauge", "zerocopy_live_series", "Series and columns that somebody reads by /api/live."

@@ -23,6 +23,7 @@ it never holds a path, a stack trace or another library's wording.
     ├── DataError               our data's fault: 500
     │   └── DataChangedError        a file changed after its response was promised: abort
     ├── OverloadError           a bound was reached: 503
+    │   └── StoreError              the object store does not give what is needed now
     ├── IngestError             what is to be imported is wrong: its file or day is left out
     └── ConfigError             the operator's fault: the start stops with one line
 """
@@ -185,6 +186,10 @@ class OverloadError(ZerocopyError):
     """A bound on connections or requests in flight is reached; the client may retry."""
 
     status = 503
+
+
+class StoreError(OverloadError):
+    """The object store is away or its files cannot be kept; the cause is for the log."""
 
 
 class IngestError(ZerocopyError):

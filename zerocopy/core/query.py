@@ -270,6 +270,23 @@ def parse_catalog_query(query_string: bytes) -> tuple[str, str, str | None]:
     )
 
 
+def check_extent(query: Query, days: int, days_max: int, segments_max: int) -> None:
+    """Assure that what `query` touches on disk, so many days of its columns, is within the limits.
+
+    Raises:
+        BadRequestError: it is not.
+    """
+    if days > days_max:
+        raise BadRequestError(
+            f"parameters start and end: the range holds {days} days, "
+            f"at most {days_max} are answered at once"
+        )
+    if days * len(query.columns) > segments_max:
+        raise BadRequestError(
+            f"parameters start, end and columns: days times columns must be at most {segments_max}"
+        )
+
+
 def check_name(parameter: str, text: str) -> str:
     """`text` itself, if it is a name.
 

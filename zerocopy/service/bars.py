@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from zerocopy.core.timeindex import RecordRange
     from zerocopy.service.rollups import PlanAhead
     from zerocopy.storage.dayfile import OpenFiles
-    from zerocopy.storage.planner import Planner
+    from zerocopy.storage.planner import QueryPlanner
     from zerocopy.storage.records import DayReader
 
 _ATTEMPTS = 3
@@ -57,7 +57,7 @@ class _Round:
 class BarsWork:
     """Computes bars in threads of its own. Used in the event loop's thread only."""
 
-    def __init__(self, planner: Planner, files: OpenFiles) -> None:
+    def __init__(self, planner: QueryPlanner, files: OpenFiles) -> None:
         self._planner = planner
         self._files = files
         self._rollups = _rollup_work(planner, files)
@@ -217,7 +217,7 @@ class _Days:
             ahead.close()
 
 
-def _rollup_work(planner: Planner, files: OpenFiles) -> RollupWork | None:
+def _rollup_work(planner: QueryPlanner, files: OpenFiles) -> RollupWork | None:
     rollups = planner.rollups
     if rollups is None or not rollups.is_of_use:
         return None

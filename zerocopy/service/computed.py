@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from zerocopy.core.plan import DayRecords, Plan
     from zerocopy.core.query import Query
     from zerocopy.storage.dayfile import OpenFiles
-    from zerocopy.storage.planner import Planned, Planner
+    from zerocopy.storage.planner import Planned, QueryPlanner
 
 FEW_BYTES = 65_536
 """Records that the planning thread encodes itself: some 16,000 values in some milliseconds."""
@@ -75,7 +75,7 @@ class ComputedWork:
 
     def __init__(
         self,
-        planner: Planner,
+        planner: QueryPlanner,
         files: OpenFiles,
         *,
         records_max: int,

@@ -68,7 +68,8 @@ if TYPE_CHECKING:
     from zerocopy.service.computed import ComputedWork
     from zerocopy.service.live.live import Live
     from zerocopy.storage.dayfile import OpenFiles
-    from zerocopy.storage.planner import Planner
+    from zerocopy.storage.planner import QueryPlanner
+    from zerocopy.storage.store.contents import StoreContents, StoreSymbols
     from zerocopy.storage.symbols.index import SymbolIndex
 
 INLINE_STAMPS_MAX = 16
@@ -96,9 +97,9 @@ class Service:
         self,
         *,
         root: str,
-        planner: Planner,
+        planner: QueryPlanner,
         files: OpenFiles,
-        symbols: SymbolIndex,
+        symbols: SymbolIndex | StoreSymbols,
         executor: Executor,
         readers: Executor,
         readers_max: int,
@@ -111,6 +112,7 @@ class Service:
         live: Live,
         page: Mapping[bytes, Response] = MappingProxyType({}),
         is_private: bool = False,
+        contents: Contents | StoreContents | None = None,
     ) -> None:
         self._root = root
         self._planner = planner
@@ -134,7 +136,7 @@ class Service:
         self._computed = computed
         self._answers_computed = 0
         self._live_streams = live
-        self._contents = Contents(root, planner.dtypes)
+        self._contents = contents or Contents(root, planner.dtypes)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
             b"/api/bars": self._bars,

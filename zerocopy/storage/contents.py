@@ -127,35 +127,39 @@ class Contents:
                 except FileNotFoundError:
                     if attempt == _ATTEMPTS:
                         raise
-        first_day, last_day = listing.days[0], listing.days[-1]
-        there = set(listing.days)
-        return {
-            "columns": self._columns(listing),
-            "days": len(listing.days),
-            "first_day": _iso(first_day),
-            "last_day": _iso(last_day),
-            "first_time": first_s,
-            "last_time": last_s,
-            "missing_days": [_iso(day) for day in range(first_day, last_day) if day not in there],
-        }
+        return type_contents(listing, self._dtypes, first_s, last_s)
 
-    def _columns(self, listing: Listing) -> list[ColumnContents]:
-        """Those that every day has, then those that some days have; `time` first, then by name."""
-        days = Counter(column for day in listing.days for column in listing.columns_of(day))
-        every: list[ColumnContents] = []
-        some: list[ColumnContents] = []
-        for column in sorted(days, key=lambda name: (name != TIME_COLUMN, name)):
-            dtype = self._dtypes.of(column)
-            told: ColumnContents = {
-                "name": column,
-                "dtype": dtype.name,
-                "record_size": dtype.nbytes,
-            }
-            if days[column] == len(listing.days):
-                every.append(told)
-            else:
-                some.append({**told, "days": days[column]})
-        return every + some
+
+def type_contents(
+    listing: Listing, dtypes: Dtypes, first_s: int | None, last_s: int | None
+) -> TypeContents:
+    """What a type has: from a listing that is not empty, and its first and last time."""
+    first_day, last_day = listing.days[0], listing.days[-1]
+    there = set(listing.days)
+    return {
+        "columns": _columns(listing, dtypes),
+        "days": len(listing.days),
+        "first_day": _iso(first_day),
+        "last_day": _iso(last_day),
+        "first_time": first_s,
+        "last_time": last_s,
+        "missing_days": [_iso(day) for day in range(first_day, last_day) if day not in there],
+    }
+
+
+def _columns(listing: Listing, dtypes: Dtypes) -> list[ColumnContents]:
+    """Those that every day has, then those that some days have; `time` first, then by name."""
+    days = Counter(column for day in listing.days for column in listing.columns_of(day))
+    every: list[ColumnContents] = []
+    some: list[ColumnContents] = []
+    for column in sorted(days, key=lambda name: (name != TIME_COLUMN, name)):
+        dtype = dtypes.of(column)
+        told: ColumnContents = {"name": column, "dtype": dtype.name, "record_size": dtype.nbytes}
+        if days[column] == len(listing.days):
+            every.append(told)
+        else:
+            some.append({**told, "days": days[column]})
+    return every + some
 
 
 def _first_time(

@@ -293,7 +293,7 @@ class OpenFiles:
         pool = self.mapped if mapped and fetched.mapping is None else None
         if pool is not None and self._wants_mapping(day_file):
             try:
-                fetched.mapping = pool.map(fetched.fd, day_file.stamp)
+                fetched.mapping = pool.map(fetched.fd, day_file.stamp, day_file.check_reopened)
             except DataChangedError:
                 # One that was replaced or renamed is still whole where it is kept open: it is read.
                 # If it is closed by the time that it is viewed, that raises this again.

@@ -14,6 +14,7 @@ import mmap
 import os
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.memlock import MemoryLocks
 
+Check = Callable[[os.stat_result], object]
+"""Raises `DataChangedError` where a file is not the one that was planned."""
+
 _SWEEPS_KEPT = 2
 """A mapping unused for this many sweeps is dropped, so deleted files free their blocks."""
 
@@ -31,26 +35,33 @@ _SWEEPS_KEPT = 2
 class Mapping:
     """One file mapped from its first byte to its last, locked as far as the budget goes.
 
-    `stamp` is the file's identity, `locked_bytes` whole pages or 0. mmap keeps a duplicate of the
-    descriptor, so the caller's may be closed.
+    `stamp` is the file's identity, `inode` its number, `locked_bytes` whole pages or 0. mmap keeps
+    a duplicate of the descriptor, so the caller's may be closed. `check` raises where a file has
+    not that identity; without one it must have that very stamp.
 
     Raises:
         DataChangedError: the descriptor's file is not the one of `stamp`.
         OSError: it cannot be mapped (mmap(2)).
     """
 
-    __slots__ = ("_address", "_locks", "_view", "locked_bytes", "stamp")
+    __slots__ = ("_address", "_locks", "_view", "inode", "locked_bytes", "stamp")
 
-    def __init__(self, fd: int, stamp: Stamp, locks: MemoryLocks) -> None:
+    def __init__(
+        self, fd: int, stamp: Stamp, locks: MemoryLocks, check: Check | None = None
+    ) -> None:
         assert stamp.size > 0, "mmap(2) refuses to map nothing"
         try:
             mapped = mmap.mmap(fd, stamp.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         except ValueError:  # longer than the file
             raise DataChangedError("a day file is shorter than it was planned") from None
-        if stamp_of(os.fstat(fd)) != stamp:
+        try:
+            status = os.fstat(fd)
+            _check(status, stamp, check)
+        except BaseException:
             mapped.close()
-            raise DataChangedError("a day file changed before it was mapped")
+            raise
         self.stamp = stamp
+        self.inode = status.st_ino
         self._view = memoryview(mapped)
         address = address_of(mapped)
         self.locked_bytes = locks.lock(address, stamp.size)
@@ -81,6 +92,13 @@ class Mapping:
         if offset + count > self._view.nbytes:
             raise DataChangedError("a day file is shorter than it was when it was planned")
         return self._view[offset : offset + count]
+
+
+def _check(status: os.stat_result, stamp: Stamp, check: Check | None) -> None:
+    if check is not None:
+        check(status)
+    elif stamp_of(status) != stamp:
+        raise DataChangedError("a day file changed before it was mapped")
 
 
 class _Entry:
@@ -130,7 +148,7 @@ class MappedFiles:
         """
         return stamp.size > 0 and stamp not in self._mapped and stamp not in self._failed
 
-    def map(self, fd: int, stamp: Stamp) -> Mapping | None:
+    def map(self, fd: int, stamp: Stamp, check: Check | None = None) -> Mapping | None:
         """Map and lock the file of a descriptor; None where the system refuses.
 
         Blocks where the kernel cannot lock on fault; for threads.
@@ -139,7 +157,7 @@ class MappedFiles:
             DataChangedError: the file is not the one of `stamp`.
         """
         try:
-            return Mapping(fd, stamp, self._locks)
+            return Mapping(fd, stamp, self._locks, check)
         except OSError:
             # ENOMEM, EMFILE, ENODEV, EPERM (mmap(2)): pread(2) does as well, or tells why not.
             return None
@@ -168,6 +186,11 @@ class MappedFiles:
         if len(self._failed) >= self._count_max:
             del self._failed[next(iter(self._failed))]
         self._failed[stamp] = self._sweep
+
+    def forget(self, stamp: Stamp) -> None:
+        """Drop the mapping of a file whose bytes are not to be sent, if there is one."""
+        if stamp in self._mapped:
+            self._drop(stamp)
 
     def sweep(self) -> None:
         """Drop what was not used since the sweep before the last; called by a coarse timer."""

@@ -15,9 +15,9 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from zerocopy.core.errors import BadRequestError, DataChangedError, DataError, NotFoundError
+from zerocopy.core.errors import DataChangedError, DataError, NotFoundError
 from zerocopy.core.http.validators import Validators, validators_of
 from zerocopy.core.layout import (
     TIME_COLUMN,
@@ -28,6 +28,7 @@ from zerocopy.core.layout import (
     parse_file_name,
 )
 from zerocopy.core.plan import HELD_FILES_MAX, Column, DayRecords, Plan
+from zerocopy.core.query import check_extent
 from zerocopy.core.timeindex import UnsortedError, record_range
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
@@ -80,6 +81,17 @@ class Planned:
         """Close what is held, because no receiver takes it."""
         for _, fd in self.held:
             close_file(fd)
+
+
+class QueryPlanner(Protocol):
+    """Whatever plans queries: over files, or over an object store."""
+
+    dtypes: Dtypes
+    settling: Settling
+    rollups: Rollups | None
+
+    def plan(self, query: Query, represent: Represent) -> Planned:
+        """Plan `query` in the shape that `represent` gives it; see `Planner.plan`."""
 
 
 class Planner:
@@ -185,16 +197,7 @@ class Planner:
             if not listing.has_column(column, directory_fd):
                 raise NotFoundError(f"column {column}: no day of {query.symbol} has it")
         days = listing.between(day_of(query.start_s), day_of(query.end_s))
-        if len(days) > self._days_max:
-            raise BadRequestError(
-                f"parameters start and end: the range holds {len(days)} days, "
-                f"at most {self._days_max} are answered at once"
-            )
-        if len(days) * len(query.columns) > self._segments_max:
-            raise BadRequestError(
-                f"parameters start, end and columns: days times columns must be at most "
-                f"{self._segments_max}"
-            )
+        check_extent(query, len(days), self._days_max, self._segments_max)
         return days
 
 

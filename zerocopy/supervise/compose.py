@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
 from zerocopy.core.access import Allowance
+from zerocopy.core.errors import NotInstalledError
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.observe.access_log import AccessLog, naming
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
+    from zerocopy.core.query import LiveQuery
     from zerocopy.service.guard.guarded import GuardedService
+    from zerocopy.service.live.feed import LiveFeed
+    from zerocopy.storage.planner import QueryPlanner
     from zerocopy.supervise.control import WorkerSpec
     from zerocopy.transport.admission import Admission
     from zerocopy.transport.request_metrics import Access, Tally
@@ -57,38 +61,31 @@ def build_service(
     readers: ThreadPoolExecutor | None = None,
 ) -> Service:
     """The service that `config` describes; `readers` are threads of their own, or the same."""
-    limits = config.limits
+    limits, memory = config.limits, config.memory
     mapped = None
     if config.listeners().tls_port is not None:
         locks = MemoryLocks(
-            config.memory.locked_bytes_max,
+            memory.locked_bytes_max,
             lambda sentence: _log.warning("memory_not_locked", detail=sentence),
         )
-        mapped = MappedFiles(config.memory.mapped_files_max, locks)
-    files = OpenFiles(config.data.path, config.memory.open_files_max, mapped)
-    planner = Planner(
-        root=config.data.path,
-        files=files,
-        dtypes=Dtypes(config.columns),
-        settling=Settling(config.data.settle_s, config.data.gap_days),
-        days_max=limits.days_max,
-        segments_max=limits.segments_max,
-        small_answer_bytes_max=limits.small_answer_bytes_max,
-        rollups=Rollups(
-            bytes_max=config.rollups.bytes_max,
-            path=config.rollups.path,
-            disk_bytes_max=config.rollups.disk_bytes_max,
-            counters=counters,
-            on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
-        ),
-    )
+        mapped = MappedFiles(memory.mapped_files_max, locks)
+    stored = None
+    if config.store_url is not None:
+        from zerocopy.supervise.compose_store import build_stored  # noqa: PLC0415 - an extra
+
+        stored = build_stored(config, counters, mapped)
+    files = stored.files if stored else OpenFiles(config.root, memory.open_files_max, mapped)
+    planner: QueryPlanner = stored.planner if stored else build_planner(config, counters, files)
     return Service(
-        root=config.data.path,
+        root=config.root,
         planner=planner,
         files=files,
-        symbols=SymbolIndex(
-            config.data.path,
-            config.memory.watched_directories_max,
+        contents=stored and stored.contents,
+        symbols=stored.symbols
+        if stored
+        else SymbolIndex(
+            config.root,
+            memory.watched_directories_max,
             lambda sentence: _log.warning("symbols_not_watched", detail=sentence),
         ),
         executor=executor,
@@ -96,9 +93,9 @@ def build_service(
         readers_max=limits.reader_threads,
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
-        plan_cache_bytes_max=config.memory.plan_cache_bytes_max,
+        plan_cache_bytes_max=memory.plan_cache_bytes_max,
         columns_max=limits.columns_max,
-        closed_max_age_s=config.cache.closed_max_age_s,
+        closed_max_age_s=closed_max_age_s(config),
         computed=ComputedWork(
             planner,
             files,
@@ -107,7 +104,7 @@ def build_service(
             spool_path=config.formats.spool_path,
             small_answer_bytes_max=limits.small_answer_bytes_max,
         ),
-        live=build_live(config, counters, executor, files),
+        live=build_live(config, counters, executor, files, Live if stored is None else NoLive),
         page=page_documents() if config.server.page else {},
         is_private=config.auth.is_on,
     )
@@ -139,7 +136,7 @@ def build_guard(
         service,
         authenticator,
         executor,
-        root=config.data.path,
+        root=config.root,
         columns_max=config.limits.columns_max,
         counters=counters,
         named=NamedCounters(spec.names_fd, spec.row),
@@ -172,12 +169,56 @@ def build_tokens(
     return Tokens(KeySetMemory(*key_set_fds), policy, allowance, executor, fresh_s=fresh_s)
 
 
+def build_planner(config: Config, counters: Counters, files: OpenFiles) -> Planner:
+    """The planner over the files of this machine that `config` describes."""
+    return Planner(
+        root=config.root,
+        files=files,
+        dtypes=Dtypes(config.columns),
+        settling=Settling(config.data.settle_s, config.data.gap_days),
+        days_max=config.limits.days_max,
+        segments_max=config.limits.segments_max,
+        small_answer_bytes_max=config.limits.small_answer_bytes_max,
+        rollups=Rollups(
+            bytes_max=config.rollups.bytes_max,
+            path=config.rollups.path,
+            disk_bytes_max=config.rollups.disk_bytes_max,
+            counters=counters,
+            on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
+        ),
+    )
+
+
+def closed_max_age_s(config: Config) -> int:
+    """How long closed days may be cached: of an object store, no longer than it is believed."""
+    most_s = config.cache.closed_max_age_s
+    return most_s if config.store_url is None else min(most_s, int(config.s3.list_s))
+
+
+class NoLive(Live):
+    """Streams of an object store: there are none, for nothing is appended to its files."""
+
+    async def subscribe(self, query: LiveQuery, *, is_websocket: bool) -> LiveFeed:  # noqa: ARG002
+        """Refuse it.
+
+        Raises:
+            NotInstalledError: always.
+        """
+        raise NotInstalledError(
+            "live streams need day files on this machine; here they are in an object store"
+        )
+
+
 def build_live(
-    config: Config, counters: Counters, executor: ThreadPoolExecutor, files: OpenFiles
+    config: Config,
+    counters: Counters,
+    executor: ThreadPoolExecutor,
+    files: OpenFiles,
+    kind: type[Live] = Live,
 ) -> Live:
     """The live streams that `config` describes."""
-    return Live(
-        root=config.data.path,
+    return kind(
+        root=config.root,
         files=files,
         dtypes=Dtypes(config.columns),
         executor=executor,

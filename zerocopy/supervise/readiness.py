@@ -6,6 +6,7 @@ all. It must never know what is done with the results.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,8 +34,8 @@ _log = get_logger(__name__)
 class RootWatch:
     """Looks at the root until it can be read; `wake` is called after each look, from a thread."""
 
-    def __init__(self, path: str, wake: Callable[[], None]) -> None:
-        self._path = path
+    def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+        self._config = config
         self._wake = wake
         self.is_readable = False
         self.is_unreadable = False
@@ -49,13 +50,13 @@ class RootWatch:
     def _look(self) -> None:
         told = ""
         while not self._stopped.is_set():
-            fault = root_fault(self._path)
+            fault = config_fault(self._config)
             if fault is None:
                 self.is_readable, self.is_unreadable = True, False
                 self._wake()
                 return
             if fault != told:
-                _log.error("data_root_unreadable", path=self._path, reason=fault)
+                _log.error("data_root_unreadable", path=self._config.root, reason=fault)
             told = fault
             self.is_unreadable = True
             self._wake()
@@ -127,11 +128,15 @@ class ReloadCheck:
     def _prepare(self) -> Prepared | ConfigError:
         try:
             config = self._read()
-            path = config.data.path
+            path = config.root
             # Where the path is as before, a disk that is away now was away for the old workers too.
-            fault = None if path == self._current.data.path else root_fault(path)
+            fault = None if path == self._current.root else config_fault(config)
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
+            if config.store_url is not None:
+                from zerocopy.supervise.compose_store import open_store  # noqa: PLC0415 - an extra
+
+                open_store(config)
             self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
             host = self._resolve(config)
             self._missing = _FILES
@@ -142,6 +147,19 @@ class ReloadCheck:
             return error
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stay under way
             return ConfigError(f"the configuration cannot be read: {error!r}")
+
+
+def config_fault(config: Config) -> str | None:
+    """Why the data root of `config` cannot be read; None if it can. Blocks.
+
+    An object store may be away: what is in its cache is served, so only that has to be there.
+    """
+    if config.store_url is not None:
+        try:
+            os.makedirs(config.root, exist_ok=True)
+        except OSError as error:
+            return error.strerror
+    return root_fault(config.root)
 
 
 def root_fault(path: str) -> str | None:

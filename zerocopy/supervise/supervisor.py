@@ -128,7 +128,7 @@ class Supervisor:
         for number in (*ours, *OF_LOG_ROTATION):
             signal.signal(number, self._on_signal)
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._root = RootWatch(self._config.data.path, self._wake_up)
+        self._root = RootWatch(self._config, self._wake_up)
         while True:
             self._generations.advance()
             self._tell_what_is_ignored()
@@ -255,7 +255,7 @@ class Supervisor:
             self._tell_what_stays(serving.config)
             if not self._is_announced and self._root is not None:
                 self._root.stop()
-                self._root = RootWatch(serving.config.data.path, self._wake_up)
+                self._root = RootWatch(serving.config, self._wake_up)
         if self._is_announced:
             self._notifier.send(READY=1, STATUS=status)
         self._wake_up()  # another SIGHUP may have come meanwhile

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from zerocopy.config.descriptors import planner_threads
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import open_row, reset_gauges
@@ -158,7 +159,7 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
     reset_gauges(counters)
     limits = config.limits
     with (
-        ThreadPoolExecutor(limits.planner_threads, "planner") as executor,
+        ThreadPoolExecutor(planner_threads(config), "planner") as executor,
         ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)

@@ -55,7 +55,7 @@ def needs_of(config: Config) -> Needs:
         rollup_path=config.rollups.path,
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
-        data_root=config.data.path,
+        data_root=config.root,
         keys_path=config.auth.keys_path,
         has_tls=has_tls,
     )

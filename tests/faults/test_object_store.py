@@ -1,0 +1,307 @@
+"""The real server over a store that fails: right bytes, 503, or a cut; and then recovery."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from tests.naive import naive_answer
+from tests.server import RunningServer
+from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
+from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.server import Answer
+
+DAYS = 12
+RECORDS = 8_640
+"""Of a day, one each ten seconds: 34,560 bytes a column, so that a day is no small answer."""
+
+CLOSED_S = 1_700_000_000
+
+
+def fill(bucket: Standin, root: Path) -> None:
+    """Days of `time` and `price`, on disk and in the store."""
+    for number in range(DAYS):
+        first_s = DAY_START_S + number * DAY_S
+        times = u32(*range(first_s, first_s + DAY_S, 10))
+        put(
+            str(root),
+            {"time": times, "price": marks(RECORDS, base=number * 10_000)},
+            DAY + timedelta(days=number),
+        )
+    bucket.upload(root, "p/")
+    for name, stored in list(bucket.objects.items()):
+        bucket.put(name, stored.content, CLOSED_S)
+
+
+def target(first: int = 0, last: int = DAYS - 1, columns: str = "price", **more: str) -> str:
+    """A query of whole days, each cut by a second at both ends of the range."""
+    start_s, end_s = DAY_START_S + first * DAY_S + 1, DAY_START_S + (last + 1) * DAY_S - 2
+    rest = "".join(f"&{name}={value}" for name, value in more.items())
+    exchange, symbol, type_ = SERIES
+    return (
+        f"/api/data?exchange={exchange}&symbol={symbol}&type={type_}"
+        f"&start={start_s}&end={end_s}&columns={columns}{rest}"
+    )
+
+
+def expected(root: Path, first: int = 0, last: int = DAYS - 1, columns: str = "price") -> bytes:
+    """What the oracle answers to `target`."""
+    start_s, end_s = DAY_START_S + first * DAY_S + 1, DAY_START_S + (last + 1) * DAY_S - 2
+    return naive_answer(str(root), *SERIES, start_s, end_s, columns.split(","))
+
+
+@contextmanager
+def serving(bucket: Standin, cache: Path, **environ: str) -> Iterator[RunningServer]:
+    """A node over the store."""
+    options = {
+        "ZEROCOPY_S3_ENDPOINT": bucket.url,
+        "ZEROCOPY_S3_ALLOW_HTTP": "true",
+        "ZEROCOPY_S3_CACHE_PATH": str(cache),
+        "ZEROCOPY_S3_TIMEOUT_S": "2",
+        **CREDENTIALS,
+        **environ,
+    }
+    with RunningServer(f"s3://{BUCKET}/p", **options) as server:
+        yield server
+
+
+def until_right(server: RunningServer, body: bytes) -> Answer:
+    """Ask until the answer is 200, as a client does that is told to come again."""
+    deadline = time.monotonic() + 40.0
+    while True:
+        try:
+            answer = server.get(target())
+        except (http.client.IncompleteRead, ConnectionError):
+            answer = None  # cut off, and told so
+        if answer is not None and answer.status == 200:
+            assert answer.content == body
+            return answer
+        if answer is not None:
+            assert answer.status == 503
+            assert answer.fields["retry-after"]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", name="site")
+def fixture_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standin, Path]]:
+    """A store, and the same files on disk."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    with standin() as bucket:
+        root = tmp_path_factory.mktemp("root")
+        fill(bucket, root)
+        yield bucket, root
+
+
+@pytest.fixture(scope="module", name="cache")
+def fixture_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of `server`."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(site: tuple[Standin, Path], cache: Path) -> Iterator[RunningServer]:
+    """Two workers over it, whose listings are asked for anew each second."""
+    with serving(site[0], cache, ZEROCOPY_SERVER_WORKERS="2", ZEROCOPY_S3_LIST_S="1") as server:
+        yield server
+
+
+@pytest.fixture(name="bucket")
+def fixture_bucket(site: tuple[Standin, Path]) -> Iterator[Standin]:
+    """The store, sound again afterwards."""
+    bucket, _ = site
+    objects = dict(bucket.objects)
+    yield bucket
+    bucket.reset()
+    bucket.objects = objects
+
+
+def test_store_is_served_as_files_are(
+    server: RunningServer, bucket: Standin, site: tuple[Standin, Path]
+) -> None:
+    """Data in every format, bars, symbols, catalog; caches may keep closed days for `list_s`."""
+    root = site[1]
+    bucket.requests.clear()
+    answer = server.get(target())
+    assert answer.status == 200
+    assert answer.content == expected(root)
+    assert answer.fields["cache-control"] == "public, max-age=1, no-transform"
+    assert len(bucket.fetched()) == len(set(bucket.fetched())) == DAYS + 2
+    with RunningServer(root) as local:
+        for format_ in ("arrow", "json", "csv"):
+            asked = target(2, 3, format=format_)
+            assert server.get(asked).content == local.get(asked).content
+        bars = target(2, 3, "price:ohlc", interval="1h").replace("/api/data", "/api/bars")
+        assert server.get(bars).content == local.get(bars).content
+        asked = f"/api/catalog?exchange={SERIES.exchange}&symbol={SERIES.symbol}"
+        assert server.get(asked).content == local.get(asked).content
+        names = [orjson.loads(each.get("/api/symbols").content) for each in (server, local)]
+    assert names[0]["symbols"] == names[1]["symbols"]
+    assert names[0]["exchanges"][SERIES.exchange][0]["last_update"] == CLOSED_S
+    assert server.get("/readyz").status == 200
+    live = f"/api/live?exchange={SERIES.exchange}&symbol={SERIES.symbol}&type=MD&columns=price"
+    assert server.get(live).status == 501
+    assert server.metric("zerocopy_store_fetches_total") >= DAYS
+    assert CREDENTIALS["AWS_ACCESS_KEY_ID"] not in server.log_text()
+
+
+def test_nodes_of_one_store_agree_and_resume_for_each_other(
+    server: RunningServer, bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """The ETag of one is good for If-Range of the other, in ranges that it has yet to fetch."""
+    body = expected(site[1])
+    with serving(bucket, tmp_path) as other:
+        first = server.get(target())
+        middle = len(body) // 2
+        fields = {"Range": f"bytes={middle}-", "If-Range": first.fields["etag"]}
+        rest = other.get(target(), fields=fields)
+        assert rest.status == 206
+        assert first.content[:middle] + rest.content == body
+        assert other.get(target()).fields["etag"] == first.fields["etag"]
+
+
+def test_first_bytes_leave_while_the_store_holds_back_the_rest(
+    server: RunningServer, bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """The status line and the first day come; the others when the store gives them."""
+    go = threading.Event()
+    last = "/".join(("p", *SERIES, f"price.{DAY + timedelta(days=DAYS - 1):%d.%m.%y}.bin"))
+
+    def hold_back(_method: str, key: str) -> None:
+        if key == last:
+            assert go.wait(30)
+
+    bucket.fault = hold_back
+    with serving(bucket, tmp_path, ZEROCOPY_S3_TIMEOUT_S="30") as cold:
+        connection = http.client.HTTPConnection("127.0.0.1", cold.port, timeout=30)
+        connection.request("GET", target())
+        response = connection.getresponse()
+        assert response.status == 200
+        begin = response.read(RECORDS * 2)
+        assert not go.is_set()
+        go.set()
+        assert begin + response.read() == expected(site[1])
+        connection.close()
+    assert server.get(target()).status == 200
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ExpiredToken", "NoSuchBucket"])
+def test_store_away_serves_what_is_here_uncacheable_and_503_else(
+    server: RunningServer, bucket: Standin, site: tuple[Standin, Path], code: str
+) -> None:
+    """Never short; once the store is back everything is served, without a hand."""
+    here = expected(site[1])
+    assert server.get(target()).content == here
+    cold = f"p/kraken/NEW-{code}/MD"
+    for column, content in {"time": u32(DAY_START_S), "price": marks(1)}.items():
+        bucket.put(f"{cold}/{column}.{DAY:%d.%m.%y}.bin", content, CLOSED_S)
+    status = {"SlowDown": 503, "ExpiredToken": 403, "NoSuchBucket": 404}[code]
+    bucket.fault = lambda _method, _key: error_reply(status, code)
+    asked = (
+        target(0, 0)
+        .replace(SERIES.exchange, "kraken")
+        .replace(f"symbol={SERIES.symbol}", f"symbol=NEW-{code}")
+    )
+    answer = server.get(asked)
+    assert answer.status == 503
+    assert answer.fields["retry-after"]
+    assert server.get(target()).content == here
+    deadline = time.monotonic() + 20.0
+    while "no-cache" not in server.get(target()).fields["cache-control"]:
+        assert time.monotonic() < deadline  # until the listing of both workers is too old
+        time.sleep(0.1)
+    assert server.get(target()).content == here
+    assert CREDENTIALS["AWS_ACCESS_KEY_ID"] not in server.log_text()
+    bucket.fault = lambda _method, _key: None
+    while (answer := server.get(asked)).status != 200:
+        assert answer.status == 503
+        assert time.monotonic() < deadline + 20.0
+        time.sleep(0.1)
+
+
+def test_answer_that_cannot_be_finished_is_cut(
+    bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """The store goes away amid it: fewer bytes than promised, and no clean end; then all of it."""
+    late = "/".join(("p", *SERIES, f"price.{DAY + timedelta(days=DAYS - 1):%d.%m.%y}.bin"))
+    bucket.fault = lambda _method, key: error_reply(503, "SlowDown") if key == late else None
+    with serving(bucket, tmp_path) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", target())
+        response = connection.getresponse()
+        assert response.status == 200
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            response.read()
+        connection.close()
+        bucket.fault = lambda _method, _key: None
+        until_right(server, expected(site[1]))
+
+
+def test_killed_amid_a_fetch_comes_back_right(
+    bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """SIGKILL of the worker, while the store is halfway through its files."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold_back(method: str, key: str) -> None:
+        if method == "GET" and "price" in key:
+            begun.set()
+            go.wait(30)
+
+    bucket.fault = hold_back
+    with serving(bucket, tmp_path) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"GET {target()} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert begun.wait(30)
+            [pid] = server.worker_pids()
+            os.kill(pid, signal.SIGKILL)
+        go.set()
+        bucket.fault = lambda _method, _key: None
+        deadline = time.monotonic() + 30.0
+        while pid in server.worker_pids() or not server.worker_pids():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        until_right(server, expected(site[1]))
+    left = [path.name for path in tmp_path.rglob(".*.bin.*")]
+    assert left == []
+
+
+def test_ruined_cache_is_fetched_again(
+    server: RunningServer, cache: Path, site: tuple[Standin, Path]
+) -> None:
+    """Files of the cache that are written over or cut while they are open: a cut answer at most."""
+    until_right(server, expected(site[1]))
+    ruined = sorted(cache.rglob("price.*.bin"))
+    assert len(ruined) >= DAYS
+    for number, path in enumerate(ruined):
+        if number % 2:
+            path.write_bytes(bytes(path.stat().st_size))
+        else:
+            os.truncate(path, 100)
+    until_right(server, expected(site[1]))
+    until_right(server, expected(site[1]))
+
+
+def test_cache_smaller_than_the_answer_streams_it_all_the_same(
+    bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """What was sent makes room for what is to come."""
+    with serving(bucket, tmp_path, ZEROCOPY_S3_CACHE_BYTES_MAX="150000") as server:
+        for _ in range(2):
+            assert server.get(target()).content == expected(site[1])
+        assert server.metric("zerocopy_store_cache_deleted_total") > 0

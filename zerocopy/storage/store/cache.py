@@ -1,0 +1,304 @@
+"""The directory that files of the store are fetched into, at most so many bytes of them.
+
+    {path}/data/{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin
+
+Owns those files: each appears under its name whole, checked and on disk, by rename(2). What it is a
+copy of is in the file itself: its length and its modification time; see `Entry`. So nothing else
+has to be kept, a file that was written over is not believed, and any number of processes share it.
+
+- One flight: who fetches holds flock(2) of a file beside it, in threads and processes alike. One
+  that is killed leaves that file and what it had fetched, which the next takes over.
+- A use is noted in the access time, which is set, for it is often not kept by itself.
+- An open file is held by a shared flock(2), and is not deleted while it is.
+- Each process looks at the whole directory after each 64th of the bound that it wrote, and deletes
+  the least recently used down to seven eighths, as roll-ups do (decision 41).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import heapq
+import os
+import stat
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import StoreError
+from zerocopy.core.http.validators import NS_PER_S
+from zerocopy.core.layout import is_name, parse_file_name
+from zerocopy.storage.store.tally import Tally
+from zerocopy.storage.tree import close_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zerocopy.storage.store.objectstore import Entry
+    from zerocopy.storage.tree import Series
+
+NOTED_S = 600
+"""Seconds for which a use is not noted again."""
+
+SHARE_WRITTEN, SHARE_FREE = 64, 8
+"""Of the bound: what a process may add before it looks again, and what it leaves free then."""
+
+_PART, _LOCK = ".part", ".lock"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Trimmed(NamedTuple):
+    """What a look at the directory found, after it deleted some: bytes, and files deleted."""
+
+    nbytes: int
+    deleted: int
+
+
+class CacheDirectory:
+    """The files below `path`. Used by threads; all calls block.
+
+    Raises:
+        OSError: the directory cannot be made or written, or does not keep times.
+    """
+
+    def __init__(self, path: str, bytes_max: int, tally: Tally | None = None) -> None:
+        self.root = os.path.join(path, "data")
+        self._bytes_max = bytes_max
+        self._tally = tally or Tally()
+        self._lock = threading.Lock()
+        self._left_bytes = 0
+        """What may be written before the next look; the first file is followed by one."""
+        os.makedirs(self.root, exist_ok=True)
+        _check_times(path)
+
+    def open(self, series: Series, name: str, entry: Entry) -> int | None:
+        """A descriptor of the copy of `entry`, the caller's to close; None if there is none."""
+        try:
+            fd = os.open(self._path_of(series, name), _READ)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        if not _is_copy(os.fstat(fd), entry):
+            close_file(fd)
+            return None
+        self._hold(fd, entry)
+        return fd
+
+    def has(self, series: Series, name: str, entry: Entry) -> bool:
+        """Whether there is a copy of `entry` now."""
+        try:
+            return _is_copy(os.lstat(self._path_of(series, name)), entry)
+        except OSError:
+            return False
+
+    def make_directory(self, series: Series) -> str:
+        """The directory of a series, which is there afterwards."""
+        path = os.path.join(self.root, *series)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def fill(
+        self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]
+    ) -> int:
+        """`open`, with a copy made by `read_into` where there is none; one at a time makes it.
+
+        Raises:
+            StoreError: `read_into` raised it, or the disk is full or fails.
+        """
+        try:
+            return self._fill(series, name, entry, read_into)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise StoreError("the cache of the object store cannot be written") from error
+        self.trim(self._bytes_max // 2)
+        try:
+            return self._fill(series, name, entry, read_into)
+        except OSError as error:
+            raise StoreError("the cache of the object store is full; try again") from error
+
+    def _fill(
+        self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]
+    ) -> int:
+        directory = self.make_directory(series)
+        lock_path = os.path.join(directory, f".{name}{_LOCK}")
+        lock_fd = _lock_file(lock_path)
+        try:
+            fd = self.open(series, name, entry)  # another one may have made it meanwhile
+            if fd is None:
+                _write_copy(directory, name, entry, read_into)
+                fd = self.open(series, name, entry)
+        finally:
+            with suppress(OSError):
+                os.unlink(lock_path)
+            os.close(lock_fd)
+        if fd is None:
+            raise StoreError("the cache of the object store is too small; try again")
+        with self._lock:
+            self._left_bytes -= entry.size
+            is_due = self._left_bytes < 0
+        if is_due:
+            self.trim()
+        return fd
+
+    def trim(self, bytes_max: int | None = None) -> Trimmed:
+        """Delete the least recently used until seven eighths of the bound are taken at most."""
+        bound = self._bytes_max if bytes_max is None else bytes_max
+        with self._lock:
+            self._left_bytes = self._bytes_max // SHARE_WRITTEN
+        nbytes = sum(status.st_size for _, status in self._files())
+        excess = nbytes - (bound - bound // SHARE_FREE)
+        deleted = 0
+        for path, size in self._oldest(excess) if excess > 0 else ():
+            if _delete(path):
+                deleted += 1
+                nbytes -= size
+        self._tally.tell(slots.STORE_CACHE_BYTES, nbytes)
+        self._tally.add(slots.STORE_CACHE_DELETED, deleted)
+        return Trimmed(nbytes, deleted)
+
+    def _oldest(self, excess: int) -> list[tuple[str, int]]:
+        """The least recently used files, of `excess` bytes or little more."""
+        newest_first: list[tuple[int, str, int]] = []
+        nbytes = 0
+        for path, status in self._files():
+            heapq.heappush(newest_first, (-status.st_atime_ns, path, status.st_size))
+            nbytes += status.st_size
+            while nbytes - newest_first[0][2] >= excess:
+                nbytes -= heapq.heappop(newest_first)[2]
+        return [(path, size) for _, path, size in sorted(newest_first, reverse=True)]
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Each copy; what was not finished and is of nobody's any more is deleted."""
+        for directory in _directories_below(self.root, depth=3):
+            for entry in _entries(directory):
+                name = entry.name
+                is_part = name.startswith(".") and name.endswith((_PART, _LOCK))
+                if parse_file_name(name[1 : -len(_PART)] if is_part else name) is None:
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:  # another process deleted it
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if is_part:
+                    _delete(entry.path)
+                else:
+                    yield entry.path, status
+
+    def _hold(self, fd: int, entry: Entry) -> None:
+        """Note a use, and keep the file from being deleted while it is open."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            now_ns = time.time_ns()
+            if abs(now_ns - os.fstat(fd).st_atime_ns) > NOTED_S * NS_PER_S:
+                os.utime(fd, ns=(now_ns, entry.modified_ns))
+        except OSError:  # it is being deleted: an open file stays whole nevertheless
+            pass
+
+    def _path_of(self, series: Series, name: str) -> str:
+        return os.path.join(self.root, *series, name)
+
+
+def _is_copy(status: os.stat_result, entry: Entry) -> bool:
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_size == entry.size
+        and status.st_mtime_ns == entry.modified_ns
+    )
+
+
+def _write_copy(
+    directory: str, name: str, entry: Entry, read_into: Callable[[int], object]
+) -> None:
+    """Make the copy of `entry`: whole and on disk before it has its name."""
+    temporary = os.path.join(directory, f".{name}{_PART}")
+    fd = _lock_file(temporary)  # or a trim would take it for left over
+    try:
+        os.ftruncate(fd, 0)
+        read_into(fd)
+        os.fsync(fd)
+        os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
+        os.rename(temporary, os.path.join(directory, name))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _lock_file(path: str) -> int:
+    """A descriptor of `path`, made if need be, that nobody else has locked."""
+    while True:
+        fd = os.open(path, _WRITE, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was deleted while it was waited for
+
+
+def _check_times(path: str) -> None:
+    """Whether the file system keeps a modification time to the nanosecond.
+
+    Raises:
+        OSError: it does not.
+    """
+    wanted_ns = 1_234_567_890_123_456_789
+    probe = os.path.join(path, f".times.{os.getpid()}")
+    fd = os.open(probe, _WRITE, 0o600)
+    try:
+        os.utime(fd, ns=(wanted_ns, wanted_ns))
+        kept_ns = os.fstat(fd).st_mtime_ns
+    finally:
+        os.unlink(probe)
+        os.close(fd)
+    if kept_ns != wanted_ns:
+        raise OSError(errno.ENOTSUP, "its file system does not keep times to the nanosecond")
+
+
+def _directories_below(path: str, depth: int) -> Iterator[str]:
+    if not depth:
+        yield path
+        return
+    for entry in _entries(path):
+        if is_name(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield from _directories_below(entry.path, depth - 1)
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a directory, nothing where it cannot be read; read to its end, then closed."""
+    try:
+        with os.scandir(path) as entries:
+            yield from entries
+    except OSError:
+        return
+
+
+def _delete(path: str) -> bool:
+    """Delete a file that nobody holds."""
+    try:
+        fd = os.open(path, _READ)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path, follow_symlinks=False).st_ino != os.fstat(fd).st_ino:
+            return False  # replaced meanwhile
+        os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

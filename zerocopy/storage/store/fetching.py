@@ -1,0 +1,235 @@
+"""Files of the store on their way into the cache: one at a time for whoever waits, others ahead.
+
+Owns the threads that fetch ahead. A `StoredFile` is what a plan keeps of a file: a `DayFile` whose
+identity is what the store listed, so that it means the same whether or not it is in the cache yet.
+`StoredFiles` opens it for whoever reads, and fetches it where it has to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import DataChangedError, ZerocopyError
+from zerocopy.storage.catalog import Stamp
+from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles
+from zerocopy.storage.store.tally import Tally
+from zerocopy.storage.tree import close_file, data_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from zerocopy.storage.mapping import MappedFiles, Mapping
+    from zerocopy.storage.store.cache import CacheDirectory
+    from zerocopy.storage.store.objectstore import Entry, ObjectStore
+    from zerocopy.storage.tree import Series
+
+AHEAD_FILES_MAX = 64
+"""Files of one plan that are fetched ahead at a time."""
+
+_DEVICE = -1
+"""No device: a stamp of the store is never that of a file."""
+
+
+class StoredFile(DayFile):
+    """A day file of the store. `ahead` are the files that are sent with it, in their order."""
+
+    __slots__ = ("ahead", "entry", "place")
+
+    def __init__(
+        self,
+        files: OpenFiles,
+        series: Series,
+        name: str,
+        entry: Entry,
+        *,
+        is_closed: bool,
+        lost: list[str],
+    ) -> None:
+        # A DayFile is made of what stat(2) told, which nobody has yet.
+        self._files = files
+        self.series = series
+        self.name = name
+        self.entry = entry
+        told = f"{'/'.join(series)}/{name} {entry}".encode()
+        inode = int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big")
+        self.stamp = Stamp(inode, _DEVICE, entry.size, entry.modified_ns)
+        self.modified_ns = entry.modified_ns
+        self.is_closed = is_closed
+        self.lost = lost
+        self.ahead: Sequence[StoredFile] = ()
+        self.place = 0
+
+    @property
+    def key_in_store(self) -> str:
+        """Its key, below the prefix."""
+        return "/".join((*self.series, self.name))
+
+    def check_kept(self, status: os.stat_result) -> None:
+        """Assure that a descriptor shows the copy that was planned; see `DayFile`.
+
+        Raises:
+            DataChangedError: it shows another one.
+        """
+        if status.st_size != self.size or status.st_mtime_ns != self.modified_ns:
+            self.lost.append(self.name)  # the plan is not to be used again
+            raise DataChangedError("a file of the cache is not the one that was planned")
+
+    def check_reopened(self, status: os.stat_result) -> None:
+        """The same: a copy never changes, and its times say what it is a copy of."""
+        self.check_kept(status)
+
+
+class Fetcher:
+    """Brings files of `store` into `cache`. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: CacheDirectory,
+        *,
+        threads: int,
+        ahead_bytes_max: int,
+        tally: Tally | None = None,
+    ) -> None:
+        self._store = store
+        self.cache = cache
+        self._threads = threads
+        self._ahead_bytes_max = ahead_bytes_max
+        self._tally = tally or Tally()
+        self._waiting: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
+        self._pending: set[tuple[int, int]] = set()
+        self._workers: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def fetch(self, day_file: StoredFile) -> int:
+        """A descriptor of its copy, the caller's to close, fetched if it is not in the cache.
+
+        Raises:
+            ObjectChangedError: it is gone, or another one by now.
+            StoreError: the store is away, or the cache cannot be written.
+            DataError: the copy cannot be opened.
+        """
+        try:
+            fd = self.cache.open(day_file.series, day_file.name, day_file.entry)
+        except OSError as error:
+            raise data_error(error) from error
+        if fd is None:
+            return self._fill(day_file)
+        self._tally.add(slots.STORE_CACHE_HITS)
+        return fd
+
+    def has(self, day_file: StoredFile) -> bool:
+        """Whether it is in the cache now."""
+        return self.cache.has(day_file.series, day_file.name, day_file.entry)
+
+    def fetch_ahead(self, day_file: StoredFile) -> None:
+        """Have what is sent next fetched as well."""
+        nbytes, first = 0, day_file.place + 1
+        for later in day_file.ahead[first : first + AHEAD_FILES_MAX]:
+            nbytes += later.size
+            if nbytes > self._ahead_bytes_max:
+                break
+            self.start((later,))
+
+    def start(self, day_files: Iterable[StoredFile]) -> None:
+        """Have these fetched by other threads; faults are met again by who needs them."""
+        for day_file in day_files:
+            with self._lock:
+                if day_file.key in self._pending or self.has(day_file):
+                    continue
+                self._pending.add(day_file.key)
+                if len(self._workers) < min(self._threads, len(self._pending)):
+                    # They hold nothing that must be given back: a process need not wait for them.
+                    worker = threading.Thread(target=self._work, name="fetcher", daemon=True)
+                    self._workers.append(worker)
+                    worker.start()
+            self._waiting.put(day_file)
+
+    def close(self) -> None:
+        """Fetch nothing more ahead, and wait for what is on its way."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+        for _ in workers:
+            self._waiting.put(None)
+        for worker in workers:
+            worker.join()
+
+    def _work(self) -> None:
+        while True:
+            day_file = self._waiting.get()
+            if day_file is None:
+                return
+            try:
+                fetched = Fetched(day_file.stamp, self.fetch(day_file))
+                fetched.close()
+            except ZerocopyError:
+                pass
+            finally:
+                with self._lock:
+                    self._pending.discard(day_file.key)
+                del day_file
+
+    def _fill(self, day_file: StoredFile) -> int:
+        def read_into(fd: int) -> None:
+            self._tally.add(slots.STORE_FETCHES)
+            try:
+                self._store.read_into(day_file.key_in_store, day_file.entry, fd)
+            except ZerocopyError:
+                self._tally.add(slots.STORE_FAILURES)
+                raise
+            self._tally.add(slots.STORE_BYTES, day_file.size)
+
+        return self.cache.fill(day_file.series, day_file.name, day_file.entry, read_into)
+
+
+class StoredFiles(OpenFiles):
+    """Descriptors of copies; what is not in the cache is fetched by the thread that needs it."""
+
+    def __init__(self, fetcher: Fetcher, count_max: int, mapped: MappedFiles | None = None) -> None:
+        super().__init__(fetcher.cache.root, count_max, mapped)
+        self._fetcher = fetcher
+
+    def descriptor(self, day_file: DayFile) -> int:
+        """A descriptor; one of a copy that somebody wrote to is given up. See `OpenFiles`."""
+        try:
+            return super().descriptor(day_file)
+        except DataChangedError:
+            entry = self._open.pop(day_file.key, None)
+            if entry is not None:
+                close_file(entry.fd)
+            if self.mapped is not None:
+                self.mapped.forget(day_file.stamp)
+            raise
+
+    def mapping(self, day_file: DayFile) -> Mapping | None:
+        """The mapping of the very copy that is open, and of no earlier one; see `OpenFiles`."""
+        found, entry = super().mapping(day_file), self._open.get(day_file.key)
+        if found is None or entry is None or os.fstat(entry.fd).st_ino == found.inode:
+            return found
+        assert self.mapped is not None, "it has the mapping"
+        self.mapped.forget(day_file.stamp)
+        return None
+
+    def fetch(
+        self,
+        day_file: DayFile,
+        lent: Fetched | None = None,
+        directory_fd: int | None = None,
+        *,
+        mapped: bool = True,
+    ) -> Fetched:
+        """Open a file, and have the next ones fetched; see `OpenFiles`."""
+        if lent is None and isinstance(day_file, StoredFile):
+            self._fetcher.fetch_ahead(day_file)
+            try:
+                lent = Fetched(day_file.stamp, self._fetcher.fetch(day_file))
+            except ZerocopyError as error:
+                day_file.lost.append(day_file.name)
+                cause = error.__cause__ or error
+                raise DataChangedError("a file of the object store cannot be fetched") from cause
+        return super().fetch(day_file, lent, directory_fd, mapped=mapped)

@@ -1,0 +1,318 @@
+"""Which files the store has: listings of series, and of everything for /api/symbols.
+
+Owns how long a listing is believed, and the copy of each below the cache: workers share it, and it
+outlives them. When the store is away the last one is given, and says that it is old. One call at a
+time lists a series, the others wait for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+import zlib
+from collections import OrderedDict, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from zerocopy.core import counters as slots
+from zerocopy.core.errors import StoreError
+from zerocopy.core.layout import file_name, is_name, parse_file_name
+from zerocopy.storage.catalog import Listing, Stamp
+from zerocopy.storage.store.objectstore import Entry
+from zerocopy.storage.store.tally import Tally
+from zerocopy.storage.symbols.walk import SymbolRecency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zerocopy.storage.store.objectstore import ObjectStore
+    from zerocopy.storage.tree import Series
+
+NAMES_MAX = 1_000_000
+"""File names of listings that are kept in memory, of some 200 bytes each."""
+
+_NO_STAMP = Stamp(0, 0, 0, 0)
+_NS_PER_S = 1_000_000_000
+_DEPTH_MIN, _DEPTH_MAX = 2, 10
+"""Parts of a key below an exchange that counts for /api/symbols, as deep as a walk goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreListing:
+    """The day files of a series: `days` as any listing has them, `entries` by file name.
+
+    `listed_s` is the unix second before which the store was asked. `is_old`: it could not be asked
+    again.
+    """
+
+    days: Listing
+    entries: dict[str, Entry]
+    listed_s: float
+    is_old: bool = False
+
+    def entry(self, column: str, day: int) -> Entry:
+        """The file of a column and a day, which is there."""
+        return self.entries[file_name(column, day)]
+
+
+@dataclass(slots=True)
+class _Symbols:
+    listed_s: float
+    exchanges: dict[str, list[SymbolRecency]]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Listings by series, the least recently used forgotten first."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    listings: OrderedDict[Series, StoreListing] = field(default_factory=OrderedDict)
+    names: int = 0
+
+    def get(self, series: Series) -> StoreListing | None:
+        with self.lock:
+            known = self.listings.get(series)
+            if known is not None:
+                self.listings.move_to_end(series)
+            return known
+
+    def keep(self, series: Series, listing: StoreListing) -> None:
+        with self.lock:
+            replaced = self.listings.pop(series, None)
+            self.names += _cost(listing) - (_cost(replaced) if replaced else 0)
+            self.listings[series] = listing
+            while self.names > NAMES_MAX and len(self.listings) > 1:
+                self.names -= _cost(self.listings.popitem(last=False)[1])
+
+
+class Listings:
+    """What `store` holds, kept below `path`. Safe to use from several threads; all calls block."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        path: str,
+        list_s: float,
+        clock: Callable[[], float] = time.time,
+        tally: Tally | None = None,
+    ) -> None:
+        self._store = store
+        self._tally = tally or Tally()
+        self._path = os.path.join(path, "listings")
+        self._list_s = list_s
+        self._clock = clock
+        self._memory = _Memory()
+        self._types: dict[tuple[str, str], tuple[float, list[str]]] = {}
+        self._symbols: _Symbols | None = None
+        os.makedirs(self._path, exist_ok=True)
+
+    def of(self, series: Series, newer_than: StoreListing | None = None) -> StoreListing:
+        """The listing of a series, at most `list_s` old unless the store is away.
+
+        With `newer_than`, which was found to be wrong, the store is asked again.
+
+        Raises:
+            StoreError: the store is away, and the series was never listed.
+        """
+        after_s = -1.0 if newer_than is None else newer_than.listed_s
+        known = self._memory.get(series)
+        if known is not None and self._is_good(known, after_s):
+            return known
+        with self._locked(series):
+            kept = self._read(series) or known
+            if kept is not None and self._is_good(kept, after_s):
+                self._memory.keep(series, kept)
+                return kept
+            try:
+                listing = self._list(series)
+            except StoreError:
+                if kept is None:
+                    raise
+                return StoreListing(kept.days, kept.entries, kept.listed_s, is_old=True)
+            self._memory.keep(series, listing)
+            return listing
+
+    def is_current(self, series: Series, listing: StoreListing) -> bool:
+        """Whether `listing` is what `of` would give without asking the store."""
+        return self._memory.get(series) is listing and self._is_good(listing, -1.0)
+
+    def types(self, exchange: str, symbol: str) -> list[str]:
+        """The types of a symbol; none if there is no such symbol.
+
+        Raises:
+            StoreError: the store is away, and none of them was ever listed.
+        """
+        now_s = self._clock()
+        listed_s, found = self._types.get((exchange, symbol), (0.0, []))
+        if 0 <= now_s - listed_s < self._list_s:
+            return found
+        self._tally.add(slots.STORE_LISTINGS)
+        try:
+            names = self._store.folders(f"{exchange}/{symbol}")
+        except StoreError:
+            names = self._listed_types(exchange, symbol)
+            if not names:
+                raise
+            return names
+        found = [name for name in names if is_name(name)]
+        if len(self._types) >= NAMES_MAX // 100:
+            self._types.clear()
+        self._types[exchange, symbol] = now_s, found
+        return found
+
+    def symbols(self) -> dict[str, list[SymbolRecency]]:
+        """Exchanges by name; in each its symbols, newest first, ties by name.
+
+        The whole store is listed for it: a request for each 1,000 files, every `list_s` at most.
+
+        Raises:
+            StoreError: the store is away, and was never listed.
+        """
+        if self._symbols is not None and self._is_young(self._symbols.listed_s):
+            return self._symbols.exchanges
+        path = os.path.join(self._path, ".symbols.json")
+        with _lock_file(f"{path}.lock"):
+            kept = _read_symbols(path) or self._symbols
+            if kept is None or not self._is_young(kept.listed_s):
+                listed_s = self._clock()
+                self._tally.add(slots.STORE_LISTINGS)
+                try:
+                    kept = _Symbols(listed_s, _recencies(self._store.files()))
+                except StoreError:
+                    if kept is None:
+                        raise
+                    return kept.exchanges
+                _replace(path, {"listed_s": listed_s, "exchanges": kept.exchanges})
+            self._symbols = kept
+            return kept.exchanges
+
+    def _list(self, series: Series) -> StoreListing:
+        listed_s = self._clock()
+        self._tally.add(slots.STORE_LISTINGS)
+        prefix = "/".join(series)
+        entries = {
+            key[len(prefix) + 1 :]: entry
+            for key, entry in self._store.files(prefix)
+            if parse_file_name(key[len(prefix) + 1 :]) is not None
+        }
+        if entries:  # or names that nobody has could fill the disk
+            os.makedirs(os.path.dirname(self._path_of(series)), exist_ok=True)
+            _replace(self._path_of(series), {"listed_s": listed_s, "entries": entries})
+        return StoreListing(_days_of(entries), entries, listed_s)
+
+    def _read(self, series: Series) -> StoreListing | None:
+        found = _load(self._path_of(series))
+        if found is None:
+            return None
+        known = self._memory.get(series)
+        if known is not None and known.listed_s == found["listed_s"]:
+            return known
+        entries = {name: Entry(*values) for name, values in found["entries"].items()}
+        return StoreListing(_days_of(entries), entries, found["listed_s"])
+
+    def _is_good(self, listing: StoreListing, after_s: float) -> bool:
+        return listing.listed_s > after_s and self._is_young(listing.listed_s)
+
+    def _is_young(self, listed_s: float) -> bool:
+        return 0 <= self._clock() - listed_s < self._list_s
+
+    def _listed_types(self, exchange: str, symbol: str) -> list[str]:
+        try:
+            names = os.listdir(os.path.join(self._path, exchange, symbol))
+        except OSError:
+            return []
+        types = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+        return sorted(name for name in types if is_name(name))
+
+    def _path_of(self, series: Series) -> str:
+        return os.path.join(self._path, series.exchange, series.symbol, f"{series.type}.json")
+
+    @contextmanager
+    def _locked(self, series: Series) -> Iterator[None]:
+        """Hold off other threads and processes that would list the same series."""
+        place = zlib.crc32("/".join(series).encode()) % 64
+        # Names that nobody has make no files: a few locks serve all series.
+        with _lock_file(os.path.join(self._path, f".{place}.lock")):
+            yield
+
+
+@contextmanager
+def _lock_file(path: str) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _cost(listing: StoreListing) -> int:
+    return len(listing.entries) + 1
+
+
+def _days_of(entries: dict[str, Entry]) -> Listing:
+    columns_by_day: defaultdict[int, list[str]] = defaultdict(list)
+    for name in entries:
+        parsed = parse_file_name(name)
+        if parsed is not None:
+            columns_by_day[parsed[1]].append(parsed[0])
+    return Listing({day: frozenset(names) for day, names in columns_by_day.items()}, _NO_STAMP)
+
+
+def _recencies(found: Iterator[tuple[str, Entry]]) -> dict[str, list[SymbolRecency]]:
+    newest: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for key, entry in found:
+        exchange, *rest = key.split("/")
+        if not _DEPTH_MIN <= len(rest) <= _DEPTH_MAX or not is_name(exchange):
+            continue
+        symbol, *_, name = rest
+        if not is_name(symbol) or not name.endswith(".bin"):
+            continue
+        if any(part.startswith(".") for part in rest[1:]):
+            continue
+        symbols = newest[exchange]
+        symbols[symbol] = max(symbols.get(symbol, 0), entry.modified_ns // _NS_PER_S)
+    return {
+        exchange: sorted(
+            (SymbolRecency(symbol, newest_s) for symbol, newest_s in newest[exchange].items()),
+            key=lambda each: (-each.last_update_s, each.symbol),
+        )
+        for exchange in sorted(newest)
+    }
+
+
+def _read_symbols(path: str) -> _Symbols | None:
+    found = _load(path)
+    if found is None:
+        return None
+    exchanges = found["exchanges"].items()
+    return _Symbols(
+        found["listed_s"],
+        {name: [SymbolRecency(*each) for each in symbols] for name, symbols in exchanges},
+    )
+
+
+def _load(path: str) -> dict[str, Any] | None:
+    """What `_replace` wrote; None where there is nothing, or something else."""
+    try:
+        with open(path, "rb") as file:
+            found = orjson.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "listed_s" in found else None
+
+
+def _replace(path: str, document: dict[str, Any]) -> None:
+    """Write a file whole, by rename; where it cannot be written, memory has to do."""
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(orjson.dumps(document, default=list))
+        os.rename(temporary, path)
+    except OSError:
+        return

@@ -1,0 +1,293 @@
+"""The object store: what it lists, and its files read whole, by obstore.
+
+The one file that knows obstore. Owns retries, timeouts and the breaker; every fault of the network
+leaves as a `StoreError` whose cause says what happened and holds no credentials. It blocks, without
+the interpreter's lock, and is for threads. The tokio threads of obstore begin with the first call,
+so it must not be called before a fork.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zerocopy.core.errors import ConfigError, DataChangedError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zerocopy.storage.store.breaker import Breaker
+
+CHUNK_BYTES = 1 << 20
+"""Bytes of a stream that are in memory at a time, of each thread."""
+
+PART_BYTES = 8 << 20
+PARTS = 4
+"""A file of more than one part is fetched by so many threads."""
+
+_CONNECT_S = 5.0
+_RETRIES = 3
+_LISTED_AT_ONCE = 1_000
+_NS_PER_S = 1_000_000_000
+_CAUSE_CHARACTERS = 200
+
+_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
+_STATUS = re.compile(r"status:? (?:code:? )?([1-5][0-9]{2})")
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+class Entry(NamedTuple):
+    """A file of the store: its length in bytes, when it was put there, and its ETag.
+
+    `modified_ns` are unix nanoseconds. The store tells whole seconds; what is below them is a
+    digest of the ETag. So length and time together tell one state of a file from another, on every
+    node alike, and a copy on disk that has both says by itself what it is a copy of.
+    """
+
+    size: int
+    modified_ns: int
+    etag: str
+
+
+class ObjectChangedError(DataChangedError):
+    """A file of the store is gone or is another one than was listed."""
+
+
+class ObjectStore:
+    """The files below `url`. Safe to use from several threads.
+
+    Raises:
+        ConfigError: obstore is not installed, or the URL or an option is none of its.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        breaker: Breaker,
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+        allow_http: bool = False,
+        timeout_s: float = 10.0,
+        check_md5: bool = True,
+    ) -> None:
+        try:
+            import obstore  # noqa: PLC0415 - an extra, and 20 ms
+            import obstore.store  # noqa: PLC0415
+        except ImportError:
+            raise ConfigError(
+                "[data] path: an object store needs the extra zerocopy[s3] (obstore)"
+            ) from None
+        self._obstore = obstore
+        self._faults: tuple[type[Exception], ...] = (obstore.exceptions.BaseError, OSError)
+        self._breaker = breaker
+        self._check_md5 = check_md5
+        given = {"endpoint": endpoint, "region": region}
+        config: Any = {name: value for name, value in given.items() if value is not None}
+        options: dict[str, Any] = (
+            {}
+            if url.startswith(("file:", "memory:"))
+            else {
+                **({"config": config} if config else {}),
+                "client_options": {
+                    "allow_http": allow_http,
+                    "connect_timeout": timedelta(seconds=min(_CONNECT_S, timeout_s)),
+                    "read_timeout": timedelta(seconds=timeout_s),
+                    "timeout": timedelta(days=1),  # a large file may take long; see read_timeout
+                },
+                "retry_config": {
+                    "max_retries": _RETRIES,
+                    "retry_timeout": timedelta(seconds=timeout_s),
+                    "backoff": {
+                        "init_backoff": timedelta(milliseconds=100),
+                        "max_backoff": timedelta(seconds=2),
+                        "base": 2,
+                    },
+                },
+            }
+        )
+        try:
+            self._store: Any = obstore.store.from_url(url, **options)
+        except Exception as error:  # noqa: BLE001 - ValueError and classes of its own
+            reason = str(error).partition("\n")[0][:_CAUSE_CHARACTERS]
+            raise ConfigError(f"[data] path: {url} is no object store: {reason}") from None
+
+    def files(self, prefix: str = "") -> Iterator[tuple[str, Entry]]:
+        """Every file below the folder `prefix`, by its key, which begins with `prefix`.
+
+        Raises:
+            StoreError: the store is away, or the bucket is.
+        """
+        with self._asking("list"):
+            found = self._obstore.list(self._store, prefix or None, chunk_size=_LISTED_AT_ONCE)
+            for chunk in found:
+                for meta in chunk:
+                    yield meta["path"], _entry_of(meta)
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders in the folder `prefix`.
+
+        Raises:
+            StoreError: the store is away, or the bucket is.
+        """
+        with self._asking("list"):
+            found = self._obstore.list_with_delimiter(self._store, prefix or None)
+        return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
+
+    def read_into(self, key: str, entry: Entry, fd: int) -> None:
+        """Write the file `key`, as it was listed, to the beginning of a descriptor.
+
+        Length, ETag and, where the ETag is one, MD5 are those of `entry`.
+
+        Raises:
+            ObjectChangedError: it is gone, or another one by now.
+            StoreError: the store is away, or what it gave is not what it listed.
+            OSError: the descriptor cannot be written.
+        """
+        with self._asking("get"):
+            try:
+                if entry.size <= PART_BYTES:
+                    count = self._read_range(key, entry, fd, None)
+                else:
+                    count = self._read_parts(key, entry, fd)
+            except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                cause = ConnectionError(f"{key}: {_reason(error)}")
+                raise ObjectChangedError("a file of the object store was replaced") from cause
+        if count != entry.size:
+            raise self._wrong(f"{key}: {count} bytes came, {entry.size} are listed")
+        known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
+        if known is not None and _md5_of(fd, entry.size) != known[1]:
+            raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
+        self._breaker.note(is_answered=True)
+
+    def put(self, key: str, path: str) -> None:
+        """Store a local file under `key`, in parts where it is large.
+
+        Raises:
+            StoreError: the store is away, or refuses it.
+        """
+        with self._asking("put"):
+            self._obstore.put(self._store, key, Path(path))
+
+    def _read_parts(self, key: str, entry: Entry, fd: int) -> int:
+        """Read a large file by several threads. Returns how many bytes came."""
+        begins = iter(range(0, entry.size, PART_BYTES))
+        lock, counts, faults = threading.Lock(), [0], list[Exception]()
+
+        def work() -> None:
+            while not faults:
+                with lock:
+                    begin = next(begins, None)
+                if begin is None:
+                    return
+                span = begin, min(begin + PART_BYTES, entry.size)
+                try:
+                    count = self._read_range(key, entry, fd, span)
+                except Exception as error:  # noqa: BLE001 - raised below, where it is waited for
+                    faults.append(error)
+                    return
+                with lock:
+                    counts[0] += count
+
+        count = min(PARTS, -(-entry.size // PART_BYTES))
+        threads = [threading.Thread(target=work, name="part", daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if faults:
+            raise faults[0]
+        return counts[0]
+
+    def _read_range(self, key: str, entry: Entry, fd: int, span: tuple[int, int] | None) -> int:
+        """Write the bytes of a span, or of all, to their place in a descriptor; how many came."""
+        options: Any = {"if_match": entry.etag} if entry.etag else {}
+        if span is not None:
+            options["range"] = span
+        found = self._obstore.get(self._store, key, options=options)
+        self._check_meta(key, entry, found.meta)
+        begin, most = span or (0, entry.size)
+        offset = begin
+        for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+            piece = memoryview(chunk)
+            if offset + len(piece) > most:  # its length is wrong, and nobody's bytes are beyond it
+                return offset + len(piece) - begin
+            _write(fd, piece, offset)
+            offset += len(piece)
+        return offset - begin
+
+    def _check_meta(self, key: str, entry: Entry, meta: Any) -> None:
+        if entry.etag and meta["e_tag"] is not None and meta["e_tag"] != entry.etag:
+            raise ObjectChangedError("a file of the object store was replaced")
+        if meta["size"] != entry.size:
+            raise self._wrong(f"{key}: it has {meta['size']} bytes, {entry.size} are listed")
+
+    def _wrong(self, what: str) -> StoreError:
+        self._breaker.note(is_answered=False)
+        error = StoreError("the object store gave other bytes than it listed; try again")
+        error.__cause__ = DataChangedError(what)
+        return error
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Turn the faults of a call into a `StoreError`, and tell the breaker how it went."""
+        self._breaker.check()
+        try:
+            yield
+        except (StoreError, ObjectChangedError):
+            raise
+        except self._faults as error:
+            self._breaker.note(is_answered=False)
+            away = StoreError("the object store cannot be read now; try again")
+            raise away from ConnectionError(f"{what}: {_reason(error)}")  # not from what it said
+        if what != "get":
+            self._breaker.note(is_answered=True)
+
+
+def _entry_of(meta: Any) -> Entry:
+    etag = meta["e_tag"] or ""
+    modified = meta["last_modified"]
+    told = f"{etag} {meta['size']}" if etag else f"{modified.isoformat()} {meta['size']}"
+    below = int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big")
+    seconds = int(modified.timestamp())
+    return Entry(meta["size"], seconds * _NS_PER_S + below % _NS_PER_S, etag)
+
+
+def _md5_of(fd: int, size: int) -> str:
+    digest, offset = hashlib.md5(usedforsecurity=False), 0
+    while offset < size:
+        chunk = os.pread(fd, CHUNK_BYTES, offset)
+        if not chunk:
+            break
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
+
+
+def _write(fd: int, piece: memoryview, offset: int) -> None:
+    while piece:
+        count = os.pwrite(fd, piece, offset)
+        piece, offset = piece[count:], offset + count
+
+
+def _reason(error: Exception) -> str:
+    """What the log may say of a fault: its class, the status, the store's code for it.
+
+    The text itself may hold what was signed, and the name of a key.
+    """
+    text = str(error)
+    words = [type(error).__name__]
+    words += [f"status {found[1]}" for found in [_STATUS.search(text)] if found]
+    words += [found[1] for found in [_CODE.search(text)] if found]
+    for sign in ("timed out", "connection refused", "connection closed", "dns error", "credential"):
+        if sign in text.lower():
+            words.append(sign)
+    return ", ".join(words)

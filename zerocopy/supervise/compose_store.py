@@ -1,0 +1,91 @@
+"""What serves an object store: built where `[data] path` is a URL, and only then."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from zerocopy.core.errors import ConfigError
+from zerocopy.core.layout import Dtypes
+from zerocopy.core.settling import Settling
+from zerocopy.storage.store.breaker import Breaker
+from zerocopy.storage.store.cache import CacheDirectory
+from zerocopy.storage.store.contents import StoreContents, StoreSymbols
+from zerocopy.storage.store.fetching import Fetcher, StoredFiles
+from zerocopy.storage.store.listings import Listings
+from zerocopy.storage.store.objectstore import ObjectStore
+from zerocopy.storage.store.planner import StorePlanner
+from zerocopy.storage.store.tally import Tally
+
+if TYPE_CHECKING:
+    from zerocopy.config.load import Config
+    from zerocopy.core.counters import Counters
+    from zerocopy.storage.mapping import MappedFiles
+
+
+class Stored(NamedTuple):
+    """The parts that take the places of those over local files."""
+
+    files: StoredFiles
+    planner: StorePlanner
+    symbols: StoreSymbols
+    contents: StoreContents
+    listings: Listings
+    fetcher: Fetcher
+
+
+def open_store(config: Config, breaker: Breaker | None = None) -> ObjectStore:
+    """The object store that `config` names; nothing is asked of it yet.
+
+    Raises:
+        ConfigError: its library is not installed, or the URL is none of its.
+    """
+    assert config.store_url is not None, "there is one"
+    return ObjectStore(
+        config.store_url,
+        breaker or Breaker(),
+        endpoint=config.s3.endpoint,
+        region=config.s3.region,
+        allow_http=config.s3.allow_http,
+        timeout_s=config.s3.timeout_s,
+        check_md5=config.s3.check_md5,
+    )
+
+
+def build_stored(
+    config: Config, counters: Counters | None = None, mapped: MappedFiles | None = None
+) -> Stored:
+    """What serves the object store that `config` names.
+
+    Raises:
+        ConfigError: it cannot be used, or the cache cannot be written.
+    """
+    breaker, tally, path = Breaker(), Tally(counters), os.path.dirname(config.root)
+    store = open_store(config, breaker)
+    try:
+        cache = CacheDirectory(path, config.s3.cache_bytes_max, tally)
+        listings = Listings(store, path, config.s3.list_s, tally=tally)
+    except OSError as error:
+        raise ConfigError(f"[s3] cache_path: {path} cannot be used: {error.strerror}") from None
+    fetcher = Fetcher(
+        store,
+        cache,
+        threads=config.s3.fetch_threads,
+        ahead_bytes_max=config.s3.read_ahead_bytes_max,
+        tally=tally,
+    )
+    files = StoredFiles(fetcher, config.memory.open_files_max, mapped)
+    dtypes = Dtypes(config.columns)
+    planner = StorePlanner(
+        listings=listings,
+        fetcher=fetcher,
+        files=files,
+        breaker=breaker,
+        dtypes=dtypes,
+        settling=Settling(config.data.settle_s, config.data.gap_days),
+        days_max=config.limits.days_max,
+        segments_max=config.limits.segments_max,
+        small_answer_bytes_max=config.limits.small_answer_bytes_max,
+    )
+    contents = StoreContents(listings, fetcher, files, dtypes)
+    return Stored(files, planner, StoreSymbols(listings), contents, listings, fetcher)
