@@ -104,6 +104,19 @@ DOWNLOADS = """
 })
 """
 
+CODED = """
+(async (targets) => ({answers: await Promise.all(targets.map(async (target) => {
+  const response = await fetch(target, {cache: "no-store"});
+  const content = await response.arrayBuffer();
+  const hash = await crypto.subtle.digest("SHA-256", content);
+  return {
+    status: response.status, coding: response.headers.get("Content-Encoding"),
+    length: Number(response.headers.get("Content-Length")), nbytes: content.byteLength,
+    digest: Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join(""),
+  };
+}))}))
+"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
@@ -215,3 +228,26 @@ def test_page_downloads_large_bodies(server: RunningServer, origin: str, browser
         and event["params"]["response"]["url"].startswith(base)
     } == {"h2"}
     assert not [event for event in server.events() if event["level"] == "error"]
+
+
+def test_page_of_ours_comes_in_zstd_and_reads_zstd(
+    root: str, server: RunningServer, browser: Browser
+) -> None:
+    """Its own files, a description, text, and columns where it asks: as if they were not coded."""
+    base = f"https://localhost:{server.port}"
+    text, columns = f"{ticks_target()}&format=csv", f"{ticks_target()}&compress=zstd"
+    targets = ["/openapi.json", text, columns, ticks_target()]
+    found = run_page(browser, base, CODED, targets)["answers"]
+    assert [each["status"] for each in found] == [200] * 4
+    assert [each["coding"] for each in found] == ["zstd", "zstd", "zstd", None]
+    assert all(each["length"] < each["nbytes"] for each in found[:3])
+    assert found[2]["digest"] == found[3]["digest"] == hashlib.sha256(ticks_body(root)).hexdigest()
+    assets = [
+        event["params"]["response"]
+        for event in browser.events
+        if event.get("method") == "Network.responseReceived"
+        and "/ui/" in event["params"]["response"]["url"]
+    ]
+    assert assets
+    coded = [asset["headers"].get("content-encoding") for asset in assets]
+    assert coded.count("zstd") > len(assets) / 2
