@@ -199,6 +199,7 @@ def test_what_is_not_text_leaves_as_it_is(site: Site, few: Series) -> None:
         data_target(few, format="columns"),
         data_target(few, format="arrow"),
         data_target(few, format="parquet"),
+        data_target(few, format="parquet", compress="zstd"),
         bars_target(few),
         bars_target(few, format="arrow"),
         "/healthz",
@@ -247,13 +248,11 @@ def test_compress_wins_over_what_text_would_have_got(site: Site, few: Series) ->
 
 
 def test_wrong_compress_is_told(site: Site, few: Series) -> None:
-    """Another coding, none, or a format that is compressed already."""
+    """Another coding, none, or two."""
     wrong: list[Any] = [{"compress": "gzip"}, {"compress": ""}, {"compress": "ZSTD"}]
     for more in wrong:
         assert_problem(site, site.ask(data_target(few, **more)), 400, "compress: must be zstd")
         assert_problem(site, site.ask(bars_target(few, **more)), 400, "compress: must be zstd")
-    refused = site.ask(data_target(few, format="parquet", compress="zstd"))
-    assert_problem(site, refused, 400, "compress: parquet is compressed already")
     twice = site.ask(data_target(few, compress="zstd") + "&compress=zstd")
     assert_problem(site, twice, 400, "compress: given more than once")
 

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.table import case, each
+from zerocopy.core.codings import accepted
 from zerocopy.core.errors import BadRequestError
 from zerocopy.core.layout import U32_MAX, is_name
 from zerocopy.core.query import (
@@ -361,3 +362,37 @@ def test_any_legal_columns_encoded_as_forms_do_are_taken(columns: list[str]) -> 
     """What is a name on disk can be asked for."""
     distinct = tuple(dict.fromkeys([*columns, "time"]))[:COLUMNS_MAX]
     assert parsed(spelled(columns=quote_plus(",".join(distinct)))).columns == distinct
+
+
+@each(
+    ("format_", "compress", "accept", "coding", "is_negotiated"),
+    [
+        ("columns", False, b"zstd, gzip", b"", False),
+        ("columns", True, b"zstd, gzip", b"zstd", True),
+        ("columns", True, b"gzip", b"", True),
+        ("arrow", True, b"gzip, zstd;q=0.1", b"zstd", True),
+        ("arrow", False, b"zstd", b"", False),
+        ("json", False, b"gzip", b"gzip", True),
+        ("csv", False, b"zstd, gzip", b"zstd", True),
+        ("csv", False, b"identity", b"", True),
+        ("json", True, b"gzip, zstd;q=0.1", b"zstd", True),
+        ("json", True, b"gzip", b"gzip", True),
+        ("parquet", False, b"zstd", b"", False),
+        ("parquet", True, b"zstd", b"", False),
+    ],
+)
+def test_coding_is_what_format_query_and_client_come_to(
+    format_: str, accept: bytes, coding: bytes, *, compress: bool, is_negotiated: bool
+) -> None:
+    """Text as the client likes it, columns where both say so; what no file holds is computed."""
+    asked = spelled(format=format_, compress="zstd" if compress else None)
+    query = parse_query(asked, columns_max=COLUMNS_MAX, accepts=accepted(accept))
+    assert (query.coding, query.is_negotiated) == (coding, is_negotiated)
+    assert query.is_computed == (coding != b"" or format_ not in {"columns", "arrow"})
+
+
+@each("value", ["", "gzip", "ZSTD", "zstd,gzip", "1", "true"])
+def test_compress_is_zstd(value: str) -> None:
+    """And nothing else."""
+    with pytest.raises(BadRequestError, match="parameter compress: must be zstd"):
+        parsed(spelled(compress=value))

@@ -181,18 +181,14 @@ def parse_format(values: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 def parse_compress(values: Mapping[str, str], format_: str) -> bool:
-    """Whether `compress` asks for zstd.
+    """Whether `compress` asks for zstd; parquet has it inside, whether asked for or not.
 
     Raises:
-        BadRequestError: it asks for something else, or for a format that is compressed.
+        BadRequestError: it asks for something else.
     """
-    if "compress" not in values:
-        return False
-    if values["compress"] != "zstd":
+    if values.get("compress", "zstd") != "zstd":
         raise BadRequestError("parameter compress: must be zstd")
-    if format_ == "parquet":
-        raise BadRequestError("parameter compress: parquet is compressed already, leave it out")
-    return True
+    return "compress" in values and format_ != "parquet"
 
 
 def choose_coding(format_: str, accepts: Accepted, *, compress: bool) -> bytes:

@@ -143,9 +143,9 @@ class Service:
             b"/api/catalog": self._catalog,
             b"/api/live": self._live,
             b"/api/symbols": self._symbols,
-            b"/healthz": self._health,
+            b"/healthz": self._fixed,
             b"/readyz": self._readiness,
-            b"/openapi.json": self._openapi,
+            b"/openapi.json": self._fixed,
         }
         self._page = page
         self._endpoints.update(dict.fromkeys(page, self._page_document))
@@ -378,8 +378,8 @@ class Service:
         feed = await self._live_streams.subscribe(query, is_websocket=is_websocket)
         return Response(_OK, CORS_FIELDS if is_websocket else EVENT_FIELDS, feed=feed)
 
-    async def _health(self, _query_string: bytes, _request: Request) -> Response:
-        return self._constant[b"/healthz"]
+    async def _fixed(self, _query_string: bytes, request: Request) -> Response:
+        return self._constant[request.target.partition(b"?")[0]]
 
     async def _readiness(self, _query_string: bytes, _request: Request) -> Response:
         if self.draining:
@@ -396,6 +396,3 @@ class Service:
 
     async def _page_document(self, _query_string: bytes, request: Request) -> Response:
         return self._page[request.target.partition(b"?")[0]]
-
-    async def _openapi(self, _query_string: bytes, _request: Request) -> Response:
-        return self._constant[b"/openapi.json"]

@@ -56,7 +56,9 @@ class Scoped:
             return private(whole)
         content = whole.content
         if request.endpoint == endpoints.CATALOG:
-            return private(written_response(cut_catalog(content, scope)))
+            return private(
+                whole if scope.is_everything else written_response(cut_catalog(content, scope))
+            )
         query_string = request.target.partition(b"?")[2]
         exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
         if scope.types != EVERYTHING:

@@ -1,15 +1,9 @@
-"""What /openapi.json tells of content codings; `openapi.py` puts it into the document."""
+"""What /openapi.json tells of content codings; `document.py` puts it into the document."""
 
 from __future__ import annotations
 
 CODED = ("Content-Encoding", "Vary")
 """Fields of what may be coded; the first only where it is."""
-
-CODING = """\
-Documents, `json` and `csv` come in zstd or gzip as `Accept-Encoding` likes best. `columns` and
-`arrow` only come in zstd with `compress=zstd`, to clients that take it: then they are computed, so
-`json`'s bound of records holds. Each coding has an `ETag` of its own, and ranges are those of the
-coded form."""
 
 CODING_PARAMETERS: dict[str, object] = {
     "compress": {
@@ -17,7 +11,7 @@ CODING_PARAMETERS: dict[str, object] = {
         "in": "query",
         "required": False,
         "description": "Have the answer in zstd, where Accept-Encoding takes it or is left out; "
-        "not with `parquet`.",
+        "`parquet` has it inside.",
         "schema": {"type": "string", "enum": ["zstd"], "examples": ["zstd"]},
     }
 }

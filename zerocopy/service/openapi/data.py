@@ -1,4 +1,4 @@
-"""What /openapi.json tells of /api/data in words; `openapi.py` puts it into the document."""
+"""What /openapi.json tells of /api/data in words, and of all; `document.py` uses it."""
 
 from __future__ import annotations
 
@@ -20,4 +20,7 @@ INTERFACE = """\
 Columnar market data of any time range, straight from day files. Every answer may be read by any
 origin. A path that is not listed here is answered 404, but for `/` and `/ui/`: a page for people,
 whose files change their names. Errors are problem documents (RFC 9457) whose `detail` names the
-parameter and what would be right."""
+parameter and what would be right. Documents, `json` and `csv` come in zstd or gzip as
+`Accept-Encoding` likes best. `columns` and `arrow` only come in zstd with `compress=zstd`, to
+clients that take it: then they are computed as `json` is, with its bound of records. Each coding
+has an `ETag` of its own, and ranges are those of the coded form."""

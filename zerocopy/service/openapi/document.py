@@ -22,7 +22,7 @@ from zerocopy.service.openapi.access import (
 )
 from zerocopy.service.openapi.bars import BARS, BARS_PARAMETERS, BARS_SCHEMAS, COLUMNS_MAX
 from zerocopy.service.openapi.catalog import CATALOG, CATALOG_PARAMETERS, CATALOG_SCHEMAS
-from zerocopy.service.openapi.coding import CODED, CODING, CODING_HEADERS, CODING_PARAMETERS
+from zerocopy.service.openapi.coding import CODED, CODING_HEADERS, CODING_PARAMETERS
 from zerocopy.service.openapi.data import DATA, INTERFACE
 from zerocopy.service.openapi.live import LIVE, LIVE_FIELDS, LIVE_MEDIA_TYPE, LIVE_PARAMETERS
 from zerocopy.service.openapi.problems import PROBLEMS
@@ -364,7 +364,7 @@ _SCHEMAS: Json = {
 
 OPENAPI: dict[str, object] = {
     "openapi": "3.1.0",
-    "info": {"title": "zerocopy", "version": __version__, "description": f"{INTERFACE} {CODING}"},
+    "info": {"title": "zerocopy", "version": __version__, "description": INTERFACE},
     "security": OPTIONAL_SECURITY,
     "paths": _PATHS,
     "components": {
