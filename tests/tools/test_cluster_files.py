@@ -64,6 +64,10 @@ def test_compose_starts_three_nodes_that_the_front_and_prometheus_know() -> None
         config = load(os.devnull, environ=IMAGE | SERVICES[name]["environment"])
         assert config.listeners() == (8_080, None)
         assert config.server.host == config.metrics.host == "0.0.0.0"
+        assert config.auth.limits_url == "redis://redis:6379/0"
+        assert config.auth.address_field == "x-forwarded-for"
+        assert "auth" in SERVICES[name]["build"]["args"]["EXTRAS"], "which limits_url needs"
+    assert "option forwardfor\n" in FRONT_TEXT
     front = SERVICES["haproxy"]["environment"]
     assert set(front) <= set(preset())
     assert [front[f"NODE{number}"] for number in (1, 2, 3)] == [f"{node}:8080" for node in NODES]
