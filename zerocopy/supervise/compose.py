@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from zerocopy.transport.admission import Admission
     from zerocopy.transport.request_metrics import Access, Tally
 
+KEY_SET_LATE_S = 3.0
+"""Seconds that a fetch or a look may take, so that a key set is not too old whenever one is due."""
 
 _log = get_logger(__name__)
 
@@ -163,9 +165,10 @@ def build_tokens(
     assert auth.issuer is not None, "checked with the configuration"
     assert auth.audience is not None, "and this"
     policy = Policy(auth.issuer, auth.audience, auth.leeway_s, auth.scope_claim)
+    fresh_s = auth.jwks_stale_s + KEY_SET_LATE_S
     if key_set_fds is None:
-        return Tokens(KeySetFile(auth.jwks), policy, allowance, executor, fresh_s=auth.jwks_stale_s)
-    fresh_s = auth.jwks_refresh_s + auth.jwks_stale_s
+        return Tokens(KeySetFile(auth.jwks), policy, allowance, executor, fresh_s=fresh_s)
+    fresh_s += auth.jwks_refresh_s
     return Tokens(KeySetMemory(*key_set_fds), policy, allowance, executor, fresh_s=fresh_s)
 
 
