@@ -13,6 +13,7 @@ import pytest
 from tests.client.conftest import FIRST_S, write_day
 from tests.client.liar import Liar, Say, columns_body, honest, response, upgrade
 from tests.client.ticker import Ticker
+from tests.faults.client import poll
 from tests.server import RunningServer
 from zerocopy.access.keys import add_key, revoke_key
 from zerocopy.client import (
@@ -75,8 +76,7 @@ def accepted(client: Client) -> bool:
 
 def until_known(client: Client) -> None:
     """Wait until a key that was just added is one."""
-    while not accepted(client):
-        pass
+    poll(lambda: accepted(client), "the key")
 
 
 def test_each_method_tells_who_may_not_ask(guarded: Guarded, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
  *
  * `calls`: their answers are printed. `download`: parameters of `data`; amid it a line is printed and
  * nothing is read until there is another line of input. `follow`: parameters of `followed`; each row
- * is printed as it comes, with `ws` by the WebSocket of that package.
+ * is printed as it comes, with `ws` by the WebSocket of that package. `key` is the client's.
  */
 
 import { readSync } from "node:fs";
@@ -13,9 +13,9 @@ import { Client } from "../../zerocopy/web/zerocopy.js";
 import { answers, followed, reported } from "./report.mjs";
 
 const say = (told) => process.stdout.write(`${JSON.stringify(told)}\n`);
-const { url, calls, download, follow, ws } = JSON.parse(process.argv[2]);
+const { url, key, calls, download, follow, ws } = JSON.parse(process.argv[2]);
 const WebSocket = ws && createRequire(ws)("ws");
-const client = new Client(url, { WebSocket });
+const client = new Client(url, { key, WebSocket });
 
 if (calls) say(await answers(client, calls));
 if (download) {
@@ -30,4 +30,7 @@ if (download) {
   const frame = await client.data(symbol, columns, { ...options, onProgress });
   say(await reported(frame));
 }
-if (follow) say(await followed(client, ...follow, say));
+if (follow) {
+  const refused = ({ name, status, detail }) => ({ name, status, detail });
+  say(await followed(client, ...follow, say).catch(refused));
+}

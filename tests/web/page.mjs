@@ -65,4 +65,43 @@ globalThis.run = async (url, { calls, download, follow }) => {
   };
   return { ...result, sockets, violations, origin: location.origin };
 };
+
+/** The rows that the browser's own EventSource gets with a ticket. */
+function byEventSource(url, ticket, [symbol, columns, options, count]) {
+  const target = new URL("api/live", url);
+  const { start, type } = options;
+  target.search = new URLSearchParams({ symbol, columns, type, start, ticket });
+  return new Promise((resolve, reject) => {
+    const [source, rows] = [new EventSource(target), []];
+    source.addEventListener("records", ({ data }) => {
+      const { time, price } = JSON.parse(data).columns;
+      rows.push(...time.map((each, index) => [each, price[index]]));
+      if (rows.length < count) return;
+      source.close();
+      resolve(rows);
+    });
+    source.onerror = () => reject(new Error("the EventSource was refused"));
+  });
+}
+
+globalThis.runKeyed = async (url, key, follow) => {
+  const sockets = [];
+  const Tapped = class extends WebSocket {
+    constructor(target) {
+      const { searchParams } = new URL(target);
+      sockets.push([searchParams.get("ticket"), searchParams.get("from")]);
+      super(target);
+    }
+  };
+  const client = new Client(url, { key, WebSocket: Tapped });
+  return {
+    answers: await answers(client, [["symbols"], ["catalog", "NONE"]]),
+    refused: (await answers(new Client(url, { key: "zc_wrong" }), [["symbols"]]))[0].name,
+    missing: (await answers(new Client(url), [["symbols"]]))[0].name,
+    live: await followed(client, ...follow),
+    rows: await byEventSource(url, await client.ticket(), follow),
+    sockets,
+    violations,
+  };
+};
 globalThis.isReady = true;

@@ -75,6 +75,15 @@ class Tab:
         self.prefer("light")
         self.browser.begin()
 
+    def download_to(self, folder: str) -> None:
+        """Where files lie once they are whole."""
+        self.browser.call(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            downloadPath=folder,
+            browserContextId=self._context,
+        )
+
     def prefer(self, scheme: str) -> None:
         """What the system prefers: light or dark."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM
+from tests.faults.client import poll
 from tests.server import RunningServer
 from tests.web.drawn import assert_draws
 from tests.web.market import BTC_VIEW, Recorder, make_market
@@ -18,6 +19,7 @@ from zerocopy.core.access import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.naive_bars import Tick
     from tests.web.tab import Tab
@@ -104,7 +106,9 @@ def open_with(tab: Tab, guarded: Guarded, key: str, view: str) -> None:
     tab.until(DRAWN)
 
 
-def test_a_key_is_asked_for_and_kept_for_the_session(tab: Tab, guarded: Guarded) -> None:
+def test_a_key_is_asked_for_and_kept_for_the_session(
+    tab: Tab, guarded: Guarded, tmp_path: Path
+) -> None:
     """By keyboard alone; a wrong one is told so and not kept; a reload goes on with the right."""
     tab.open(f"{guarded.base}{BTC_VIEW}")
     tab.until(f"{DIALOG} && document.activeElement.id === 'key-value'")
@@ -134,6 +138,13 @@ def test_a_key_is_asked_for_and_kept_for_the_session(tab: Tab, guarded: Guarded)
     assert 'key=os.environ["ZEROCOPY_KEY"]' in tab.text("#export-python")
     told = tab.evaluate("location.href + document.documentElement.outerHTML")
     assert guarded.everything not in told
+    assert "ticket=" not in told
+    tab.download_to(str(tmp_path))
+    tab.click("#export-links a[data-format=csv]")
+    tab.until("document.querySelector('#export-status').textContent === 'The download has begun.'")
+    poll(lambda: any(tmp_path.glob("*.csv")), "the download")
+    [saved] = tmp_path.iterdir()
+    assert saved.read_bytes().count(b"\n") == len(guarded.ticks) + 1
     tab.call("Page.reload")
     tab.until(f"window.zerocopy && {DRAWN}")
     assert not tab.evaluate(f"Boolean({DIALOG})")
@@ -180,6 +191,9 @@ def test_a_key_that_is_revoked_amid_a_session_is_asked_for_again(
     """What it showed is gone; with another key the page goes on where it was."""
     key = add_key(guarded.path, "leaver")
     enter_new(tab, guarded, key)
+    tab.until(
+        "window.zerocopy.state().live === 'open'"
+    )  # a socket that opens is not closed quietly
     tab.evaluate("location.hash = '#/coinbase/LIVE/MD?last=400'")
     tab.until(
         "window.zerocopy.state().symbol === 'LIVE' && window.zerocopy.state().live === 'open'"

@@ -57,12 +57,12 @@ function tell(text) {
 
 /** A link cannot carry a key, and shows no ticket: one is made when it is taken. */
 async function save(link, ticket) {
-  tell(`Asking for ${link.download} …`);
+  tell("Asking for a ticket …");
   try {
     const target = new URL(link.href);
     target.searchParams.set("ticket", await ticket());
     h("a", { href: target.href, download: link.download }).click();
-    tell(`${link.download} is on its way.`);
+    tell("The download has begun.");
   } catch (error) {
     tell(error.detail ?? String(error));
   }
