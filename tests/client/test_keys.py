@@ -20,7 +20,7 @@ HERE, THERE = "https://data.example.com", "http://data.example.com"
 NETRC = """\
 # passwords of other services are none of ours
 machine ftp.example.com login ftp password of-ftp
-machine data.example.com login zerocopy password "of-netrc"
+machine Data.Example.com login zerocopy password "of-netrc"
 machine 127.0.0.1 login zerocopy password of-loopback
 default login zerocopy password of-anybody
 """
@@ -140,7 +140,7 @@ def test_a_key_of_the_environment_or_netrc_that_is_none_is_not_told(
         Client(HERE)
     assert "w0rds" not in str(caught.value)
     monkeypatch.delenv("ZEROCOPY_KEY")
-    put_netrc(home / ".netrc", 'machine data.example.com login zerocopy password "a w0rds"\n')
+    put_netrc(home / ".netrc", 'machine Data.Example.com login zerocopy password "a w0rds"\n')
     with pytest.raises(BadRequest, match=r"^key: ") as caught:
         Client(HERE)
     assert "w0rds" not in str(caught.value)

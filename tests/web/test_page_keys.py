@@ -210,6 +210,19 @@ def test_a_key_that_is_revoked_amid_a_session_is_asked_for_again(
     assert state["view"]["end"] - state["view"]["start"] == pytest.approx(400, abs=1)
 
 
+def test_a_page_that_came_in_the_clear_warns(tab: Tab, guarded: Guarded) -> None:
+    """Before a key is typed; not on this machine, where nobody is on the way."""
+    tab.open(guarded.base)
+    tab.until(DIALOG)
+    assert tab.evaluate("document.querySelector('#key-plain').hidden")
+    script = "Object.defineProperty(window, 'isSecureContext', { value: false })"
+    added = tab.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+    tab.open(f"{guarded.base}?clear")
+    tab.until(DIALOG)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", **added)
+    assert not tab.evaluate("document.querySelector('#key-plain').hidden")
+
+
 def test_a_key_that_may_see_nothing_is_told_so(tab: Tab, guarded: Guarded) -> None:
     """Not that the server has no files."""
     key = add_key(guarded.path, "none", scope=Scope(symbols=("NONE",)))

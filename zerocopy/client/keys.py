@@ -116,8 +116,9 @@ def _of_netrc(path: str, host: str) -> str | None:
         # Its own message quotes a word of the file, which may be a password.
         line = getattr(error, "lineno", None)
         raise BadRequest(f"{path}: line {line}: not as netrc has it") from None
-    login, _, password = hosts.get(host, ("", "", ""))
-    if host == "default" or login != LOGIN:
+    named = {name.lower(): entry for name, entry in hosts.items() if name != "default"}
+    login, _, password = named.get(host, ("", "", ""))
+    if login != LOGIN:
         return None
     if mode & _OTHERS:
         raise BadRequest(f"{path}: others may use it, and it holds a key: chmod 600 {path}")

@@ -33,6 +33,7 @@ export class Access {
     });
     this.#dialog.addEventListener("close", () => this.#say(""));
     $("forget").addEventListener("click", () => this.forget());
+    $("key-plain").hidden = isSecureContext; // loopback is one, too
     this.#show();
   }
 
