@@ -130,6 +130,30 @@ def test_a_scope_hides_the_rest(guarded: Guarded) -> None:
         assert told[0] == told[1]
 
 
+def test_a_limit_of_the_server_is_told(guarded: Guarded) -> None:
+    """At once, for a day lasts longer than the timeout; which limit, and until when."""
+    key = add_key(guarded.keys, "little", bytes_per_day=20)
+    with Client(guarded.url, key=key) as client:
+        errors: list[TooManyRequests] = []
+
+        def is_limited() -> bool:
+            try:
+                client.symbols()
+            except Unauthorized:
+                return False  # the server does not know the key yet
+            except TooManyRequests as error:
+                errors.append(error)
+            return True
+
+        poll(is_limited, "the key")
+        [error] = errors
+        assert "20 bytes a day" in error.detail
+        assert error.rate_limit is not None
+        assert (error.rate_limit.quota, error.rate_limit.window_s) == (20, 86_400)
+        assert error.retry_after_s is not None
+        assert error.retry_after_s <= 86_400
+
+
 def test_a_stream_ends_with_its_key(guarded: Guarded) -> None:
     """It connects again at once, and is told; records come until then."""
     ticker = Ticker(guarded.root, "LIVE")

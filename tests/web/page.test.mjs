@@ -46,6 +46,8 @@ test("a record of one pane has its own in another, or none there", () => {
 
 test("a limit says when the page goes on", () => {
   assert.equal(format.limitText(0.2, "No more."), "No more. The page goes on in 1 s.");
+  const told = "this key may ask 5 times a second; try again in 1 s";
+  assert.equal(format.limitText(1, told), "This key may ask 5 times a second. The page goes on in 1 s.");
   assert.match(format.limitText(7_200, undefined, 0), /^There were too many requests\. The page goes on at \d+:\d\d.*\.$/);
 });
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
-REFUSED = re.compile(r"network: Failed to load resource: .* status of (401|404) .*/api/")
+REFUSED = re.compile(r"network: Failed to load resource: .* status of (401|404|429) .*/api/")
 """What Chromium itself says of each request that was refused; no script can prevent it."""
 
 DIALOG = "document.querySelector('#key[open]')"
@@ -39,7 +39,8 @@ LIMITED = """
   const { fetch, setTimeout } = window;
   window.fetch = async (target, init) => {
     if (window.passes) return fetch(target, init);
-    const content = JSON.stringify({ detail: "key desk: at most 9 requests a second" });
+    const detail = "this key may ask 9 times a second; try again in 1 s";
+    const content = JSON.stringify({ detail });
     return new Response(content, { status: 429, headers: { "Retry-After": window.waitS } });
   };
   window.setTimeout = (callback, ms, ...more) =>
@@ -230,6 +231,16 @@ def test_a_key_that_may_see_nothing_is_told_so(tab: Tab, guarded: Guarded) -> No
     tab.until("document.querySelector('#notice').textContent.includes('Nothing to see')")
 
 
+def test_a_limit_of_the_server_is_told_in_its_words(tab: Tab, guarded: Guarded) -> None:
+    """A day's bytes: the page goes on when the day ends."""
+    key = add_key(guarded.path, "little", bytes_per_day=600)  # a list of symbols, and a catalog
+    enter_new(tab, guarded, key)
+    tab.until("!document.querySelector('#banner').hidden")
+    told = tab.text("#banner")
+    assert told.startswith("This key or token may have 600 bytes a day (UTC) and has ")
+    assert ". The page goes on " in told
+
+
 def test_a_limit_is_told_and_waited_for(tab: Tab, guarded: Guarded) -> None:
     """A short one by the client; after a long one the page asks again for what it had not."""
     open_with(tab, guarded, guarded.everything, f"{BTC_VIEW}?last=9000")
@@ -242,7 +253,7 @@ def test_a_limit_is_told_and_waited_for(tab: Tab, guarded: Guarded) -> None:
             if go_on
             else "window.zerocopy.chart.showAll()"
         )
-        told = f"key desk: at most 9 requests a second. The page goes on in {wait_s} s."
+        told = f"This key may ask 9 times a second. The page goes on in {wait_s} s."
         tab.until(f"document.querySelector('#banner').textContent === {json.dumps(told)}")
         tab.until("window.zerocopy.chart.loader.loading === 0" if go_on else "true")
         tab.evaluate(f"window.passes = true; {go_on}")

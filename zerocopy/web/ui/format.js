@@ -163,8 +163,9 @@ export function recordsText(count) {
   return `${rounded.toLocaleString("en-US")} ${rounded === 1 ? "record" : "records"}`;
 }
 
-/** What a limit (429) means for who waits `waitS` seconds. */
-export function limitText(waitS, detail = "There were too many requests", nowMs = Date.now()) {
+/** What a limit (429) means for who waits `waitS` seconds; `detail` is the server's word. */
+export function limitText(waitS, detail = "there were too many requests", nowMs = Date.now()) {
+  const [why] = detail.split(/; try again|\.$/);
   const at = () => new Date(nowMs + waitS * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return `${detail.replace(/\.$/, "")}. The page goes on ${waitS < 90 ? `in ${Math.ceil(waitS)} s` : `at ${at()}`}.`;
+  return `${why[0].toUpperCase()}${why.slice(1)}. The page goes on ${waitS < 90 ? `in ${Math.ceil(waitS)} s` : `at ${at()}`}.`;
 }

@@ -65,24 +65,24 @@ export class Server {
     try {
       const response = await fetch(target, init);
       if (![502, 503, 504].includes(response.status)) this.#found();
-      if (response.status === 429 && !OF_LIVE.test(new URL(target).pathname)) this.#limited(response.clone());
-      return response;
+      if (response.status !== 429 || OF_LIVE.test(new URL(target).pathname)) return response;
+      const text = await response.text();
+      this.#limited(response.headers.get("Retry-After"), text);
+      return new Response(text, response);
     } catch (error) {
       if (!init?.signal?.aborted) this.lost();
       throw error;
     }
   }
 
-  async #limited(response) {
-    const told = Number(response.headers.get("Retry-After"));
-    const waitS = told > 0 ? told : LIMIT_S;
+  #limited(told, text) {
+    const waitS = Number(told) > 0 ? Number(told) : LIMIT_S;
     const endsS = performance.now() / 1000 + waitS;
     if (endsS < this.#limitEndsS + SAME_LIMIT_S) return;
     this.#limitEndsS = endsS;
     clearTimeout(this.#limitTimer);
     this.#limitTimer = setTimeout(() => this.#on.unlimited(), Math.min(waitS, TIMER_MAX_S) * 1000);
-    const { detail } = await response.json().catch(() => ({}));
-    if (this.#limitEndsS === endsS) this.#on.limited(waitS, detail);
+    this.#on.limited(waitS, detailOf(text));
   }
 
   /** Somebody found that it does not answer. */
@@ -112,5 +112,14 @@ export class Server {
     clearTimeout(this.#timer);
     this.isGone = false;
     this.#on.back();
+  }
+}
+
+/** Of a problem document; a proxy's page has none. */
+function detailOf(text) {
+  try {
+    return JSON.parse(text).detail;
+  } catch {
+    return undefined;
   }
 }
