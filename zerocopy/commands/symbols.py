@@ -69,8 +69,7 @@ def _listed(config: Config, exchange: str | None) -> dict[str, list[SymbolRecenc
         return list_symbols(config.root, exchange)
     from zerocopy.supervise.compose_store import build_stored
 
-    listed = build_stored(config).listings.symbols()
-    return listed if exchange is None else {exchange: listed.get(exchange, [])}
+    return build_stored(config).names.listed(exchange)
 
 
 def _print_catalog(config: Config, exchange: str | None, *, as_json: bool) -> None:

@@ -127,11 +127,9 @@ class Service:
         self._symbol_walks = 0
         self._requests_in_flight = 0
         self._requests_in_flight_max = requests_in_flight_max
-        self._answers = Answers(plan_cache_bytes_max, counters)
+        self._answers = answers = Answers(plan_cache_bytes_max, counters)
         self._columns_max = columns_max
-        self._planned = PlannedResponses(
-            self._answers, counters, closed_max_age_s, is_private=is_private
-        )
+        self._planned = PlannedResponses(answers, counters, closed_max_age_s, is_private=is_private)
         self._bars_work = BarsWork(planner, files)
         self._computed = computed
         self._answers_computed = 0

@@ -134,6 +134,11 @@ def build_guard(
     )
     tokens = build_tokens(config, default, executor, spec.key_set_fds)
     authenticator = Authenticator(default, auth.keys_path, Tickets(spec.ticket_secret), tokens)
+    names = None
+    if config.store_url is not None:
+        from zerocopy.supervise.compose_store import build_names  # noqa: PLC0415 - an extra
+
+        names = build_names(config, counters)
     guard = GuardedService(
         service,
         authenticator,
@@ -143,6 +148,7 @@ def build_guard(
         counters=counters,
         named=NamedCounters(spec.names_fd, spec.row),
         limits=limits,
+        names=names,
     )
     guard.load()
     return guard

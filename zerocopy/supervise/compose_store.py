@@ -13,6 +13,7 @@ from zerocopy.storage.store.cache import CacheDirectory
 from zerocopy.storage.store.contents import StoreContents, StoreSymbols
 from zerocopy.storage.store.fetching import Fetcher, StoredFiles
 from zerocopy.storage.store.listings import Listings
+from zerocopy.storage.store.names import StoreNames
 from zerocopy.storage.store.objectstore import ObjectStore
 from zerocopy.storage.store.planner import StorePlanner
 from zerocopy.storage.store.tally import Tally
@@ -30,7 +31,7 @@ class Stored(NamedTuple):
     planner: StorePlanner
     symbols: StoreSymbols
     contents: StoreContents
-    listings: Listings
+    names: StoreNames
     fetcher: Fetcher
 
 
@@ -52,6 +53,16 @@ def open_store(config: Config, breaker: Breaker | None = None) -> ObjectStore:
     )
 
 
+def build_names(config: Config, counters: Counters) -> StoreNames:
+    """The names in the object store, for who asks by itself what there is.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    path = os.path.dirname(config.root)
+    return StoreNames(open_store(config), path, config.s3.list_s, tally=Tally(counters))
+
+
 def build_stored(
     config: Config, counters: Counters | None = None, mapped: MappedFiles | None = None
 ) -> Stored:
@@ -65,6 +76,7 @@ def build_stored(
     try:
         cache = CacheDirectory(path, config.s3.cache_bytes_max, tally)
         listings = Listings(store, path, config.s3.list_s, tally=tally)
+        names = StoreNames(store, path, config.s3.list_s, tally=tally)
     except OSError as error:
         raise ConfigError(f"[s3] cache_path: {path} cannot be used: {error.strerror}") from None
     fetcher = Fetcher(
@@ -78,6 +90,7 @@ def build_stored(
     dtypes = Dtypes(config.columns)
     planner = StorePlanner(
         listings=listings,
+        names=names,
         fetcher=fetcher,
         files=files,
         breaker=breaker,
@@ -87,5 +100,5 @@ def build_stored(
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=config.limits.small_answer_bytes_max,
     )
-    contents = StoreContents(listings, fetcher, files, dtypes)
-    return Stored(files, planner, StoreSymbols(listings), contents, listings, fetcher)
+    contents = StoreContents(listings, names, fetcher, files, dtypes)
+    return Stored(files, planner, StoreSymbols(names), contents, names, fetcher)

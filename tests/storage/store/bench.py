@@ -16,6 +16,7 @@ from zerocopy.storage.store.cache import CacheDirectory
 from zerocopy.storage.store.contents import StoreContents
 from zerocopy.storage.store.fetching import Fetcher, StoredFile, StoredFiles
 from zerocopy.storage.store.listings import Listings
+from zerocopy.storage.store.names import StoreNames
 from zerocopy.storage.store.objectstore import ObjectStore
 from zerocopy.storage.store.planner import StorePlanner
 from zerocopy.storage.store.tally import Tally
@@ -74,14 +75,16 @@ class Node:
         self.store = store_of(bucket, self.breaker, **options)
         self.cache = CacheDirectory(path, cache_bytes_max, tally)
         self.listings = Listings(self.store, path, LIST_S, self.clock, tally)
+        self.names = StoreNames(self.store, path, LIST_S, self.clock, tally)
         self.fetcher = Fetcher(
             self.store, self.cache, threads=4, ahead_bytes_max=ahead_bytes_max, tally=tally
         )
         self.files = StoredFiles(self.fetcher, 64)
         dtypes = Dtypes(DTYPES)
-        self.contents = StoreContents(self.listings, self.fetcher, self.files, dtypes)
+        self.contents = StoreContents(self.listings, self.names, self.fetcher, self.files, dtypes)
         self.planner = StorePlanner(
             listings=self.listings,
+            names=self.names,
             fetcher=self.fetcher,
             files=self.files,
             breaker=self.breaker,

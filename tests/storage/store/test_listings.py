@@ -12,7 +12,6 @@ from tests.storage.store.bench import LIST_S, Clock, key, store_of
 from tests.storage.trees import SERIES
 from zerocopy.core.errors import StoreError
 from zerocopy.storage.store.listings import Listings
-from zerocopy.storage.symbols.walk import SymbolRecency
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,8 +70,6 @@ def test_last_listing_holds_while_the_store_is_away(bucket: Standin, tmp_path: P
     bucket.put(key("time.01.01.25.bin"), b"abcd")
     known = listings(bucket, tmp_path, clock)
     assert not known.of(SERIES).is_old
-    assert known.types(SERIES.exchange, SERIES.symbol) == ["MD"]
-    assert known.symbols().keys() == {SERIES.exchange}
     clock.now_s += LIST_S
     bucket.fault = lambda _method, _key: error_reply(500, "InternalError")
     again = listings(bucket, tmp_path, clock)
@@ -81,12 +78,8 @@ def test_last_listing_holds_while_the_store_is_away(bucket: Standin, tmp_path: P
         assert old.is_old
         assert len(old.entries) == 1
         assert not each.is_current(SERIES, old)
-        assert each.types(SERIES.exchange, SERIES.symbol) == ["MD"]
-        assert each.symbols().keys() == {SERIES.exchange}
     with pytest.raises(StoreError):
         known.of(SERIES._replace(symbol="NEVER"))
-    with pytest.raises(StoreError):
-        known.types(SERIES.exchange, "NEVER")
 
 
 def test_ruined_copy_of_a_listing_is_asked_for_again(bucket: Standin, tmp_path: Path) -> None:
@@ -98,29 +91,3 @@ def test_ruined_copy_of_a_listing_is_asked_for_again(bucket: Standin, tmp_path: 
     copy.write_bytes(b'{"half":')
     assert len(listings(bucket, tmp_path, clock).of(SERIES).entries) == 1
     assert len(bucket.requests) == 2
-
-
-def test_symbols_are_those_of_every_key(bucket: Standin, tmp_path: Path) -> None:
-    """Newest first, by the newest file at any depth; what no query could spell is left out."""
-    bucket.page = 2
-    for name, modified_s in {
-        "coinbase/A/MD/time.01.01.25.bin": 100,
-        "coinbase/A/deep/er/time.01.01.25.bin": 300,
-        "coinbase/B/MD/time.01.01.25.bin": 200,
-        "coinbase/C/MD/.hidden.bin": 900,
-        "coinbase/D/MD/notes.txt": 900,
-        "coinbase/stray.bin": 900,
-        "kraken/A/MD/time.01.01.25.bin": 400,
-        ".tmp/A/MD/time.01.01.25.bin": 900,
-    }.items():
-        bucket.put(f"p/{name}", b"abcd", modified_s)
-    clock = Clock()
-    known = listings(bucket, tmp_path, clock)
-    expected = {
-        "coinbase": [SymbolRecency("A", 300), SymbolRecency("B", 200)],
-        "kraken": [SymbolRecency("A", 400)],
-    }
-    assert known.symbols() == expected
-    before = len(bucket.requests)
-    assert listings(bucket, tmp_path, clock).symbols() == expected
-    assert len(bucket.requests) == before

@@ -40,7 +40,7 @@ from zerocopy.service.guard.limited_feed import LimitedFeed
 from zerocopy.service.guard.scoped import Scoped
 from zerocopy.service.problems import CORS_FIELDS, preflight_response
 from zerocopy.service.thread_work import in_thread
-from zerocopy.storage.tree import open_exchange, open_symbol
+from zerocopy.storage.symbols.names import LocalNames
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from zerocopy.core.window import Window
     from zerocopy.observe.named_counters import NamedCounters
     from zerocopy.service.service import Service
+    from zerocopy.storage.symbols.names import Names
 
 _UNSCOPED = frozenset({endpoints.SYMBOLS, endpoints.CATALOG})
 """Endpoints whose document is cut to a scope; it is compared with the request after that."""
@@ -88,6 +89,7 @@ class GuardedService:
         counters: Counters,
         named: NamedCounters,
         limits: Limits | None = None,
+        names: Names | None = None,
     ) -> None:
         self._service = service
         self._limits = limits
@@ -95,8 +97,8 @@ class GuardedService:
         self._executor = executor
         # Its own: plans that wait for a disk must not hold up a revocation.
         self._looker = ThreadPoolExecutor(1, "keys")
-        self._root = root
-        self._scoped = Scoped(executor, root)
+        self._names = names or LocalNames(root)
+        self._scoped = Scoped(executor, self._names)
         self._columns_max = columns_max
         self._counters = counters
         self._named = named
@@ -249,7 +251,7 @@ class GuardedService:
         hidden = hidden_part(scope, *asked)
         if hidden is not None:
             self._named.count(grant.name, REFUSALS, 1)
-            await in_thread(self._executor, lambda: refuse_hidden(self._root, hidden, *asked))
+            await in_thread(self._executor, lambda: refuse_hidden(self._names, hidden, *asked))
 
     def _asked(self, request: Request) -> Asked | None:
         """The series that is asked for, None for what names none."""
@@ -305,7 +307,7 @@ def hidden_part(scope: Scope, exchange: str, symbol: str, type_: str | None) -> 
     return None if scope.allows(exchange, symbol, type_) else "type"
 
 
-def refuse_hidden(root: str, part: str, exchange: str, symbol: str, type_: str | None) -> None:
+def refuse_hidden(names: Names, part: str, exchange: str, symbol: str, type_: str | None) -> None:
     """Say what would be said if the hidden `part` did not exist; blocks.
 
     Only what is above it and may be seen is looked at. So the answer and the time it takes are the
@@ -316,11 +318,9 @@ def refuse_hidden(root: str, part: str, exchange: str, symbol: str, type_: str |
         DataError: it cannot.
     """
     if part == "symbol":
-        with open_exchange(root, exchange):
-            pass
+        names.check(exchange)
     elif part == "type":
-        with open_symbol(root, exchange, symbol):
-            pass
+        names.check(exchange, symbol)
     name = {"exchange": exchange, "symbol": symbol, "type": type_}[part]
     raise NotFoundError(f"{part} {name}: does not exist")
 

@@ -21,13 +21,14 @@ from zerocopy.core.query import parse_parameters
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.problems import private_fields, written_response
 from zerocopy.service.thread_work import in_thread
-from zerocopy.storage.symbols.walk import list_symbols, symbols_document
+from zerocopy.storage.symbols.walk import symbols_document
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from zerocopy.core.access import Scope
     from zerocopy.core.http.messages import Request
+    from zerocopy.storage.symbols.names import Names
 
 CUT_MAX = 64
 """Listings of symbols that are kept, one for each scope that asks."""
@@ -39,9 +40,9 @@ _Listing = tuple[str | None, "Scope"]
 class Scoped:
     """Cuts responses; used in the event loop's thread."""
 
-    def __init__(self, executor: Executor, root: str) -> None:
+    def __init__(self, executor: Executor, names: Names) -> None:
         self._executor = executor
-        self._root = root
+        self._names = names
         self._cut: OrderedDict[_Listing, tuple[bytes, Response]] = OrderedDict()
         self._walks: Coalescer[_Listing, Response] = Coalescer(executor, self._walk)
 
@@ -84,7 +85,7 @@ class Scoped:
         answers: dict[_Listing, Response | Exception] = {}
         for exchange, scope in listings:
             try:
-                listed = list_symbols(self._root, exchange, scope.allows)
+                listed = self._names.listed(exchange, scope.allows)
                 document = orjson.dumps(symbols_document(listed))
                 answers[exchange, scope] = private(written_response(document))
             except ZerocopyError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from zerocopy.core.errors import NotFoundError, StoreError, ZerocopyError
+from zerocopy.core.errors import StoreError, ZerocopyError
 from zerocopy.core.layout import TIME_COLUMN, file_name
 from zerocopy.storage.contents import type_contents
 from zerocopy.storage.dayfile import TimeFile
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.contents import SymbolContents, TypeContents
     from zerocopy.storage.store.fetching import Fetcher, StoredFiles
     from zerocopy.storage.store.listings import Listings, StoreListing
+    from zerocopy.storage.store.names import StoreNames
 
 _ATTEMPTS = 3
 
@@ -32,25 +33,20 @@ _ATTEMPTS = 3
 class StoreSymbols:
     """The responses of /api/symbols; see `SymbolIndex`."""
 
-    def __init__(self, listings: Listings) -> None:
-        self._listings = listings
+    def __init__(self, names: StoreNames) -> None:
+        self._names = names
         self.walks = 0
         self.watched_directories = 0
 
     def documents(self, exchanges: Iterable[str | None]) -> dict[str | None, bytes | ZerocopyError]:
         """The response or the error of each exchange, None for all of them."""
         try:
-            listed = self._listings.symbols()
+            return {
+                exchange: orjson.dumps(symbols_document(self._names.listed(exchange)))
+                for exchange in exchanges
+            }
         except ZerocopyError as error:
             return dict.fromkeys(exchanges, error)
-        return {
-            exchange: orjson.dumps(
-                symbols_document(
-                    listed if exchange is None else {exchange: listed.get(exchange, [])}
-                )
-            )
-            for exchange in exchanges
-        }
 
     def maintain(self) -> None:
         """Nothing is watched."""
@@ -63,9 +59,15 @@ class StoreContents:
     """The document of /api/catalog; see `Contents`."""
 
     def __init__(
-        self, listings: Listings, fetcher: Fetcher, files: StoredFiles, dtypes: Dtypes
+        self,
+        listings: Listings,
+        names: StoreNames,
+        fetcher: Fetcher,
+        files: StoredFiles,
+        dtypes: Dtypes,
     ) -> None:
         self._listings = listings
+        self._names = names
         self._fetcher = fetcher
         self._files = files
         self._dtypes = dtypes
@@ -78,12 +80,12 @@ class StoreContents:
             StoreError: the store is away, and something that is needed is not here.
         """
         types: dict[str, TypeContents] = {}
-        for name in self._listings.types(exchange, symbol) if type_ is None else [type_]:
+        for name in self._names.types(exchange, symbol) if type_ is None else [type_]:
             found = self._series(Series(exchange, symbol, name))
             if found is not None:
                 types[name] = found
         if not types:
-            raise NotFoundError(f"exchange {exchange}, symbol {symbol}: does not exist")
+            self._names.check(exchange, symbol, type_)
         return {"exchange": exchange, "symbol": symbol, "types": types}
 
     def _series(self, series: Series) -> TypeContents | None:

@@ -1,4 +1,4 @@
-"""Which files the store has: listings of series, and of everything for /api/symbols.
+"""Which files the store has: listings of series.
 
 Owns how long a listing is believed, and the copy of each below the cache: workers share it, and it
 outlives them. When the store is away the last one is given, and says that it is old. One call at a
@@ -7,7 +7,6 @@ time lists a series, the others wait for it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -15,17 +14,15 @@ import zlib
 from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import StoreError
-from zerocopy.core.layout import file_name, is_name, parse_file_name
+from zerocopy.core.layout import file_name, parse_file_name
 from zerocopy.storage.catalog import Listing, Stamp
+from zerocopy.storage.store.notes import is_young, locked, read_note, write_note
 from zerocopy.storage.store.objectstore import Entry
 from zerocopy.storage.store.tally import Tally
-from zerocopy.storage.symbols.walk import SymbolRecency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +34,6 @@ NAMES_MAX = 1_000_000
 """File names of listings that are kept in memory, of some 200 bytes each."""
 
 _NO_STAMP = Stamp(0, 0, 0, 0)
-_NS_PER_S = 1_000_000_000
-_DEPTH_MIN, _DEPTH_MAX = 2, 10
-"""Parts of a key below an exchange that counts for /api/symbols, as deep as a walk goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +52,6 @@ class StoreListing:
     def entry(self, column: str, day: int) -> Entry:
         """The file of a column and a day, which is there."""
         return self.entries[file_name(column, day)]
-
-
-@dataclass(slots=True)
-class _Symbols:
-    listed_s: float
-    exchanges: dict[str, list[SymbolRecency]]
 
 
 @dataclass(slots=True)
@@ -107,8 +95,6 @@ class Listings:
         self._list_s = list_s
         self._clock = clock
         self._memory = _Memory()
-        self._types: dict[tuple[str, str], tuple[float, list[str]]] = {}
-        self._symbols: _Symbols | None = None
         os.makedirs(self._path, exist_ok=True)
 
     def of(self, series: Series, newer_than: StoreListing | None = None) -> StoreListing:
@@ -141,56 +127,6 @@ class Listings:
         """Whether `listing` is what `of` would give without asking the store."""
         return self._memory.get(series) is listing and self._is_good(listing, -1.0)
 
-    def types(self, exchange: str, symbol: str) -> list[str]:
-        """The types of a symbol; none if there is no such symbol.
-
-        Raises:
-            StoreError: the store is away, and none of them was ever listed.
-        """
-        now_s = self._clock()
-        listed_s, found = self._types.get((exchange, symbol), (0.0, []))
-        if 0 <= now_s - listed_s < self._list_s:
-            return found
-        self._tally.add(slots.STORE_LISTINGS)
-        try:
-            names = self._store.folders(f"{exchange}/{symbol}")
-        except StoreError:
-            names = self._listed_types(exchange, symbol)
-            if not names:
-                raise
-            return names
-        found = [name for name in names if is_name(name)]
-        if len(self._types) >= NAMES_MAX // 100:
-            self._types.clear()
-        self._types[exchange, symbol] = now_s, found
-        return found
-
-    def symbols(self) -> dict[str, list[SymbolRecency]]:
-        """Exchanges by name; in each its symbols, newest first, ties by name.
-
-        The whole store is listed for it: a request for each 1,000 files, every `list_s` at most.
-
-        Raises:
-            StoreError: the store is away, and was never listed.
-        """
-        if self._symbols is not None and self._is_young(self._symbols.listed_s):
-            return self._symbols.exchanges
-        path = os.path.join(self._path, ".symbols.json")
-        with _lock_file(f"{path}.lock"):
-            kept = _read_symbols(path) or self._symbols
-            if kept is None or not self._is_young(kept.listed_s):
-                listed_s = self._clock()
-                self._tally.add(slots.STORE_LISTINGS)
-                try:
-                    kept = _Symbols(listed_s, _recencies(self._store.files()))
-                except StoreError:
-                    if kept is None:
-                        raise
-                    return kept.exchanges
-                _replace(path, {"listed_s": listed_s, "exchanges": kept.exchanges})
-            self._symbols = kept
-            return kept.exchanges
-
     def _list(self, series: Series) -> StoreListing:
         listed_s = self._clock()
         self._tally.add(slots.STORE_LISTINGS)
@@ -202,11 +138,11 @@ class Listings:
         }
         if entries:  # or names that nobody has could fill the disk
             os.makedirs(os.path.dirname(self._path_of(series)), exist_ok=True)
-            _replace(self._path_of(series), {"listed_s": listed_s, "entries": entries})
+            write_note(self._path_of(series), {"listed_s": listed_s, "entries": entries})
         return StoreListing(_days_of(entries), entries, listed_s)
 
     def _read(self, series: Series) -> StoreListing | None:
-        found = _load(self._path_of(series))
+        found = read_note(self._path_of(series))
         if found is None:
             return None
         known = self._memory.get(series)
@@ -216,18 +152,9 @@ class Listings:
         return StoreListing(_days_of(entries), entries, found["listed_s"])
 
     def _is_good(self, listing: StoreListing, after_s: float) -> bool:
-        return listing.listed_s > after_s and self._is_young(listing.listed_s)
-
-    def _is_young(self, listed_s: float) -> bool:
-        return 0 <= self._clock() - listed_s < self._list_s
-
-    def _listed_types(self, exchange: str, symbol: str) -> list[str]:
-        try:
-            names = os.listdir(os.path.join(self._path, exchange, symbol))
-        except OSError:
-            return []
-        types = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-        return sorted(name for name in types if is_name(name))
+        return listing.listed_s > after_s and is_young(
+            listing.listed_s, self._clock(), self._list_s
+        )
 
     def _path_of(self, series: Series) -> str:
         return os.path.join(self._path, series.exchange, series.symbol, f"{series.type}.json")
@@ -237,18 +164,8 @@ class Listings:
         """Hold off other threads and processes that would list the same series."""
         place = zlib.crc32("/".join(series).encode()) % 64
         # Names that nobody has make no files: a few locks serve all series.
-        with _lock_file(os.path.join(self._path, f".{place}.lock")):
+        with locked(os.path.join(self._path, f".{place}.lock")):
             yield
-
-
-@contextmanager
-def _lock_file(path: str) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _cost(listing: StoreListing) -> int:
@@ -262,57 +179,3 @@ def _days_of(entries: dict[str, Entry]) -> Listing:
         if parsed is not None:
             columns_by_day[parsed[1]].append(parsed[0])
     return Listing({day: frozenset(names) for day, names in columns_by_day.items()}, _NO_STAMP)
-
-
-def _recencies(found: Iterator[tuple[str, Entry]]) -> dict[str, list[SymbolRecency]]:
-    newest: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for key, entry in found:
-        exchange, *rest = key.split("/")
-        if not _DEPTH_MIN <= len(rest) <= _DEPTH_MAX or not is_name(exchange):
-            continue
-        symbol, *_, name = rest
-        if not is_name(symbol) or not name.endswith(".bin"):
-            continue
-        if any(part.startswith(".") for part in rest[1:]):
-            continue
-        symbols = newest[exchange]
-        symbols[symbol] = max(symbols.get(symbol, 0), entry.modified_ns // _NS_PER_S)
-    return {
-        exchange: sorted(
-            (SymbolRecency(symbol, newest_s) for symbol, newest_s in newest[exchange].items()),
-            key=lambda each: (-each.last_update_s, each.symbol),
-        )
-        for exchange in sorted(newest)
-    }
-
-
-def _read_symbols(path: str) -> _Symbols | None:
-    found = _load(path)
-    if found is None:
-        return None
-    exchanges = found["exchanges"].items()
-    return _Symbols(
-        found["listed_s"],
-        {name: [SymbolRecency(*each) for each in symbols] for name, symbols in exchanges},
-    )
-
-
-def _load(path: str) -> dict[str, Any] | None:
-    """What `_replace` wrote; None where there is nothing, or something else."""
-    try:
-        with open(path, "rb") as file:
-            found = orjson.loads(file.read())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "listed_s" in found else None
-
-
-def _replace(path: str, document: dict[str, Any]) -> None:
-    """Write a file whole, by rename; where it cannot be written, memory has to do."""
-    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(orjson.dumps(document, default=list))
-        os.rename(temporary, path)
-    except OSError:
-        return

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from zerocopy.storage.store.breaker import Breaker
     from zerocopy.storage.store.fetching import Fetcher, StoredFiles
     from zerocopy.storage.store.listings import Listings, StoreListing
+    from zerocopy.storage.store.names import StoreNames
 
 _ATTEMPTS = 3
 """How often planning starts anew if the store has other files than it listed."""
@@ -76,6 +77,7 @@ class StorePlanner:
         self,
         *,
         listings: Listings,
+        names: StoreNames,
         fetcher: Fetcher,
         files: StoredFiles,
         breaker: Breaker,
@@ -86,6 +88,7 @@ class StorePlanner:
         small_answer_bytes_max: int,
     ) -> None:
         self._listings = listings
+        self._names = names
         self._fetcher = fetcher
         self._files = files
         self._breaker = breaker
@@ -110,10 +113,7 @@ class StorePlanner:
         for _ in range(_ATTEMPTS):
             listing = self._listings.of(series, newer_than=wrong)
             if not listing.entries:
-                raise NotFoundError(
-                    f"exchange {query.exchange}, symbol {query.symbol}, type {query.type}: "
-                    "does not exist"
-                )
+                self._names.check(*series)
             try:
                 return self._plan_once(series, listing, query, represent)
             except ObjectChangedError as error:
