@@ -1,12 +1,13 @@
 """A stand-in for S3: a bucket in memory behind HTTP, which can fail in the ways that stores do.
 
 Speaks what obstore asks of one: ListObjectsV2 in pages, GetObject with Range and If-Match,
-HeadObject, PutObject and multipart uploads, path style. Nothing is signed or checked.
+HeadObject, PutObject, DeleteObjects and multipart uploads, path style. No signature is checked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 import urllib.parse
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 if TYPE_CHECKING:
     import os
@@ -175,9 +176,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         key, query, fault = self._begin()
-        self._body()
+        body = self._body()
         if fault is not None:
             self._answer(fault)
+            return
+        if "delete" in query:
+            keys = [found.decode() for found in re.findall(rb"<Key>([^<]*)</Key>", body)]
+            for name in keys:
+                self.standin.objects.pop(unescape(name), None)
+            deleted = "".join(f"<Deleted><Key>{name}</Key></Deleted>" for name in keys)
+            self._answer(_xml(f"<DeleteResult>{deleted}</DeleteResult>"))
             return
         if "uploads" in query:
             number = str(len(self.standin.uploads))

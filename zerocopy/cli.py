@@ -34,6 +34,7 @@ COMMANDS = (
     "client.bars",
     "client.tail",
     "rollup",
+    "prefetch",
     "import_",
     "record",
     "verify",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zerocopy.ingest.importing import Request
     from zerocopy.ingest.outcome import Outcome
     from zerocopy.ingest.sources import Source
+    from zerocopy.storage.store.objectstore import ObjectStore
 
 _Files = Annotated[
     list[str], typer.Argument(metavar="FILE…", help="Names or globs; - is standard input.")
@@ -58,6 +59,12 @@ _Merge = Annotated[bool, typer.Option("--merge", help="Merge into days that exis
 _Drop = Annotated[
     bool, typer.Option("--drop-duplicates", help="Leave out rows that repeat one exactly.")
 ]
+_To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Put the days into an object store as well: s3://bucket/prefix."
+    ),
+]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
 ]
@@ -78,6 +85,7 @@ def import_(
     replace: _Replace = False,
     merge: _Merge = False,
     drop_duplicates: _Drop = False,
+    to: _To = None,
     dry_run: _DryRun = False,
     config: ConfigOption = None,
 ) -> int:
@@ -93,7 +101,12 @@ def import_(
     _need_polars()
     if replace and merge:
         raise typer.BadParameter("--replace and --merge exclude each other")
-    declared = read_config(config).columns
+    loaded = read_config(config)
+    declared, store = loaded.columns, None
+    if to is not None:
+        from zerocopy.supervise.compose_store import open_store
+
+        store = open_store(loaded, url=to)
     checked_dtypes(pairs("--dtype", dtype), declared)
     wanted = Wanted(
         preset=_checked_preset(preset),
@@ -114,19 +127,42 @@ def import_(
         drop_duplicates=drop_duplicates,
         is_dry=dry_run,
     )
-    return _run(request, terminal())
+    return _run(request, terminal(), store)
 
 
-def _run(request: Request, console: Console) -> int:
+def _run(request: Request, console: Console, store: ObjectStore | None) -> int:
     from zerocopy.ingest.report import faults_of, lines_of
 
     outcome = _with_progress(request, console)
     for line in lines_of(outcome, request.declared, is_dry=request.is_dry):
         console.print(line, markup=False, highlight=False)
+    if store is not None and not request.is_dry:
+        _push(request, outcome, store, console)
     console.file.flush()
     for line in faults_of(outcome):
         tell(f"zerocopy: {line}")
     return 0 if outcome.is_whole else 1
+
+
+def _push(request: Request, outcome: Outcome, store: ObjectStore, console: Console) -> None:
+    """Put the days of the run into the store, each whole, but for those that were left out.
+
+    Raises:
+        ZerocopyError: a file cannot be read, or the store is away.
+    """
+    from zerocopy.ingest.outcome import REFUSED
+    from zerocopy.storage.store.pushing import push_days
+    from zerocopy.storage.tree import Series
+
+    for names, entry in outcome.series.items():
+        days = [day for day, fate in entry.days.items() if fate != REFUSED]
+        files, nbytes, days_there = push_days(store, request.root, Series(*names), days)
+        console.print(
+            f"{'/'.join(names)}: {files:,} files, {nbytes:,} bytes put into the store; "
+            f"{days_there:,} of {len(days):,} days were there",
+            markup=False,
+            highlight=False,
+        )
 
 
 def _with_progress(request: Request, console: Console) -> Outcome:

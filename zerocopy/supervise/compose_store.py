@@ -32,18 +32,22 @@ class Stored(NamedTuple):
     symbols: StoreSymbols
     contents: StoreContents
     names: StoreNames
+    listings: Listings
     fetcher: Fetcher
 
 
-def open_store(config: Config, breaker: Breaker | None = None) -> ObjectStore:
-    """The object store that `config` names; nothing is asked of it yet.
+def open_store(
+    config: Config, breaker: Breaker | None = None, url: str | None = None
+) -> ObjectStore:
+    """The object store at `url`, else that which `config` names; nothing is asked of it yet.
 
     Raises:
         ConfigError: its library is not installed, or the URL is none of its.
     """
-    assert config.store_url is not None, "there is one"
+    url = url or config.store_url
+    assert url is not None, "there is one"
     return ObjectStore(
-        config.store_url,
+        url,
         breaker or Breaker(),
         endpoint=config.s3.endpoint,
         region=config.s3.region,
@@ -101,4 +105,4 @@ def build_stored(
         small_answer_bytes_max=config.limits.small_answer_bytes_max,
     )
     contents = StoreContents(listings, names, fetcher, files, dtypes)
-    return Stored(files, planner, StoreSymbols(names), contents, names, fetcher)
+    return Stored(files, planner, StoreSymbols(names), contents, names, listings, fetcher)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zerocopy.core.errors import ConfigError, DataChangedError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zerocopy.storage.store.breaker import Breaker
 
@@ -157,9 +157,10 @@ class ObjectStore:
         with self._asking("get"):
             try:
                 if entry.size <= PART_BYTES:
-                    count = self._read_range(key, entry, fd, None)
+                    digest = hashlib.md5(usedforsecurity=False)
+                    count = self._read_range(key, entry, fd, None, digest.update)
                 else:
-                    count = self._read_parts(key, entry, fd)
+                    count, digest = self._read_parts(key, entry, fd), None
             except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
                 if "NoSuchBucket" in str(error):
                     raise
@@ -168,7 +169,7 @@ class ObjectStore:
         if count != entry.size:
             raise self._wrong(f"{key}: {count} bytes came, {entry.size} are listed")
         known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
-        if known is not None and _md5_of(fd, entry.size) != known[1]:
+        if known is not None and (digest or _md5_of(fd, entry.size)).hexdigest() != known[1]:
             raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
         self._breaker.note(is_answered=True)
 
@@ -180,6 +181,18 @@ class ObjectStore:
         """
         with self._asking("put"):
             self._obstore.put(self._store, key, Path(path))
+
+    def remove(self, key: str) -> None:
+        """Delete the file `key`, which need not be there.
+
+        Raises:
+            StoreError: the store is away, or refuses.
+        """
+        with self._asking("delete"):
+            try:
+                self._obstore.delete(self._store, key)
+            except FileNotFoundError:
+                return
 
     def _read_parts(self, key: str, entry: Entry, fd: int) -> int:
         """Read a large file by several threads. Returns how many bytes came."""
@@ -211,7 +224,14 @@ class ObjectStore:
             raise faults[0]
         return counts[0]
 
-    def _read_range(self, key: str, entry: Entry, fd: int, span: tuple[int, int] | None) -> int:
+    def _read_range(
+        self,
+        key: str,
+        entry: Entry,
+        fd: int,
+        span: tuple[int, int] | None,
+        look: Callable[[memoryview], object] | None = None,
+    ) -> int:
         """Write the bytes of a span, or of all, to their place in a descriptor; how many came."""
         options: Any = {"if_match": entry.etag} if entry.etag else {}
         if span is not None:
@@ -225,6 +245,8 @@ class ObjectStore:
             if offset + len(piece) > most:  # its length is wrong, and nobody's bytes are beyond it
                 return offset + len(piece) - begin
             _write(fd, piece, offset)
+            if look is not None:
+                look(piece)
             offset += len(piece)
         return offset - begin
 
@@ -265,7 +287,7 @@ def _entry_of(meta: Any) -> Entry:
     return Entry(meta["size"], seconds * _NS_PER_S + below % _NS_PER_S, etag)
 
 
-def _md5_of(fd: int, size: int) -> str:
+def _md5_of(fd: int, size: int) -> hashlib._Hash:
     digest, offset = hashlib.md5(usedforsecurity=False), 0
     while offset < size:
         chunk = os.pread(fd, CHUNK_BYTES, offset)
@@ -273,7 +295,7 @@ def _md5_of(fd: int, size: int) -> str:
             break
         digest.update(chunk)
         offset += len(chunk)
-    return digest.hexdigest()
+    return digest
 
 
 def _write(fd: int, piece: memoryview, offset: int) -> None:

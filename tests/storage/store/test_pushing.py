@@ -1,0 +1,83 @@
+"""`push_days`: whole days, `time` last, and nothing twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.naive import naive_answer
+from tests.standin import Reply, error_reply
+from tests.storage.store.bench import key, node, store_of
+from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, put, query, u32
+from zerocopy.core.errors import DataError, StoreError
+from zerocopy.storage.store.pushing import Pushed, push_days
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.standin import Standin
+
+FIRST = DAY_START_S // 86_400
+COLUMNS = ("price", "size", "time")
+
+
+def fill(root: Path, base: int = 0) -> None:
+    """Two days."""
+    for number in range(2):
+        times = u32(*range(DAY_START_S + number * 86_400, DAY_START_S + number * 86_400 + 10))
+        columns = {"price": marks(10, base=base), "size": marks(10), "time": times}
+        put(str(root), columns, DAY + timedelta(days=number))
+
+
+def test_days_are_put_with_time_last_and_once(bucket: Standin, tmp_path: Path) -> None:
+    """Again nothing is sent; and what the store answers then is what the files answer."""
+    fill(tmp_path / "root")
+    store = store_of(bucket)
+    pushed = push_days(store, str(tmp_path / "root"), SERIES, [FIRST, FIRST + 1])
+    assert pushed == Pushed(6, 6 * 40, 0)
+    put_keys = [name for method, name in bucket.requests if method == "PUT"]
+    assert [name.rpartition("/")[2].split(".")[0] for name in put_keys] == [*COLUMNS] * 2
+    assert push_days(store, str(tmp_path / "root"), SERIES, [FIRST, FIRST + 1]) == (0, 0, 2)
+    with node(bucket, str(tmp_path / "cache")) as opened:
+        assert opened.body(query()) == naive_answer(
+            str(tmp_path / "root"), *SERIES, 0, 2**32 - 1, ["time", "price"]
+        )
+
+
+def test_replaced_day_is_never_mixed(bucket: Standin, tmp_path: Path) -> None:
+    """A run that breaks off anywhere leaves it as it was, without `time`, or as it is now."""
+    for left in range(4):  # requests that change something: the deletion, two files that differ
+        bucket.reset()
+        fill(tmp_path / "root")
+        store = store_of(bucket)
+        push_days(store, str(tmp_path / "root"), SERIES, [FIRST])
+        old = {name: stored.content for name, stored in bucket.objects.items()}
+        fill(tmp_path / "root", base=7)
+        puts = [left]
+
+        def break_off(method: str, _name: str, puts: list[int] = puts) -> Reply | None:
+            puts[0] -= method in {"PUT", "POST"}
+            return error_reply(403, "ExpiredToken") if puts[0] < 0 else None
+
+        bucket.fault = break_off
+        if left < 3:
+            with pytest.raises(StoreError):
+                push_days(store, str(tmp_path / "root"), SERIES, [FIRST])
+        bucket.fault = lambda _method, _name: None
+        found = {name: stored.content for name, stored in bucket.objects.items()}
+        time = key(f"time.{DAY:%d.%m.%y}.bin")
+        assert (time in found) == (left in {0, 3})
+        assert left > 0 or found == old
+        push_days(store_of(bucket), str(tmp_path / "root"), SERIES, [FIRST])
+        assert bucket.objects[key(f"price.{DAY:%d.%m.%y}.bin")].content == marks(10, base=7)
+        assert time in bucket.objects
+
+
+def test_day_without_time_is_refused(bucket: Standin, tmp_path: Path) -> None:
+    """It would never be served."""
+    put(str(tmp_path), {"price": marks(10)})
+    with pytest.raises(DataError, match="time"):
+        push_days(store_of(bucket), str(tmp_path), SERIES, [FIRST])
+    assert bucket.objects == {}
