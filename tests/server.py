@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.certificate import certificate_files, client_context, shared_context
+from tests.forkserver import Forked
 
 if TYPE_CHECKING:
     import ssl
@@ -55,7 +56,7 @@ class RunningServer:
         if self.is_tls or "ZEROCOPY_TLS_PORT" in environ:
             names = ("SSL_CERT_PATH", "SSL_PRIVATE_FILE")
             environ = {**dict(zip(names, certificate_files(), strict=True)), **environ}
-        self._environ: Mapping[str, str] = {
+        self._environ: dict[str, str] = {
             **{name: value for name, value in os.environ.items() if name.startswith("COV")},
             "PATH": os.environ["PATH"],
             "DATA_PATH": os.fspath(root),
@@ -70,7 +71,7 @@ class RunningServer:
             **environ,
         }
         self.log = tempfile.NamedTemporaryFile(prefix="zerocopy-", suffix=".log")  # noqa: SIM115
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.port = 0
         """Of the main listener; it is one of the next two."""
         self.plain_port = 0
@@ -95,16 +96,19 @@ class RunningServer:
         self.metrics_port = port_of(ready["metrics"])
         return self
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes] | Forked:
         """Start, and wait for nothing; one process at a time, or nobody ends the first."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
-        self.process = subprocess.Popen(
+        self.process = self._launch()
+        return self.process
+
+    def _launch(self) -> subprocess.Popen[bytes] | Forked:
+        return subprocess.Popen(
             self._command,
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stderr=self.log,
         )
-        return self.process
 
     def __exit__(
         self,
@@ -222,6 +226,17 @@ class RunningServer:
         except OSError:
             sock.close()
             raise
+
+
+class ForkedServer(RunningServer):
+    """The same, forked off a process that has imported all of it: a fifth of the processor time.
+
+    For tests whose subject is what a server answers, not how its processes come to be. See
+    `tests.forkserver` for the difference.
+    """
+
+    def _launch(self) -> Forked:
+        return Forked(self._environ, self.log.fileno())
 
 
 def port_of(address: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from docs import notebook
 from tests.command_line import environment
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from zerocopy.commands.client.asking import URL_DEFAULT
 from zerocopy.commands.development.sample_data import GenerateSpec, date_of, generate
 
@@ -36,7 +36,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         records_per_day=5_000,
     )
     generate(spec)
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
@@ -71,7 +71,7 @@ def test_tutorial_goes_from_a_csv_to_a_frame_that_grows(
     folder = tmp_path / "mydata/coinbase/ACME/TRADES"
     assert (folder / "price.31.12.24.bin").stat().st_size == 4
     assert (folder / "price.01.01.25.bin").stat().st_size == 8
-    with RunningServer(tmp_path / "mydata") as server:
+    with ForkedServer(tmp_path / "mydata") as server:
         here = show.replace("http://127.0.0.1:8081", f"http://127.0.0.1:{server.port}")
         for records in (3, 6):
             exec(compile(here, "docs/first-chart.md", "exec"), {})

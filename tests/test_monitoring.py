@@ -21,7 +21,7 @@ import pytest
 
 from tests.faults.client import SMALL, make_root
 from tests.proxies.reverse import free_port
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that has answered something."""
     root = tmp_path_factory.mktemp("monitored")
     make_root(root)
-    with RunningServer(root) as running:
+    with ForkedServer(root) as running:
         assert running.get(SMALL).status == 200
         assert running.get("/nothing").status == 404
         yield running

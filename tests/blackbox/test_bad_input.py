@@ -20,7 +20,7 @@ import pytest
 from tests.contract.site import Site, data_of, data_target, header_of
 from tests.contract.transports import TRANSPORTS, Transport
 from tests.naive import naive_answer
-from tests.server import RunningServer, open_descriptors, resident_bytes
+from tests.server import ForkedServer, RunningServer, open_descriptors, resident_bytes
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
@@ -82,7 +82,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Runn
         put(str(folder / "outside"), secret, series=series)
     bounds = {"OPEN_FILES_MAX": str(FILES_MAX), "MAPPED_FILES_MAX": str(FILES_MAX)}
     environ = {f"ZEROCOPY_MEMORY_{name}": value for name, value in bounds.items()}
-    with RunningServer(root, ZEROCOPY_TLS_PORT="0", **environ) as server:
+    with ForkedServer(root, ZEROCOPY_TLS_PORT="0", **environ) as server:
         yield root, server
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser, page_origin, run_page
 from tests.naive import naive_symbols
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, marks, put, u32
 from tests.ticks import make_ticks, ticks_body, ticks_target
 from zerocopy.storage.tree import Series
@@ -133,7 +133,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def server(root: str) -> Iterator[RunningServer]:
     """The server that the page asks."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser, page_origin, run_page
 from tests.faults.client import poll
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, append, path_of, put, u32
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.layout import day_of
@@ -64,7 +64,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def server(root: str) -> Iterator[RunningServer]:
     """The server that the page asks."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         yield running
 
 

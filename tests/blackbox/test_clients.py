@@ -19,7 +19,7 @@ from tests.faults.client import (
     request_of,
     target_of,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options."""
-    with RunningServer(root) as running:
+    with ForkedServer(root) as running:
         yield running
 
 

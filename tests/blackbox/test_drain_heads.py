@@ -14,7 +14,7 @@ import pytest
 from tests.blackbox.reloading import exit_code
 from tests.faults.client import SMALL, Client, body_of, make_root, poll, request_of, seal
 from tests.faults.tls_client import TlsClient
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def fence(server: RunningServer) -> None:
 def test_drain_waits_for_the_end_of_a_head_that_has_begun(root: Path, drain_idle_s: str) -> None:
     """Idle connections have gone by then; the request is answered, with Connection: close."""
     with (
-        RunningServer(
+        ForkedServer(
             root, ZEROCOPY_TLS_PORT="0", ZEROCOPY_SERVER_DRAIN_IDLE_S=drain_idle_s
         ) as server,
         ExitStack() as stack,
@@ -87,7 +87,7 @@ def test_drain_waits_for_the_end_of_a_head_that_has_begun(root: Path, drain_idle
 def test_head_that_does_not_end_holds_a_drain_up_for_its_own_deadline_only(root: Path) -> None:
     """After `header_read_s` its connection is closed, long before the deadline of the drain."""
     with (
-        RunningServer(
+        ForkedServer(
             root,
             ZEROCOPY_TLS_PORT="0",
             ZEROCOPY_TIMEOUTS_HEADER_READ_S="1",
@@ -105,7 +105,7 @@ def test_head_that_does_not_end_holds_a_drain_up_for_its_own_deadline_only(root:
 def test_head_behind_a_request_has_the_deadline_of_a_head(root: Path) -> None:
     """A part that came with an earlier request counts from the end of that answer."""
     with (
-        RunningServer(root, ZEROCOPY_TLS_PORT="0", ZEROCOPY_TIMEOUTS_HEADER_READ_S="1") as server,
+        ForkedServer(root, ZEROCOPY_TLS_PORT="0", ZEROCOPY_TIMEOUTS_HEADER_READ_S="1") as server,
         ExitStack() as stack,
     ):
         clients = amid_heads(server, stack)

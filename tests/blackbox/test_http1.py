@@ -18,7 +18,7 @@ from tests.faults.client import (
     request_of,
 )
 from tests.faults.tls_client import TlsClient
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.table import each
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def server(root: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """One worker with default options."""
-    with RunningServer(root, USE_TLS=str(request.param == "tls").lower()) as running:
+    with ForkedServer(root, USE_TLS=str(request.param == "tls").lower()) as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.blackbox.live_clients import READERS, EventsHttp2, RefusedError, next_pieces
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.layout import file_name
 
@@ -171,7 +171,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(root: Path) -> Iterator[RunningServer]:
     """Two workers, both listeners."""
     options = {"ZEROCOPY_TLS_PORT": "0", "ZEROCOPY_SERVER_WORKERS": "2"}
-    with RunningServer(root, USE_TLS="false", **options) as running:
+    with ForkedServer(root, USE_TLS="false", **options) as running:
         yield running
 
 

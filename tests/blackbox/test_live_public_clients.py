@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.blackbox.reloading import reload_once
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.subscribers import Feed, by_curl, by_httpx_sse, by_websockets
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ APPENDS = 20
 def test_public_clients_get_each_record_before_the_next_over_a_reload(tmp_path: Path) -> None:
     """`curl -N`, httpx-sse and `websockets` lose nothing and see nothing twice."""
     with (
-        RunningServer(tmp_path, ZEROCOPY_SERVER_WORKERS="1") as server,
+        ForkedServer(tmp_path, ZEROCOPY_SERVER_WORKERS="1") as server,
         Feed(tmp_path, "LIVE") as feed,
     ):
         feed.subscribe(server.port, by_curl, by_httpx_sse, by_websockets)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.client import SMALL, Client, column_path, make_root, poll, request_of, target_of
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 REQUESTS = 100
 BURST = 10
@@ -38,7 +38,7 @@ def lines_of(server: RunningServer, event: str) -> list[dict[str, Any]]:
 def test_access_log_has_a_line_for_each_request(root: Path, use_tls: str) -> None:
     """Fast and slow ways, good and bad requests: each has its line, with the id of its CF-Ray."""
     asked = [SMALL, SMALL, SMALL, "/nowhere?token=s3cret", target_of("SMALL", "nope")]
-    with RunningServer(root, USE_TLS=use_tls, **EVERYTHING) as server:
+    with ForkedServer(root, USE_TLS=use_tls, **EVERYTHING) as server:
         answers = [server.get(target) for target in asked]
         with_ray = server.get("/healthz", fields={"CF-Ray": RAY, "Authorization": "Bearer s3cret"})
         poll(lambda: len(lines_of(server, "request")) == len(asked) + 1, "the lines")
@@ -56,7 +56,7 @@ def test_access_log_has_a_line_for_each_request(root: Path, use_tls: str) -> Non
 
 def test_no_request_has_a_line_unless_it_is_asked_for(root: Path) -> None:
     """The access log is off by default."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         assert server.get(SMALL).status == 200
         assert server.stop() == 0
         assert lines_of(server, "stopped")
@@ -100,7 +100,7 @@ def test_client_cannot_fill_the_log_with_errors(root: Path, tmp_path: Path) -> N
     path = column_path(tmp_path, "SMALL", "time").replace("01.01.70", "02.01.70")
     Path(path).write_bytes((86_400).to_bytes(4, "little"))  # a day without a price
     environ = {"ZEROCOPY_LOG_EVENTS_PER_SECOND_MAX": "2", "ZEROCOPY_SERVER_WORKERS": "1"}
-    with RunningServer(tmp_path, **environ) as server, Client(server) as client:
+    with ForkedServer(tmp_path, **environ) as server, Client(server) as client:
         for number in range(100):  # each a new query: a plan, and a line that a column is missing
             client.send(request_of(target_of("SMALL", end=86_400 + number)))
             assert client.answer().status == 200

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.server import RunningServer, write_column
+from tests.server import ForkedServer, RunningServer, write_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """The command over that root; `id` is declared to be 8 bytes wide."""
-    with RunningServer(root, ZEROCOPY_COLUMNS_id="u8") as running:
+    with ForkedServer(root, ZEROCOPY_COLUMNS_id="u8") as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from tests.faults.client import (
     target_of,
     write_series,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def ids_of(server: RunningServer, event: str) -> list[Any]:
 
 def test_each_request_has_its_own_ray_in_the_access_log(root: Path) -> None:
     """Of twenty that differ in it alone: on one connection and, at once, on ten others."""
-    with RunningServer(root, **EVERYTHING) as server, Client(server) as client:
+    with ForkedServer(root, **EVERYTHING) as server, Client(server) as client:
         body = body_of(root, "SMALL")
         for ray in RAYS[:10]:
             client.send(from_tunnel(ray, SMALL))
@@ -83,7 +83,7 @@ def test_each_plan_that_skips_a_day_warns_with_the_ray_of_its_own_request(root: 
     """The second differs from the first in its ray alone, and is planned as the data changed."""
     lonely = column_path(root, "SMALL", "time").replace("01.01.70", "02.01.70")
     target = target_of("SMALL", end=2 * 86_400)
-    with RunningServer(root, **EVERYTHING) as server, Client(server) as client:
+    with ForkedServer(root, **EVERYTHING) as server, Client(server) as client:
         for number, ray in enumerate(RAYS[:3], start=1):
             with open(lonely, "wb") as file:  # a day without a price, and each time another one
                 file.write((86_400).to_bytes(4, "little") * number)
@@ -96,7 +96,7 @@ def test_each_plan_that_skips_a_day_warns_with_the_ray_of_its_own_request(root: 
 def test_transfer_that_is_aborted_is_told_with_the_ray_of_its_own_request(root: Path) -> None:
     """Another request with all of the same answer came before it, and one more came since."""
     target, path = target_of("LARGE", "price"), column_path(root, "LARGE", "price")
-    with RunningServer(root, **EVERYTHING) as server:
+    with ForkedServer(root, **EVERYTHING) as server:
         with Client(server) as client:
             client.send(from_tunnel(RAYS[0], target))
             assert client.answer().content == body_of(root, "LARGE", ["price"])

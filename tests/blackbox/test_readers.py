@@ -17,7 +17,7 @@ import pytest
 
 from tests.formats.readers import columns_of, text_of, values_of
 from tests.naive import naive_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, DTYPES, SERIES, U32_MAX, age, marks, put, u32
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def fixture_server(root: Path) -> Iterator[RunningServer]:
     environ = {"ZEROCOPY_CONFIG": str(root.parent / "config.toml")}
     lines = [f'{name} = "{dtype}"' for name, dtype in DTYPES.items()]
     (root.parent / "config.toml").write_text("\n".join(["[columns]", *lines]), encoding="ascii")
-    with RunningServer(root, **environ) as running:
+    with ForkedServer(root, **environ) as running:
         yield running
 
 

@@ -23,7 +23,7 @@ from tests.faults.client import (
     request_of,
     seal,
 )
-from tests.server import RunningServer, port_of
+from tests.server import ForkedServer, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ class Configured:
     def __init__(self, root: Path, folder: Path, text: str = "", **environ: str) -> None:
         self._path = folder / "config.toml"
         self.write(text)
-        self.server = RunningServer(root, ZEROCOPY_CONFIG=str(self._path), **environ)
+        self.server = ForkedServer(root, ZEROCOPY_CONFIG=str(self._path), **environ)
 
     def write(self, text: str) -> None:
         """Replace the configuration."""
@@ -203,7 +203,7 @@ def test_start_whose_host_is_not_resolved_ends_with_one_line(
     """After `start_deadline_s`, for each listener."""
     (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
     environ = {name: "stuck.invalid", "PYTHONPATH": str(tmp_path)}
-    server = RunningServer(root, ZEROCOPY_SERVER_START_DEADLINE_S="0.5", **environ)
+    server = ForkedServer(root, ZEROCOPY_SERVER_START_DEADLINE_S="0.5", **environ)
     process = server.start()
     try:
         assert process.wait(20) == 1
@@ -261,7 +261,7 @@ def test_options_that_need_a_restart_are_named(root: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_hangups_in_a_row_are_one_reload_more(root: Path) -> None:
     """Those that come while one is under way count as one; then the server serves on."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         for _ in range(20):
             os.kill(server.pid, signal.SIGHUP)
             time.sleep(0.002)
@@ -274,7 +274,7 @@ def test_hangups_in_a_row_are_one_reload_more(root: Path) -> None:
 def test_generations_that_drain_are_bounded(root: Path) -> None:
     """With two generations busy a SIGHUP waits until the older one has gone, and says so once."""
     with (
-        RunningServer(root, ZEROCOPY_SERVER_GENERATIONS_MAX="2") as server,
+        ForkedServer(root, ZEROCOPY_SERVER_GENERATIONS_MAX="2") as server,
         Client(server, TINY_BUFFER_BYTES) as slow,
     ):
         slow.send(request_of(LARGE))
@@ -300,7 +300,7 @@ def test_stop_amid_a_reload_drains_both_generations(root: Path) -> None:
     """Answers of the old and of the new are finished, and the exit code is 0."""
     expected = body_of(root, "LARGE", ["price"])
     with (
-        RunningServer(root) as server,
+        ForkedServer(root) as server,
         Client(server, TINY_BUFFER_BYTES) as old,
     ):
         old.send(request_of(LARGE))
@@ -320,7 +320,7 @@ def test_stop_amid_a_reload_drains_both_generations(root: Path) -> None:
 def test_hangup_amid_a_start_ends_nobody(root: Path, tmp_path: Path) -> None:
     """Neither a worker that has just been made, nor a supervisor that is about to be."""
     (tmp_path / "sitecustomize.py").write_text(HANG_UP, encoding="utf-8")
-    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
+    with ForkedServer(root, PYTHONPATH=str(tmp_path)) as server:
         assert server.get(SMALL).status == 200
         assert count_of(server, "worker_died") == 0
         assert count_of(server, "reload_refused") == 0
@@ -331,7 +331,7 @@ def test_hangup_amid_a_start_ends_nobody(root: Path, tmp_path: Path) -> None:
 
 def test_idle_connections_get_their_time_in_a_drain(root: Path) -> None:
     """A request that comes then is answered with Connection: close; silence ends by a clean end."""
-    with RunningServer(root, ZEROCOPY_SERVER_DRAIN_IDLE_S="1") as server:
+    with ForkedServer(root, ZEROCOPY_SERVER_DRAIN_IDLE_S="1") as server:
         with Client(server) as asking, Client(server) as silent:
             for client in (asking, silent):
                 client.send(request_of(SMALL))
@@ -352,7 +352,7 @@ def test_idle_connections_get_their_time_in_a_drain(root: Path) -> None:
 def test_answer_that_promised_more_keeps_its_connection_for_one_more(root: Path) -> None:
     """Its head had left without Connection: close, so the client may ask again once it is whole."""
     with (
-        RunningServer(root, ZEROCOPY_SERVER_DRAIN_IDLE_S="5") as server,
+        ForkedServer(root, ZEROCOPY_SERVER_DRAIN_IDLE_S="5") as server,
         Client(server, TINY_BUFFER_BYTES) as client,
     ):
         client.send(request_of(LARGE))
@@ -372,7 +372,7 @@ def test_answer_that_promised_more_keeps_its_connection_for_one_more(root: Path)
 def test_missing_root_is_told_and_readiness_waits_for_it(tmp_path: Path) -> None:
     """One line says what is wrong; /readyz is 503; when the root is there, the server is ready."""
     path = tmp_path / "late"
-    with RunningServer(path) as server:
+    with ForkedServer(path) as server:
         (event,) = server.logged("data_root_unreadable")
         assert (event["path"], event["reason"]) == (str(path), "No such file or directory")
         assert server.get("/readyz").status == 503

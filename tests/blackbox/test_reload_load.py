@@ -27,7 +27,7 @@ from tests.faults.client import (
     request_of,
     seal,
 )
-from tests.server import RunningServer, open_descriptors
+from tests.server import ForkedServer, RunningServer, open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_reload_under_load_fails_no_request(root: Path) -> None:
     """Clients of HTTP/1.1 and HTTP/2 are told and come back; a slow download is not cut off."""
     body = body_of(root, "MEDIUM")
     with (
-        RunningServer(root, **BOTH) as server,
+        ForkedServer(root, **BOTH) as server,
         Crowd(server, MEDIUM, body, http1=2, http2=2, resuming=1) as crowd,
     ):
         for count in (1, 2):
@@ -74,7 +74,7 @@ def test_reload_under_load_fails_no_request(root: Path) -> None:
 def test_stop_under_load_cuts_no_answer_off(root: Path) -> None:
     """SIGTERM: what was begun comes whole, each connection is told, exit code 0."""
     with (
-        RunningServer(root, **BOTH) as server,
+        ForkedServer(root, **BOTH) as server,
         Crowd(server, MEDIUM, body_of(root, "MEDIUM"), http1=2, http2=2) as crowd,
     ):
         poll(lambda: crowd.answers > 20, "answers")
@@ -90,7 +90,7 @@ def test_download_that_a_kill_cuts_off_is_resumed(root: Path) -> None:
     """Kill -9: it goes on with Range and If-Range from the next worker, byte for byte."""
     expected = body_of(root, "LARGE", ["price"])
     with (
-        RunningServer(root, ZEROCOPY_SERVER_WORKERS="2") as server,
+        ForkedServer(root, ZEROCOPY_SERVER_WORKERS="2") as server,
         Crowd(server, SMALL, body_of(root, "SMALL"), http1=2) as crowd,
     ):
         with Client(server, TINY_BUFFER_BYTES) as client:
@@ -118,7 +118,7 @@ def test_worker_that_dies_comes_back_with_the_certificate_that_is_served(
     path = tmp_path / "chain"
     shutil.copy(chain, path)
     pair = {"SSL_CERT_PATH": str(path), "SSL_PRIVATE_FILE": key}
-    with RunningServer(root, USE_TLS="true", **pair) as server:
+    with ForkedServer(root, USE_TLS="true", **pair) as server:
         path.write_text("no certificate", encoding="utf-8")
         os.kill(server.pid, signal.SIGHUP)
         poll(lambda: server.event("reload_refused") is not None, "the refusal")
@@ -141,7 +141,7 @@ def test_worker_that_dies_comes_back_with_the_certificate_that_is_served(
 def test_worker_that_cannot_start_again_is_told_and_comes_back(root: Path, tmp_path: Path) -> None:
     """Whatever ends it at each start: it is tried later and later, until it can."""
     (tmp_path / "sitecustomize.py").write_text(DEADLY, encoding="utf-8")
-    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
+    with ForkedServer(root, PYTHONPATH=str(tmp_path)) as server:
         (tmp_path / "deadly").touch()
         os.kill(server.worker_pids()[0], signal.SIGKILL)
         poll(lambda: count_of(server, "worker_died") >= 3, "three deaths", 20)
@@ -174,7 +174,7 @@ def run_wrk(server: RunningServer, seconds: int) -> subprocess.Popen[str]:
 def test_ten_reloads_under_wrk_fail_no_request(root: Path) -> None:
     """What wrk counts as errors of sockets and statuses: none, with ten generations one by one."""
     with (
-        RunningServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server,
+        ForkedServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server,
         Crowd(server, SMALL, body_of(root, "SMALL"), http1=1, http2=2, resuming=1) as crowd,
     ):
         wrk = run_wrk(server, 60)
@@ -193,7 +193,7 @@ def test_ten_reloads_under_wrk_fail_no_request(root: Path) -> None:
 @pytest.mark.timeout(300)
 def test_kills_under_wrk_cost_only_the_connections_of_the_killed(root: Path) -> None:
     """Five times kill -9 under load: wrk goes on, as often as it was killed the worker is back."""
-    with RunningServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server:
+    with ForkedServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server:
         wrk = run_wrk(server, 20)
         for count in range(1, 6):
             time.sleep(1)
@@ -214,7 +214,7 @@ def test_reload_under_h2load_answers_every_request_that_was_begun(root: Path) ->
     h2load = shutil.which("h2load")
     if h2load is None:
         pytest.skip("h2load is not installed")
-    with RunningServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server:
+    with ForkedServer(root, ZEROCOPY_SERVER_WORKERS="2", **BOTH) as server:
         url = f"https://127.0.0.1:{server.tls_port}{SMALL}"
         answered = 0
         for count in range(1, 4):

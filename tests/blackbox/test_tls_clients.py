@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificate import authority, client_context
 from tests.naive import naive_symbols
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def server(root: str) -> Iterator[RunningServer]:
     """One worker with default options, on TLS; none of its workers may end."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         pids = running.worker_pids()
         yield running
         assert running.worker_pids() == pids

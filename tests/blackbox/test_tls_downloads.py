@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.certificate import authority
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.ticks import make_ticks, ticks_body, ticks_target
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def offer(root: str) -> Iterator[tuple[str, bytes]]:
     """An address, and what is there; nothing that a program does is a fault of the server."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         yield f"https://127.0.0.1:{running.tls_port}{ticks_target()}", ticks_body(root)
         assert not [event for event in running.events() if event["level"] == "error"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.certificate import authority
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.client import AsyncLive, Client
 from zerocopy.client.stop import Stop
 
@@ -60,7 +60,7 @@ def server(root: Path) -> Iterator[RunningServer]:
         "ZEROCOPY_COLUMNS_id": "u8",
         "ZEROCOPY_COLUMNS_order": "S16",
     }
-    with RunningServer(root, **environ) as running:
+    with ForkedServer(root, **environ) as running:
         yield running
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.client.conftest import DAY_S, FIRST_S, RECORDS
 from tests.naive import naive_answer, naive_symbols
 from tests.naive_bars import naive_bars_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.client import BadRequest, Client, ConnectionFailed, NotFound
 from zerocopy.client.layout import frame_of
 
@@ -158,7 +158,7 @@ def test_a_frame_survives_pickling(client: Client) -> None:
 @pytest.mark.skipif(not MARKET_DATA.is_dir(), reason="../shared/market-data is not there")
 def test_real_captures_equal_numpy_by_hand() -> None:
     """Many records a second, few records, many small days."""
-    with RunningServer(MARKET_DATA) as running:
+    with ForkedServer(MARKET_DATA) as running:
         with Client(f"http://127.0.0.1:{running.port}") as client:
             seen = 0
             for exchange, symbols in client.symbols()["exchanges"].items():

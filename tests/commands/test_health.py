@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.cli import main
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of both paths over an empty root."""
-    with RunningServer(tmp_path_factory.mktemp("root"), ZEROCOPY_TLS_PORT="0") as server:
+    with ForkedServer(tmp_path_factory.mktemp("root"), ZEROCOPY_TLS_PORT="0") as server:
         yield server
 
 
@@ -70,7 +70,7 @@ def test_a_server_that_cannot_read_its_data_is_alive_but_not_ready(
     """So that a restart is not taken for the cure."""
     root = tmp_path / "root"
     root.mkdir()
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         root.rmdir()
         url = f"http://127.0.0.1:{server.port}"
         assert said("--url", url) == (1, f"zerocopy: {url}/readyz: status 503\n")

@@ -15,7 +15,7 @@ import pytest
 from tests.command_line import ZEROCOPY, environment, run
 from tests.faults.client import poll
 from tests.naive_bars import naive_bars_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.storage.trees import DAY, SERIES, U32_MAX, age, put, start_of, u32
 from zerocopy.storage.rollups import RECORDS_MIN
 
@@ -144,7 +144,7 @@ def test_server_answers_from_what_the_command_has_made(
 ) -> None:
     """The bytes of the naive reader, for whole and cut days; the server made nothing."""
     rolled(root)
-    with RunningServer(root, **environ(root)) as server:
+    with ForkedServer(root, **environ(root)) as server:
         for interval, span in queries:
             columns = "price:ohlc+sum,size:mean"
             target = "/api/bars?symbol=X&type=MD&columns=" + columns.replace("+", "%2B")

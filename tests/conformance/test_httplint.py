@@ -11,7 +11,7 @@ import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
 
 from tests.h2client import H2Client
-from tests.server import RunningServer, write_column
+from tests.server import ForkedServer, RunningServer, write_column
 from zerocopy.core.layout import U32_MAX, day_of, file_name
 
 if TYPE_CHECKING:
@@ -227,13 +227,13 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="answers", scope="module")
 def fixture_answers(root: Path) -> dict[str, Fetched]:
     """Return the raw response to each case of one server; the root is gone for the last ones."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         answers = {name: fetch(server, case.raw()) for name, case in (CASES | LATER).items()}
         root.rename(root.with_name("away"))
         answers |= {name: fetch(server, case.raw()) for name, case in CASES_WITHOUT_ROOT.items()}
         root.with_name("away").rename(root)
     with (
-        RunningServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
+        ForkedServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
         server.connect() as one,
     ):
         one.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
@@ -245,7 +245,7 @@ def fixture_answers(root: Path) -> dict[str, Fetched]:
 @pytest.fixture(name="tls_answers", scope="module")
 def fixture_tls_answers(root: Path) -> dict[str, Fetched]:
     """Return the responses over TLS: of HTTP/1.1, and of HTTP/2 what it has."""
-    with RunningServer(root, USE_TLS="true") as server:
+    with ForkedServer(root, USE_TLS="true") as server:
         told = {f"{name} over TLS": fetch_tls(server, case.raw()) for name, case in LATER.items()}
         for name, case in CASES_OF_RANGES.items():
             told[f"{name} over HTTP/2"] = fetch_h2(server, case)

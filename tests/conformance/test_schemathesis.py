@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.certificate import authority
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import marks, put, u32
 from zerocopy.service.openapi.document import OPENAPI
 from zerocopy.storage.tree import Series
@@ -103,7 +103,7 @@ def test_every_answer_to_many_more_is_one_that_the_document_describes(
 def check(folder: Path, phases: str, *, over_tls: bool) -> None:
     """Have every operation judged."""
     make_root(folder / "root")
-    with RunningServer(folder / "root", ZEROCOPY_TLS_PORT="0") as server:
+    with ForkedServer(folder / "root", ZEROCOPY_TLS_PORT="0") as server:
         operations, statuses = tried(judge(server, folder, phases, over_tls=over_tls))
         assert server.event("internal_error") is None
     paths: dict[str, Any] = OPENAPI["paths"]  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server import RunningServer
+from tests.server import ForkedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Scan:
     folder = tmp_path_factory.mktemp("sslyze")
     python = install(folder / "venv")
     report = folder / "report.json"
-    with RunningServer(folder, USE_TLS="true") as server:
+    with ForkedServer(folder, USE_TLS="true") as server:
         address = f"127.0.0.1:{server.tls_port}"
         options = (*SCANS, f"--json_out={report}", "--mozilla_config=intermediate")
         told = subprocess.run(  # it fails for the certificate
@@ -153,7 +153,7 @@ def test_a_session_is_resumed_by_ticket_and_by_number(scan: dict[str, Any]) -> N
 
 def test_http2_is_what_a_client_that_offers_both_gets(tmp_path: Path) -> None:
     """ALPN, which sslyze does not look at: the server prefers h2, whatever the client's order."""
-    with RunningServer(tmp_path, USE_TLS="true") as server:
+    with ForkedServer(tmp_path, USE_TLS="true") as server:
         for offer in (["h2", "http/1.1"], ["http/1.1", "h2"]):
             with server.connect_tls(offer) as sock:
                 assert sock.selected_alpn_protocol() == "h2"

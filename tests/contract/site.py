@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from tests.naive import naive_answer, naive_symbols
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DTYPES, U32_MAX
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class Site:
 @contextmanager
 def serve_all(root: str, **environ: str) -> Iterator[RunningServer]:
     """Run the command over `root`, to be reached by every transport, as long as the block runs."""
-    with RunningServer(root, **{"ZEROCOPY_TLS_PORT": "0", **COLUMNS_ENVIRON, **environ}) as server:
+    with ForkedServer(root, **{"ZEROCOPY_TLS_PORT": "0", **COLUMNS_ENVIRON, **environ}) as server:
         yield server
 
 
 @contextmanager
 def serve(transport: Transport, root: str, **environ: str) -> Iterator[Site]:
     """Run the command over `root` for one transport alone, as long as the block runs."""
-    with RunningServer(root, **{**transport.environ, **COLUMNS_ENVIRON, **environ}) as server:
+    with ForkedServer(root, **{**transport.environ, **COLUMNS_ENVIRON, **environ}) as server:
         yield Site(root, server, transport)

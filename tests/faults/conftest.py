@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.client import SMALL_RECORDS, make_root, write_series
 from tests.faults.download import BOTH_LISTENERS, started_by
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, but for a drain that does not wait for a failed test."""
-    with RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
+    with ForkedServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
         yield running
 
 

@@ -19,7 +19,7 @@ from tests.faults.client import (
     target_of,
     write_series,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Run
     """A root and its server, which has one place for open files."""
     root = tmp_path_factory.mktemp("changing")
     write_series(root, "OTHER", 50_000)
-    with RunningServer(
+    with ForkedServer(
         root, ZEROCOPY_MEMORY_OPEN_FILES_MAX="1", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2"
     ) as server:
         yield root, server
@@ -202,7 +202,7 @@ def test_file_that_grows_while_sent_gives_the_right_bytes_or_aborts(scene: Scene
 
 def test_open_day_that_grows_while_sent_is_sent_as_planned(tmp_path: Path) -> None:
     """With room for its files open, a day that is recorded meanwhile arrives to the last byte."""
-    with RunningServer(tmp_path) as server, Client(server, TINY_BUFFER_BYTES) as client:
+    with ForkedServer(tmp_path) as server, Client(server, TINY_BUFFER_BYTES) as client:
         scene = Scene(tmp_path, server, "LARGE")
         body = scene.begin(client, scene.target_of_both)
         append(scene.price_path, scene.time_path)

@@ -21,7 +21,7 @@ from tests.faults.client import (
     poll,
     request_of,
 )
-from tests.server import RunningServer, open_descriptors
+from tests.server import ForkedServer, RunningServer, open_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_disconnects_before_a_request_leak_nothing(server: RunningServer) -> Non
 
 def test_connection_beyond_the_bound_gets_503_and_the_next_is_served(root: Path) -> None:
     """The answer names a delay and closes; when one leaves, a newcomer is served again."""
-    with RunningServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="4") as server:
+    with ForkedServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="4") as server:
         clients = [Client(server) for _ in range(4)]
         for client in clients:
             client.send(request_of("/healthz"))
@@ -101,7 +101,7 @@ def test_connection_beyond_the_bound_gets_503_and_the_next_is_served(root: Path)
 def test_crowd_beyond_the_bound_is_refused_and_not_left_waiting(root: Path) -> None:
     """Of 200 beyond the bound each gets 503 or is closed at once; none hangs."""
     with (
-        RunningServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
+        ForkedServer(root, ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
         Client(server) as inside,
     ):
         inside.send(request_of("/healthz"))
@@ -120,7 +120,7 @@ def test_crowd_beyond_the_bound_is_refused_and_not_left_waiting(root: Path) -> N
 
 def test_exhausted_descriptors_do_not_spin_and_recover(root: Path) -> None:
     """At RLIMIT_NOFILE accepting pauses without spinning; those inside are served; it recovers."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         (worker,) = server.worker_pids()
         small = body_of(root, "SMALL")
         with Client(server) as inside:

@@ -21,7 +21,7 @@ from tests.faults.download import (
     expect,
 )
 from tests.faults.strace import NEEDS_STRACE, injecting
-from tests.server import Answer, RunningServer
+from tests.server import Answer, ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     write_series(root, "OPEN", RECORDS)
     write_series(root, "CLOSED", RECORDS)
     seal(root, "CLOSED")
-    with RunningServer(root, **BOTH_LISTENERS, ZEROCOPY_MEMORY_OPEN_FILES_MAX="1") as server:
+    with ForkedServer(root, **BOTH_LISTENERS, ZEROCOPY_MEMORY_OPEN_FILES_MAX="1") as server:
         yield Scene(root, server)
     shutil.rmtree(root)
 

@@ -17,7 +17,7 @@ from tests.certificate import client_context
 from tests.contract.site import Site, data_target, serve
 from tests.contract.transports import TRANSPORTS
 from tests.faults.client import RESET, cpu_s, poll, request_of
-from tests.server import RunningServer, open_descriptors
+from tests.server import ForkedServer, RunningServer, open_descriptors
 from tests.storage.trees import DAY, SERIES, marks, put, start_of, u32
 from zerocopy.config.descriptors import (
     DIRECTORY_DESCRIPTORS,
@@ -120,7 +120,7 @@ def test_one_more_connection_of_an_address_gets_503(tmp_path: Path, name: str) -
 def test_bound_of_an_address_spans_both_listeners(tmp_path: Path) -> None:
     """One connection on TLS, which has said nothing yet, and one plain are two."""
     environ = {"USE_TLS": "false", "ZEROCOPY_TLS_PORT": "0", PER_ADDRESS: "2"}
-    with RunningServer(tmp_path, **environ) as server:
+    with ForkedServer(tmp_path, **environ) as server:
         with (
             socket.create_connection(("127.0.0.1", server.tls_port), 20),
             server.connect() as plain,
@@ -141,7 +141,7 @@ def test_addresses_of_ipv4_that_come_over_ipv6_are_told_apart(tmp_path: Path) ->
     except OSError:
         pytest.skip("this machine has no IPv6")
     with (
-        RunningServer(tmp_path, HOST="::", **{PER_ADDRESS: "1"}) as server,
+        ForkedServer(tmp_path, HOST="::", **{PER_ADDRESS: "1"}) as server,
         server.connect() as inside,
     ):
         inside.sendall(request_of(ALIVE))
@@ -164,7 +164,7 @@ def test_silent_connections_are_counted_bounded_and_ended(tmp_path: Path) -> Non
         "ZEROCOPY_LIMITS_CONNECTIONS_MAX": "20",
         "ZEROCOPY_TIMEOUTS_HEADER_READ_S": "3",
     }
-    with RunningServer(tmp_path, **environ) as server, ExitStack() as stack:
+    with ForkedServer(tmp_path, **environ) as server, ExitStack() as stack:
         (worker,) = server.worker_pids()
         assert server.get(ALIVE).status == 200
         poll(lambda: gauge(server) == 0, "it to be gone")
@@ -187,7 +187,7 @@ def test_silent_connections_are_counted_bounded_and_ended(tmp_path: Path) -> Non
 def test_silent_connections_of_one_address_do_not_shut_others_out(tmp_path: Path) -> None:
     """Its own bound holds before TLS: who comes from elsewhere has a handshake at once."""
     environ = {"ZEROCOPY_LIMITS_CONNECTIONS_MAX": "50", PER_ADDRESS: "10"}
-    with RunningServer(tmp_path, USE_TLS="true", **environ) as server, ExitStack() as stack:
+    with ForkedServer(tmp_path, USE_TLS="true", **environ) as server, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(tcp_from(server))
         assert server.get(ALIVE).status == 200
@@ -197,7 +197,7 @@ def test_silent_connections_of_one_address_do_not_shut_others_out(tmp_path: Path
 def test_clients_that_leave_amid_the_handshake_leave_nothing(tmp_path: Path) -> None:
     """By FIN or RST, before a byte, after some, after bytes that are no TLS: all are forgotten."""
     firsts = (b"", b"\x16\x03\x01", request_of(ALIVE), b"\x00" * 50)
-    with RunningServer(tmp_path, USE_TLS="true") as server:
+    with ForkedServer(tmp_path, USE_TLS="true") as server:
         (worker,) = server.worker_pids()
         assert server.get(ALIVE).status == 200
         poll(lambda: gauge(server) == 0, "it to be gone")

@@ -23,7 +23,7 @@ from tests.faults.client import (
     poll,
     request_of,
 )
-from tests.server import RunningServer, open_descriptors, resident_bytes
+from tests.server import ForkedServer, RunningServer, open_descriptors, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +152,7 @@ def test_small_requests_are_served_while_large_answers_stream(server: RunningSer
 @pytest.fixture(scope="module")
 def impatient(root: Path) -> Iterator[RunningServer]:
     """A server whose deadlines are all one second."""
-    with RunningServer(root, **SHORT) as running:
+    with ForkedServer(root, **SHORT) as running:
         yield running
 
 
@@ -182,7 +182,7 @@ def test_write_deadline_aborts_who_stalls_and_spares_who_is_slow(
 def hasty(root: Path) -> Iterator[RunningServer]:
     """The same, with turns of which eight small answers are one."""
     turns = {"ZEROCOPY_LIMITS_TURN_BYTES_MAX": "65536"}
-    with RunningServer(root, **SHORT, **turns) as running:
+    with ForkedServer(root, **SHORT, **turns) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ from tests.faults.tls_client import (
     wide_client,
 )
 from tests.h2client import HEADERS, H2Client
-from tests.server import RunningServer, connect_to
+from tests.server import ForkedServer, RunningServer, connect_to
 from tests.transport.http2.frames import END_HEADERS, END_STREAM, PREFACE, frame
 from zerocopy.transport.admission import REFUSALS_MAX
 
@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """A server whose clients have a second to ask, and are idle for a second."""
-    with RunningServer(
+    with ForkedServer(
         root,
         USE_TLS="true",
         ZEROCOPY_TIMEOUTS_HEADER_READ_S="1",
@@ -255,7 +255,7 @@ def test_connection_beyond_the_bound_gets_503_and_is_served_later(root: Path) ->
     """Over both protocols, with Retry-After; those inside notice nothing."""
     body = body_of(root, "SMALL")
     with (
-        RunningServer(root, USE_TLS="true", ZEROCOPY_LIMITS_CONNECTIONS_MAX="2") as server,
+        ForkedServer(root, USE_TLS="true", ZEROCOPY_LIMITS_CONNECTIONS_MAX="2") as server,
         H2Client(server) as inside,
         ExitStack() as stack,
     ):
@@ -291,7 +291,7 @@ def test_connection_beyond_the_bound_gets_503_and_is_served_later(root: Path) ->
 def test_crowd_beyond_the_bound_is_refused_and_not_left_waiting(root: Path) -> None:
     """Of a hundred beyond the bound each gets 503 or is closed at once; none hangs."""
     with (
-        RunningServer(root, USE_TLS="true", ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
+        ForkedServer(root, USE_TLS="true", ZEROCOPY_LIMITS_CONNECTIONS_MAX="1") as server,
         H2Client(server) as inside,
         ExitStack() as stack,
     ):

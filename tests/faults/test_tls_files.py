@@ -24,7 +24,7 @@ from tests.faults.client import (
 )
 from tests.faults.tls_client import INTERNAL_ERROR, TlsClient, wide_client
 from tests.h2client import WINDOW_BYTES, H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +101,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Run
     root = tmp_path_factory.mktemp("changing-tls")
     write_series(root, "OTHER", OTHER_RECORDS)
     seal(root, "OTHER")
-    with RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as server:
+    with ForkedServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as server:
         yield root, server
     shutil.rmtree(root)
 
@@ -336,7 +336,7 @@ def test_worker_killed_by_sigbus_is_replaced(tmp_path: Path) -> None:
     write_series(tmp_path, "OTHER", OTHER_RECORDS)
     seal(tmp_path, "OTHER")
     expected = body_of(tmp_path, "OTHER", ["price"])
-    with RunningServer(tmp_path, USE_TLS="true") as server:
+    with ForkedServer(tmp_path, USE_TLS="true") as server:
         (worker,) = server.worker_pids()
         with H2Client(server) as client:
             assert client.ask(OTHER).content == expected

@@ -39,7 +39,7 @@ from tests.faults.tls_client import (
     wide_client,
 )
 from tests.h2client import H2Client
-from tests.server import RunningServer, connect_to, open_descriptors
+from tests.server import ForkedServer, RunningServer, connect_to, open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,14 +79,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
+    with ForkedServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="2") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def impatient(root: Path) -> Iterator[RunningServer]:
     """A server whose clients have to take a byte a second."""
-    with RunningServer(
+    with ForkedServer(
         root,
         USE_TLS="true",
         ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S="1",
@@ -98,7 +98,7 @@ def impatient(root: Path) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def patient(root: Path) -> Iterator[RunningServer]:
     """A server whose clients have to take a byte in `PATIENCE_S`."""
-    with RunningServer(
+    with ForkedServer(
         root,
         USE_TLS="true",
         ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S=PATIENCE_S,

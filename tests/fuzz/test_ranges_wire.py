@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.faults.client import SMALL, body_of, seal, write_series
 from tests.fuzz.fields import field_lists, methods
 from tests.fuzz.reference import Representation, expected, parse_date
-from tests.server import Answer, RunningServer
+from tests.server import Answer, ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,7 +106,7 @@ def fixture_served(
     root = tmp_path_factory.mktemp("ranges")
     write_series(root, "SMALL", RECORDS)
     seal(root, "SMALL")
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         ask = Asker(server)
         answer = ask("GET", [])
         if "accept-ranges" not in answer.fields:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tests.faults.client import SMALL, body_of, poll, write_series
-from tests.server import RunningServer, open_descriptors, resident_bytes
+from tests.server import ForkedServer, RunningServer, open_descriptors, resident_bytes
 
 if TYPE_CHECKING:
     import socket
@@ -74,7 +74,7 @@ def besieged(root: Path, connections: int, **environ: str) -> Iterator[RunningSe
     whoever asks next, and nothing in its log that is the server's fault.
     """
     write_series(root, "SMALL", 500)
-    with RunningServer(root, **{**DEADLINES, **environ}) as server:
+    with ForkedServer(root, **{**DEADLINES, **environ}) as server:
         body = body_of(root, "SMALL")
         for _ in range(3):
             assert server.get(SMALL).content == body

@@ -16,7 +16,7 @@ import pytest
 
 from tests.command_line import ZEROCOPY, environment
 from tests.ingest.by_hand import found_in
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.core.layout import day_label
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_import_is_killed_at_any_moment_beside_readers(tmp_path: Path, kills: in
     subprocess.run(command(1), env=environment(), check=True, stdout=subprocess.DEVNULL)
     took_s = time.monotonic() - begun
     killed, version = 0, 2
-    with RunningServer(root, USE_TLS="false") as server:
+    with ForkedServer(root, USE_TLS="false") as server:
         reader = Reader(server, kills)
         reader.start()
         try:

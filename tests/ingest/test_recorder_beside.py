@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from tests.server import RunningServer, resident_bytes
+from tests.server import ForkedServer, RunningServer, resident_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +104,7 @@ def test_live_readers_and_bars_agree_with_a_recorder_at_full_speed(
     """Every record once and in order, every bar exact; no process takes more and more memory."""
     start_s = int(time.time()) // 86_400 * 86_400
     command = [sys.executable, "-c", RECORDER, str(tmp_path), str(start_s), str(seconds)]
-    with RunningServer(tmp_path, USE_TLS="false") as server:
+    with ForkedServer(tmp_path, USE_TLS="false") as server:
         recorder = subprocess.Popen(command, stdout=subprocess.PIPE)
         first = (
             tmp_path

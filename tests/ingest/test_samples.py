@@ -13,7 +13,7 @@ import pytest
 
 from tests.ingest.by_hand import SAMPLES, Row, csv_rows, files_of, found_in, import_, ns_of
 from tests.naive_bars import naive_bars_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +145,7 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", name="server")
 def fixture_server(root: Path) -> Iterator[RunningServer]:
     """One server for all of them."""
-    with RunningServer(root, USE_TLS="false") as server:
+    with ForkedServer(root, USE_TLS="false") as server:
         yield server
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.client import make_root, seal
 from tests.proxies.reverse import PROXIES, ReverseProxy, is_installed
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def server(root: Path) -> Iterator[RunningServer]:
         "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "2",
         "ZEROCOPY_TIMEOUTS_IDLE_S": "1",
     }
-    with RunningServer(root, **environ) as running:
+    with ForkedServer(root, **environ) as running:
         yield running
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.blackbox.reloading import reload_once
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.subscribers import Feed, by_httpx_sse, by_websockets
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def test_proxy_passes_on_each_record_before_the_next_over_a_reload(
 ) -> None:
     """Events and messages of a WebSocket, unbuffered; clients go on with their cursor."""
     with (
-        RunningServer(tmp_path, ZEROCOPY_SERVER_WORKERS="1") as server,
+        ForkedServer(tmp_path, ZEROCOPY_SERVER_WORKERS="1") as server,
         proxy_type(str(tmp_path), server.port) as proxy,
         Feed(tmp_path, "LIVE") as feed,
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.faults.client import MEDIUM, SMALL, Client, body_of, poll, request_of
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def test_each_request_is_named_by_the_ray_that_came_with_it(
     """Small answers and large ones through a proxy, alike but for the ray: each has its line."""
     bodies = {SMALL: body_of(root, "SMALL"), MEDIUM: body_of(root, "MEDIUM")}
     with (
-        RunningServer(root, **EVERYTHING) as server,
+        ForkedServer(root, **EVERYTHING) as server,
         proxy_type(str(tmp_path), server.port) as proxy,
         Client(proxy) as client,
     ):

@@ -19,7 +19,7 @@ from tests.faults.client import (
     request_of,
 )
 from tests.proxies.crowd import Crowd
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_reload_under_load_fails_no_request(
     """
     options = {"ZEROCOPY_SERVER_WORKERS": "2", "ZEROCOPY_SERVER_DRAIN_IDLE_S": "1"}
     with (
-        RunningServer(root, **options) as server,
+        ForkedServer(root, **options) as server,
         proxy_type(str(tmp_path), server.port) as proxy,
         Crowd(proxy, SMALL, body_of(root, "SMALL")) as crowd,
     ):
@@ -63,7 +63,7 @@ def test_stop_under_way_finishes_the_answer_that_a_proxy_passes_on(
     proxy_type: type[ReverseProxy], root: Path, tmp_path: Path
 ) -> None:
     """SIGTERM amid 32 MB for a slow client: it gets all of them, and the exit code is 0."""
-    with RunningServer(root) as server, proxy_type(str(tmp_path), server.port) as proxy:
+    with ForkedServer(root) as server, proxy_type(str(tmp_path), server.port) as proxy:
         expected = body_of(root, "LARGE", ["price"])
         with Client(proxy, TINY_BUFFER_BYTES) as client:
             client.send(request_of(LARGE))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.naive_bars import naive_bars_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
@@ -178,7 +178,7 @@ def test_more_days_than_descriptors_are_read(service: Service, tmp_path: Path) -
 def test_server_loads_numpy_with_the_first_bars_and_not_before(tmp_path: Path) -> None:
     """What a worker has mapped tells."""
     put(str(tmp_path), {"time": u32(DAY_START_S), "price": f32(1)})
-    with RunningServer(str(tmp_path), USE_TLS="false") as server:
+    with ForkedServer(str(tmp_path), USE_TLS="false") as server:
 
         def loaded() -> bool:
             [worker] = server.worker_pids()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.formats.readers import check_json
 from tests.naive import naive_answer
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
@@ -322,7 +322,7 @@ def test_more_days_than_descriptors_are_read(bench: Bench) -> None:
 def test_server_loads_polars_with_the_first_csv_and_not_before(tmp_path: Path) -> None:
     """What a worker has mapped tells."""
     put(str(tmp_path), {"time": u32(DAY_START_S), "price": marks(1)})
-    with RunningServer(str(tmp_path), USE_TLS="false") as server:
+    with ForkedServer(str(tmp_path), USE_TLS="false") as server:
 
         def loaded() -> bool:
             [worker] = server.worker_pids()

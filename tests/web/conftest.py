@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.web.market import Recorder, make_market
 from tests.web.served import config_of, make_root
 from tests.web.tab import Tab
@@ -31,7 +31,7 @@ def fixture_client_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="client_server", scope="session")
 def fixture_client_server(client_root: Path) -> Iterator[RunningServer]:
     """Both listeners, and one worker, which tests kill."""
-    with RunningServer(
+    with ForkedServer(
         client_root,
         ZEROCOPY_CONFIG=str(config_of(client_root)),
         ZEROCOPY_SERVER_WORKERS="1",
@@ -67,7 +67,7 @@ def fixture_server(
     """The server of the page."""
     assert ticks
     assert recorder.ticks
-    with RunningServer(market_root) as running:
+    with ForkedServer(market_root) as running:
         yield running
 
 

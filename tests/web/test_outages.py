@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.client import poll
 from tests.proxies.reverse import PROXIES, free_port, is_installed
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, put
 from tests.web import node
 from tests.web.served import (
@@ -113,10 +113,10 @@ def test_both_outlive_a_restart_of_the_server(client_root: Path) -> None:
         "ZEROCOPY_CONFIG": str(config_of(client_root)),
     }
     with ExitStack() as stack:
-        first = stack.enter_context(RunningServer(client_root, **environ))
+        first = stack.enter_context(ForkedServer(client_root, **environ))
 
         def restart() -> None:
             first.stop()
-            stack.enter_context(RunningServer(client_root, **environ))
+            stack.enter_context(ForkedServer(client_root, **environ))
 
         check_both(client_root, url_of(first), restart)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, put, u32
 from tests.web.tab import WIDTH, Tab
 from zerocopy.storage.tree import Series
@@ -128,7 +128,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     make_root(str(root))
     config = tmp_path_factory.mktemp("config") / "config.toml"
     config.write_text(CONFIG)
-    with RunningServer(str(root), ZEROCOPY_CONFIG=str(config)) as running:
+    with ForkedServer(str(root), ZEROCOPY_CONFIG=str(config)) as running:
         yield f"http://127.0.0.1:{running.port}/"
     shutil.rmtree(root)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.web.drawn import assert_draws, await_live
 from tests.web.market import Recorder
 from tests.web.tab import Tab
@@ -37,7 +37,7 @@ def server(root: str) -> Iterator[RunningServer]:
     """A server whose port stays when it is started again."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with RunningServer(root, PORT=str(port)) as running:
+    with ForkedServer(root, PORT=str(port)) as running:
         yield running
 
 

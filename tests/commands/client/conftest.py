@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy import cli
 from zerocopy.core.layout import DAY_S, file_name
 
@@ -79,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     write_day(root, "TRADES", DAY, day_of(DAY, 10))
     write_day(root, "MD", DAY, day_of(DAY, 10), symbol="ETH-USD")
     whole = {name: np.concatenate([day[name] for day in days]) for name in days[0]}
-    with RunningServer(root, ZEROCOPY_FORMATS_RECORDS_MAX=str(RECORDS_MAX)) as server:
+    with ForkedServer(root, ZEROCOPY_FORMATS_RECORDS_MAX=str(RECORDS_MAX)) as server:
         yield Place(root, server, whole)
 
 

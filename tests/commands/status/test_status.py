@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.faults.client import SMALL, write_series
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.table import each
 from tests.terminal import open_terminal
 from zerocopy.cli import main
@@ -62,7 +62,7 @@ def test_page_is_found_where_serve_has_it(
 ) -> None:
     """By the configuration, as `serve` reads it; a port that nobody can know is asked for."""
     write_series(tmp_path, "SMALL", 10)
-    with RunningServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         monkeypatch.setenv("METRICS_PORT", str(server.metrics_port))
         monkeypatch.setenv("ZEROCOPY_METRICS_HOST", "0.0.0.0")
         done = run()
@@ -119,7 +119,7 @@ def answering(*content: bytes, status: str = "200 OK", length: int | None = None
 def test_running_server_tells_what_it_does(tmp_path: Path, run: Run) -> None:
     """Figures of a real server, one a line and none cut, and the same as JSON; exit code 0."""
     write_series(tmp_path, "SMALL", 500)
-    with RunningServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         assert server.get(SMALL).status == 200
         url = f"http://127.0.0.1:{server.metrics_port}/metrics"
         told, as_json = run_apart("--url", url), run("--url", url, "--json")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.client import poll
 from tests.h2client import DATA, H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.transport.http2.frames import ALIVE, frame
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         "ZEROCOPY_LIMITS_CONTENT_BYTES_MAX": f"{BOUND_BYTES}",
         "ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "10",
     }
-    with RunningServer(root, USE_TLS="true", **options) as running:
+    with ForkedServer(root, USE_TLS="true", **options) as running:
         yield running
 
 

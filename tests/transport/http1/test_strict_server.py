@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.tls_client import connect_raw, read_to_end
 from tests.h2client import H2Client
-from tests.server import RunningServer, connect_to
+from tests.server import ForkedServer, RunningServer, connect_to
 from tests.table import each
 from tests.transport.http1.strict_cases import (
     FIELD_MAX,
@@ -39,7 +39,7 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["plain", "tls"])
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Both listeners, one worker, no data; nothing in the table may be an error of the server."""
     root = tmp_path_factory.mktemp("strict")
-    with RunningServer(root, ZEROCOPY_TLS_PORT="0") as running:
+    with ForkedServer(root, ZEROCOPY_TLS_PORT="0") as running:
         pids = running.worker_pids()
         yield running
         assert running.worker_pids() == pids

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.client import make_root, seal, write_series
 from tests.h2client import H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.transport.http2.frames import ALIVE
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         yield running
 
 
@@ -42,7 +42,7 @@ def server(root: Path) -> Iterator[RunningServer]:
 def strict(root: Path) -> Iterator[RunningServer]:
     """One worker on TLS to which a hundred useless frames in a second are a flood."""
     options = {"ZEROCOPY_LIMITS_CONTROL_FRAMES_MAX": f"{FLOOD_FRAMES}"}
-    with RunningServer(root, USE_TLS="true", **options) as running:
+    with ForkedServer(root, USE_TLS="true", **options) as running:
         yield running
 
 

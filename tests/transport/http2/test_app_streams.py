@@ -10,7 +10,7 @@ from hypercorn.asyncio.worker_context import EventWrapper
 
 from tests.faults.client import LARGE, poll
 from tests.h2client import H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.transport.http2.app_buffer import AppBuffer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ CANCEL = 8
 @pytest.fixture(name="server", scope="module")
 def fixture_server(root: Path) -> Iterator[RunningServer]:
     """One worker on TLS whose clients have two seconds to take something."""
-    with RunningServer(root, USE_TLS="true", ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S="2") as running:
+    with ForkedServer(root, USE_TLS="true", ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S="2") as running:
         yield running
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.client import LARGE, SMALL, body_of, poll
 from tests.h2client import DATA, H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.transport.http2.frames import ALIVE, END_STREAM, NO_ERROR, frame
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EXPECTS = [("expect", "100-continue"), ("content-length", "10")]
 @pytest.fixture(name="server", scope="module")
 def fixture_server(root: Path) -> Iterator[RunningServer]:
     """One worker that waits longer for content than a client of these tests does."""
-    with RunningServer(root, USE_TLS="true", ZEROCOPY_TIMEOUTS_HEADER_READ_S="60") as running:
+    with ForkedServer(root, USE_TLS="true", ZEROCOPY_TIMEOUTS_HEADER_READ_S="60") as running:
         yield running
 
 

@@ -21,7 +21,7 @@ from tests.h2client import (
     WINDOW_UPDATE,
     H2Client,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.transport.http2.frames import (
     ALIVE,
     COMPRESSION_ERROR,
@@ -50,7 +50,7 @@ REFUSED_STREAM = 7
 def fixture_server(root: Path) -> Iterator[RunningServer]:
     """One worker on TLS to which twenty useless frames in a second are a flood."""
     options = {"ZEROCOPY_LIMITS_CONTROL_FRAMES_MAX": f"{CONTROL_FRAMES_MAX}"}
-    with RunningServer(root, USE_TLS="true", **options) as running:
+    with ForkedServer(root, USE_TLS="true", **options) as running:
         yield running
 
 

@@ -10,7 +10,7 @@ from h2.connection import H2Connection
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.protocol.h2 import H2Protocol
 
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.ticks import make_ticks, small_end_s, ticks_body, ticks_target
 from zerocopy.transport.http2 import compatibility
 from zerocopy.transport.http2.compatibility import incompatibility
@@ -87,7 +87,7 @@ def server(root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
     folder.mkdir()
     metadata = "Metadata-Version: 2.1\nName: hypercorn\nVersion: 0.19.0\n"
     (folder / "METADATA").write_text(metadata, encoding="ascii")
-    with RunningServer(root, USE_TLS="true", PYTHONPATH=str(path)) as running:
+    with ForkedServer(root, USE_TLS="true", PYTHONPATH=str(path)) as running:
         yield running
 
 
@@ -123,7 +123,7 @@ def test_misfit_serves_the_same_over_http1(server: RunningServer, root: str) -> 
     head = server.get(ticks_target(), method="HEAD")
     assert int(head.fields["content-length"]) == len(ticks_body(root))
     assert server.get("/nowhere").status == 404
-    with RunningServer(root, USE_TLS="true") as fitting:
+    with ForkedServer(root, USE_TLS="true") as fitting:
         assert fitting.event("http2_misfit") is None
         for target in (SMALL, ticks_target(), "/healthz", "/nowhere"):
             fields = [running.get(target).fields for running in (server, fitting)]

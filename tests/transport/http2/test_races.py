@@ -19,7 +19,7 @@ from tests.faults.client import (
     target_of,
 )
 from tests.h2client import HEADERS, WINDOW_BYTES_MAX, H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import put, u32
 from tests.transport.http2.frames import WHOLE, frame
 from zerocopy.storage.tree import Series
@@ -36,7 +36,7 @@ NEWEST_ENTRY = b"\xbe"  # the first entry of the dynamic table
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with deadlines of some seconds, on TLS."""
-    with RunningServer(
+    with ForkedServer(
         root,
         USE_TLS="true",
         ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S="1",
@@ -142,7 +142,7 @@ def test_answer_that_waited_for_its_window_is_not_believed_later(tmp_path: Path)
     target = f"/api/data?symbol=A&type=MD&start={start_s}&end={2**32 - 1}&columns=time"
     time.sleep(0.2)  # a stamp younger than RACY_NS is never used again
     with (
-        RunningServer(tmp_path, USE_TLS="true") as server,
+        ForkedServer(tmp_path, USE_TLS="true") as server,
         H2Client(server, auto_window=False) as client,
     ):
         size = len(client.ask(target).content)
@@ -169,7 +169,7 @@ def test_window_that_stays_shut_ends_any_route(server: RunningServer) -> None:
 def test_drain_deadline_ends_clients_that_never_read(root: Path) -> None:
     """SIGTERM, a drain deadline of 1 s, a client that never reads: no worker has to be killed."""
     with (
-        RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="1") as server,
+        ForkedServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="1") as server,
         wide_open(server) as client,
     ):
         stream_id = client.request(LARGE)

@@ -1,0 +1,302 @@
+"""Servers forked off a process that has imported everything once, for tests that start many.
+
+Owns that process, one for each process of tests: `python -m tests.forkserver`. Of each start of
+`zerocopy serve` four fifths are imports, once in the supervisor and once in each worker. Here both
+are forks, and all else is as it is: the command line, the environment, the supervisor as the parent
+of its workers, orders by pipe, signals, exit codes.
+
+What a fork cannot prove is left to `tests.server.RunningServer`, which executes the command: that a
+start imports what it needs, survives any standard stream, signal and directory, and that a worker
+inherits nothing but what it is told.
+
+Protocol: one packet asks, with the environment as JSON, the descriptor of standard error and one
+that the answers are written to: the pid, and later the wait status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, NoReturn, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from zerocopy.supervise.control import WorkerSpec
+
+_ASKED_BYTES_MAX = 65_536
+_NUMBER = struct.Struct("=i")
+_OF_SUPERVISORS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+)  # fmt: skip
+
+
+# ---- the side of the tests
+
+
+class Forked:
+    """A server's process, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, environ: Mapping[str, str], stderr_fd: int) -> None:
+        self._answers, writing = os.pipe()
+        try:
+            asked = json.dumps(dict(environ)).encode()
+            assert len(asked) < _ASKED_BYTES_MAX
+            socket.send_fds(_fork_server(), [asked], [stderr_fd, writing])
+        finally:
+            os.close(writing)
+        self.returncode: int | None = None
+        self.pid = self._read()
+
+    def _read(self) -> int:
+        told = os.read(self._answers, _NUMBER.size)
+        assert len(told) == _NUMBER.size, "the fork server has died"
+        return int(_NUMBER.unpack(told)[0])
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs; negative is the signal that ended it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after so many seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._answers], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("zerocopy serve", timeout or 0)
+            self.returncode = os.waitstatus_to_exitcode(self._read())
+            os.close(self._answers)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _fork_server() -> socket.socket:
+    """Start it; what it is asked by. It ends with this process."""
+    from zerocopy.supervise.control import child_environ  # noqa: PLC0415 - where it is started
+
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forkserver"],
+            env=child_environ(),  # as a worker's: OpenSSL reads its file when it is imported
+            stdin=its.fileno(),
+            cwd=os.path.dirname(os.path.dirname(__file__)),  # where `tests` is found
+        )
+    atexit.register(process.wait)
+    atexit.register(ours.close)
+    return ours
+
+
+# ---- the fork server
+
+
+def main() -> None:
+    """Import what a server does, then fork one for whoever asks, until nobody can."""
+    import zerocopy.cli  # noqa: PLC0415 - tests import this module, too
+    import zerocopy.observe.log  # noqa: PLC0415
+    import zerocopy.supervise.activation  # noqa: PLC0415
+    import zerocopy.supervise.compose_tls  # noqa: PLC0415
+    import zerocopy.supervise.supervisor  # noqa: PLC0415
+    import zerocopy.supervise.worker  # noqa: F401, PLC0415
+
+    gc.collect()
+    gc.freeze()
+    # Python 3.12 warns of the supervisor's threads, which the worker has no use for.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    asking = socket.socket(fileno=os.dup(0))
+    while True:
+        asked, fds, _, _ = socket.recv_fds(asking, _ASKED_BYTES_MAX, 2)
+        if not asked:
+            _reap()
+            return
+        if not os.fork():
+            asking.close()
+            _wait_for_server(json.loads(asked), *fds)
+        for fd in fds:
+            os.close(fd)
+        _reap()
+
+
+def _reap() -> None:
+    """Take note of those that have ended: whoever adds up processor time wants theirs as well."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _wait_for_server(environ: Mapping[str, str], stderr_fd: int, answers_fd: int) -> NoReturn:
+    """Fork the supervisor, tell its pid, and its end when that has come."""
+    pid = os.fork()
+    if not pid:
+        os.dup2(stderr_fd, 2)
+        _keep_only(())
+        _end_as_python_does(functools.partial(_be_supervisor, environ))
+    os.write(answers_fd, _NUMBER.pack(pid))
+    status = os.waitpid(pid, 0)[1]
+    with contextlib.suppress(BrokenPipeError):  # the test has ended without it
+        os.write(answers_fd, _NUMBER.pack(status))
+    os._exit(0)
+
+
+def _be_supervisor(environ: Mapping[str, str]) -> None:
+    """`zerocopy serve`, but for how it starts workers."""
+    from zerocopy import cli  # noqa: PLC0415
+    from zerocopy.supervise import generation  # noqa: PLC0415
+
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    sys.argv = ["zerocopy", "serve"]
+    generation.start_worker = _fork_worker  # type: ignore[attr-defined]
+    cli.main()
+
+
+# ---- a supervisor that it has forked
+
+
+class _Worker:
+    """A forked worker, with what a generation uses of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, orders_fd: int) -> None:
+        self.pid = pid
+        self.stdin = open(orders_fd, "wb", buffering=0)  # noqa: SIM115 - the generation closes it
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Reap it if it has ended."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """Reap it when it has ended."""
+        return self._reap(0)
+
+    def _reap(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _fork_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
+    """What `start_worker` does, without executing Python anew."""
+    reading, writing = os.pipe()
+    # Until they have their default action: ours only count, which the worker would not look at.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_SUPERVISORS)
+    try:
+        pid = os.fork()
+        if not pid:
+            _forget_supervisor()
+            os.dup2(reading, 0)
+            given = [fd for fds in spec.listener_fds.values() for fd in fds]
+            given += [*(spec.certificate_fds or ()), spec.counters_fd, spec.beats_fd]
+            _keep_only((*given, spec.report_fd))
+            _end_as_python_does(_be_worker)
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return cast("subprocess.Popen[bytes]", _Worker(pid, writing))
+
+
+def _forget_supervisor() -> None:
+    """What execve(2) would undo: handlers of signals and at the end, and where its log goes."""
+    from structlog._config import BoundLoggerLazyProxy  # noqa: PLC0415 - of the fork server alone
+
+    gc.disable()
+    signal.set_wakeup_fd(-1)
+    for number in _OF_SUPERVISORS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGCHLD))
+    atexit._clear()
+    sys.stderr = sys.__stderr__
+    for module in list(sys.modules.values()):
+        logger = getattr(module, "_log", None)
+        if isinstance(logger, BoundLoggerLazyProxy):
+            vars(logger).pop("bind", None)  # kept since its first line
+
+
+def _be_worker() -> None:
+    from zerocopy.supervise import worker  # noqa: PLC0415
+
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
+    worker.main()
+
+
+# ---- both
+
+
+def _keep_only(fds: tuple[int, ...]) -> None:
+    """Close all descriptors but these and the standard streams."""
+    begin = 3
+    for fd in sorted({fd for fd in fds if fd >= begin}):
+        os.closerange(begin, fd)
+        begin = fd + 1
+    os.closerange(begin, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+
+
+def _end_as_python_does(run: Callable[[], None]) -> NoReturn:
+    """Run, and exit without a way back into who has forked."""
+    status = 70
+    try:
+        run()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - told as Python would
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    finally:
+        with contextlib.suppress(Exception):
+            threading._shutdown()  # type: ignore[attr-defined] # waits for pools of threads
+            atexit._run_exitfuncs()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
