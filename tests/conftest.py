@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.blackbox.chromium import Browser
+
+HERE = Path(__file__).parent
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "20"))
 """Of each property, others in each run; `make slow` tries many more."""
@@ -32,13 +36,25 @@ settings.load_profile("zerocopy")
 gc.disable()  # until all tests are collected: what that makes stays, and is walked again and again
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a folder together, in the order that pytest-randomly has chosen otherwise.
+
+    A folder's tests share servers, proxies, a browser and what they import. Else each of the
+    processes that share the tests would start and import all of it.
+    """
+    folders: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        folders.setdefault(item.path.relative_to(HERE).parts[0], []).append(item)
+    items[:] = itertools.chain.from_iterable(folders.values())
+
+
 def pytest_collection_finish() -> None:
     """Take what collecting made, some million objects that stay, out of the collector's sight.
 
     Many tests collect, to see that nothing was left in circles: 0.3 s each with all that, 0.02 s
     without.
     """
-    gc.collect()
     gc.freeze()
     gc.enable()
 

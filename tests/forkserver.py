@@ -51,6 +51,8 @@ class Forked:
     """A server's process, with what tests use of `subprocess.Popen`."""
 
     def __init__(self, environ: Mapping[str, str], stderr_fd: int) -> None:
+        read_at_start = {name for name in environ if name.startswith(("PYTHON", "OPENSSL_"))}
+        assert not read_at_start, "a RunningServer would read these"
         self._answers, writing = os.pipe()
         try:
             asked = json.dumps(dict(environ)).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -258,6 +259,13 @@ def connect_to(port: int, receive_buffer_bytes: int | None = None) -> socket.soc
         sock.close()
         raise
     return sock
+
+
+def is_refused(port: int) -> bool:
+    """Whether the kernel refuses a new connection to a port of this machine."""
+    # A socket of its own: one that was let in says EISCONN from then on.
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def open_descriptors(pid: int) -> int:

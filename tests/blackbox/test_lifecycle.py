@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -23,7 +22,7 @@ from tests.faults.client import (
     poll,
     request_of,
 )
-from tests.server import RunningServer
+from tests.server import RunningServer, is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +65,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def is_refused(server: RunningServer) -> bool:
-    """Whether the kernel refuses a new connection."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SLOW)])
 def test_stop_signal_lets_a_large_answer_finish(root: Path, number: signal.Signals) -> None:
     """A drain finishes what is being sent, closes idle connections, and exits with 0."""
@@ -98,7 +91,7 @@ def test_drain_refuses_new_connections(root: Path) -> None:
         busy.send(request_of(LARGE))
         busy.head()
         os.kill(server.pid, signal.SIGTERM)
-        poll(lambda: is_refused(server), "new connections to be refused", 3)
+        poll(lambda: is_refused(server.port), "new connections to be refused", 3)
         assert is_alive(server.worker_pids()[0])
         busy.reset()
         assert exit_code(server) == 0

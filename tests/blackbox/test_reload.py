@@ -23,7 +23,7 @@ from tests.faults.client import (
     request_of,
     seal,
 )
-from tests.server import ForkedServer, port_of
+from tests.server import ForkedServer, RunningServer, is_refused, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +70,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Configured:
     """A server with a file of its own, which a test changes."""
 
-    def __init__(self, root: Path, folder: Path, text: str = "", **environ: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        text: str = "",
+        *,
+        kind: type[RunningServer] = ForkedServer,
+        **environ: str,
+    ) -> None:
         self._path = folder / "config.toml"
         self.write(text)
-        self.server = ForkedServer(root, ZEROCOPY_CONFIG=str(self._path), **environ)
+        self.server = kind(root, ZEROCOPY_CONFIG=str(self._path), **environ)
 
     def write(self, text: str) -> None:
         """Replace the configuration."""
@@ -173,7 +181,8 @@ def test_reload_whose_host_is_not_resolved_is_given_up_and_stops_nothing(
     (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
     text = "[server]\nhost = '{}'\nstart_deadline_s = 10\n"
     known = text.format("known.invalid")
-    configured = Configured(root, tmp_path, known, HOST="", PYTHONPATH=str(tmp_path))
+    environ = {"HOST": "", "PYTHONPATH": str(tmp_path)}
+    configured = Configured(root, tmp_path, known, kind=RunningServer, **environ)
     with configured.server as server:
         configured.write(text.format("stuck.invalid"))
         os.kill(server.pid, signal.SIGHUP)
@@ -203,7 +212,7 @@ def test_start_whose_host_is_not_resolved_ends_with_one_line(
     """After `start_deadline_s`, for each listener."""
     (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
     environ = {name: "stuck.invalid", "PYTHONPATH": str(tmp_path)}
-    server = ForkedServer(root, ZEROCOPY_SERVER_START_DEADLINE_S="0.5", **environ)
+    server = RunningServer(root, ZEROCOPY_SERVER_START_DEADLINE_S="0.5", **environ)
     process = server.start()
     try:
         assert process.wait(20) == 1
@@ -239,8 +248,7 @@ def test_hangup_changes_the_address_and_serves_who_waits_at_the_old_one(
             server.port = port_of(event["plain"])
             assert server.port == new_port
             assert server.get(SMALL).content == body_of(root, "SMALL")
-            with socket.socket() as sock:
-                poll(lambda: sock.connect_ex(("127.0.0.1", old_port)) != 0, "the old port to close")
+            poll(lambda: is_refused(old_port), "the old port to close")
             assert kept.is_closed()
 
 
@@ -320,7 +328,7 @@ def test_stop_amid_a_reload_drains_both_generations(root: Path) -> None:
 def test_hangup_amid_a_start_ends_nobody(root: Path, tmp_path: Path) -> None:
     """Neither a worker that has just been made, nor a supervisor that is about to be."""
     (tmp_path / "sitecustomize.py").write_text(HANG_UP, encoding="utf-8")
-    with ForkedServer(root, PYTHONPATH=str(tmp_path)) as server:
+    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
         assert server.get(SMALL).status == 200
         assert count_of(server, "worker_died") == 0
         assert count_of(server, "reload_refused") == 0
@@ -337,8 +345,7 @@ def test_idle_connections_get_their_time_in_a_drain(root: Path) -> None:
                 client.send(request_of(SMALL))
                 assert "connection" not in client.answer().fields
             os.kill(server.pid, signal.SIGTERM)
-            with socket.socket() as sock:
-                poll(lambda: sock.connect_ex(("127.0.0.1", server.port)) != 0, "the drain")
+            poll(lambda: is_refused(server.port), "the drain")
             asking.send(request_of(SMALL))
             answer = asking.answer()
             assert (answer.status, answer.fields["connection"]) == (200, "close")
@@ -358,8 +365,7 @@ def test_answer_that_promised_more_keeps_its_connection_for_one_more(root: Path)
         client.send(request_of(LARGE))
         _, fields = client.head()
         os.kill(server.pid, signal.SIGTERM)
-        with socket.socket() as sock:
-            poll(lambda: sock.connect_ex(("127.0.0.1", server.port)) != 0, "the drain")
+        poll(lambda: is_refused(server.port), "the drain")
         assert len(client.read(int(fields["content-length"]))) == int(fields["content-length"])
         client.send(request_of(SMALL))
         answer = client.answer()

@@ -141,7 +141,7 @@ def test_worker_that_dies_comes_back_with_the_certificate_that_is_served(
 def test_worker_that_cannot_start_again_is_told_and_comes_back(root: Path, tmp_path: Path) -> None:
     """Whatever ends it at each start: it is tried later and later, until it can."""
     (tmp_path / "sitecustomize.py").write_text(DEADLY, encoding="utf-8")
-    with ForkedServer(root, PYTHONPATH=str(tmp_path)) as server:
+    with RunningServer(root, PYTHONPATH=str(tmp_path)) as server:
         (tmp_path / "deadly").touch()
         os.kill(server.worker_pids()[0], signal.SIGKILL)
         poll(lambda: count_of(server, "worker_died") >= 3, "three deaths", 20)

@@ -22,6 +22,9 @@ cases: Any = pytest.importorskip(
 support: Any = pytest.importorskip("test.support.os_helper", reason=_REASON, exc_type=ImportError)
 utils: Any = pytest.importorskip("test.test_asyncio.utils", reason=_REASON, exc_type=ImportError)
 
+# Each case collects three times when it ends.
+pytestmark = pytest.mark.usefixtures("frozen")
+
 EXCLUDED = {
     "test_sendfile_prevents_bare_write": (
         "transport.write() belongs to uvloop's C classes and cannot be told of a sendfile; "

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("frozen")
+
 MANY = 6
 CONTENT_BYTES = 10
 CHUNKS = 40

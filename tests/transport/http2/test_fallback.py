@@ -87,7 +87,7 @@ def server(root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
     folder.mkdir()
     metadata = "Metadata-Version: 2.1\nName: hypercorn\nVersion: 0.19.0\n"
     (folder / "METADATA").write_text(metadata, encoding="ascii")
-    with ForkedServer(root, USE_TLS="true", PYTHONPATH=str(path)) as running:
+    with RunningServer(root, USE_TLS="true", PYTHONPATH=str(path)) as running:
         yield running
 
 

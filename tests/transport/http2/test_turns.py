@@ -10,7 +10,7 @@ import pytest
 from tests.faults.client import MEDIUM, SMALL, Client, body_of, request_of, seal, write_series
 from tests.faults.download import BOTH_LISTENERS
 from tests.h2client import H2Client
-from tests.server import ForkedServer
+from tests.server import RunningServer
 from zerocopy.transport.scheduler import COLD_TURN_BYTES
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_answer_from_the_disk_gives_way_to_small_answers_of_the_other_listener(
     environ = {**BOTH_LISTENERS, "PYTHONPATH": str(tmp_path), "TURNS_LOG": str(log)}
     environ["IS_COLD"] = str(is_cold)
     with (
-        ForkedServer(root, **environ) as server,
+        RunningServer(root, **environ) as server,
         H2Client(server) as streaming,
         Client(server) as asking,
     ):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("frozen")
+
 SAID = {
     "http/1.1": [
         (b"", 0),

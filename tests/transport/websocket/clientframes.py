@@ -25,7 +25,8 @@ def frame(
     head += count.to_bytes(extended, "big") if extended else b""
     if mask is None:
         return head + payload
-    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    key = int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)])
+    return head + mask + (int.from_bytes(payload) ^ key).to_bytes(len(payload))
 
 
 def text(payload: str | bytes, *, fin: bool = True) -> bytes:
