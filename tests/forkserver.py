@@ -30,12 +30,13 @@ import sys
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, NoReturn, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NoReturn
+
+from zerocopy.supervise import control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from zerocopy.supervise.control import WorkerSpec
+    from collections.abc import Callable, Mapping, Sequence
 
 _ASKED_BYTES_MAX = 65_536
 _NUMBER = struct.Struct("=i")
@@ -104,13 +105,11 @@ class Forked:
 @functools.cache
 def _fork_server() -> socket.socket:
     """Start it; what it is asked by. It ends with this process."""
-    from zerocopy.supervise.control import child_environ  # noqa: PLC0415 - where it is started
-
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.forkserver"],
-            env=child_environ(),  # as a worker's: OpenSSL reads its file when it is imported
+            env=control.child_environ(),  # as a worker's: OpenSSL reads its file now
             stdin=its.fileno(),
             cwd=os.path.dirname(os.path.dirname(__file__)),  # where `tests` is found
         )
@@ -173,7 +172,6 @@ def _wait_for_server(environ: Mapping[str, str], stderr_fd: int, answers_fd: int
 def _be_supervisor(environ: Mapping[str, str]) -> None:
     """`zerocopy serve`, but for how it starts workers."""
     from zerocopy import cli  # noqa: PLC0415
-    from zerocopy.supervise import generation  # noqa: PLC0415
 
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -182,7 +180,7 @@ def _be_supervisor(environ: Mapping[str, str]) -> None:
     os.environ.update(environ)
     time.tzset()
     sys.argv = ["zerocopy", "serve"]
-    generation.start_worker = _fork_worker  # type: ignore[attr-defined]
+    vars(control)["subprocess"] = SimpleNamespace(Popen=_Worker, PIPE=subprocess.PIPE)
     cli.main()
 
 
@@ -190,11 +188,37 @@ def _be_supervisor(environ: Mapping[str, str]) -> None:
 
 
 class _Worker:
-    """A forked worker, with what a generation uses of `subprocess.Popen`."""
+    """Stands for the `subprocess.Popen` of `start_worker`: it forks instead of executing Python."""
 
-    def __init__(self, pid: int, orders_fd: int) -> None:
-        self.pid = pid
-        self.stdin = open(orders_fd, "wb", buffering=0)  # noqa: SIM115 - the generation closes it
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdin: int,
+        pass_fds: Sequence[int],
+        bufsize: int,
+    ) -> None:
+        assert (command, stdin, bufsize) == (control.WORKER_COMMAND, subprocess.PIPE, 0)
+        reading, writing = os.pipe()
+        # Until they have their default action: ours only count, which a worker would not look at.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_SUPERVISORS)
+        try:
+            self.pid = os.fork()
+            if not self.pid:
+                os.dup2(reading, 0)
+                _keep_only(pass_fds)
+                os.environ.clear()
+                os.environ.update(env)
+                _forget_supervisor()
+                _end_as_python_does(_be_worker)
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.stdin = open(writing, "wb", buffering=0)  # noqa: SIM115 - the generation closes it
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -220,29 +244,6 @@ class _Worker:
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
-
-
-def _fork_worker(spec: WorkerSpec) -> subprocess.Popen[bytes]:
-    """What `start_worker` does, without executing Python anew."""
-    reading, writing = os.pipe()
-    # Until they have their default action: ours only count, which the worker would not look at.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_SUPERVISORS)
-    try:
-        pid = os.fork()
-        if not pid:
-            _forget_supervisor()
-            os.dup2(reading, 0)
-            given = [fd for fds in spec.listener_fds.values() for fd in fds]
-            given += [*(spec.certificate_fds or ()), spec.counters_fd, spec.beats_fd]
-            _keep_only((*given, spec.report_fd))
-            _end_as_python_does(_be_worker)
-    except OSError:
-        os.close(writing)
-        raise
-    finally:
-        os.close(reading)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return cast("subprocess.Popen[bytes]", _Worker(pid, writing))
 
 
 def _forget_supervisor() -> None:
@@ -272,7 +273,7 @@ def _be_worker() -> None:
 # ---- both
 
 
-def _keep_only(fds: tuple[int, ...]) -> None:
+def _keep_only(fds: Sequence[int]) -> None:
     """Close all descriptors but these and the standard streams."""
     begin = 3
     for fd in sorted({fd for fd in fds if fd >= begin}):

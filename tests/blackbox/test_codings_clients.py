@@ -20,7 +20,7 @@ import pytest
 import requests
 import urllib3
 
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.table import case
 from tests.ticks import make_ticks, ticks_target
 
@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One plain listener over three days."""
     root = tmp_path_factory.mktemp("codings")
     make_ticks(str(root), RECORDS_PER_DAY)
-    with RunningServer(root, USE_TLS="false") as running:
+    with ForkedServer(root, USE_TLS="false") as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.server import RunningServer, write_column
+from tests.server import ForkedServer, RunningServer, write_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """The command over that root."""
-    with RunningServer(root) as running:
+    with ForkedServer(root) as running:
         yield running
 
 

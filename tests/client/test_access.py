@@ -14,7 +14,7 @@ from tests.client.conftest import FIRST_S, write_day
 from tests.client.liar import Liar, Say, columns_body, honest, response, upgrade
 from tests.client.ticker import Ticker
 from tests.faults.client import poll
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from zerocopy.access.keys import add_key, revoke_key
 from zerocopy.client import (
     AsyncClient,
@@ -60,7 +60,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     for symbol in ("X", "SECRET"):
         write_day(root / "coinbase" / symbol / "MD", "31.01.25", FIRST_S, 100)
     add_key(keys, "first")
-    with RunningServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys) as running:
+    with ForkedServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys) as running:
         yield Guarded(f"http://127.0.0.1:{running.port}", keys, root)
     shutil.rmtree(root)
 

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from tests.certificate import client_context
 from tests.faults.client import poll
 from tests.h2client import H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY_START_S, append, marks, path_of, put, u32
 from zerocopy.access.keys import add_key, revoke_key
 from zerocopy.core.access import Scope
@@ -71,7 +71,7 @@ def guarded_server(folder: Path) -> Iterator[Guarded]:
         put(root, {"time": u32(DAY_START_S, DAY_START_S + 1), "price": marks(2)}, series=series)
     keys = {"ops": add_key(keys_path, "ops"), "desk": add_key(keys_path, "desk", scope=SCOPE)}
     environ = {"ZEROCOPY_AUTH_KEYS_PATH": keys_path, "ZEROCOPY_LOG_ACCESS_SAMPLE": "1"}
-    with RunningServer(root, ZEROCOPY_TLS_PORT="0", **environ) as server:
+    with ForkedServer(root, ZEROCOPY_TLS_PORT="0", **environ) as server:
         yield Guarded(root, server, keys_path, keys)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.blackbox.chromium import CHROMIUM
 from tests.faults.client import poll
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.web.drawn import assert_draws
 from tests.web.market import BTC_VIEW, Recorder, make_market
 from zerocopy.access.keys import add_key, revoke_key
@@ -67,7 +67,7 @@ def fixture_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarde
     ticks = make_market(root)
     Recorder(root)
     keys = add_key(path, "all"), add_key(path, "some", scope=Scope(symbols=("ETH-*", "LIVE")))
-    with RunningServer(root, ZEROCOPY_AUTH_KEYS_PATH=path) as running:
+    with ForkedServer(root, ZEROCOPY_AUTH_KEYS_PATH=path) as running:
         yield Guarded(f"http://127.0.0.1:{running.port}/", path, ticks, *keys)
     shutil.rmtree(root)
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.commands.status.test_figures import page
 from tests.faults.client import SMALL, write_series
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.terminal import open_terminal
 from zerocopy.cli import main
 from zerocopy.commands.status.cluster import Scrape, nodes_of, remarks_of
@@ -116,7 +116,7 @@ def fixture_metrics_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """The page of a server that has answered something."""
     root = Path(tmp_path_factory.mktemp("node"))
     write_series(root, "SMALL", 10)
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         assert server.get(SMALL).status == 200
         yield f"http://127.0.0.1:{server.metrics_port}/metrics"
 
