@@ -23,6 +23,7 @@ from bench.client import measure_client
 from bench.clients import ClientError
 from bench.fairness import measure_fairness
 from bench.importing import measure_import
+from bench.keys import measure_keys
 from bench.live import measure_live
 from bench.live_beside import measure_live_beside
 from bench.machine import describe_machine
@@ -53,6 +54,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "fairness-tls": partial(measure_fairness, path="tls"),
     "slow-readers": measure_slow_readers,
     "scaling": measure_scaling,
+    "keys": measure_keys,
     "bars": measure_bars,
     "arrow": measure_arrow,
     "live": measure_live,

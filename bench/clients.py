@@ -125,6 +125,7 @@ def run_wrk(endpoint: Endpoint, *, connections: int, seconds: float) -> LoadRun:
         tls.flush()
         duration = f"-d{math.ceil(seconds)}s"
         command = ["wrk", "-t1", f"-c{connections}", duration, "-s", script.name, endpoint.url]
+        command += [option for field in endpoint.fields for option in ("-H", field)]
         return parse_wrk(
             _run(
                 command,
@@ -206,6 +207,7 @@ def _h2load(endpoint: Endpoint, connections: int, streams: int, seconds: float) 
     return [
         *("h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{round(seconds * 1e3)}ms"),
         *(f"-w{WINDOW_BITS}", f"-W{WINDOW_BITS}", f"--tls13-ciphers={CIPHER}"),
+        *(f"--header={field}" for field in endpoint.fields),
         *("--npn-list=h2", endpoint.url),
     ]
 

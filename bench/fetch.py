@@ -49,7 +49,8 @@ def fetch(endpoint: Endpoint) -> bytes:
             "127.0.0.1", endpoint.port, timeout=TIMEOUT_S, context=client_context(["http/1.1"])
         )
     try:
-        connection.request("GET", endpoint.target)
+        fields = dict(field.split(": ", 1) for field in endpoint.fields)
+        connection.request("GET", endpoint.target, headers=fields)
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -86,6 +87,7 @@ def _exchange(sock: ssl.SSLSocket, endpoint: Endpoint) -> bytes:
         (":scheme", "https"),
         (":authority", f"127.0.0.1:{endpoint.port}"),
         (":path", endpoint.target),
+        *((name.lower(), value) for name, _, value in (f.partition(": ") for f in endpoint.fields)),
     ]
     connection.send_headers(1, fields, end_stream=True)
     content = bytearray()

@@ -26,12 +26,12 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
     """Serves one table."""
 
     def __init__(self, port: int, root: str) -> None:
-        super().__init__(f"grpc://127.0.0.1:{port}")
         folder = os.path.join(root, "coinbase", "BTC-USD", "TRADES")
         self._days = [
             pa.table({name: pa.array(np.memmap(path, DTYPES[name], "r")) for name, path in day})
             for day in _days(folder)
         ]
+        super().__init__(f"grpc://127.0.0.1:{port}")  # answers from here on
 
     def do_get(self, _context: object, ticket: flight.Ticket) -> object:
         """So many days."""

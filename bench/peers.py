@@ -22,7 +22,7 @@ from tests.certificate import certificate_files
 from tests.server import RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PACKAGES = {"h2load": "nghttp2-client"}
 """Debian's, where it is not called as the tool."""
@@ -44,7 +44,7 @@ STOP_TIMEOUT_S = 10.0
 class Endpoint:
     """One thing to ask of one server; `pids` are all its processes.
 
-    Over TLS it speaks HTTP/2 if it can, else HTTP/1.1.
+    Over TLS it speaks HTTP/2 if it can, else HTTP/1.1. `fields` are sent with each request.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Endpoint:
     pids: tuple[int, ...]
     is_tls: bool = False
     has_http2: bool = True
+    fields: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -158,10 +159,12 @@ class Uvicorn(PythonPeer):
 
 
 @contextlib.contextmanager
-def zerocopy(root: str, *, is_tls: bool, workers: int = 1) -> Iterator[RunningServer]:
+def zerocopy(
+    root: str, *, is_tls: bool, workers: int = 1, environ: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
     """`zerocopy serve` over `root`, with the tests' certificate over TLS."""
-    use_tls = "true" if is_tls else "false"
-    with RunningServer(root, ZEROCOPY_SERVER_WORKERS=str(workers), USE_TLS=use_tls) as server:
+    options = {"ZEROCOPY_SERVER_WORKERS": str(workers), "USE_TLS": "true" if is_tls else "false"}
+    with RunningServer(root, **options, **(environ or {})) as server:
         yield server
 
 

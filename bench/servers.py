@@ -116,12 +116,12 @@ class Servers:
 
 
 def warm_endpoints(
-    server: RunningServer, workload: Workload, *, is_tls: bool
+    server: RunningServer, workload: Workload, *, is_tls: bool, fields: tuple[str, ...] = ()
 ) -> dict[str, Endpoint]:
     """Where `server` has every size, each asked for until its plan is old enough to be reused."""
     pids = (server.pid, *server.worker_pids())
     endpoints = {
-        size: Endpoint("zerocopy", server.port, target, pids, is_tls)
+        size: Endpoint("zerocopy", server.port, target, pids, is_tls, fields=fields)
         for size, target in workload.targets.items()
     }
     for endpoint in endpoints.values():

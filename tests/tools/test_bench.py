@@ -100,7 +100,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
     *others, live, crowd, beside, files = [*sections][:-8]
-    *rates, fairness, fairness_tls, slow, scaling, bars, arrow = others
+    *rates, fairness, fairness_tls, slow, scaling, keyed, keyed_tls, bars, arrow = others
     *clients, page, rows, stores, where = [*sections][-8:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
@@ -116,6 +116,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     for title in (fairness, fairness_tls):
         assert len(re.findall(r"^\| (?:0|4|40) \| ", sections[title], re.MULTILINE)) == 6
     assert "zerocopy, two workers / one: **" in sections[scaling]
+    for title in (keyed, keyed_tls):
+        told = re.findall(r"^\| (zerocopy[^|]*?) \| \d", sections[title], re.MULTILINE)
+        assert told == ["zerocopy without keys", "zerocopy, a key in each head"]
     answered = re.findall(r"^\| 1 day [^|]*\| ([^|]*?) \|", sections[bars], re.MULTILINE)
     engines = ["polars", "duckdb", *["chdb"] * (find_spec("chdb") is not None)]
     assert answered == ["zerocopy, no roll-ups", "zerocopy, roll-ups", *engines]
