@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.server import write_column
+from zerocopy.access.keys import add_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ COMMANDS = (
     *("--help", "--version", "check-config", "check-config --json", "symbols", "symbols --json"),
     *("query", "query --output -", "rollup", "import", "generate", "certs", "get", "bars", "tail"),
     "verify",
+    *("keys list", "keys list --json"),
     *("get --format=npz", "doctor", "doctor --json", "health", "status", "status --json"),
 )
 """All that end by themselves and print; `serve`, `demo` and `record` do not."""
@@ -59,9 +61,18 @@ class Place:
         url = f"http://127.0.0.1:{self.server.port}"
         return environment(DATA_PATH=str(self.root), ZEROCOPY_URL=url, **environ)
 
+    def keys_file(self) -> Path:
+        """A key file of one key."""
+        path = self.scratch / "keys.json"
+        if not path.exists():
+            add_key(str(path), "desk")
+        return path
+
     def arguments(self, command: str) -> list[str]:
         """What to type for one of `COMMANDS`."""
         name, *options = command.split()
+        if name == "keys":
+            return [*command.split(), "--file", str(self.keys_file())]
         more: dict[str, list[str]] = {
             "query": ["BTC-USD", "MD", "0", "86399", "time,price"],
             "verify": [str(self.root)],

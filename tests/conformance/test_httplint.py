@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -160,8 +162,26 @@ CASES_OF_STRICTNESS = {
 }
 """Judged on both transports of HTTP/1.1."""
 
+KEY = "zc_httplint"
+WITH_KEY = f"Authorization: Bearer {KEY}"
+CASES_OF_KEYS = {
+    "data with a key": Case(200, CLOSED, fields=(WITH_KEY,)),
+    "data with a key by HEAD": Case(200, CLOSED, "HEAD", fields=(WITH_KEY,)),
+    "data of an open day with a key": Case(200, OPEN, fields=(WITH_KEY,)),
+    "nothing new with a key": Case(304, CLOSED, fields=(WITH_KEY, "If-None-Match: *")),
+    "one range with a key": Case(206, CLOSED, fields=(WITH_KEY, "Range: bytes=0-9")),
+    "symbols with a key": Case(200, "/api/symbols", fields=(WITH_KEY,)),
+    "catalog with a key": Case(200, "/api/catalog?symbol=X", fields=(WITH_KEY,)),
+    "description with a key": Case(200, "/openapi.json", fields=(WITH_KEY,)),
+    "hidden": Case(404, CLOSED.replace("=X", "=LARGE"), fields=(WITH_KEY,)),
+    "no key": Case(401, CLOSED),
+    "no key by HEAD": Case(401, CLOSED, "HEAD"),
+    "unknown key": Case(401, CLOSED, fields=(f"{WITH_KEY}x",)),
+}
+"""Judged of a server with keys, whose key sees the symbol X alone."""
+
 LATER = CASES_OF_RANGES | CASES_OF_STRICTNESS
-ALL_CASES = CASES | CASES_WITHOUT_ROOT | CASES_WITHOUT_ROOM | LATER
+ALL_CASES = CASES | CASES_WITHOUT_ROOT | CASES_WITHOUT_ROOM | LATER | CASES_OF_KEYS
 ALL_CASES_OF_TLS = {f"{name} over TLS": case for name, case in LATER.items()} | {
     f"{name} over HTTP/2": case for name, case in CASES_OF_RANGES.items()
 }
@@ -224,8 +244,19 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(name="keys_path", scope="module")
+def fixture_keys_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a key file of one key."""
+    path: Path = tmp_path_factory.mktemp("httplint-keys") / "keys.json"
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    entry = {"name": "httplint", "sha256": digest, "created": "2026-11-30", "symbols": ["X"]}
+    path.write_text(json.dumps({"keys": [entry]}), encoding="utf-8")
+    path.chmod(0o600)
+    return str(path)
+
+
 @pytest.fixture(name="answers", scope="module")
-def fixture_answers(root: Path) -> dict[str, Fetched]:
+def fixture_answers(root: Path, keys_path: str) -> dict[str, Fetched]:
     """Return the raw response to each case of one server; the root is gone for the last ones."""
     with ForkedServer(root) as server:
         answers = {name: fetch(server, case.raw()) for name, case in (CASES | LATER).items()}
@@ -239,6 +270,8 @@ def fixture_answers(root: Path) -> dict[str, Fetched]:
         one.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
         assert one.recv(65_536)
         answers |= {name: fetch(server, case.raw()) for name, case in CASES_WITHOUT_ROOM.items()}
+    with RunningServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys_path) as server:
+        answers |= {name: fetch(server, case.raw()) for name, case in CASES_OF_KEYS.items()}
     return answers
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.certificate import authority
 from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import marks, put, u32
+from zerocopy.access.keys import add_key
 from zerocopy.service.openapi.document import OPENAPI
 from zerocopy.storage.tree import Series
 
@@ -39,9 +40,14 @@ def make_root(root: Path) -> None:
 
 
 def judge(
-    server: RunningServer, folder: Path, phases: str, *, over_tls: bool
+    server: RunningServer, folder: Path, phases: str, *, over_tls: bool, key: str | None
 ) -> list[dict[str, Any]]:
-    """Run schemathesis against a server; its report, one event a line."""
+    """Run schemathesis against a server; its report, one event a line.
+
+    With a `key` the server asks for one, and says so: schemathesis leaves it out now and then, and
+    asks with a wrong one, and expects 401.
+    """
+    header = () if key is None else ("--header", f"Authorization: Bearer {key}")
     port = server.tls_port if over_tls else server.plain_port
     authority().cert_pem.write_to_path(str(folder / "ca.pem"))
     done = subprocess.run(
@@ -50,6 +56,7 @@ def judge(
             *("run", f"http{'s' * over_tls}://127.0.0.1:{port}/openapi.json"),
             *("--checks", "all", "--max-examples", f"{EXAMPLES_MAX}", "--generation-deterministic"),
             *("--exclude-path", ENDLESS),
+            *header,
             *("--request-timeout", "20", "--no-color", "--phases", phases),
             *("--tls-verify", "ca.pem", "--report", "ndjson"),
             *("--report-ndjson-path", "report.ndjson", "--continue-on-failure"),
@@ -80,31 +87,39 @@ def tried(report: list[dict[str, Any]]) -> tuple[set[str], Counter[int]]:
     return {recorder["label"] for recorder in recorders}, statuses
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_every_answer_is_one_that_the_document_describes(tmp_path: Path) -> None:
     """All checks of schemathesis, for every operation: statuses, types, fields, schemas, methods.
 
     The document itself is what it begins with, so it does not ask for that again. It would wait for
     the end of a live stream, of which there is none.
     """
-    check(tmp_path, PHASES, over_tls=False)
+    check(tmp_path, PHASES, over_tls=False, has_key=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("has_key", [False, True], ids=["open", "keys"])
 def test_every_answer_to_many_more_is_one_that_the_document_describes(
-    tmp_path: Path, *, over_tls: bool
+    tmp_path: Path, *, over_tls: bool, has_key: bool
 ) -> None:
-    """The same with a hundred examples of each, and over TLS, by HTTP/1.1."""
-    check(tmp_path, f"{PHASES},fuzzing", over_tls=over_tls)
+    """The same with a hundred examples of each, without keys too, and over TLS, by HTTP/1.1."""
+    check(tmp_path, f"{PHASES},fuzzing", over_tls=over_tls, has_key=has_key)
 
 
-def check(folder: Path, phases: str, *, over_tls: bool) -> None:
+def check(folder: Path, phases: str, *, over_tls: bool, has_key: bool) -> None:
     """Have every operation judged."""
     make_root(folder / "root")
-    with ForkedServer(folder / "root", ZEROCOPY_TLS_PORT="0") as server:
-        operations, statuses = tried(judge(server, folder, phases, over_tls=over_tls))
+    path = str(folder / "keys.json")
+    key = add_key(path, "schemathesis") if has_key else None
+    environ = {"ZEROCOPY_AUTH_KEYS_PATH": path} if has_key else {}
+    with ForkedServer(folder / "root", ZEROCOPY_TLS_PORT="0", **environ) as server:
+        report = judge(server, folder, phases, over_tls=over_tls, key=key)
+        operations, statuses = tried(report)
+        if key is not None:
+            assert statuses[401] > 0
+            assert key not in server.log_text()
         assert server.event("internal_error") is None
     paths: dict[str, Any] = OPENAPI["paths"]  # type: ignore[assignment]
     described = {f"{method.upper()} {path}" for path in paths for method in paths[path]}

@@ -20,6 +20,7 @@ from zerocopy.access.keys import revoke_key
 from zerocopy.core import counters as slots
 from zerocopy.core.access import Scope
 from zerocopy.observe.named_counters import totals
+from zerocopy.service.guard import scoped as scoped_module
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -409,9 +410,30 @@ def test_worker_that_starts_amid_a_broken_file_lets_nobody_in_until_it_is_right(
     bench.close()
 
 
-def test_cut_documents_are_bounded(bench: GuardedBench) -> None:
+def test_cut_documents_are_bounded(bench: GuardedBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many scopes ask."""
     for number in range(70):
         key = bench.add(f"key{number}", Scope(symbols=(f"BTC-{number}*",)))
         assert bench.ask("/api/symbols", key).status == 200
-    assert len(bench.guard._scoped._cut) == 64
+    scoped = bench.guard._scoped
+    assert len(scoped._cut) == 64
+    assert scoped._cut_bytes == sum(kept.nbytes for _, kept in scoped._cut.values())
+    monkeypatch.setattr(scoped_module, "CUT_BYTES_MAX", 100)
+    assert bench.ask("/api/symbols", bench.add("last", Scope(symbols=("BTC-X*",)))).status == 200
+    assert scoped._cut_bytes <= 100
+
+
+def test_fault_of_ours_is_a_500_that_is_logged(
+    bench: GuardedBench, whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails in the guard, the client gets an answer that tells nothing."""
+
+    async def fail(_request: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(bench.authenticator, "grant", fail)
+    with capture_logs() as logs:
+        response = bench.ask("/api/symbols", whole)
+    assert response.status == 500
+    assert b"secret" not in response.content
+    assert [log["event"] for log in logs] == ["internal_error"]

@@ -136,10 +136,10 @@ class GuardedService:
                 pending.grant = grant
             usage = self._count_request(grant)
             await self._check(request, grant)
-        except ZerocopyError as error:
+        except Exception as error:  # noqa: BLE001 - a status, as the service makes of its own
             return self._service.refuse(error)
         response = await self._respond(request, grant)
-        return response if usage is None else self._limited(request, response, usage)
+        return response if usage is None else self._limited(request, response, usage, grant)
 
     async def _respond(self, request: Request, grant: Grant) -> Response:
         if request.endpoint in _UNSCOPED:
@@ -159,10 +159,16 @@ class GuardedService:
         """
         usage = None if self._limits is None else self._limits.usage_of(grant)
         if usage is not None:
-            usage.check_request()
+            try:
+                usage.check_request()
+            except LimitedError:
+                self._named.count(grant.name, REFUSALS, 1)
+                raise
         return usage
 
-    def _limited(self, request: Request, response: Response, usage: NameUsage) -> Response:
+    def _limited(
+        self, request: Request, response: Response, usage: NameUsage, grant: Grant
+    ) -> Response:
         """`response`, if its bytes, or one more stream, are within the limits.
 
         Nothing waits from here until the transport promises it, and so counts its bytes.
@@ -173,6 +179,7 @@ class GuardedService:
                 return response
             usage.open_stream()
         except LimitedError as error:
+            self._named.count(grant.name, REFUSALS, 1)
             if response.feed is not None:
                 response.feed.close()
             return self._service.refuse(error)
@@ -291,7 +298,7 @@ class GuardedService:
         try:
             cut = await self._scoped.cut(request, whole, scope)
             return await self._service.represent(request, cut)
-        except ZerocopyError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return self._service.refuse(error)
 
 
