@@ -215,6 +215,28 @@ def test_nobody_makes_a_ticket_without_a_key_or_token(guarded: Guarded) -> None:
         assert guarded.server.get(target, method="POST", fields=fields).status == 401
 
 
+def test_a_request_for_a_ticket_counts_as_any_other(guarded: Guarded) -> None:
+    """Against the limit of its key, and under its name in the log."""
+    key = add_key(str(guarded.keys), "thrifty", requests_per_s=1)
+    poll(lambda: guarded.status(key) in {200, 429}, "the new key")
+
+    def is_limited() -> bool:
+        answer = guarded.server.get("/api/ticket", method="POST", fields=bearer(key))
+        return answer.status == 429 and "retry-after" in answer.fields
+
+    poll(is_limited, "429")
+    poll(lambda: "thrifty" in names_of(guarded, "/api/ticket"), "a line with the name")
+
+
+def names_of(guarded: Guarded, target: str) -> set[str]:
+    """Whose requests for `target` the access log has."""
+    return {
+        event.get("key", "")
+        for event in guarded.server.events()
+        if event["event"] == "request" and event["target"] == target
+    }
+
+
 def test_a_wrong_ticket_opens_nothing(guarded: Guarded) -> None:
     """Changed, empty, twice, in another spelling, or beside a key that is wrong."""
     ticket = guarded.ticket(guarded.key)

@@ -130,16 +130,26 @@ class GuardedService:
             # What is granted is the target without its ticket: a head that has one is asked for
             # its grant each time.
             request, ticket = without_ticket(request)
-            grant = await self._authenticator.grant(request, ticket)
-            pending = CURRENT.get()
-            if pending is not None:
-                pending.grant = grant
+            grant = await self._who(request, ticket)
             usage = self._count_request(grant)
             await self._check(request, grant)
         except Exception as error:  # noqa: BLE001 - a status, as the service makes of its own
             return self._service.refuse(error)
         response = await self._respond(request, grant)
         return response if usage is None else self._limited(request, response, usage, grant)
+
+    async def _who(self, request: Request, ticket: bytes | None = None) -> Grant:
+        """Who asks; logs and metrics have the name from now on.
+
+        Raises:
+            UnauthorizedError: nobody knows.
+            OverloadError: that cannot be found out now.
+        """
+        grant = await self._authenticator.grant(request, ticket)
+        pending = CURRENT.get()
+        if pending is not None:
+            pending.grant = grant
+        return grant
 
     async def _respond(self, request: Request, grant: Grant) -> Response:
         if request.endpoint in _UNSCOPED:
@@ -283,7 +293,8 @@ class GuardedService:
         if request.method == b"OPTIONS":
             return preflight_response(request, _TICKET_METHODS)
         try:
-            grant = await self._authenticator.grant(request)
+            grant = await self._who(request)
+            self._count_request(grant)
             if request.method != b"POST":
                 raise MethodNotAllowedError("the method must be POST or OPTIONS", _TICKET_METHODS)
             ticket, life_s = self._authenticator.ticket(grant)
