@@ -28,7 +28,16 @@ def client_page(connect_src: str) -> Iterator[str]:
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """One of the files; nothing for what else a browser wants, such as an icon."""
+            """One of the files; nothing for what else a browser wants, such as an icon.
+
+            What lies below /moved/ has moved.
+            """
+            if self.path.startswith("/moved/"):
+                self.send_response(302)
+                self.send_header("Location", self.path.removeprefix("/moved"))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             media_type, content = files.get(self.path, ("text/plain", b""))
             self.send_response(200)
             self.send_header("Content-Type", media_type)

@@ -97,6 +97,7 @@ globalThis.runKeyed = async (url, key, follow) => {
   return {
     answers: await answers(client, [["symbols"], ["catalog", "NONE"]]),
     refused: (await answers(new Client(url, { key: "zc_wrong" }), [["symbols"]]))[0].name,
+    moved: (await answers(new Client(`${location.origin}/moved`, { key }), [["symbols"]]))[0].detail,
     missing: (await answers(new Client(url), [["symbols"]]))[0].name,
     live: await followed(client, ...follow),
     rows: await byEventSource(url, await client.ticket(), follow),

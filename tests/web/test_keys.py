@@ -102,7 +102,7 @@ def test_a_page_of_another_origin_asks_with_a_key(guarded: Guarded, browser: Bro
         append_prices(guarded.root, FIRST, COUNT - FIRST)
 
     with (
-        client_page(f"https://{address} wss://{address}") as origin,
+        client_page(f"'self' https://{address} wss://{address}") as origin,
         ThreadPoolExecutor(1) as threads,
     ):
         writing = threads.submit(kill_then_append)
@@ -113,6 +113,7 @@ def test_a_page_of_another_origin_asks_with_a_key(guarded: Guarded, browser: Bro
     assert symbols["symbols"] == ["LIVE"]
     assert missing["name"] == "NotFound"
     assert (found["refused"], found["missing"]) == ("Unauthorized", "Unauthorized")
+    assert found["moved"] == f"{origin} redirects, and a key is not sent elsewhere"
     assert found["live"]["rows"] == found["rows"] == ROWS
     tickets, cursors = zip(*found["sockets"], strict=True)
     assert len(tickets) >= 2

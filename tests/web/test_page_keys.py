@@ -89,6 +89,13 @@ def enter(tab: Tab, key: str) -> None:
     tab.key("Enter")
 
 
+def spoken(tab: Tab, role: str) -> tuple[str, str]:
+    """Name and description of the one element of a role, as a screen reader has them."""
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    [node] = [node for node in nodes if node.get("role", {}).get("value") == role]
+    return node["name"]["value"], node["description"]["value"]
+
+
 def enter_new(tab: Tab, guarded: Guarded, key: str) -> None:
     """Open the page and enter a key until the server knows it: within two seconds."""
     tab.open(guarded.base)
@@ -115,11 +122,16 @@ def test_a_key_is_asked_for_and_kept_for_the_session(
     tab.until(f"{DIALOG} && document.activeElement.id === 'key-value'")
     assert tab.text("#key-title") == "This server asks for a key"
     assert tab.evaluate("document.querySelectorAll('#symbols li, canvas').length") == 0
+    assert spoken(tab, "dialog") == (
+        "This server asks for a key",
+        "Paste the key that you were given. Until then nothing is shown.",
+    )
     enter(tab, "zc_wrong")
     tab.until("document.querySelector('#key-wrong').textContent.includes('not accepted')")
     assert (
         tab.evaluate("document.querySelector('#key-value').getAttribute('aria-invalid')") == "true"
     )
+    assert spoken(tab, "textbox") == ("Key", tab.text("#key-wrong"))
     assert tab.evaluate(STORED) == "{}"
     enter(tab, "two words")  # it was selected, so it is replaced
     tab.until("!document.querySelector('#key-use').disabled")
