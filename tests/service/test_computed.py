@@ -319,17 +319,20 @@ def test_more_days_than_descriptors_are_read(bench: Bench) -> None:
     assert open_descriptors() <= begun + OWN_DESCRIPTORS + 1, "and that of the body"
 
 
-def test_server_loads_polars_with_the_first_csv_and_not_before(tmp_path: Path) -> None:
-    """What a worker has mapped tells."""
+def test_server_loads_polars_and_zstd_with_the_first_that_needs_them(tmp_path: Path) -> None:
+    """What a worker has mapped tells: not before."""
     put(str(tmp_path), {"time": u32(DAY_START_S), "price": marks(1)})
     with ForkedServer(str(tmp_path), USE_TLS="false") as server:
 
-        def loaded() -> bool:
+        def loaded() -> set[str]:
             [worker] = server.worker_pids()
             with open(f"/proc/{worker}/maps", encoding="ascii") as maps:
-                return "polars" in maps.read()
+                mapped = maps.read()
+            return {name for name in ("polars", "zstandard") if name in mapped}
 
         assert server.get(TARGET + "json").status == 200
-        assert not loaded()
+        assert loaded() == set()
+        assert server.get(TARGET + "json", fields={"Accept-Encoding": "zstd"}).status == 200
+        assert loaded() == {"zstandard"}
         assert server.get(TARGET + "csv").status == 200
-        assert loaded()
+        assert loaded() == {"polars", "zstandard"}
