@@ -43,7 +43,7 @@ class Node(RunningServer):
             PORT=str(free_port()),
             # A new connection may be accepted by a node that drains before its request comes.
             ZEROCOPY_SERVER_DRAIN_IDLE_S="1",
-            ZEROCOPY_SERVER_DRAIN_DEADLINE_S="3",
+            ZEROCOPY_SERVER_DRAIN_DEADLINE_S="15",
             # A stream whose client has gone is noticed by the next sign of life.
             ZEROCOPY_LIVE_HEARTBEAT_S="1",
             **environ,
@@ -55,6 +55,11 @@ class Node(RunningServer):
         for pid in [self.pid, *self.worker_pids()]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+    def freeze(self, *, is_frozen: bool = True) -> None:
+        """SIGSTOP to all of its processes, as when a machine hangs; or SIGCONT."""
+        for pid in [self.pid, *self.worker_pids()]:
+            os.kill(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
 
     def start_again(self) -> None:
         """Start it after its end, and wait until it is ready; `metrics_port` is its new one."""
@@ -117,10 +122,12 @@ class Front:
         """A raw connection to the plain port."""
         return connect_to(self.port, receive_buffer_bytes)
 
-    def connect_tls(self, *alpn: str) -> ssl.SSLSocket:
+    def connect_tls(
+        self, alpn: Sequence[str], receive_buffer_bytes: int | None = None
+    ) -> ssl.SSLSocket:
         """A connection to the TLS port, verified."""
         return shared_context(*alpn).wrap_socket(
-            connect_to(self.tls_port), server_hostname="127.0.0.1"
+            connect_to(self.tls_port, receive_buffer_bytes), server_hostname="127.0.0.1"
         )
 
     def get(

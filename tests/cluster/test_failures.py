@@ -7,11 +7,14 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.client.ticker import Ticker
 from tests.cluster.conftest import RECORDS
 from tests.cluster.front import Front, Node, number_of
 from tests.faults.client import LARGE, SMALL, TINY_BUFFER_BYTES, Client, body_of, poll, request_of
 from tests.proxies.crowd import RIGHT, Crowd
+from tests.server import STOP_TIMEOUT_S
 from zerocopy.client import Client as PublicClient
 
 if TYPE_CHECKING:
@@ -74,6 +77,39 @@ def test_stopped_node_fails_no_request(front: Front, three: list[Node]) -> None:
             crowd.more(50)
     assert [crowd.wrong() for crowd in asking] == [{}] * 3
     assert node_of(front, three, target_of("S1")) == (name, node), "it has its symbols again"
+
+
+def test_stopped_node_finishes_what_it_sends(front: Front, three: list[Node], root: Path) -> None:
+    """HAProxy takes it for down, and passes on all of 32 MB that had begun before."""
+    expected = body_of(root, "LARGE", ["price"])
+    with Client(front, TINY_BUFFER_BYTES) as client:
+        client.send(request_of(LARGE))
+        _, fields = client.head()
+        number = number_of(fields)
+        node = three[number - 1]
+        assert node.process is not None
+        node.process.terminate()
+        front.await_states({f"NODE{number}": "DOWN"})
+        assert client.read(len(expected)) == expected
+    assert node.process.wait(STOP_TIMEOUT_S) == 0
+    node.start_again()
+    front.await_states({f"NODE{number}": "UP"})
+
+
+@pytest.mark.slow
+def test_node_that_hangs_is_taken_out(front: Front, three: list[Node]) -> None:
+    """SIGSTOP: its checks time out, others serve its symbols; a request it had waits for it."""
+    name, node = node_of(front, three, target_of("S1"))
+    with Client(front) as client:
+        node.freeze()
+        try:
+            client.send(request_of(target_of("S1")))
+            front.await_states({name: "DOWN"})
+            assert node_of(front, three, target_of("S1"))[0] != name
+        finally:
+            node.freeze(is_frozen=False)
+        assert client.answer().status == 200
+    front.await_states({name: "UP"})
 
 
 def test_killed_node_costs_no_more_than_what_it_was_sending(

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 import subprocess
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tests.certificate import authority
+from tests.client.ticker import Ticker
 from tests.faults.client import LARGE, SMALL, Client, body_of, request_of
+from tests.h2client import H2Client
 from tests.subscribers import Feed, by_httpx_sse, by_websockets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cluster.front import Front, Node
+    from tests.server import RunningServer
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -48,6 +52,28 @@ def test_events_and_messages_pass_at_once(front: Front, root: Path) -> None:
         for _ in range(20):
             feed.append()
     feed.assert_exact()
+
+
+def test_websocket_over_http2_passes(front: Front, root: Path) -> None:
+    """Extended CONNECT (RFC 8441), as browsers do it: a binary message brings what was appended."""
+    ticker = Ticker(root, "SOCKET")
+    with H2Client(cast("RunningServer", front)) as client:
+        pseudo = {
+            ":method": "CONNECT",
+            ":protocol": "websocket",
+            ":scheme": "https",
+            ":authority": client.authority,
+            ":path": "/api/live?symbol=SOCKET&type=MD&columns=price",
+        }
+        fields = [("sec-websocket-version", "13")]
+        stream_id = client.request("", "CONNECT", fields, end_stream=False, pseudo=pseudo)
+        stream = client.streams[stream_id]
+        client.pump(lambda: stream.status != 0, "a status")
+        assert stream.status == 200
+        ticker.append(3)
+        prices = struct.pack("<3f", 0, 1, 2)
+        client.pump(lambda: stream.content.endswith(prices), "three records")
+        assert stream.content[0] == 0x82, "a whole binary message"
 
 
 def test_conditions_and_ranges_pass(front: Front, root: Path) -> None:
