@@ -270,7 +270,7 @@ def fixture_answers(root: Path, keys_path: str) -> dict[str, Fetched]:
         one.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
         assert one.recv(65_536)
         answers |= {name: fetch(server, case.raw()) for name, case in CASES_WITHOUT_ROOM.items()}
-    with RunningServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys_path) as server:
+    with ForkedServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys_path) as server:
         answers |= {name: fetch(server, case.raw()) for name, case in CASES_OF_KEYS.items()}
     return answers
 
