@@ -66,6 +66,12 @@ class KeySetServer:
         while not self.never.wait(0.02):
             handler.wfile.write(b" ")
 
+    def drip_head(self, handler: Handler) -> None:
+        """The same amid the fields."""
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not self.never.wait(0.02):
+            handler.wfile.write(b"x")
+
     def open(self) -> None:
         """Serve."""
         owner = self

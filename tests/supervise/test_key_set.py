@@ -165,8 +165,9 @@ FAILURES: dict[str, Callable[[KeySetServer], None]] = {
     "a key set has at most": lambda of: answer(of, b" " * (KEY_SET_BYTES_MAX + 1)),
     "the answer was cut short": lambda of: answer(of, TWO, 200, len(TWO) + 1),
     "did not come within": lambda of: setattr(of, "answer", of.drip),
+    "within": lambda of: setattr(of, "answer", of.drip_head),
     "timed out": lambda of: setattr(of, "answer", of.stall),
-    "no connection": lambda of: of.close(),
+    "refused": lambda of: of.close(),
 }
 
 
@@ -186,7 +187,7 @@ def test_a_source_that_fails_changes_nothing_until_it_is_back(
     assert len(fetching.worker.read_if_changed() or ()) == 1
     for told, fail in FAILURES.items():
         with capture_logs() as logs:
-            if told in {"did not come within", "timed out"}:
+            if told in {"did not come within", "within", "timed out"}:
                 monkeypatch.setattr(module, "FETCH_S", 0.4)
                 fetching.wait_for("done", fetching.count("done") + 2)  # the next has so long
             failed = fetching.count("failed")
@@ -196,7 +197,7 @@ def test_a_source_that_fails_changes_nothing_until_it_is_back(
             done = fetching.count("done")
             assert fetching.worker.read_if_changed() is None, told
             server.answer = server.send
-            if told == "no connection":
+            if told == "refused":
                 server.open()
             fetching.wait_for("done", done + 2)
         lines = [line for line in logs if line["event"] == "key_set_not_fetched"]

@@ -11,12 +11,13 @@ import contextlib
 import ipaddress
 import os
 import select
+import socket
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from zerocopy.observe.metrics import Collector
 
 FETCH_S = 10.0
-"""Seconds for a fetch; a wait of half of it for one packet is too long already."""
+"""Seconds for a fetch from the connection on; half of it for one wait is too long already."""
 
 ASKED_AFTER_S = 10.0
 """Seconds from one fetch to the next that workers ask for: anybody can name an unknown key."""
@@ -111,7 +112,7 @@ class KeySetFetcher:
 
 
 def read_url(url: str) -> bytes:
-    """What is at `url`, whole; blocks for some `FETCH_S`.
+    """What is at `url`, whole; blocks for `FETCH_S` at most, and while its name is resolved.
 
     joserfc and what it stands on are loaded where a key set is wanted, and nowhere else.
 
@@ -120,40 +121,95 @@ def read_url(url: str) -> bytes:
     """
     from zerocopy.access.keyset_source import KEY_SET_BYTES_MAX  # noqa: PLC0415
 
-    opener = _opener()
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - check_url
-    deadline_s = time.monotonic() + FETCH_S
-    text = bytearray()
+    deadline = _Deadline()
     try:
-        with opener.open(request, timeout=FETCH_S / 2) as response:
-            while piece := response.read1(65_536):
-                text += piece
-                if len(text) > KEY_SET_BYTES_MAX:
-                    raise ConfigError(f"a key set has at most {KEY_SET_BYTES_MAX:,} bytes")
-                if time.monotonic() > deadline_s:
-                    raise ConfigError(f"it did not come within {FETCH_S:g} s")
-            if response.length:  # http.client says nothing of an answer that was cut short
-                raise ConfigError("the answer was cut short")
+        with deadline, _opener(deadline).open(request, timeout=FETCH_S / 2) as response:
+            text: bytes = response.read(KEY_SET_BYTES_MAX + 1)
+            is_cut = len(text) <= KEY_SET_BYTES_MAX and response.length
     except urllib.error.HTTPError as error:
         error.close()
         raise ConfigError(f"the answer was {error.code}") from error
-    except urllib.error.URLError as error:
-        raise ConfigError(f"no connection: {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
-        raise ConfigError(f"no answer: {error!r}") from error
-    return bytes(text)
+        if deadline.is_over:
+            raise ConfigError(f"it did not come within {FETCH_S:g} s") from error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else repr(error)
+        raise ConfigError(f"no answer: {reason}") from error
+    if deadline.is_over:  # and so it looks as if the server had ended it
+        raise ConfigError(f"it did not come within {FETCH_S:g} s")
+    if len(text) > KEY_SET_BYTES_MAX:
+        raise ConfigError(f"a key set has at most {KEY_SET_BYTES_MAX:,} bytes")
+    if is_cut:  # http.client says nothing of that
+        raise ConfigError("the answer was cut short")
+    return text
 
 
-def _opener() -> urllib.request.OpenerDirector:
+class _Deadline:
+    """Ends the connections of one fetch when its time is over: a server may send a byte at a time.
+
+    The timeout of a socket is for one wait, so it bounds no fetch.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._socks: list[socket.socket] = []
+        self._timer = threading.Timer(FETCH_S, self._end)
+        self._timer.daemon = True
+
+    def watch(self, sock: socket.socket) -> None:
+        """Have `sock` ended in time.
+
+        Raises:
+            TimeoutError: time is over already.
+        """
+        self._socks.append(sock)
+        if self.is_over:
+            raise TimeoutError
+
+    def _end(self) -> None:
+        self.is_over = True
+        for sock in self._socks:
+            with contextlib.suppress(OSError):  # it has been closed
+                # Of the socket and not of TLS, which the other thread is using.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
     """What fetches an URL, through the proxy of the environment where there is one.
 
     It follows no redirects: another address is another one to trust.
     """
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.watch(self.sock)
+
+    class SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.watch(self.sock)
+
+    class Handler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(Connection, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(SecureConnection, req, context=context)
+
+    context = ssl.create_default_context()
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        Handler(),
+        SecureHandler(context=context),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
