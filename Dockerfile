@@ -19,7 +19,8 @@ COPY zerocopy zerocopy
 # Not editable: a wheel is made and installed. pip compiles it to bytecode, because nobody can write
 # beside it later. What has installed it is not needed to run it.
 RUN /opt/zerocopy/bin/pip install --constraint constraints.txt ".${EXTRAS}" \
-    && /opt/zerocopy/bin/pip uninstall --yes pip setuptools
+    && /opt/zerocopy/bin/pip uninstall --yes pip setuptools \
+    && mkdir /var/cache/zerocopy
 
 # --- the image -------------------------------------------------------------------------------------
 FROM ${BASE}
@@ -28,6 +29,8 @@ LABEL org.opencontainers.image.title="zerocopy" \
       org.opencontainers.image.description="Streams columnar market data from day files with sendfile(2)."
 
 COPY --from=build /opt/zerocopy /opt/zerocopy
+# A volume that is mounted here, for [s3] cache_path or [rollups] path, belongs to the server's user.
+COPY --from=build --chown=1000:1000 /var/cache/zerocopy /var/cache/zerocopy
 
 # production: listens on every address, a worker for each core.
 ENV PATH=/opt/zerocopy/bin:$PATH \

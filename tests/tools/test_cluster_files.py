@@ -93,6 +93,28 @@ def test_compose_gives_time_to_drain_and_descriptors() -> None:
     assert SERVICES["haproxy"]["ulimits"]["nofile"] > 2 * connections
 
 
+def test_compose_over_a_store_gives_each_node_a_cache_of_its_own() -> None:
+    """The options are accepted; the extra for stores is in the image."""
+    over: dict[str, Any] = yaml.safe_load((DEPLOY / "compose-store.yml").read_text("utf-8"))
+    assert set(over["services"]) == {*NODES, "s3"}
+    caches = set()
+    for name in NODES:
+        given = {
+            key: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
+            for key, value in over["services"][name]["environment"].items()
+        }
+        config = load(os.devnull, environ=IMAGE | SERVICES[name]["environment"] | given)
+        assert config.data.path == "s3://market/md"
+        assert config.s3.endpoint == "http://s3:5000"
+        [volume] = over["services"][name]["volumes"]
+        volume, _, path = volume.partition(":")
+        assert path == config.s3.cache_path
+        assert volume in over["volumes"]
+        caches.add(volume)
+        assert "s3" in SERVICES[name]["build"]["args"]["EXTRAS"]
+    assert len(caches) == len(NODES)
+
+
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 def test_service_of_compose_is_confined(service: dict[str, Any]) -> None:
     """No capability, a root that cannot be written, files that exist; only TLS is published."""

@@ -50,8 +50,25 @@ def test_shares_are_of_what_all_nodes_answered_meanwhile() -> None:
     assert (first.figures["requests"], first.figures["share"]) == (150, 0.75)
     assert (second.figures["requests"], second.figures["share"]) == (50, 0.25)
     assert (first.figures["sent"], first.figures["warm"]) == (2_000, 0.75)
+    assert (first.figures["store_hits"], first.figures["store_bytes"]) == (None, None)
     assert (second.figures["sent"], second.figures["warm"]) == (0, None)
     assert remarks_of([first, second]) == ["versions differ: 1, 2"]
+
+
+def test_hits_are_of_the_files_that_queries_needed() -> None:
+    """What was in the cache, of that and what was fetched, between the scrapes."""
+
+    def of(hits: float, fetches: float, nbytes: float) -> Scrape:
+        none: dict[str, str] = {}
+        samples = (
+            ("zerocopy_store_cache_hits_total", none, hits),
+            ("zerocopy_store_fetches_total", none, fetches),
+            ("zerocopy_store_bytes_total", none, nbytes),
+        )
+        return Scrape({"a": page(hits, *samples)}, {})
+
+    [node] = nodes_of(["a"], of(1, 100, 0), of(4, 101, 90))
+    assert (node.figures["store_hits"], node.figures["store_bytes"]) == (0.75, 30)
 
 
 def test_node_that_comes_or_goes_has_no_rates() -> None:
@@ -108,7 +125,7 @@ def test_report_of_a_node_and_a_silent_one(
     assert f"{SILENT} is not reachable: Connection refused" in text
     assert "1 of 2 nodes do not answer" in text
     if form == "lines":
-        assert {line.count("\t") for line in text.splitlines()[:3]} == {9}
+        assert {line.count("\t") for line in text.splitlines()[:3]} == {11}
 
 
 @pytest.fixture(name="metrics_url", scope="module")

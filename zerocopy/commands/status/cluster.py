@@ -28,6 +28,8 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("data_p99", "data, p99", "seconds"),
     ("sent", "sent/s", "bytes"),
     ("warm", "from memory", "share"),
+    ("store_hits", "store hits", "share"),
+    ("store_bytes", "from store/s", "bytes"),
     ("connections", "connections", "count"),
     ("lag_p99", "loop late, p99", "seconds"),
 )

@@ -92,6 +92,7 @@ def figures_of(before: Page, after: Page) -> list[Figure]:
         pair.gauge("locked", "locked", "zerocopy_locked_bytes", "bytes"),
         pair.counter("cold_bytes", "read from the disk", "zerocopy_cold_bytes_total", "bytes"),
         pair.counter("cold_reads", "windows read from the disk", "zerocopy_cold_reads_total"),
+        *_store_figures(pair, after),
         pair.counter("days_skipped", "days left out", "zerocopy_days_skipped_total"),
         pair.counter("days_unsound", "days unsound", "zerocopy_days_unsound_total"),
         pair.gauge("watched", "directories watched", "zerocopy_watched_directories"),
@@ -102,6 +103,27 @@ def figures_of(before: Page, after: Page) -> list[Figure]:
         pair.counter(
             "reloads_refused", "reloads refused", "zerocopy_reloads_total", result="refused"
         ),
+    ]
+
+
+def _store_figures(pair: _Pair, after: Page) -> list[Figure]:
+    """Of a server over an object store."""
+    return [
+        pair.share(
+            "store_hits",
+            "files of the store that were here",
+            lambda page: page.total("zerocopy_store_cache_hits_total"),
+            lambda page: _sum(
+                page.total("zerocopy_store_cache_hits_total"),
+                page.total("zerocopy_store_fetches_total"),
+            ),
+            after,
+        ),
+        pair.counter(
+            "store_bytes", "fetched from the store", "zerocopy_store_bytes_total", "bytes"
+        ),
+        pair.counter("store_failures", "not fetched", "zerocopy_store_failures_total"),
+        pair.gauge("store_cache", "cache of the store", "zerocopy_store_cache_bytes", "bytes"),
     ]
 
 

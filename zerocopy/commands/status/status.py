@@ -37,6 +37,7 @@ _ALARMING = {
     "failed",
     "days_skipped",
     "days_unsound",
+    "store_failures",
     "connections_refused",
     "log_lines_dropped",
     "reloads_refused",
