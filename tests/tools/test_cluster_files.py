@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
+import textwrap
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,30 @@ def test_options_of_kubernetes_are_accepted(tmp_path: Path) -> None:
 
 
 PROBES = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+
+
+def test_manifest_over_a_store_as_the_page_has_it(tmp_path: Path) -> None:
+    """What docs/scale-out.md says to change gives options and a StatefulSet that are accepted."""
+    page = (REPOSITORY / "docs" / "scale-out.md").read_text("utf-8")
+    section = page.partition("Over an object store the claim")[2].partition("Credentials come")[0]
+    options, manifest_text = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
+    text = manifest("ConfigMap", "zerocopy")["data"]["config.toml"]
+    (tmp_path / "config.toml").write_text(text + textwrap.dedent(options), "utf-8")
+    config = load(str(tmp_path / "config.toml"), environ=IMAGE)
+    changes = yaml.safe_load(textwrap.dedent(manifest_text))
+    changed = copy.deepcopy(manifest("StatefulSet", "zerocopy"))
+    pod = changed["spec"]["template"]["spec"]
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "data"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    mounts[:] = [mount for mount in mounts if mount["name"] != "data"] + changes["volumeMounts"]
+    pod["securityContext"] |= changes["securityContext"]
+    changed["spec"]["volumeClaimTemplates"] = changes["volumeClaimTemplates"]
+    kubernetes_validate.validate(changed, SCHEMAS[-1], strict=True)
+    assert config.s3.cache_path in {mount["mountPath"] for mount in mounts}
+    [claim] = changes["volumeClaimTemplates"]
+    size = claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")
+    assert int(size) << 30 > config.s3.cache_bytes_max * 1.1
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
 
 
 def test_pods_get_time_to_drain() -> None:
