@@ -69,7 +69,7 @@ def test_compose_starts_three_nodes_that_the_front_and_prometheus_know() -> None
         assert config.auth.limits_url == "redis://redis:6379/0"
         assert config.auth.address_field == "x-forwarded-for"
         assert "auth" in SERVICES[name]["build"]["args"]["EXTRAS"], "which limits_url needs"
-    assert "option forwardfor\n" in FRONT_TEXT
+    assert "option forwardfor if-none\n" in FRONT_TEXT
     front = SERVICES["haproxy"]["environment"]
     assert set(front) <= set(preset())
     assert [front[f"NODE{number}"] for number in (1, 2, 3)] == [f"{node}:8080" for node in NODES]
