@@ -9,7 +9,7 @@ import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser, run_page
 from tests.faults.client import poll
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.storage.trees import DAY, DAY_START_S, put
 from tests.web import node
 from tests.web.origin import client_page
@@ -38,7 +38,7 @@ FOLLOW = ["LIVE", "time,price", {"type": "MD", "start": 0}, COUNT]
 class Guarded(NamedTuple):
     """A server of one worker, its data and its keys."""
 
-    server: RunningServer
+    server: ForkedServer
     root: Path
     path: str
     key: str
@@ -57,7 +57,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     path = str(tmp_path_factory.mktemp("keys") / "keys.json")
     keys = add_key(path, "stays"), add_key(path, "leaves")
     put(str(root), {"time": b"", "price": b""}, DAY, LIVE)
-    with RunningServer(
+    with ForkedServer(
         root,
         ZEROCOPY_AUTH_KEYS_PATH=path,
         ZEROCOPY_SERVER_WORKERS="1",
