@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
+from tests.certificate import client_context
 from tests.naive import naive_answer
 from tests.server import RunningServer
 from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
@@ -80,6 +81,20 @@ def serving(bucket: Standin, cache: Path, **environ: str) -> Iterator[RunningSer
         yield server
 
 
+def get_by_tls(server: RunningServer, asked: str) -> bytes:
+    """The content of a 200 over TLS and HTTP/1.1, which is sent from mappings."""
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.tls_port, timeout=20, context=client_context(["http/1.1"])
+    )
+    try:
+        connection.request("GET", asked)
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read()
+    finally:
+        connection.close()
+
+
 def until_right(server: RunningServer, body: bytes) -> Answer:
     """Ask until the answer is 200, as a client does that is told to come again."""
     deadline = time.monotonic() + 40.0
@@ -117,7 +132,12 @@ def fixture_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", name="server")
 def fixture_server(site: tuple[Standin, Path], cache: Path) -> Iterator[RunningServer]:
     """Two workers over it, whose listings are asked for anew each second."""
-    with serving(site[0], cache, ZEROCOPY_SERVER_WORKERS="2", ZEROCOPY_S3_LIST_S="1") as server:
+    options = {
+        "ZEROCOPY_SERVER_WORKERS": "2",
+        "ZEROCOPY_S3_LIST_S": "1",
+        "ZEROCOPY_TLS_PORT": "0",
+    }
+    with serving(site[0], cache, **options) as server:
         yield server
 
 
@@ -142,6 +162,8 @@ def test_store_is_served_as_files_are(
     assert answer.content == expected(root)
     assert answer.fields["cache-control"] == "public, max-age=1, no-transform"
     assert len(bucket.fetched()) == len(set(bucket.fetched())) == DAYS + 2
+    assert get_by_tls(server, target()) == answer.content
+    assert server.metric("zerocopy_mapped_bytes") > 0
     with RunningServer(root) as local:
         for format_ in ("arrow", "json", "csv"):
             asked = target(2, 3, format=format_)
@@ -286,6 +308,7 @@ def test_ruined_cache_is_fetched_again(
 ) -> None:
     """Files of the cache that are written over or cut while they are open: a cut answer at most."""
     until_right(server, expected(site[1]))
+    assert get_by_tls(server, target()) == expected(site[1])
     ruined = sorted(cache.rglob("price.*.bin"))
     assert len(ruined) >= DAYS
     for number, path in enumerate(ruined):
@@ -294,7 +317,13 @@ def test_ruined_cache_is_fetched_again(
         else:
             os.truncate(path, 100)
     until_right(server, expected(site[1]))
-    until_right(server, expected(site[1]))
+    deadline = time.monotonic() + 40.0
+    while True:  # the other worker may not have met them yet
+        try:
+            assert get_by_tls(server, target()) == expected(site[1])
+            break
+        except (http.client.IncompleteRead, ConnectionError):
+            assert time.monotonic() < deadline
 
 
 def test_cache_smaller_than_the_answer_streams_it_all_the_same(
