@@ -36,7 +36,7 @@ def fixture_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin
 
 
 def run(
-    bucket: Standin, cache: Path, *arguments: str, **environ: str
+    bucket: Standin, cache: Path, *arguments: str, given: bytes = b"", **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     """A command over the store."""
     options = {
@@ -48,7 +48,8 @@ def run(
         **environ,
     }
     env = environment(**options)
-    return subprocess.run([*ZEROCOPY, *arguments], check=False, capture_output=True, env=env)
+    command = [*ZEROCOPY, *arguments]
+    return subprocess.run(command, input=given, check=False, capture_output=True, env=env)
 
 
 def test_symbols_and_query_read_the_store(bucket: Standin, tmp_path: Path) -> None:
@@ -109,6 +110,23 @@ def test_import_puts_its_days_into_a_store(bucket: Standin, tmp_path: Path) -> N
     assert b"0 files, 0 bytes" in again.stdout, again.stderr
 
 
+def test_recorder_puts_days_that_are_over_into_a_store(bucket: Standin, tmp_path: Path) -> None:
+    """At its end at the latest; files and objects are the same bytes."""
+    row = '{"time":%d,"symbol":"R","price":1.5}\n'
+    rows = (row % 1_748_736_000 + row % 1_748_822_400).encode()
+    arguments = ("record", "--root", str(tmp_path), "--exchange=e", "--type=T", f"--to={URL}")
+    done = run(bucket, tmp_path / "cache", *arguments, given=rows)
+    assert done.returncode == 0, done.stderr
+    found = {name for name in bucket.objects if name.startswith("p/e/R/T/")}
+    assert {name.rpartition("/")[2] for name in found} == {
+        f"{column}.{label}.bin"
+        for column in ("time", "nanos", "price")
+        for label in ("01.06.25", "02.06.25")
+    }
+    for name in found:
+        assert bucket.objects[name].content == (tmp_path / name.removeprefix("p/")).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "words"),
     [
@@ -126,7 +144,7 @@ def test_what_cannot_be_is_one_line(
     words: bytes,
 ) -> None:
     """It names the option, and the start stops."""
-    done = run(bucket, tmp_path, *arguments, **environ)
+    done = run(bucket, tmp_path, *arguments, given=b"", **environ)
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.count(b"\n") == 1

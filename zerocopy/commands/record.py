@@ -31,8 +31,10 @@ from zerocopy.core.errors import ConfigError, IngestError
 from zerocopy.streams import tell
 
 if TYPE_CHECKING:
+    from zerocopy.config.load import Config
     from zerocopy.ingest.feed import Asked, Feed, Row
     from zerocopy.ingest.recorders import Recorders, Totals
+    from zerocopy.storage.store.pushing import DayPusher
 
 READ_BYTES = 1 << 20
 ALL_EVERY_S = 1.0
@@ -41,8 +43,16 @@ ALL_EVERY_S = 1.0
 RETRY_S = 0.2
 """How long standard input waits, where a full disk has filled the buffer."""
 
+_DAY_NS = 86_400 * 1_000_000_000
+
 REFUSALS_TOLD_MAX = 10
 """Lines that are told why they were refused; the others are only counted."""
+
+
+_To = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Put days that are over into an object store as well."),
+]
 
 
 def record(
@@ -83,6 +93,7 @@ def record(
     buffer_mib: Annotated[
         int, typer.Option(metavar="MIB", min=1, help="What may wait of a series: a full disk.")
     ] = 64,
+    to: _To = None,
     config: ConfigOption = None,
 ) -> int:
     """Append rows of standard input, NDJSON or CSV with a header, to today's day files.
@@ -94,7 +105,8 @@ def record(
 
     if format_ not in {None, "ndjson", "csv"}:
         raise typer.BadParameter(f"--format {format_}: expected ndjson or csv")
-    declared = read_config(config).columns
+    loaded = read_config(config)
+    declared = loaded.columns
     checked_dtypes(pairs("--dtype", dtype), declared)
     asked = Asked(
         exchange=checked_name("--exchange", exchange),
@@ -112,10 +124,23 @@ def record(
         "fsync": _fsync(fsync),
         "buffer_bytes_max": buffer_mib << 20,
     }
-    return _run(root, asked, options, flush_ms / 1_000)
+    return _run(root, asked, options, flush_ms / 1_000, _pusher(loaded, root, to))
 
 
-def _run(root: str, asked: Asked, options: dict[str, Any], flush_s: float) -> int:
+def _pusher(config: Config, root: str, url: str | None) -> DayPusher | None:
+    """What puts days that are over into the store at `url`."""
+    if url is None:
+        return None
+    from zerocopy.storage.store.pushing import DayPusher
+    from zerocopy.supervise.compose_store import open_store
+
+    store = open_store(config, url=url)
+    return DayPusher(store, root, config.data.settle_s, lambda words: tell(f"zerocopy: {words}"))
+
+
+def _run(
+    root: str, asked: Asked, options: dict[str, Any], flush_s: float, pusher: DayPusher | None
+) -> int:
     """Record until standard input ends or a signal comes; the exit code."""
     from zerocopy.core.layout import Dtypes
     from zerocopy.ingest.feed import Feed
@@ -125,10 +150,14 @@ def _run(root: str, asked: Asked, options: dict[str, Any], flush_s: float) -> in
     recorders = Recorders(root, options, lambda sentence: tell(f"zerocopy: {sentence}"))
     _raise_descriptors()
     input_ = _Input(flush_s)
+    if pusher is not None:
+        pusher.start()
     try:
-        _Recording(feed, recorders, input_).run()
+        _Recording(feed, recorders, input_, pusher).run()
     finally:
         totals = recorders.close()
+        if pusher is not None:
+            pusher.close()
         _report(totals, feed)
     return 1 if totals.refused or totals.late or totals.future or totals.lost else 0
 
@@ -167,13 +196,16 @@ class _Input:
 class _Recording:
     """From standard input to the recorders, until one of them ends."""
 
-    def __init__(self, feed: Feed, recorders: Recorders, input_: _Input) -> None:
+    def __init__(
+        self, feed: Feed, recorders: Recorders, input_: _Input, pusher: DayPusher | None = None
+    ) -> None:
         from zerocopy.ingest.recorder import RecorderFullError
 
         self._full = RecorderFullError
         self._feed = feed
         self._recorders = recorders
         self._input = input_
+        self._pusher = pusher
         self._told = 0
         self._flushed_s = self._all_flushed_s = clocks.monotonic()
 
@@ -215,6 +247,8 @@ class _Recording:
                 self._tell(f"line {self._feed.lines}: {error.detail}")
                 return True
             else:
+                if self._pusher is not None:
+                    self._pusher.note(row.series, int(row.values[0]) // _DAY_NS)
                 return True
 
     def _flush(self) -> None:

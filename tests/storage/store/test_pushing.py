@@ -9,10 +9,11 @@ import pytest
 
 from tests.naive import naive_answer
 from tests.standin import Reply, error_reply
-from tests.storage.store.bench import key, node, store_of
+from tests.storage.store.bench import Clock, key, node, store_of
 from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, put, query, u32
 from zerocopy.core.errors import DataError, StoreError
-from zerocopy.storage.store.pushing import Pushed, push_days
+from zerocopy.storage.store.breaker import Breaker
+from zerocopy.storage.store.pushing import DayPusher, Pushed, push_days
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,3 +82,36 @@ def test_day_without_time_is_refused(bucket: Standin, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="time"):
         push_days(store_of(bucket), str(tmp_path), SERIES, [FIRST])
     assert bucket.objects == {}
+
+
+def test_days_of_a_recorder_are_pushed_once_they_are_over(bucket: Standin, tmp_path: Path) -> None:
+    """Past and settled; again after later rows; a store that is away is told of once."""
+    fill(tmp_path)
+    clock, told = Clock(), list[str]()
+    clock.now_s = float((FIRST + 1) * 86_400 - 10)
+    store = store_of(bucket, Breaker(clock))
+    pusher = DayPusher(store, str(tmp_path), 600.0, told.append, clock)
+    time = key(f"time.{DAY:%d.%m.%y}.bin")
+    pusher.note(SERIES, FIRST)
+    for later_s in (0.0, 20.0):  # still today, then not settled
+        clock.now_s += later_s
+        pusher.push()
+        assert bucket.objects == {}
+    clock.now_s += 600.0
+    bucket.fault = lambda _method, _name: error_reply(403, "ExpiredToken")
+    pusher.push()
+    pusher.push()
+    assert len(told) == 1
+    bucket.fault = lambda _method, _name: None
+    clock.now_s += 60.0
+    pusher.push()
+    assert time in bucket.objects
+    before = len(bucket.requests)
+    pusher.push()
+    assert len(bucket.requests) == before
+    fill(tmp_path, base=9)
+    pusher.note(SERIES, FIRST)
+    pusher.note(SERIES, FIRST + 1)
+    pusher.close()
+    assert bucket.objects[key(f"price.{DAY:%d.%m.%y}.bin")].content == marks(10, base=9)
+    assert len(bucket.objects) == 3  # the next day is not over
