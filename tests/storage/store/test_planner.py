@@ -18,8 +18,10 @@ from tests.storage.test_planner_properties import Case, cases
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, DTYPES, SERIES, marks, put, query, u32
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import NotFoundError, StoreError
+from zerocopy.storage.store.fetching import StoredFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.standin import Standin
@@ -132,6 +134,35 @@ def test_first_bytes_can_leave_while_later_days_are_on_their_way(
         planned = opened.plan(query(columns=("price",)))
         assert planned.representation.nbytes > DAYS * RECORDS * 4
         assert [day_file.name for day_file, _ in planned.held] == [first.rpartition("/")[2]]
+
+
+def test_each_file_of_a_plan_is_fetched_ahead_once_and_again_if_it_is_gone(
+    bucket: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept response is sent many times; looking for its files each time would cost more."""
+    fill(bucket, tmp_path / "root")
+    with node(bucket, str(tmp_path / "cache"), small_bytes_max=0) as opened:
+        asked: list[str] = []
+        start = opened.fetcher.start
+
+        def noted(day_files: Iterable[StoredFile]) -> None:
+            files = list(day_files)
+            asked.extend(day_file.name for day_file in files)
+            start(files)
+
+        monkeypatch.setattr(opened.fetcher, "start", noted)
+        planned = opened.plan(query(DAY_START_S, DAY_START_S + DAYS * DAY_S - 1, ("price",)))
+        sources = [segment.source for segment in planned.representation.segments]
+        for expected in (DAYS - 1, 0, DAYS - 1):
+            for source in sources:
+                assert isinstance(source, StoredFile)
+                opened.files.fetch(source).close()
+            assert len(set(asked)) == expected
+            if not expected:
+                opened.files.close()
+                opened.fetcher.close()
+                assert opened.cache.trim(0).nbytes == 0
+            asked.clear()
 
 
 def test_store_that_is_away_serves_what_is_in_the_cache_and_nothing_else(

@@ -21,7 +21,7 @@ from zerocopy.storage.store.tally import Tally
 from zerocopy.storage.tree import close_file, data_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from zerocopy.storage.mapping import MappedFiles, Mapping
     from zerocopy.storage.store.cache import CacheDirectory
@@ -35,10 +35,25 @@ _DEVICE = -1
 """No device: a stamp of the store is never that of a file."""
 
 
-class StoredFile(DayFile):
-    """A day file of the store. `ahead` are the files that are sent with it, in their order."""
+class Sequence:
+    """The files of one plan in the order in which they leave; those before `until` were asked for.
 
-    __slots__ = ("ahead", "entry", "place")
+    Responses that are kept share it, in several threads: a race costs a look at a file, or two.
+    """
+
+    __slots__ = ("files", "until")
+
+    def __init__(self, files: list[StoredFile]) -> None:
+        self.files = files
+        self.until = 0
+        for place, each in enumerate(files):
+            each.sequence, each.place = self, place
+
+
+class StoredFile(DayFile):
+    """A day file of the store, at a `place` of the `sequence` of its plan, if it is sent."""
+
+    __slots__ = ("entry", "place", "sequence")
 
     def __init__(
         self,
@@ -61,7 +76,7 @@ class StoredFile(DayFile):
         self.modified_ns = entry.modified_ns
         self.is_closed = is_closed
         self.lost = lost
-        self.ahead: Sequence[StoredFile] = ()
+        self.sequence: Sequence | None = None
         self.place = 0
 
     @property
@@ -128,13 +143,22 @@ class Fetcher:
         return self.cache.has(day_file.series, day_file.name, day_file.entry)
 
     def fetch_ahead(self, day_file: StoredFile) -> None:
-        """Have what is sent next fetched as well."""
-        nbytes, first = 0, day_file.place + 1
-        for later in day_file.ahead[first : first + AHEAD_FILES_MAX]:
+        """Have what is sent next fetched as well; each file once, unless one is found missing."""
+        sequence = day_file.sequence
+        if sequence is None:
+            return
+        first = day_file.place + 1
+        if not self.has(day_file):
+            sequence.until = first
+        nbytes, place = 0, first
+        for later in sequence.files[first : first + AHEAD_FILES_MAX]:
             nbytes += later.size
             if nbytes > self._ahead_bytes_max:
                 break
-            self.start((later,))
+            if place >= sequence.until:
+                self.start((later,))
+            place += 1
+        sequence.until = max(sequence.until, place)
 
     def start(self, day_files: Iterable[StoredFile]) -> None:
         """Have these fetched by other threads; faults are met again by who needs them."""

@@ -33,14 +33,14 @@ from zerocopy.storage.dayfile import DayFile, TimeFile
 from zerocopy.storage.planner import Planned
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.proof import Proof
-from zerocopy.storage.store.fetching import StoredFile
+from zerocopy.storage.store.fetching import Sequence, StoredFile
 from zerocopy.storage.store.objectstore import ObjectChangedError
 from zerocopy.storage.tree import Series, close_file, data_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zerocopy.core.plan import Represent, Representation
+    from zerocopy.core.plan import Represent, Representation, Segment
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
     from zerocopy.storage.rollups import Rollups
@@ -194,29 +194,35 @@ class StorePlanner:
             )
         ]
         ahead = [s for s in dict.fromkeys(sources) if isinstance(s, StoredFile)]
-        for place, each in enumerate(ahead):
-            each.ahead, each.place = ahead, place
+        Sequence(ahead)
         if must_be_here and not all(map(self._fetcher.has, ahead)):
             raise StoreError("the object store cannot be read now, and not all is here; try again")
-        if not ahead:
-            return _content(found, {}) if self._is_small(found) else None, ()
-        self._fetcher.fetch_ahead(ahead[0])
+        if found.nbytes <= self._small_answer_bytes_max:
+            return b"".join((found.content, *map(self._read, found.segments))), ()
         held: dict[DayFile, int] = {}
         try:
-            for each in ahead if self._is_small(found) else ahead[:_HELD_MAX]:
-                if held and not self._is_small(found) and not self._fetcher.has(each):
-                    break
+            for each in ahead[:_HELD_MAX]:
+                if held and not self._fetcher.has(each):
+                    break  # the first one has to be here, the others may come while it leaves
+                self._fetcher.fetch_ahead(each)
                 held[each] = self._fetcher.fetch(each)
-            if self._is_small(found):
-                return _content(found, held), ()
             handed, held = tuple(held.items()), {}
             return None, handed
         finally:
             for fd in held.values():
                 close_file(fd)
 
-    def _is_small(self, found: Representation) -> bool:
-        return found.nbytes <= self._small_answer_bytes_max
+    def _read(self, segment: Segment) -> bytes:
+        """The bytes of a segment of a small answer."""
+        source = segment.source
+        if not isinstance(source, StoredFile):  # made by the format, and in memory
+            return source.read(segment.offset, segment.count)
+        self._fetcher.fetch_ahead(source)
+        fd = self._fetcher.fetch(source)
+        try:
+            return read_exactly(fd, segment.offset, segment.count)
+        finally:
+            close_file(fd)
 
 
 class _Planning:
@@ -319,15 +325,3 @@ class _Planning:
         return StoredFile(
             self._files, self._series, name, entry, is_closed=is_closed, lost=self.lost
         )
-
-
-def _content(found: Representation, fds: dict[DayFile, int]) -> bytes:
-    """All bytes of a small answer."""
-    parts = [found.content]
-    for segment in found.segments:
-        source = segment.source
-        if isinstance(source, StoredFile):
-            parts.append(read_exactly(fds[source], segment.offset, segment.count))
-        else:  # made by the format, and in memory
-            parts.append(source.read(segment.offset, segment.count))
-    return b"".join(parts)
