@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zerocopy.core.access import Grant
 from zerocopy.observe import named_counters
 from zerocopy.observe.named_counters import (
     NAMES_MAX,
@@ -40,10 +41,13 @@ def test_counts_of_all_rows_are_added_up_by_name(fd: int) -> None:
     second.count("desk", REQUESTS, 5)
     again = NamedCounters(fd, 0)
     again.count("desk", REQUESTS, 1)
+    again.tally(Grant("third"), 100, 2)
+    again.tally(Grant("third"), 1, 1)
     assert totals(fd) == {
         OTHERS: (0, 0, 0),
         "desk": (8, 1 << 40, 0),
         "other": (0, 0, 3),
+        "third": (3, 201, 0),
     }
 
 

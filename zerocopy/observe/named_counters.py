@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from zerocopy.core.access import Grant
+
 NAMES_MAX = 500
 """Names that are told apart in a worker; Prometheus counts series by the thousand."""
 
@@ -61,6 +63,18 @@ class NamedCounters:
         if place is None:
             place = self._add(name)
         self._counts[place * len(COUNTS) + count] += amount
+
+    def tally(self, grant: Grant, nbytes: int, times: int) -> None:
+        """Count requests that have ended; see `transport.request_metrics.Tally`.
+
+        Called for every request, so both counts are found at once.
+        """
+        place = self._places.get(grant.name)
+        if place is None:
+            place = self._add(grant.name)
+        counts, first = self._counts, place * len(COUNTS)
+        counts[first] += times  # REQUESTS
+        counts[first + 1] += nbytes * times  # SENT_BYTES
 
     def _add(self, name: str) -> int:
         """Give a name its place, which may be that of all others."""

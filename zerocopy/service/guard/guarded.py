@@ -34,7 +34,7 @@ from zerocopy.core.http.messages import Response, content_bytes
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.query import parse_catalog_query, parse_live_query, parse_query
 from zerocopy.observe.log import get_logger
-from zerocopy.observe.named_counters import REFUSALS, REQUESTS, SENT_BYTES
+from zerocopy.observe.named_counters import REFUSALS
 from zerocopy.service.guard.granted_feed import GrantedFeed
 from zerocopy.service.guard.limited_feed import LimitedFeed
 from zerocopy.service.guard.scoped import Scoped
@@ -102,6 +102,8 @@ class GuardedService:
         self._columns_max = columns_max
         self._counters = counters
         self._named = named
+        self.tally = named.tally
+        """Counts requests that have ended, by name."""
         self._told = ""
 
     # ---- the Handler of the transports
@@ -207,11 +209,6 @@ class GuardedService:
     def refuse(self, error: Exception) -> Response:
         """See `Handler`."""
         return self._service.refuse(error)
-
-    def tally(self, grant: Grant, nbytes: int, times: int) -> None:
-        """Count requests that have ended, by name; see `transport.request_metrics.Tally`."""
-        self._named.count(grant.name, REQUESTS, times)
-        self._named.count(grant.name, SENT_BYTES, nbytes * times)
 
     # ---- the keys
 
