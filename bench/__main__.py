@@ -21,6 +21,7 @@ from bench.arrow import measure_arrow
 from bench.bars import measure_bars
 from bench.client import measure_client
 from bench.clients import ClientError
+from bench.compression import measure_compression
 from bench.fairness import measure_fairness
 from bench.importing import measure_import
 from bench.keys import measure_keys
@@ -57,6 +58,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "keys": measure_keys,
     "bars": measure_bars,
     "arrow": measure_arrow,
+    "compression": measure_compression,
     "live": measure_live,
     "live-beside": measure_live_beside,
     "import": measure_import,

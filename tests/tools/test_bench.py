@@ -100,7 +100,8 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
     *others, live, crowd, beside, files = [*sections][:-8]
-    *rates, fairness, fairness_tls, slow, scaling, keyed, keyed_tls, bars, arrow = others
+    *others, bars, arrow, levels, coded = others
+    *rates, fairness, fairness_tls, slow, scaling, keyed, keyed_tls = others
     *clients, page, rows, stores, where = [*sections][-8:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
@@ -125,6 +126,11 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     assert "All gave the same bars" in sections[bars]
     ways = re.findall(r"^\| (zerocopy, \w+|Arrow Flight) \|", sections[arrow], re.MULTILINE)
     assert ways == ["zerocopy, columns", "zerocopy, arrow", "Arrow Flight"]
+    assert len(re.findall(r"^\| (?:zstd|gzip) -?\d+ \| ", sections[levels], re.MULTILINE)) == 12
+    assert (
+        len(re.findall(r"^\| (?:csv|json|columns|arrow) \| ", sections[coded], re.MULTILINE)) == 9
+    )
+    assert "All were the same once they were decoded" in sections[coded]
     assert where == "Where and when"
     has_redis = shutil.which("redis-server") is not None
     told = re.findall(r"^\| ([a-z-]+) \| ", sections[crowd], re.MULTILINE)
