@@ -208,6 +208,10 @@ def test_page_of_metrics_follows_the_conventions(server: RunningServer) -> None:
     assert set(found.stderr.splitlines()) <= of_days
 
 
+WITH_REDIS = {"zerocopy_limits_store_up"}
+"""What only a server with `[auth] limits_url` has."""
+
+
 @needs_prometheus
 def test_running_prometheus_understands_every_rule_and_panel(prometheus: Prometheus) -> None:
     """The target is up, no rule fails or fires, every expression is answered, every name exists."""
@@ -224,7 +228,7 @@ def test_running_prometheus_understands_every_rule_and_panel(prometheus: Prometh
     assert {answer["resultType"] for answer in answers} == {"vector"}
     scraped = set(prometheus.ask("label/__name__/values"))
     named = set().union(*map(metric_names, expressions))
-    assert named - scraped == set()
+    assert named - scraped <= WITH_REDIS
     for expression, answer in zip(expressions, answers, strict=True):
         if expression.startswith("sum("):
             assert answer["result"], f"nothing to draw: {expression}"

@@ -35,6 +35,7 @@ class Keys(NamedTuple):
     http2: str
     bytes: str
     download: str
+    reset: str
     streams: str
     live_bytes: str
     survives: str
@@ -67,6 +68,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory, small: bytes) -> tuple[Path, 
         http2=add_key(name, "http2", requests_per_s=PER_S),
         bytes=add_key(name, "bytes", bytes_per_day=3 * len(small) + 10),
         download=add_key(name, "download", bytes_per_day=2 * LARGE_BYTES + 1_000),
+        reset=add_key(name, "reset", bytes_per_day=2 * LARGE_BYTES + 1_000),
         streams=add_key(name, "streams", streams=STREAMS),
         live_bytes=add_key(name, "live-bytes", bytes_per_day=10),
         survives=add_key(name, "survives", bytes_per_day=len(small)),
@@ -116,6 +118,8 @@ def test_both_workers_count_the_requests_of_a_second_together(
     assert statuses.count(200) + statuses.count(429) == 240
     counted = server.metric('zerocopy_requests_limited_total{policy="requests"}')
     assert counted - before == statuses.count(429)
+    refused = server.metric('zerocopy_key_refusals_total{key="requests"}')
+    assert refused == statuses.count(429)
 
 
 def test_a_refusal_says_what_was_exceeded_and_when_to_come_again(
@@ -206,6 +210,21 @@ def test_what_was_promised_and_not_sent_is_given_back(
         two.sock.close()
     ranged = {**fields, "Range": "bytes=0-999999"}
     poll(lambda: server.get(LARGE, fields=ranged).status == 206, "bytes that were given back")
+
+
+def test_what_a_stream_of_http2_has_not_sent_is_given_back(
+    server: RunningServer, keys: tuple[Path, Keys]
+) -> None:
+    """Shut windows hold back two downloads; a third is refused until one of them is reset."""
+    field = ("authorization", f"Bearer {keys[1].reset}")
+    fields = bearer(keys[1].reset)
+    with H2Client(server, auto_window=False) as client:
+        one, _two = (client.request(LARGE, fields=[field]) for _ in range(2))
+        client.pump(lambda: all(stream.status for stream in client.streams.values()), "heads")
+        assert server.get(LARGE, fields=fields).status == 429
+        client.reset(one)
+        ranged = {**fields, "Range": "bytes=0-999999"}
+        poll(lambda: server.get(LARGE, fields=ranged).status == 206, "bytes that were given back")
 
 
 def test_live_streams_are_counted_over_both_workers(

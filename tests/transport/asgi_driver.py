@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tests.sources import Scatters
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import DataChangedError
-from zerocopy.core.http.messages import Response
+from zerocopy.core.http.messages import Response, Unlimited
 from zerocopy.service.problems import problem_response
 from zerocopy.transport.asgi import AsgiApp
 from zerocopy.transport.body import Bodies
@@ -158,7 +158,7 @@ class FakeSource(Scatters):
 
 
 @dataclass
-class FakeHandler:
+class FakeHandler(Unlimited):
     """Answers everything with `response`, at once or later; writes down what it is asked."""
 
     response: Response

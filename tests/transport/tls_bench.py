@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tests.tls import make_pair, trusting
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.core.http.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response, Unlimited
 from zerocopy.core.plan import Segment, spread
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.asgi import AsgiApp
@@ -77,7 +77,7 @@ class MemorySource:
         spread(self._content[offset:], targets)
 
 
-class BenchHandler:
+class BenchHandler(Unlimited):
     """Answers targets with `large` in them with `large`, others with 2 KB; `later` in a task.
 
     `answering` counts those who wait for it now. What is asked with POST is planned too.

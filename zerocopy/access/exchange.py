@@ -44,6 +44,7 @@ SETTLE_S = 0.5
 EXPIRES_S = {1: 60, 86_400: 2 * 86_400}
 """By the length of a window: how long the store keeps a sum."""
 
+_READS_MAX = 4
 _Entry = tuple[int, int, int, int]
 _TAG, _WINDOW, _COUNT, _EXTRA = range(ENTRY_WORDS)
 
@@ -233,6 +234,10 @@ class Exchange:
         if table not in WINDOWS_S:
             return
         data, before = self._counts.page(row, page), self._pages.get((row, page), _EMPTY_PAGE)
+        for _ in range(_READS_MAX):  # an entry that is being written is another one at once
+            last, data = data, self._counts.page(row, page)
+            if data == last:
+                break
         self._pages[row, page] = data
         for entry, old in zip(_entries(data), _entries(before), strict=True):
             if entry != old and entry[_WINDOW]:
@@ -251,8 +256,8 @@ class Exchange:
 
     def _note(self, table: int, tag: int, window: int, change: int, quota: int) -> None:
         """One of our processes has counted."""
-        if not change or (change < 0 and table != BYTES):
-            return  # read amid the turn of a window: nobody gives back requests
+        if not change:
+            return
         name = self._names.get((table, tag))
         if name is None:
             name = self._names[table, tag] = _Name(Meter(table, tag), window)

@@ -22,7 +22,7 @@ from zerocopy.core.errors import (
     OverloadError,
     RequestError,
 )
-from zerocopy.core.http.messages import Response
+from zerocopy.core.http.messages import Response, Unlimited
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.http.semantics import select
 from zerocopy.core.query import (
@@ -90,7 +90,7 @@ class _Endpoint(Protocol):
     async def __call__(self, query_string: bytes, request: Request, /) -> Response: ...
 
 
-class Service:
+class Service(Unlimited):
     """Answers requests from one data root. Used in the event loop's thread only."""
 
     def __init__(

@@ -13,7 +13,7 @@ from zerocopy.access.limits import Limits
 from zerocopy.access.shared_counts import SharedCounts, add_rows, make_counts
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import LimitedError
-from zerocopy.core.http.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response, Unlimited
 from zerocopy.core.http.pending import CURRENT, PendingRequest
 from zerocopy.service.guard.limited import LimitedService
 from zerocopy.service.problems import problem_response
@@ -28,7 +28,7 @@ DATA = b"/api/data?symbol=BTC-USD"
 ANSWER = Response(200, ((b"ETag", b'"kept"'),), b"kept")
 
 
-class Answering:
+class Answering(Unlimited):
     """A handler that has what was kept, or has to be waited for."""
 
     def __init__(self) -> None:

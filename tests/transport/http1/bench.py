@@ -11,7 +11,7 @@ from tests.sources import Scatters
 from tests.transport.feeds import FakeFeed
 from zerocopy.core.counters import PLAIN, SLOTS, requests_slot
 from zerocopy.core.endpoints import OTHER
-from zerocopy.core.http.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response, Unlimited
 from zerocopy.core.plan import Segment
 from zerocopy.transport.admission import Admission
 from zerocopy.transport.channel import PlainChannel
@@ -73,7 +73,7 @@ class FileSource(Scatters):
         raise AssertionError((offset, count))
 
 
-class FakeHandler:
+class FakeHandler(Unlimited):
     """Answers /now at once, /later when `gate` opens, /large from a file; writes down all.
 
     /live has a feed of its own for each request, which says `first`; `feeds` has them all.

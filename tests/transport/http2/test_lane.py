@@ -11,7 +11,6 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes
 
-from zerocopy.core.access import Grant
 from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
 from zerocopy.core.endpoints import DATA
 from zerocopy.core.http.messages import Request, Response
@@ -31,8 +30,11 @@ DATE = literal(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
 class FakeHandler:
     """Knows `response` at once; None where a plan has to be made."""
 
+    is_counting = False
+
     def __init__(self) -> None:
         self.response: Response | None = Response(200, ((b"ETag", b'"e"'),), CONTENT)
+        self.left = 100
         self.asked = 0
         self.reused = 0
 
@@ -40,6 +42,16 @@ class FakeHandler:
         """The response, counted."""
         self.asked += times
         return self.response
+
+    def admits(self, _request: Request, response: Response) -> bool:
+        """While some are left."""
+        assert response is self.response
+        self.left -= 1
+        return self.left >= 0
+
+    def take_back(self, _request: Request) -> None:
+        """One was counted in vain."""
+        self.left += 1
 
     def count_reused(self, times: int) -> None:
         """Requests answered without asking."""
@@ -302,46 +314,21 @@ def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
     assert wire.is_answered(b"block %d" % BLOCKS_MAX, 99)
 
 
-class Quota:
-    """Admits so many requests."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.asked: list[tuple[int, int]] = []
-
-    def admits(self, nbytes: int, times: int, _now_s: float) -> bool:
-        """See `Usage`."""
-        self.asked.append((nbytes, times))
-        self.left -= times
-        return self.left >= 0
-
-    def spend(self, _nbytes: int) -> int:
-        """See `Usage`."""
-        return 0
-
-    def give_back(self, nbytes: int, day: int) -> None:
-        """See `Usage`."""
-
-
 def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -> None:
-    """The guard counts the request that is proved; each that has the same answer asks again."""
+    """The request that is proved has been counted; each that has the same response counts again."""
+    wire.handler.is_counting, wire.handler.left = True, 2
+    lane = Lane(wire.server, wire.context)
     _, block = wire.ask()
-    grant = Grant("desk")
-    grant.usage = quota = Quota(2)
-    wire.lane.requests[block].be_granted(grant)
-    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(4)]
-    answered, _ = wire.lane.answer(waiting, wire.proved)
-    assert answered == 3
-    assert quota.asked == [(len(CONTENT), 1)] * 3
-    assert wire.handler.asked == 1
+    lane.requests[block] = wire.lane.requests[block]
+    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
+    assert lane.answer(waiting, wire.proved)[0] == 3
+    assert (wire.handler.asked, wire.handler.left) == (1, -1)
 
 
-def test_who_has_no_limit_or_holds_no_longer_is_told_apart(wire: Wire) -> None:
-    """A grant may end between two requests of one turn."""
-    _, block = wire.ask()
-    grant = Grant("desk")
-    wire.lane.requests[block].be_granted(grant)
-    first = wire.client.get_next_available_stream_id()
-    assert wire.lane.answer([(0, block, first), (0, block, first + 2)], wire.proved)[0] == 2
-    grant.revoke()
-    assert wire.lane.answer([(0, block, first + 4)], wire.proved)[0] == 0
+def test_a_response_that_does_not_fit_was_counted_in_vain() -> None:
+    """h2 asks for it once more."""
+    wire = Wire(initial_window=len(CONTENT) - 1)
+    wire.warm()
+    stream_id, block = wire.ask()
+    assert not wire.is_answered(block, stream_id)
+    assert (wire.handler.asked, wire.handler.left) == (1, 101)

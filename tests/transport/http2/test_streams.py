@@ -21,7 +21,7 @@ from tests.transport.http2.frames import ACK, PREFACE, WHOLE, frame
 from tests.transport.test_tls_endings import HELLO, http2
 from tests.transport.tls_bench import BenchHandler, TlsBench, run, until
 from zerocopy.core import counters as slots
-from zerocopy.core.http.messages import Request, Response
+from zerocopy.core.http.messages import Request, Response, Unlimited
 from zerocopy.transport.http2.connection import EVENTS_PER_TURN, UNSENT_BYTES_MAX
 from zerocopy.transport.http2.frames import BUFFER_BYTES
 
@@ -40,7 +40,7 @@ CONTENT = frame(DATA, 0, 1, b"x")
 PONG = frame(PING, ACK, 0, b"12345678")
 
 
-class Planner:
+class Planner(Unlimited):
     """Plans so many answers for ever, and makes the others at once."""
 
     def __init__(self, endless: int) -> None:

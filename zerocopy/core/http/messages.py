@@ -185,7 +185,12 @@ def content_bytes(request: Request, response: Response) -> int:
 
 
 class Handler(Protocol):
-    """What answers requests: the service, seen from a transport."""
+    """What answers requests: the service, seen from a transport.
+
+    `is_counting`: somebody has limits. Then `admits` is asked before a response is given again.
+    """
+
+    is_counting: bool
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """The response, where it takes no waiting: microseconds, no disk; else None.
@@ -200,6 +205,12 @@ class Handler(Protocol):
         A transport may cancel it once the client has left.
         """
 
+    def admits(self, request: Request, response: Response) -> bool:
+        """Whether `request` may have what `respond_now` gave to one like it; counts it, if so."""
+
+    def take_back(self, request: Request) -> None:
+        """The response that `respond_now` gave was not used: it will be asked once more."""
+
     def count_reused(self, times: int) -> None:
         """The last response of `respond_now` has answered so many more equal requests since."""
 
@@ -213,3 +224,16 @@ class Handler(Protocol):
 
     def refuse(self, error: Exception) -> Response:
         """The response to a request that a transport could not read or a bound refuses."""
+
+
+class Unlimited:
+    """What a `Handler` without limits says of them."""
+
+    is_counting = False
+
+    def admits(self, request: Request, response: Response) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
+
+    def take_back(self, request: Request) -> None:
+        """Nothing was counted."""

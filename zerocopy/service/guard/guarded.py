@@ -78,6 +78,8 @@ _log = get_logger(__name__)
 class GuardedService:
     """Answers those who may ask. Used in the event loop's thread only."""
 
+    is_counting = True
+
     def __init__(
         self,
         service: Service,
@@ -121,6 +123,21 @@ class GuardedService:
             return response
         is_admitted = grant.usage.admits(content_bytes(request, response), times, now_s)
         return response if is_admitted else None
+
+    def admits(self, request: Request, response: Response) -> bool:
+        """See `Handler`."""
+        grant, now_s = request.grant, time.time()
+        if grant is None:
+            return _is_open(request)
+        if grant.until_s <= now_s:
+            return False
+        nbytes = content_bytes(request, response)
+        return grant.usage is None or grant.usage.admits(nbytes, 1, now_s)
+
+    def take_back(self, request: Request) -> None:
+        """See `Handler`."""
+        if request.grant is not None and request.grant.usage is not None:
+            request.grant.usage.take_back()
 
     async def respond(self, request: Request) -> Response:
         """See `Handler`."""

@@ -32,6 +32,8 @@ FIELDS_KNOWN_MAX = 4_096
 class LimitedService:
     """Answers while the address has requests left. Used in the event loop's thread only."""
 
+    is_counting = True
+
     def __init__(self, handler: Handler, limits: Limits, address_field: str | None = None) -> None:
         self._handler = handler
         self._limits = limits
@@ -58,6 +60,25 @@ class LimitedService:
             except (LimitedError, OverloadError) as error:
                 return self._handler.refuse(error)
         return await self._handler.respond(request)
+
+    def admits(self, request: Request, response: Response) -> bool:
+        """See `Handler`."""
+        if _is_free(request):
+            return self._handler.admits(request, response)
+        network = self._told(request)
+        if network is None or not self._limits.admits_address(network):
+            return False
+        if not self._handler.admits(request, response):
+            return False
+        self._limits.take_address(network)
+        return True
+
+    def take_back(self, request: Request) -> None:
+        """See `Handler`."""
+        network = self._told(request)
+        if network is not None and not _is_free(request):
+            self._limits.take_address_back(network)
+        self._handler.take_back(request)
 
     def count_reused(self, times: int) -> None:
         """See `Handler`."""

@@ -10,7 +10,6 @@ stream, how it closed, the connection's window (RFC 9113 sections 5.1.1 and 6.9)
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 from h2.connection import AllowedStreamIDs, ConnectionInputs
@@ -18,7 +17,6 @@ from h2.stream import StreamClosedBy, StreamInputs
 
 from zerocopy.core import counters as slots
 from zerocopy.core import endpoints
-from zerocopy.core.http.messages import content_bytes
 from zerocopy.transport.http2.head import Answer
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
     from hpack.table import HeaderTable
 
-    from zerocopy.core.access import Grant
     from zerocopy.core.http.messages import Handler, Request, Response
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.context import Context
@@ -116,6 +113,7 @@ class Lane:
     def __init__(self, connection: JudgedConnection, context: Shared) -> None:
         self._connection = connection
         self._context = context
+        self._is_counting = context.handler.is_counting
         self.requests: dict[bytes, Request] = {}  # by block
         self._large: dict[bytes, Request] = {}  # those whose response has segments
         self._table: HeaderTable = connection.decoder.header_table
@@ -158,7 +156,7 @@ class Lane:
         look at a block not seen before, a stream that may not be opened, a request that needs a
         plan, or a response that does not fit the windows.
         """
-        connection, answered, nbytes = self._connection, 0, 0
+        connection, handler, answered, nbytes = self._connection, self._context.handler, 0, 0
         frames: list[Buffer] = []
         for _, block, stream_id in requests:
             request = self.requests.get(block)
@@ -167,13 +165,15 @@ class Lane:
             answer = proved.get(id(request))
             if answer is None:
                 answer = self._prove(block, request, proved)
-            elif request.grant is not None and not _admits(request.grant, answer):
+            elif self._is_counting and not handler.admits(request, answer.response):
+                break
+            if answer is None:
                 break
             if (
-                answer is None
-                or answer.nbytes > connection.outbound_flow_control_window
+                answer.nbytes > connection.outbound_flow_control_window
                 or answer.nbytes > self.initial_window
             ):
+                handler.take_back(request)
                 break
             connection.highest_inbound_stream_id = stream_id
             _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
@@ -194,6 +194,7 @@ class Lane:
             return None
         if response.segments:
             self._remember(self._large, block, self.requests.pop(block))
+            self._context.handler.take_back(request)
             return None
         answer = proved[id(request)] = self._rendered(request, response)
         return answer
@@ -234,14 +235,6 @@ class Lane:
                 rendered.clear()
             answer = rendered[id(request)] = Answer(request, response, date)
         return answer
-
-
-def _admits(grant: Grant, answer: Answer) -> bool:
-    """Whether who asks may have once more what was proved; `respond_now` has asked only once."""
-    usage, now_s = grant.usage, time.time()
-    if grant.until_s <= now_s:
-        return False
-    return usage is None or usage.admits(content_bytes(answer.request, answer.response), 1, now_s)
 
 
 def _state_of(table: HeaderTable) -> _TableState:
