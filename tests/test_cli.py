@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import zerocopy.commands
-from zerocopy.cli import COMMANDS, app
+from zerocopy.cli import COMMANDS, command_line
 
 FOLDER = Path(zerocopy.commands.__path__[0])
 NO_COMMANDS = {"__init__", "shared", "ingest_flags"}
@@ -21,8 +21,8 @@ HELP = """
 import sys
 from importlib.metadata import packages_distributions, requires
 from re import match
-from zerocopy.cli import app
-app(["--help"], standalone_mode=False)
+from zerocopy.cli import command_line
+command_line()(["--help"], standalone_mode=False)
 ours = {match(r"[\\w-]+", line)[0].lower() for line in requires("zerocopy")}
 by_root = packages_distributions()
 for root in {name.partition(".")[0] for name in sys.modules}:
@@ -31,6 +31,15 @@ for root in {name.partition(".")[0] for name in sys.modules}:
 print(*(name for name in sys.modules if name.startswith("zerocopy.")), sep="\\n", file=sys.stderr)
 """
 """Prints what the help has loaded: dependencies of pyproject.toml, and modules of ours."""
+
+NAMED = """
+import atexit
+import sys
+from zerocopy.cli import main
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+main()
+"""
+"""Prints what a command has loaded."""
 
 
 def test_every_file_and_folder_of_commands_is_in_the_list() -> None:
@@ -42,6 +51,7 @@ def test_every_file_and_folder_of_commands_is_in_the_list() -> None:
         if path.stem in FOLDERS_OF_COMMANDS.get(path.parent.name, {path.parent.name})
     }
     assert files | folders == set(COMMANDS)
+    app = command_line()
     assert len(app.registered_commands) + len(app.registered_groups) == len(COMMANDS)
 
 
@@ -56,3 +66,11 @@ def test_help_loads_nothing_that_only_a_command_needs() -> None:
     core = {"zerocopy.cli", "zerocopy.streams", "zerocopy.core", "zerocopy.core.errors"}
     assert "zerocopy.cli" in loaded
     assert loaded - LIGHT - commands - folders - core == set()
+
+
+def test_command_that_is_named_loads_no_other() -> None:
+    """A server starts without the commands that are not asked for."""
+    command = [sys.executable, "-P", "-c", NAMED, "serve", "--help"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    commands = {f"zerocopy.commands.{name}" for name in COMMANDS}
+    assert set(done.stderr.split()) & commands == {"zerocopy.commands.serve"}

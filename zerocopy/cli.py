@@ -13,13 +13,16 @@ import gc
 import inspect
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zerocopy import __version__
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.streams import escape_what_has_no_code, fail, open_missing, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = (
     "serve",
@@ -48,15 +51,6 @@ Each module has a function of the same name, which is the command. Its parameter
 its docstring is the help text. Or it has a `typer.Typer` of the same name: commands below it.
 """
 
-app = typer.Typer(
-    name="zerocopy",
-    help="Stream columnar market data from day files over HTTP.",
-    epilog="Start with `zerocopy demo`: sample data, a running server, URLs to try.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-)
-
 # typer carries its own copy of click, whose errors it does not name in public; this is the base
 # class of the one it does.
 _UsageError: Any = typer.BadParameter.__base__
@@ -68,7 +62,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _version_wanted: Annotated[
         bool,
@@ -78,8 +71,32 @@ def _root(
     pass
 
 
-def _add(module: str) -> None:
-    """Add one of `COMMANDS`: `check_config` is typed check-config, and `import_` import."""
+def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The commands; where `arguments` begin with the name of one, that one alone.
+
+    To load them all takes longer than typer itself, and `zerocopy serve` needs none of the others.
+    """
+    app = typer.Typer(
+        name="zerocopy",
+        help="Stream columnar market data from day files over HTTP.",
+        epilog="Start with `zerocopy demo`: sample data, a running server, URLs to try.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    named = [module for module in COMMANDS if _typed(module) in arguments[:1]]
+    for module in named or COMMANDS:
+        _add(app, module)
+    return app
+
+
+def _typed(module: str) -> str:
+    """The name of one of `COMMANDS`: `check_config` is check-config, and `import_` import."""
+    return module.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
+def _add(app: typer.Typer, module: str) -> None:
     name = module.rpartition(".")[2]
     function = getattr(import_module(f"zerocopy.commands.{module}"), name)
     if isinstance(function, typer.Typer):
@@ -87,17 +104,13 @@ def _add(module: str) -> None:
             command.help = _flowing(command.callback.__doc__ or "") if command.callback else None
         app.add_typer(function, name=name)
         return
-    app.command(name.rstrip("_").replace("_", "-"), help=_flowing(function.__doc__ or ""))(function)
+    app.command(_typed(module), help=_flowing(function.__doc__ or ""))(function)
 
 
 def _flowing(text: str) -> str:
     """Each paragraph on one line, for the help to break where the terminal ends."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-for _module in COMMANDS:
-    _add(_module)
 
 
 def main() -> None:
@@ -115,7 +128,7 @@ def _run() -> int:
     try:
         open_missing()
         escape_what_has_no_code()
-        status = app(standalone_mode=False)
+        status = command_line(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except ZerocopyError as error:
         return fail(error)

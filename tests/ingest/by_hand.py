@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zerocopy.cli import app
+from zerocopy.cli import command_line
 from zerocopy.core.errors import ZerocopyError
 from zerocopy.streams import tell
 
@@ -105,7 +105,7 @@ def import_(root: Path | str, *arguments: Path | str) -> Done:
     with redirect_stdout(out), redirect_stderr(err):
         try:
             typed = ["import", *map(str, arguments), "--root", str(root)]
-            code = app(typed, standalone_mode=False)
+            code = command_line(typed)(typed, standalone_mode=False)
         except ZerocopyError as error:
             tell(f"zerocopy: {error.detail}")
             code = 1
