@@ -124,6 +124,7 @@ def _fork_server() -> socket.socket:
 def main() -> None:
     """Import what a server does, then fork one for whoever asks, until nobody can."""
     import zerocopy.cli  # noqa: PLC0415 - tests import this module, too
+    import zerocopy.commands.serve  # noqa: PLC0415
     import zerocopy.observe.log  # noqa: PLC0415
     import zerocopy.supervise.activation  # noqa: PLC0415
     import zerocopy.supervise.compose_tls  # noqa: PLC0415
