@@ -308,6 +308,9 @@ RARE_MUTANTS = [
     trusts_young_listings,
     proves_before_the_last_request,
 ]
+TELLING = (17, 46, 63, 34, 13)
+"""Seeds that show most of them; the others are tried after these, 30 ms each."""
+
 RARE_RUNS = 6_000
 
 
@@ -318,7 +321,7 @@ RARE_RUNS = 6_000
 def test_the_simulator_finds(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     """A server with this mistake is caught within the runs that every change has to pass."""
     mutant(monkeypatch)
-    assert any(run(seed).wrong for seed in range(RUNS)), mutant.__doc__
+    assert any(run(seed).wrong for seed in (*TELLING, *range(RUNS))), mutant.__doc__
 
 
 @pytest.mark.slow
