@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.certificate import client_context
 from tests.faults.client import LARGE, LARGE_BYTES, SMALL, Client, body_of, make_root, poll
 from tests.h2client import H2Client
 from tests.server import Answer, RunningServer
@@ -281,3 +282,37 @@ def test_a_restarted_worker_knows_what_was_had(
 def test_who_is_not_limited_is_not_counted(server: RunningServer, keys: tuple[Path, Keys]) -> None:
     """As many as it likes."""
     assert set(ask_often(server.plain_port, keys[1].free, 200)) == {200}
+
+
+def test_requests_of_an_address_count_over_all_transports(root: Path) -> None:
+    """Plain, TLS, HTTP/2 and what an application answers there, a field of the proxy or none."""
+    environ = {
+        "ZEROCOPY_AUTH_REQUESTS_PER_S_PER_ADDRESS_MAX": str(PER_S),
+        "ZEROCOPY_AUTH_ADDRESS_FIELD": "CF-Connecting-IP",
+        "ZEROCOPY_TLS_PORT": "0",
+    }
+    statuses: list[int] = []
+    with RunningServer(root, **environ) as running, H2Client(running) as client:
+        tls = http.client.HTTPSConnection(
+            "127.0.0.1", running.tls_port, timeout=20, context=client_context(["http/1.1"])
+        )
+        begun_s = int(time.time())
+        for _ in range(PER_S):
+            statuses += (running.get(SMALL).status, client.ask(SMALL).status)
+            statuses.append(client.ask(SMALL, "POST").status)
+            tls.request("GET", SMALL)
+            response = tls.getresponse()
+            response.read()
+            statuses.append(response.status)
+        seconds = int(time.time()) - begun_s + 1
+        tls.close()
+        assert {200, 405} <= set(statuses) <= {200, 405, 429}
+        passed = len(statuses) - statuses.count(429)
+        assert min(PER_S, len(statuses)) <= passed <= PER_S * seconds
+        told = ("cf-connecting-ip", "198.51.100.7")
+        begun_s = int(time.time())
+        asked = [client.request(SMALL, fields=[told]) for _ in range(2 * PER_S)]
+        others = [client.answer(stream).status for stream in asked]
+        seconds = int(time.time()) - begun_s + 1
+        assert PER_S <= others.count(200) <= PER_S * seconds
+        assert client.ask("/healthz").status == 200

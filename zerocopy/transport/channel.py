@@ -163,7 +163,8 @@ class SocketChannel:
     def peer_host(self) -> str | None:
         """getpeername(2), without the zone of an IPv6 address (RFC 4007 section 11)."""
         try:
-            return str(self._sock.getpeername()[0]).partition("%")[0]
+            # Not the method of the object: that of `HandshakeSocket` tells nobody's address.
+            return str(socket.socket.getpeername(self._sock)[0]).partition("%")[0]
         except OSError:  # it has left
             return None
 
