@@ -87,10 +87,12 @@ def test_grant_that_runs_out_wakes_a_quiet_stream(monkeypatch: pytest.MonkeyPatc
     """By a timer, which looks at the clock again where that was set meanwhile."""
 
     async def scenario() -> None:
-        woken = asyncio.Event()
-        feed = GrantedFeed(Feed(None, MESSAGE), Grant("token:x", until_s=time.time() + 0.05))
+        woken, clock_s = asyncio.Event(), [0.0]
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock_s[0]))
+        feed = GrantedFeed(Feed(None, MESSAGE), Grant("token:x", until_s=0.05))
         feed.start(woken.set)
         assert feed.next() is None
+        clock_s[0] = 0.05
         await asyncio.wait_for(woken.wait(), 30)
         assert feed.next() is REVOKED
         feed.close()
