@@ -83,10 +83,11 @@ class CacheDirectory:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
             raise
-        if not _is_copy(os.fstat(fd), entry):
+        status = os.fstat(fd)
+        if not _is_copy(status, entry):
             close_file(fd)
             return None
-        self._hold(fd, entry)
+        self._hold(fd, entry, status)
         return fd
 
     def has(self, series: Series, name: str, entry: Entry) -> bool:
@@ -191,12 +192,12 @@ class CacheDirectory:
                 else:
                     yield entry.path, status
 
-    def _hold(self, fd: int, entry: Entry) -> None:
+    def _hold(self, fd: int, entry: Entry, status: os.stat_result) -> None:
         """Note a use, and keep the file from being deleted while it is open."""
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             now_ns = time.time_ns()
-            if abs(now_ns - os.fstat(fd).st_atime_ns) > NOTED_S * NS_PER_S:
+            if abs(now_ns - status.st_atime_ns) > NOTED_S * NS_PER_S:
                 os.utime(fd, ns=(now_ns, entry.modified_ns))
         except OSError:  # it is being deleted: an open file stays whole nevertheless
             pass

@@ -49,6 +49,10 @@ class Sequence:
         for place, each in enumerate(files):
             each.sequence, each.place = self, place
 
+    def forget(self, day_file: StoredFile) -> None:
+        """One of them is not in the cache, so those behind it may not be either."""
+        self.until = day_file.place + 1
+
 
 class StoredFile(DayFile):
     """A day file of the store, at a `place` of the `sequence` of its plan, if it is sent."""
@@ -129,13 +133,21 @@ class Fetcher:
             StoreError: the store is away, or the cache cannot be written.
             DataError: the copy cannot be opened.
         """
+        fd = self.open(day_file)
+        return self._fill(day_file) if fd is None else fd
+
+    def open(self, day_file: StoredFile) -> int | None:
+        """A descriptor of its copy, the caller's to close; None if it is not in the cache.
+
+        Raises:
+            DataError: the copy cannot be opened.
+        """
         try:
             fd = self.cache.open(day_file.series, day_file.name, day_file.entry)
         except OSError as error:
             raise data_error(error) from error
-        if fd is None:
-            return self._fill(day_file)
-        self._tally.add(slots.STORE_CACHE_HITS)
+        if fd is not None:
+            self._tally.add(slots.STORE_CACHE_HITS)
         return fd
 
     def has(self, day_file: StoredFile) -> bool:
@@ -143,13 +155,13 @@ class Fetcher:
         return self.cache.has(day_file.series, day_file.name, day_file.entry)
 
     def fetch_ahead(self, day_file: StoredFile) -> None:
-        """Have what is sent next fetched as well; each file once, unless one is found missing."""
+        """Have what is sent next fetched as well, each file once; see `Sequence.forget`."""
         sequence = day_file.sequence
         if sequence is None:
             return
         first = day_file.place + 1
-        if not self.has(day_file):
-            sequence.until = first
+        if sequence.until - first >= AHEAD_FILES_MAX // 2:
+            return  # far enough
         nbytes, place = 0, first
         for later in sequence.files[first : first + AHEAD_FILES_MAX]:
             nbytes += later.size
@@ -249,9 +261,12 @@ class StoredFiles(OpenFiles):
     ) -> Fetched:
         """Open a file, and have the next ones fetched; see `OpenFiles`."""
         if lent is None and isinstance(day_file, StoredFile):
-            self._fetcher.fetch_ahead(day_file)
             try:
-                lent = Fetched(day_file.stamp, self._fetcher.fetch(day_file))
+                fd = self._fetcher.open(day_file)
+                if fd is None and day_file.sequence is not None:
+                    day_file.sequence.forget(day_file)
+                self._fetcher.fetch_ahead(day_file)
+                lent = Fetched(day_file.stamp, self._fetcher.fetch(day_file) if fd is None else fd)
             except ZerocopyError as error:
                 day_file.lost.append(day_file.name)
                 cause = error.__cause__ or error
