@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 URL = f"s3://{BUCKET}/p"
 
 
-@pytest.fixture(scope="module", name="bucket")
+@pytest.fixture(name="bucket")
 def fixture_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
-    """Three days of a symbol."""
+    """Three days of a symbol, in a bucket of the test's own: some put files there."""
     pytest.importorskip("obstore", reason="the extra s3 is not installed")
     root = tmp_path_factory.mktemp("root")
     for number in range(3):

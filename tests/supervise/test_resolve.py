@@ -102,7 +102,7 @@ def test_nobody_is_asked_for_what_is_bound_already(stuck: StuckResolver) -> None
 
 def test_preparation_of_a_reload_names_the_host_it_waited_for(stuck: StuckResolver) -> None:
     """Whoever asks how it stands gets an answer at once, and after the deadline a reason."""
-    current = config_of(ZEROCOPY_SERVER_START_DEADLINE_S="0.2")
+    current = config_of(ZEROCOPY_SERVER_START_DEADLINE_S="600")
     changed = config_of(HOST="stuck.invalid")
     woken = threading.Event()
     preparation = ReloadCheck(
@@ -110,8 +110,8 @@ def test_preparation_of_a_reload_names_the_host_it_waited_for(stuck: StuckResolv
     )
     assert preparation.result() is None
     poll(lambda: bool(stuck.asked), "the question")
-    poll(lambda: time.monotonic() >= preparation.deadline_s, "the deadline")
-    with pytest.raises(ConfigError, match=r"stuck\.invalid was not resolved within 0\.2 s"):
+    preparation.deadline_s = time.monotonic()
+    with pytest.raises(ConfigError, match=r"stuck\.invalid was not resolved within 600 s"):
         preparation.result()
     stuck.released.set()
     for thread in threading.enumerate():
