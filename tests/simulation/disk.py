@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypercorn import config as hypercorn_config
 from hypercorn.protocol import http_stream
 
+from tests.simulation.fetched import Fetched
 from zerocopy.service import planned, service
 from zerocopy.storage import catalog, dayfile, mapping, planner, pread, proof, tree
 from zerocopy.storage.symbols import walk as symbols
@@ -206,6 +207,7 @@ def installed(disk: Disk) -> Iterator[None]:
     places += [(module, "time", fake_time) for module in _TIME_USERS]
     places.append((mapping, "mmap", _Instead(mmap, mmap=disk.mmap)))
     places.append((service, "_log", _Silent()))
+    places.append((dayfile, "Fetched", Fetched))
     places += [(module, "time", fake_time.__dict__["time"]) for module in _TIME_CALLERS]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, fake in places:
@@ -213,5 +215,6 @@ def installed(disk: Disk) -> Iterator[None]:
     try:
         yield
     finally:
+        Fetched.forget_all()
         for (module, name, _), real in zip(places, before, strict=True):
             setattr(module, name, real)

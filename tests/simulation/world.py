@@ -22,6 +22,7 @@ from tests.simulation import oracle, tls
 from tests.simulation.client import Client, Manners
 from tests.simulation.clock import Clock
 from tests.simulation.faults import NoFaults
+from tests.simulation.fetched import Fetched
 from tests.simulation.filesystem import FileSystem
 from tests.simulation.kernel import FakeFcntl, FakeOs, FakeSockets, Kernel
 from tests.simulation.loop import Loop
@@ -133,6 +134,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
         *((module, "os", fake_os) for module in _SYSTEM_USERS),
         *((m, "time", kernel.clock) for m in _TIME_USERS),
         (channel, "fcntl", FakeFcntl(kernel)),
+        (dayfile, "Fetched", Fetched),
         (acceptor, "socket", FakeSockets(kernel)),
         (window, "TINY_BYTES", shape.tiny_bytes),
         (window, "TINY_RUN", shape.tiny_run),
@@ -149,6 +151,7 @@ def faked(kernel: Kernel, shape: Shape) -> Iterator[None]:
         with capture_logs():
             yield
     finally:
+        Fetched.forget_all()
         for module, name, value in before:
             setattr(module, name, value)
         asyncio._set_running_loop(running)
