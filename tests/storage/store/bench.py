@@ -56,7 +56,7 @@ def store_of(bucket: Standin, breaker: Breaker | None = None, **options: Any) ->
         breaker or Breaker(),
         endpoint=bucket.url,
         allow_http=True,
-        **{"timeout_s": 2.0, **options},
+        **{"timeout_s": 30.0, **options},
     )
 
 

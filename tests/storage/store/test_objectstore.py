@@ -20,6 +20,7 @@ from zerocopy.storage.store.objectstore import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.standin import Standin
@@ -28,9 +29,11 @@ ODD = "p/ex/t^A:U#S&~D+@=/MD/time.01.01.25.bin"
 
 
 @pytest.fixture(name="fd")
-def fixture_fd(tmp_path: Path) -> int:
+def fixture_fd(tmp_path: Path) -> Iterator[int]:
     """A descriptor to read into."""
-    return os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
 
 
 def test_every_name_is_listed_and_read(bucket: Standin, fd: int) -> None:
