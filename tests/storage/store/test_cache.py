@@ -179,6 +179,33 @@ def test_open_file_is_not_deleted(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_bound_holds_where_the_oldest_files_are_open(tmp_path: Path) -> None:
+    """Others go in their place; and an open file is one that is used."""
+    cache = CacheDirectory(str(tmp_path), 10 * len(CONTENT))
+    held = []
+    for index in range(30):
+        fd = cache.fill(SERIES, number(index), ENTRY, writes())
+        held.append(fd) if index < 6 else close_file(fd)
+        path = tmp_path / "data" / "/".join(SERIES) / number(index)
+        os.utime(path, ns=((1_000 + index) * 10**9, ENTRY.modified_ns))
+    assert len(names(tmp_path)) <= 10
+    assert names(tmp_path)[:6] == [number(index) for index in range(6)]
+    for fd in held:
+        close_file(fd)
+    close_file(cache.fill(SERIES, number(30), ENTRY, writes()))
+    assert number(0) in names(tmp_path)
+
+
+def test_disk_that_is_smaller_than_the_bound_makes_room(tmp_path: Path) -> None:
+    """Half of what is there goes."""
+    cache = CacheDirectory(str(tmp_path), GENEROUS)
+    for index in range(4):
+        close_file(cache.fill(SERIES, number(index), ENTRY, writes()))
+    tries = iter([fails(errno.ENOSPC), writes()])
+    close_file(cache.fill(SERIES, number(9), ENTRY, lambda out: next(tries)(out)))  # noqa: PLW0108
+    assert len(names(tmp_path)) == 2
+
+
 def test_killed_while_fetching_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     """The next one takes over, at once; so does a trim."""
     repository = os.path.join(os.path.dirname(__file__), *[os.pardir] * 3)

@@ -10,8 +10,9 @@ has to be kept, a file that was written over is not believed, and any number of 
   that is killed leaves that file and what it had fetched, which the next takes over.
 - A use is noted in the access time, which is set, for it is often not kept by itself.
 - An open file is held by a shared flock(2), and is not deleted while it is.
-- Each process looks at the whole directory after each 64th of the bound that it wrote, and deletes
-  the least recently used down to seven eighths, as roll-ups do (decision 41).
+- Each process looks at the whole directory after each 64th of the bound that it wrote, or less
+  where there are many, and deletes the least recently used down to seven eighths, as roll-ups do
+  (decision 41).
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 NOTED_S = 600
 """Seconds for which a use is not noted again."""
 
-SHARE_WRITTEN, SHARE_FREE = 64, 8
-"""Of the bound: what a process may add before it looks again, and what it leaves free then."""
+SHARE_WRITTEN, SHARE_FREE = max(64, 16 * (os.cpu_count() or 1)), 8
+"""Of the bound: what a process may add before it looks again, and what it leaves free then. Two
+generations of a worker a processor may add as much as is free, and no more."""
 
 _PART, _LOCK = ".part", ".lock"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -116,7 +118,7 @@ class CacheDirectory:
         except OSError as error:
             if error.errno not in _FULL:
                 raise StoreError("the cache of the object store cannot be written") from error
-        self.trim(self._bytes_max // 2)
+        self.trim(min(self._nbytes(), self._bytes_max) // 2)  # the disk may be less than the bound
         try:
             return self._fill(series, name, entry, read_into)
         except OSError as error:
@@ -151,22 +153,35 @@ class CacheDirectory:
         bound = self._bytes_max if bytes_max is None else bytes_max
         with self._lock:
             self._left_bytes = self._bytes_max // SHARE_WRITTEN
-        nbytes = sum(status.st_size for _, status in self._files())
-        excess = nbytes - (bound - bound // SHARE_FREE)
-        deleted = 0
-        for path, size in self._oldest(excess) if excess > 0 else ():
-            if _delete(path):
-                deleted += 1
-                nbytes -= size
+        nbytes = self._nbytes()
+        deleted, held = 0, set[str]()
+        while (excess := nbytes - (bound - bound // SHARE_FREE)) > 0:
+            oldest = self._oldest(excess, held)
+            if not oldest:
+                break  # all that is left is open
+            for path, size in oldest:
+                is_deleted = _delete(path)
+                deleted += is_deleted
+                if is_deleted or not os.path.lexists(path):  # another process was faster
+                    nbytes -= size
+                else:
+                    held.add(path)
+                    _note_use(path)
         self._tally.tell(slots.STORE_CACHE_BYTES, nbytes)
         self._tally.add(slots.STORE_CACHE_DELETED, deleted)
         return Trimmed(nbytes, deleted)
 
-    def _oldest(self, excess: int) -> list[tuple[str, int]]:
-        """The least recently used files, of `excess` bytes or little more."""
+    def _nbytes(self) -> int:
+        """The bytes of all copies."""
+        return sum(status.st_size for _, status in self._files())
+
+    def _oldest(self, excess: int, held: set[str]) -> list[tuple[str, int]]:
+        """The least recently used files that are not `held`, of `excess` bytes or little more."""
         newest_first: list[tuple[int, str, int]] = []
         nbytes = 0
         for path, status in self._files():
+            if path in held:
+                continue
             heapq.heappush(newest_first, (-status.st_atime_ns, path, status.st_size))
             nbytes += status.st_size
             while nbytes - newest_first[0][2] >= excess:
@@ -285,6 +300,16 @@ def _entries(path: str) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError:
         return
+
+
+def _note_use(path: str) -> None:
+    """Note that a file is used now, which was opened long ago."""
+    with suppress(OSError):
+        fd = os.open(path, _READ)
+        try:
+            os.utime(fd, ns=(time.time_ns(), os.fstat(fd).st_mtime_ns))
+        finally:
+            os.close(fd)
 
 
 def _delete(path: str) -> bool:

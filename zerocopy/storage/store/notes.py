@@ -13,14 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from zerocopy.core.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold the lock of a file, among threads and processes."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock of a file, among threads and processes; its directory is made if need be.
+
+    Raises:
+        StoreError: the file cannot be made.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:  # somebody deleted the cache
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise StoreError("the cache of the object store cannot be written; try again") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
