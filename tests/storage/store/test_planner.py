@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import time
 from datetime import timedelta
@@ -215,6 +216,58 @@ def test_open_days_of_a_store_are_open(bucket: Standin, tmp_path: Path) -> None:
     fill(bucket, tmp_path / "root", modified_s=int(time.time()))
     with node(bucket, str(tmp_path / "other")) as opened:
         assert opened.plan(span).closes_s > time.time()
+
+
+def test_day_is_closed_by_a_listing_of_after_it_and_with_its_time(
+    bucket: Standin, tmp_path: Path
+) -> None:
+    """What was put before it was closed, and after it was listed, is in no cache for it."""
+    closes_s = time.time() - 100.0
+    fill(bucket, tmp_path / "root", modified_s=int(closes_s) - 600)
+    span = query(DAY_START_S, DAY_START_S + DAYS * DAY_S - 1)
+    with node(bucket, str(tmp_path / "cache")) as opened:
+        opened.clock.now_s = closes_s - 10.0
+        assert opened.plan(span).closes_s == math.inf
+        opened.clock.now_s += LIST_S
+        assert opened.plan(span).closes_s <= time.time()
+        bucket.objects.pop(key(f"time.{DAY:%d.%m.%y}.bin"))  # as before it is put anew
+        opened.clock.now_s += LIST_S
+        planned = opened.plan(span)
+        assert (len(planned.skipped), planned.closes_s) == (1, math.inf)
+
+
+def test_day_that_is_replaced_while_it_is_listed_is_not_mixed(
+    bucket: Standin, tmp_path: Path
+) -> None:
+    """A page has `price` from before and a later one `time` from after; `price` is in the cache."""
+    fill(bucket, tmp_path / "root", days=1)
+    wanted = query(columns=("price",))
+    with node(bucket, str(tmp_path / "cache")) as opened:
+        opened.body(wanted)
+        opened.clock.now_s += LIST_S
+        bucket.page = 1
+        put(str(tmp_path / "root"), {"time": u32(*range(DAY_START_S, DAY_START_S + RECORDS))})
+        put(str(tmp_path / "root"), {"price": marks(RECORDS, base=33)})
+        pages = iter(range(9))
+
+        def replace(_method: str, name: str) -> None:
+            if not name and next(pages) == 1:
+                bucket.upload(tmp_path / "root", "p/")
+
+        bucket.fault = replace
+        expected = naive_answer(str(tmp_path / "root"), *SERIES, 0, 2**32 - 1, ["price"])
+        assert opened.body(wanted) == expected
+
+
+def test_cache_that_is_deleted_is_made_anew(bucket: Standin, tmp_path: Path) -> None:
+    """All of it, listings and locks too, while it is used."""
+    fill(bucket, tmp_path / "root")
+    with node(bucket, str(tmp_path / "cache")) as opened:
+        body = opened.body()
+        shutil.rmtree(tmp_path / "cache")
+        opened.clock.now_s += LIST_S
+        assert opened.names.listed().keys() == {SERIES.exchange}
+        assert opened.body() == body
 
 
 @pytest.mark.parametrize("small_bytes_max", [0, 1 << 20])

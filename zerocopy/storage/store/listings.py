@@ -12,13 +12,13 @@ import threading
 import time
 import zlib
 from collections import OrderedDict, defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import StoreError
-from zerocopy.core.layout import file_name, parse_file_name
+from zerocopy.core.layout import TIME_COLUMN, file_name, parse_file_name
 from zerocopy.storage.catalog import Listing, Stamp
 from zerocopy.storage.store.notes import is_young, locked, read_note, write_note
 from zerocopy.storage.store.objectstore import Entry
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 NAMES_MAX = 1_000_000
 """File names of listings that are kept in memory, of some 200 bytes each."""
+
+_NAMES_OF_NONE = 8
+"""File names that take as much memory as a listing without any: those of series nobody has."""
 
 _NO_STAMP = Stamp(0, 0, 0, 0)
 
@@ -116,6 +119,9 @@ class Listings:
                 return kept
             try:
                 listing = self._list(series)
+                if kept is not None and _has_new_days(listing, kept):
+                    # One that was put meanwhile may be listed with a file from before.
+                    listing = self._list(series)
             except StoreError:
                 if kept is None:
                     raise
@@ -137,7 +143,8 @@ class Listings:
             if parse_file_name(key[len(prefix) + 1 :]) is not None
         }
         if entries:  # or names that nobody has could fill the disk
-            os.makedirs(os.path.dirname(self._path_of(series)), exist_ok=True)
+            with suppress(OSError):  # then memory has to do
+                os.makedirs(os.path.dirname(self._path_of(series)), exist_ok=True)
             write_note(self._path_of(series), {"listed_s": listed_s, "entries": entries})
         return StoreListing(_days_of(entries), entries, listed_s)
 
@@ -168,8 +175,14 @@ class Listings:
             yield
 
 
+def _has_new_days(listing: StoreListing, known: StoreListing) -> bool:
+    """Whether a day has a `time`, which is put last, that it had not."""
+    times = (name for name in listing.entries if name.startswith(f"{TIME_COLUMN}."))
+    return any(listing.entries[name] != known.entries.get(name) for name in times)
+
+
 def _cost(listing: StoreListing) -> int:
-    return len(listing.entries) + 1
+    return len(listing.entries) + _NAMES_OF_NONE
 
 
 def _days_of(entries: dict[str, Entry]) -> Listing:

@@ -154,11 +154,13 @@ class StorePlanner:
         is_old = listing.is_old or self._breaker.is_open
         content, held = self._begin(series, found, day_records, must_be_here=is_old)
         closes_s = max(planning.closes_s, self.settling.gaps_close_s(first_day, last_day, present))
+        if listing.is_old or listing.listed_s < closes_s:
+            closes_s = math.inf  # what was put there meanwhile is in the next listing
         return Planned(
             representation=found,
             content=content,
             validators=validators_of(found.content, planning.validated, found.tag),
-            closes_s=math.inf if listing.is_old else closes_s,
+            closes_s=closes_s,
             proof=ListedProof(
                 (),
                 reusable=not listing.is_old,
@@ -267,9 +269,14 @@ class _Planning:
         return found[::-1]
 
     def note_skipped(self, skipped: tuple[int, ...]) -> None:
-        """A skipped day that is still being written keeps it open: its column may come."""
+        """A skipped day that is still being written keeps it open: its column may come.
+
+        Without `time` it is being replaced; see `pushing`.
+        """
         for day in skipped:
             columns = self._listing.days.columns_of(day)
+            if TIME_COLUMN not in columns:
+                self.closes_s = math.inf
             changed_ns = max(self._listing.entry(column, day).modified_ns for column in columns)
             self.closes_s = max(self.closes_s, self._settling.closes_s(day, changed_ns))
 
