@@ -78,10 +78,19 @@ class Standin:
             self.objects, self.requests, self.uploads = {}, [], {}
         self.fault, self.listed, self.page = lambda _method, _key: None, None, PAGE
 
-    def put(self, key: str, content: bytes, modified_s: float | None = None) -> None:
-        """Store an object."""
+    def put(
+        self,
+        key: str,
+        content: bytes,
+        modified_s: float | None = None,
+        parts: list[bytes] | None = None,
+    ) -> None:
+        """Store an object; one that came in parts has an ETag of theirs, as in S3."""
         at_s = int(time.time() if modified_s is None else modified_s)
         etag = f'"{hashlib.md5(content).hexdigest()}"'
+        if parts is not None:
+            digests = b"".join(hashlib.md5(part).digest() for part in parts)
+            etag = f'"{hashlib.md5(digests).hexdigest()}-{len(parts)}"'
         with self.lock:
             self.objects[key] = Stored(content, at_s, etag)
 
@@ -197,8 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
                 )
             )
             return
-        parts = self.standin.uploads.pop(query["uploadId"])
-        self.standin.put(key, b"".join(parts[number] for number in sorted(parts)))
+        parts = [part for _, part in sorted(self.standin.uploads.pop(query["uploadId"]).items())]
+        self.standin.put(key, b"".join(parts), parts=parts)
         etag = escape(self.standin.objects[key].etag)
         self._answer(
             _xml(

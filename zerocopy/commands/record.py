@@ -99,7 +99,7 @@ def record(
     """Append rows of standard input, NDJSON or CSV with a header, to today's day files.
 
     A field is a column unless --map chooses. SIGTERM and Ctrl-C write what has come and end with
-    exit code 0. Exit code 1 when rows were refused; standard error says which and why.
+    exit code 0. Exit code 1 when rows were refused or --to lacks days; standard error says why.
     """
     from zerocopy.ingest.feed import Asked
 
@@ -156,10 +156,10 @@ def _run(
         _Recording(feed, recorders, input_, pusher).run()
     finally:
         totals = recorders.close()
-        if pusher is not None:
-            pusher.close()
+        is_pushed = pusher is None or pusher.close()
         _report(totals, feed)
-    return 1 if totals.refused or totals.late or totals.future or totals.lost else 0
+    is_whole = not (totals.refused or totals.late or totals.future or totals.lost)
+    return 0 if is_whole and is_pushed else 1
 
 
 class _Input:

@@ -91,6 +91,45 @@ def test_large_file_that_is_replaced_meanwhile_is_not_taken(bucket: Standin, fd:
         store.read_into(key, entry, fd)
 
 
+def test_part_of_another_length_is_no_part(bucket: Standin, fd: int) -> None:
+    """Even where one is as much too long as another is too short."""
+    bucket.put(ODD, bytes(PART_BYTES * 2), 1_700_000_000)
+    store = store_of(bucket, check_md5=False)
+    [(key, entry)] = store.files()
+    extra = iter([4, -4])
+
+    def shift(method: str, name: str) -> Reply | None:
+        if method != "GET" or not name:
+            return None
+        size = PART_BYTES + next(extra, 0)
+        begin = 0 if size >= PART_BYTES else PART_BYTES
+        fields = {
+            "ETag": bucket.objects[ODD].etag,
+            "Last-Modified": "Tue, 14 Nov 2023 22:13:20 GMT",
+            "Content-Range": f"bytes {begin}-{begin + PART_BYTES - 1}/{PART_BYTES * 2}",
+        }
+        return Reply(206, fields, bytes(size))
+
+    bucket.fault = shift
+    with pytest.raises(StoreError):
+        store.read_into(key, entry, fd)
+
+
+@pytest.mark.parametrize("size", [4, PART_BYTES + 4])
+def test_disk_that_is_full_is_no_fault_of_the_store(bucket: Standin, size: int) -> None:
+    """It is told as it is, so that the cache makes room; the breaker stays closed."""
+    bucket.put(ODD, bytes(size))
+    breaker = Breaker()
+    store = store_of(bucket, breaker)
+    [(key, entry)] = store.files()
+    full = os.open("/dev/full", os.O_RDWR)
+    for _ in range(FAILURES_MAX):
+        with pytest.raises(OSError, match="No space left"):
+            store.read_into(key, entry, full)
+    os.close(full)
+    assert not breaker.is_open
+
+
 def test_etag_that_is_no_md5_is_believed_where_that_is_configured(bucket: Standin, fd: int) -> None:
     """An ETag of SSE-KMS looks like one."""
     bucket.put(ODD, b"abcd")

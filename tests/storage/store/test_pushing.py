@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from tests.storage.store.bench import Clock, key, node, store_of
 from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, put, query, u32
 from zerocopy.core.errors import DataError, StoreError
 from zerocopy.storage.store.breaker import Breaker
+from zerocopy.storage.store.objectstore import PUT_PART_BYTES
 from zerocopy.storage.store.pushing import DayPusher, Pushed, push_days
 
 if TYPE_CHECKING:
@@ -74,6 +77,57 @@ def test_replaced_day_is_never_mixed(bucket: Standin, tmp_path: Path) -> None:
         push_days(store_of(bucket), str(tmp_path / "root"), SERIES, [FIRST])
         assert bucket.objects[key(f"price.{DAY:%d.%m.%y}.bin")].content == marks(10, base=7)
         assert time in bucket.objects
+
+
+def test_large_file_is_put_once(bucket: Standin, tmp_path: Path) -> None:
+    """S3 makes its ETag of those of its parts; the day never loses its `time` for it."""
+    fill(tmp_path)
+    large = os.urandom(PUT_PART_BYTES * 2 + 4)
+    put(str(tmp_path), {"price": large})
+    store = store_of(bucket)
+    assert push_days(store, str(tmp_path), SERIES, [FIRST]).files == len(COLUMNS)
+    assert bucket.objects[key(f"price.{DAY:%d.%m.%y}.bin")].etag.endswith('-3"')
+    before = len(bucket.requests)
+    assert push_days(store, str(tmp_path), SERIES, [FIRST]) == (0, 0, 1)
+    assert {method for method, _ in bucket.requests[before:]} == {"GET"}
+    put(str(tmp_path), {"price": bytes(1) + large[1:]})
+    assert push_days(store, str(tmp_path), SERIES, [FIRST]).files == 2
+
+
+def test_recorder_that_ends_waits_for_the_push_under_way(bucket: Standin, tmp_path: Path) -> None:
+    """Two at once could take a day's `time` from each other."""
+    fill(tmp_path)
+    clock, begun, go = Clock(), threading.Event(), threading.Event()
+    clock.now_s = float((FIRST + 1) * 86_400)
+    pusher = DayPusher(store_of(bucket), str(tmp_path), 0.0, lambda _: None, clock, every_s=0.0)
+
+    def hold_back(method: str, _key: str) -> None:
+        if method == "PUT":
+            begun.set()
+            assert go.wait(30)
+
+    bucket.fault = hold_back
+    pusher.note(SERIES, FIRST)
+    pusher.start()
+    assert begun.wait(30)
+    threading.Timer(0.2, go.set).start()
+    assert pusher.close()
+    puts = [name for method, name in bucket.requests if method == "PUT"]
+    assert len(puts) == len(set(puts)) == len(COLUMNS)
+
+
+def test_day_that_cannot_be_read_is_told_of_and_kept(bucket: Standin, tmp_path: Path) -> None:
+    """Of the day before the first one nothing is said if nobody recorded it."""
+    clock, told = Clock(), list[str]()
+    clock.now_s = float((FIRST + 2) * 86_400)
+    pusher = DayPusher(store_of(bucket), str(tmp_path), 0.0, told.append, clock)
+    put(str(tmp_path), {"price": marks(10)})
+    pusher.note(SERIES, FIRST)
+    assert not pusher.push()
+    assert len(told) == 1
+    fill(tmp_path)
+    assert pusher.close()
+    assert len(bucket.objects) == len(COLUMNS)
 
 
 def test_day_without_time_is_refused(bucket: Standin, tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ PART_BYTES = 8 << 20
 PARTS = 4
 """A file of more than one part is fetched by so many threads."""
 
+PUT_PART_BYTES = 5 << 20
+"""A larger file is put in parts of so many bytes, and S3 makes its ETag of theirs."""
+
 _CONNECT_S = 5.0
 _RETRIES = 3
 _LISTED_AT_ONCE = 1_000
@@ -158,16 +161,15 @@ class ObjectStore:
             try:
                 if entry.size <= PART_BYTES:
                     digest = hashlib.md5(usedforsecurity=False)
-                    count = self._read_range(key, entry, fd, None, digest.update)
+                    self._read_range(key, entry, fd, None, digest.update)
                 else:
-                    count, digest = self._read_parts(key, entry, fd), None
+                    self._read_parts(key, entry, fd)
+                    digest = None
             except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
                 if "NoSuchBucket" in str(error):
                     raise
                 cause = ConnectionError(f"{key}: {_reason(error)}")
                 raise ObjectChangedError("a file of the object store was replaced") from cause
-        if count != entry.size:
-            raise self._wrong(f"{key}: {count} bytes came, {entry.size} are listed")
         known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
         if known is not None and (digest or _md5_of(fd, entry.size)).hexdigest() != known[1]:
             raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
@@ -180,7 +182,7 @@ class ObjectStore:
             StoreError: the store is away, or refuses it.
         """
         with self._asking("put"):
-            self._obstore.put(self._store, key, Path(path))
+            self._obstore.put(self._store, key, Path(path), chunk_size=PUT_PART_BYTES)
 
     def remove(self, key: str) -> None:
         """Delete the file `key`, which need not be there.
@@ -194,10 +196,28 @@ class ObjectStore:
             except FileNotFoundError:
                 return
 
-    def _read_parts(self, key: str, entry: Entry, fd: int) -> int:
-        """Read a large file by several threads. Returns how many bytes came."""
+    @staticmethod
+    def is_etag_of(etag: str, path: str) -> bool:
+        """Whether S3 gives this ETag to the content of a local file, put whole or by `put`.
+
+        The MD5 of it, or that of the MD5s of its parts and their number.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        told, _, count = etag.strip('"').partition("-")
+        digest = hashlib.md5(usedforsecurity=False)
+        number = 0
+        with open(path, "rb") as file:
+            while part := file.read(PUT_PART_BYTES):
+                number += 1
+                digest.update(hashlib.md5(part, usedforsecurity=False).digest() if count else part)
+        return digest.hexdigest() == told and count in {"", str(number)}
+
+    def _read_parts(self, key: str, entry: Entry, fd: int) -> None:
+        """Read a large file by several threads."""
         begins = iter(range(0, entry.size, PART_BYTES))
-        lock, counts, faults = threading.Lock(), [0], list[Exception]()
+        lock, faults = threading.Lock(), list[Exception]()
 
         def work() -> None:
             while not faults:
@@ -207,12 +227,10 @@ class ObjectStore:
                     return
                 span = begin, min(begin + PART_BYTES, entry.size)
                 try:
-                    count = self._read_range(key, entry, fd, span)
+                    self._read_range(key, entry, fd, span)
                 except Exception as error:  # noqa: BLE001 - raised below, where it is waited for
                     faults.append(error)
                     return
-                with lock:
-                    counts[0] += count
 
         count = min(PARTS, -(-entry.size // PART_BYTES))
         threads = [threading.Thread(target=work, name="part", daemon=True) for _ in range(count)]
@@ -222,7 +240,6 @@ class ObjectStore:
             thread.join()
         if faults:
             raise faults[0]
-        return counts[0]
 
     def _read_range(
         self,
@@ -231,8 +248,12 @@ class ObjectStore:
         fd: int,
         span: tuple[int, int] | None,
         look: Callable[[memoryview], object] | None = None,
-    ) -> int:
-        """Write the bytes of a span, or of all, to their place in a descriptor; how many came."""
+    ) -> None:
+        """Write the bytes of a span, or of all, to their place in a descriptor.
+
+        Raises:
+            StoreError: there came more or fewer.
+        """
         options: Any = {"if_match": entry.etag} if entry.etag else {}
         if span is not None:
             options["range"] = span
@@ -242,13 +263,16 @@ class ObjectStore:
         offset = begin
         for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
             piece = memoryview(chunk)
-            if offset + len(piece) > most:  # its length is wrong, and nobody's bytes are beyond it
-                return offset + len(piece) - begin
+            if offset + len(piece) > most:
+                break  # nothing is written beyond it
             _write(fd, piece, offset)
             if look is not None:
                 look(piece)
             offset += len(piece)
-        return offset - begin
+        else:
+            if offset == most:
+                return
+        raise self._wrong(f"{key}: other than {most - begin} bytes came of {entry.size}")
 
     def _check_meta(self, key: str, entry: Entry, meta: Any) -> None:
         if entry.etag and meta["e_tag"] is not None and meta["e_tag"] != entry.etag:
@@ -271,6 +295,8 @@ class ObjectStore:
         except (StoreError, ObjectChangedError):
             raise
         except self._faults as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of this machine: obstore's have no number
             self._breaker.note(is_answered=False)
             away = StoreError("the object store cannot be read now; try again")
             raise away from ConnectionError(f"{what}: {_reason(error)}")  # not from what it said

@@ -6,14 +6,13 @@ in another shape loses its `time` there first: until it is whole again it is ski
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerocopy.core.errors import DataError, NotFoundError, StoreError
+from zerocopy.core.errors import DataError, NotFoundError, ZerocopyError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, file_name
 from zerocopy.storage.catalog import Catalog
 from zerocopy.storage.tree import Series, data_error, open_series
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 PUSH_EVERY_S = 60.0
 """Seconds between two looks for days of a recorder that are over."""
-
-_CHUNK_BYTES = 1 << 20
 
 
 class Pushed(NamedTuple):
@@ -55,27 +52,44 @@ def push_days(store: ObjectStore, root: str, series: Series, days: Sequence[int]
     for day in days:
         if day not in listing.days or TIME_COLUMN not in listing.columns_of(day):
             raise DataError(f"{'/'.join(series)}: {file_name(TIME_COLUMN, day)} is not there")
-    prefix = "/".join(series)
-    known = dict(store.files(prefix))
+    known = dict(store.files("/".join(series)))
     files = nbytes = days_there = 0
     for day in days:
         columns = listing.columns_of(day)
         ordered = [*sorted(columns - {TIME_COLUMN}), TIME_COLUMN]
-        names = [file_name(column, day) for column in ordered]
-        paths = {name: os.path.join(root, *series, name) for name in names}
-        new = [name for name in paths if not _is_there(paths[name], known.get(f"{prefix}/{name}"))]
-        if not new:
-            days_there += 1
-            continue
-        time_name = file_name(TIME_COLUMN, day)
-        if f"{prefix}/{time_name}" in known:
-            store.remove(f"{prefix}/{time_name}")
-            new = [*(name for name in new if name != time_name), time_name]
-        for name in new:
-            store.put(f"{prefix}/{name}", paths[name])
-            files += 1
-            nbytes += os.path.getsize(paths[name])
+        try:
+            sizes = _push_day(
+                store, root, series, [file_name(name, day) for name in ordered], known
+            )
+        except OSError as error:
+            raise data_error(error) from error
+        days_there += not sizes
+        files += len(sizes)
+        nbytes += sum(sizes)
     return Pushed(files, nbytes, days_there)
+
+
+def _push_day(
+    store: ObjectStore, root: str, series: Series, names: list[str], known: dict[str, Entry]
+) -> list[int]:
+    """Put the files of a day, the last one being its `time`. Returns the bytes of each that was.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    prefix, paths = "/".join(series), {name: os.path.join(root, *series, name) for name in names}
+    new = [
+        name for name in names if not _is_there(store, paths[name], known.get(f"{prefix}/{name}"))
+    ]
+    time_name = names[-1]
+    if new and f"{prefix}/{time_name}" in known:
+        store.remove(f"{prefix}/{time_name}")
+        new = [*(name for name in new if name != time_name), time_name]
+    sizes = []
+    for name in new:
+        sizes.append(os.path.getsize(paths[name]))
+        store.put(f"{prefix}/{name}", paths[name])
+    return sizes
 
 
 class DayPusher:
@@ -92,7 +106,10 @@ class DayPusher:
         settle_s: float,
         on_fault: Callable[[str], object],
         clock: Callable[[], float] = time.time,
+        *,
+        every_s: float = PUSH_EVERY_S,
     ) -> None:
+        self._every_s = every_s
         self._store = store
         self._root = root
         self._settle_s = settle_s
@@ -100,27 +117,40 @@ class DayPusher:
         self._clock = clock
         self._lock = threading.Lock()
         self._noted: dict[tuple[tuple[str, str, str], int], float] = {}
+        self._guessed: set[tuple[tuple[str, str, str], int]] = set()
+        """Days before the first one, which nobody need have recorded."""
         self._told = ""
         self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pusher", daemon=True)
 
     def start(self) -> None:
         """Push now and then, from a thread, until `close`."""
-        threading.Thread(target=self._run, name="pusher", daemon=True).start()
+        self._thread.start()
 
     def note(self, series: tuple[str, str, str], day: int) -> None:
         """Something was recorded to a day."""
         with self._lock:
             if (series, day) not in self._noted and (series, day - 1) not in self._noted:
                 self._noted[series, day - 1] = self._clock()
+                self._guessed.add((series, day - 1))
             self._noted[series, day] = self._clock()
+            self._guessed.discard((series, day))
 
-    def close(self) -> None:
-        """Push what is over; the recorder has ended, so nothing has to settle."""
+    def close(self) -> bool:
+        """Push what is over; the recorder has ended, so nothing has to settle.
+
+        Returns whether all of it is in the store.
+        """
         self._stopped.set()
-        self.push(settle_s=0.0)
+        if self._thread.is_alive():  # two of them could take a day's `time` from each other
+            self._thread.join()
+        return self.push(settle_s=0.0)
 
-    def push(self, settle_s: float | None = None) -> None:
-        """Push every day that is over. One that cannot be is told of, and tried again."""
+    def push(self, settle_s: float | None = None) -> bool:
+        """Push every day that is over. One that cannot be is told of, and tried again.
+
+        Returns whether none is left.
+        """
         now_s, wait_s = self._clock(), self._settle_s if settle_s is None else settle_s
         with self._lock:
             over = [
@@ -128,34 +158,34 @@ class DayPusher:
                 for key, noted_s in sorted(self._noted.items())
                 if now_s >= (key[1] + 1) * DAY_S and now_s - noted_s >= wait_s
             ]
+        is_done = True
         for (series, day), noted_s in over:
             try:
                 push_days(self._store, self._root, Series(*series), [day])
-            except (DataError, NotFoundError):
-                pass  # the day before the first one, which nobody recorded
-            except StoreError as error:
-                if error.detail != self._told:
-                    self._told = error.detail
-                    self._on_fault(f"a day is not in the store yet: {error.detail}")
-                continue
+            except ZerocopyError as error:
+                is_missing = isinstance(error, (DataError, NotFoundError))
+                if not is_missing or (series, day) not in self._guessed:
+                    is_done = False
+                    if error.detail != self._told:
+                        self._told = error.detail
+                        self._on_fault(f"a day is not in the store yet: {error.detail}")
+                    continue
             with self._lock:
                 if self._noted.get((series, day)) == noted_s:
                     del self._noted[series, day]
+                    self._guessed.discard((series, day))
+        return is_done
 
     def _run(self) -> None:
-        while not self._stopped.wait(PUSH_EVERY_S):
+        while not self._stopped.wait(self._every_s):
             self.push()
 
 
-def _is_there(path: str, entry: Entry | None) -> bool:
-    """Whether the store has those very bytes: their length, and their MD5 where the ETag is one."""
+def _is_there(store: ObjectStore, path: str, entry: Entry | None) -> bool:
+    """Whether the store has those very bytes: by their length and ETag."""
     if entry is None:
         return False
     status = os.stat(path, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
         return False
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return entry.etag.strip('"') == digest.hexdigest()
+    return store.is_etag_of(entry.etag, path)
