@@ -230,6 +230,60 @@ def test_first_bytes_leave_while_the_store_holds_back_the_rest(
         connection.close()
 
 
+def test_what_is_in_the_cache_does_not_wait_for_what_is_not(
+    bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+) -> None:
+    """The store holds back files of as many responses as there are reader threads at least."""
+    for name, stored in list(bucket.objects.items()):
+        cold = name.replace(f"/{SERIES.symbol}/", "/COLD/")
+        bucket.put(cold, stored.content, CLOSED_S)
+    with serving(bucket, tmp_path) as server:
+        assert server.get(target()).content == expected(site[1])
+    go, first = threading.Event(), f"price.{DAY:%d.%m.%y}.bin"
+
+    def hold_back(_method: str, key: str) -> None:
+        if "/COLD/" in key and "/price." in key and not key.endswith(first):
+            assert go.wait(60)
+
+    bucket.fault = hold_back
+    # With few files open at once, those of a response are opened by the readers.
+    options = {"ZEROCOPY_S3_TIMEOUT_S": "60", "ZEROCOPY_MEMORY_OPEN_FILES_MAX": "4"}
+    with serving(bucket, tmp_path, **options) as server:
+        cold = target().replace(f"symbol={SERIES.symbol}", "symbol=COLD")
+        connections = []
+        for _ in range(6):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection.request("GET", cold)
+            response = connection.getresponse()
+            response.read(RECORDS)
+            connections.append((connection, response))
+        assert server.get(target()).content == expected(site[1])
+        assert not go.is_set()
+        go.set()
+        for connection, response in connections:
+            response.read()
+            connection.close()
+
+
+@pytest.mark.parametrize("path", ["/api/data", "/api/bars"])
+def test_computed_answer_whose_file_is_gone_is_503(
+    server: RunningServer, bucket: Standin, path: str
+) -> None:
+    """Its first file is there, so it is planned; what it is computed of is not."""
+    copied = f"GONE{path.replace('/', '-')}"
+    for name, stored in list(bucket.objects.items()):
+        bucket.put(name.replace(f"/{SERIES.symbol}/", f"/{copied}/"), stored.content, CLOSED_S)
+    bucket.listed = dict(bucket.objects)
+    last = f"price.{DAY + timedelta(days=DAYS - 1):%d.%m.%y}.bin"
+    [gone] = [name for name in bucket.objects if f"/{copied}/" in name and name.endswith(last)]
+    del bucket.objects[gone]
+    asked = target(format="csv")
+    if path == "/api/bars":
+        asked = target(columns="price:ohlc", interval="1h").replace("/api/data", path)
+    answer = server.get(asked.replace(f"symbol={SERIES.symbol}", f"symbol={copied}"))
+    assert (answer.status, "retry-after" in answer.fields) == (503, True)
+
+
 @pytest.mark.parametrize("code", ["SlowDown", "ExpiredToken", "NoSuchBucket"])
 def test_store_away_serves_what_is_here_uncacheable_and_503_else(
     server: RunningServer, bucket: Standin, root: Path, code: str

@@ -31,8 +31,9 @@ READING_DESCRIPTORS = 2 * WINDOW_SLICES_MAX + DIRECTORY_DESCRIPTORS
 GATHERING_DESCRIPTORS = GATHERED_SLICES_MAX + 1 + DIRECTORY_DESCRIPTORS
 """Descriptors one gathering may hold: those lent to it, also while it waits, and one it opens."""
 
-STORE_DESCRIPTORS = 4
-"""Descriptors a thread may hold that fetches a file of an object store."""
+STORE_DESCRIPTORS = 7
+"""Descriptors a thread may hold that fetches a file of an object store: the lock, the copy, the
+copy opened, and a socket for each of four parts."""
 
 OWN_DESCRIPTORS = 128
 """Descriptors of the worker itself and of the connections that are being refused, with a margin."""
@@ -40,8 +41,16 @@ OWN_DESCRIPTORS = 128
 
 def planner_threads(config: Config) -> int:
     """Threads that plan: those that wait for an object store do not hold up the others."""
-    waiting = 0 if config.store_url is None else config.s3.fetch_threads
-    return config.limits.planner_threads + waiting
+    return config.limits.planner_threads + _waiting_threads(config)
+
+
+def reader_threads(config: Config) -> int:
+    """Threads that read: the same, so what is in the cache does not wait for what is not."""
+    return config.limits.reader_threads + _waiting_threads(config)
+
+
+def _waiting_threads(config: Config) -> int:
+    return 0 if config.store_url is None else config.s3.fetch_threads
 
 
 def plan_descriptors(columns_max: int) -> int:
@@ -64,11 +73,12 @@ def descriptors_kept(config: Config) -> int:
     kept = config.memory.open_files_max + GATHERERS_MAX * GATHERING_DESCRIPTORS
     threads = planner_threads(config) + COMPUTING_THREADS + ENCODING_THREADS
     kept += threads * plan_descriptors(limits.columns_max)
-    kept += limits.reader_threads * READING_DESCRIPTORS
+    readers = reader_threads(config)
+    kept += readers * READING_DESCRIPTORS
     kept += BODIES_MAX
     kept += live_descriptors(config)
-    if config.store_url is not None:  # a copy being made, its lock, and sockets to the store
-        kept += STORE_DESCRIPTORS * (threads + limits.reader_threads + config.s3.fetch_threads)
+    if config.store_url is not None:
+        kept += STORE_DESCRIPTORS * (threads + readers + config.s3.fetch_threads)
     if config.listeners().tls_port is not None:
         kept += config.memory.mapped_files_max  # mmap(2) in Python keeps a descriptor of its own
     return kept

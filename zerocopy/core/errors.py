@@ -22,6 +22,7 @@ it never holds a path, a stack trace or another library's wording.
     │   └── UnknownVersionError     505
     ├── DataError               our data's fault: 500
     │   └── DataChangedError        a file changed after its response was promised: abort
+    │       └── NotFetchedError         a file of the object store cannot be had any more
     ├── OverloadError           a bound was reached: 503
     │   └── StoreError              the object store does not give what is needed now
     ├── IngestError             what is to be imported is wrong: its file or day is left out
@@ -180,6 +181,10 @@ class DataError(ZerocopyError):
 
 class DataChangedError(DataError):
     """A day file is no longer what its plan promised: the transfer is aborted, never padded."""
+
+
+class NotFetchedError(DataChangedError):
+    """A file of the object store that was planned cannot be had now."""
 
 
 class OverloadError(ZerocopyError):

@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zerocopy.core.bars import COMPUTING_THREADS, BarsQuery, choose_interval, too_many_bars
-from zerocopy.core.errors import BadRequestError, DataChangedError, DataError
+from zerocopy.core.errors import (
+    BadRequestError,
+    DataChangedError,
+    DataError,
+    NotFetchedError,
+    StoreError,
+)
 from zerocopy.core.http.validators import NS_PER_S, document_validators
 from zerocopy.core.layout import TIME_COLUMN, day_label
 from zerocopy.core.plan import Representation
@@ -72,6 +78,7 @@ class BarsWork:
             NotInstalledError: the format needs an extra.
             NotFoundError: the exchange, symbol or type does not exist, or no day has a column.
             DataError: a file cannot be read, or the times of a day are not sorted.
+            StoreError: a file cannot be fetched.
         """
         this = self._rounds.get(query)
         if this is None:
@@ -95,6 +102,8 @@ class BarsWork:
             planned = self._planner.plan(query.records, capture)
             try:
                 return self._written(query, planned, capture.plans[-1])
+            except NotFetchedError as error:
+                raise StoreError("the object store cannot be read now; try again") from error
             except DataChangedError as error:
                 changed = error
                 time.sleep(CLOCK_TICK_NS / NS_PER_S)

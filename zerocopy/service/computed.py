@@ -18,7 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from zerocopy.core.errors import BadRequestError, DataChangedError, DataError
+from zerocopy.core.errors import (
+    BadRequestError,
+    DataChangedError,
+    DataError,
+    NotFetchedError,
+    StoreError,
+)
 from zerocopy.core.http.validators import NS_PER_S
 from zerocopy.core.plan import ENCODING_THREADS, Representation, ends_of
 from zerocopy.formats.columns import header_line
@@ -105,6 +111,7 @@ class ComputedWork:
             NotInstalledError: the format needs an extra.
             OverloadError: the spool is full of what is being sent.
             DataError: a file cannot be read, or the times of a day are not sorted.
+            StoreError: a file cannot be fetched.
         """
         return self._find(query, lambda plan: _nbytes(plan) <= FEW_BYTES, lambda: False)
 
@@ -139,6 +146,8 @@ class ComputedWork:
                 if not is_wanted(plan):
                     return Found(replace(planned, held=()), is_complete=False)
                 written = self._written(query, planned, plan, is_unwanted)
+            except NotFetchedError as error:
+                raise StoreError("the object store cannot be read now; try again") from error
             except DataChangedError as error:
                 changed = error
                 time.sleep(CLOCK_TICK_NS / NS_PER_S)

@@ -172,8 +172,7 @@ class Fetched:
 
     def close(self) -> None:
         """Close the descriptor unless it was taken."""
-        fd = self.take()
-        if fd is not None:
+        if (fd := self.take()) is not None:
             close_file(fd)
 
     def take(self) -> int | None:
@@ -265,8 +264,7 @@ class OpenFiles:
 
     def lend(self, day_file: DayFile) -> Fetched | None:
         """A descriptor of its own for a thread, and the mapping, of a file that is kept open."""
-        entry = self._open.get(day_file.key)
-        if entry is None:
+        if (entry := self._open.get(day_file.key)) is None:
             return None
         try:
             return Fetched(day_file.stamp, os.dup(entry.fd), self.mapping(day_file))
@@ -303,11 +301,14 @@ class OpenFiles:
             fetched.unmappable = fetched.mapping is None
         return fetched
 
+    def fetch_now(self, day_file: DayFile, directory_fd: int) -> Fetched | None:
+        """`fetch` what is to be read and not mapped; None if it is not on this machine."""
+        return self.fetch(day_file, None, directory_fd, mapped=False)
+
     def keep(self, day_file: DayFile, fetched: Fetched) -> None:
         """Take over the descriptor and the mapping that `fetch` made."""
         assert fetched.stamp == day_file.stamp, "fetched for this file"
-        fd = fetched.take()
-        if fd is not None:
+        if (fd := fetched.take()) is not None:
             self.adopt(day_file, fd)
         if self.mapped is None:
             return
@@ -332,8 +333,7 @@ class OpenFiles:
         if self.mapped is not None:
             self.mapped.close()
         while self._open:
-            _, entry = self._open.popitem()
-            close_file(entry.fd)
+            close_file(self._open.popitem()[1].fd)
 
     def _wants_mapping(self, day_file: DayFile) -> bool:
         """Any thread may ask, see `MappedFiles.wants`."""

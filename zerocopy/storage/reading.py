@@ -112,14 +112,19 @@ class Reading:
         directories: dict[Series, int],
         stack: ExitStack,
     ) -> bool:
-        """Fill `view` from `offset`. Waits for the disk only if the window `may_wait`.
+        """Fill `view` from `offset`. Waits for disk and store only if the window `may_wait`.
 
         Returns whether all bytes were read. Checks afterwards that the file is the planned one.
         """
         lent = fetched = self._lent.get(day_file)
         if fetched is None:
             directory_fd = self._directory(day_file, directories, stack)
-            fetched = self._files.fetch(day_file, None, directory_fd, mapped=False)
+            if self._window.may_wait:
+                fetched = self._files.fetch(day_file, None, directory_fd, mapped=False)
+            else:
+                fetched = self._files.fetch_now(day_file, directory_fd)
+            if fetched is None:
+                return False
         fd = fetched.fd
         assert fd is not None, "open until it is closed below, or by `finish`"
         try:

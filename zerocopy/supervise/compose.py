@@ -10,7 +10,7 @@ import asyncio
 import resource
 from typing import TYPE_CHECKING
 
-from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept
+from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, reader_threads
 from zerocopy.core.access import Allowance
 from zerocopy.core.errors import NotInstalledError
 from zerocopy.core.layout import Dtypes
@@ -92,7 +92,7 @@ def build_service(
         ),
         executor=executor,
         readers=readers or executor,
-        readers_max=limits.reader_threads,
+        readers_max=reader_threads(config),
         counters=counters,
         requests_in_flight_max=limits.requests_in_flight_max,
         plan_cache_bytes_max=memory.plan_cache_bytes_max,

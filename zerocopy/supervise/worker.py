@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zerocopy.config.descriptors import planner_threads
+from zerocopy.config.descriptors import planner_threads, reader_threads
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import open_row, reset_gauges
@@ -157,10 +157,9 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
     counters = open_row(spec.counters_fd, spec.row)
     heartbeat = open_heartbeat(spec.beats_fd, spec.row)
     reset_gauges(counters)
-    limits = config.limits
     with (
         ThreadPoolExecutor(planner_threads(config), "planner") as executor,
-        ThreadPoolExecutor(limits.reader_threads, "reader") as readers,
+        ThreadPoolExecutor(reader_threads(config), "reader") as readers,
     ):
         service = build_service(config, counters, executor, readers)
         quotas = build_limits(config, counters, spec.limits_fd, limits_row(spec.row))

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.errors import DataChangedError, ZerocopyError
+from zerocopy.core.errors import DataChangedError, NotFetchedError, ZerocopyError
 from zerocopy.storage.catalog import Stamp
 from zerocopy.storage.dayfile import DayFile, Fetched, OpenFiles
 from zerocopy.storage.store.tally import Tally
@@ -251,6 +251,19 @@ class StoredFiles(OpenFiles):
         self.mapped.forget(day_file.stamp)
         return None
 
+    def fetch_now(self, day_file: DayFile, directory_fd: int) -> Fetched | None:
+        """`fetch` what is in the cache; None if it is not, and then it is on its way."""
+        if not isinstance(day_file, StoredFile):
+            return super().fetch_now(day_file, directory_fd)
+        try:
+            fd = self._begin(day_file)
+        except ZerocopyError:
+            return None  # `fetch` tells why
+        if fd is None:
+            self._fetcher.start((day_file,))
+            return None
+        return Fetched(day_file.stamp, fd)
+
     def fetch(
         self,
         day_file: DayFile,
@@ -262,13 +275,18 @@ class StoredFiles(OpenFiles):
         """Open a file, and have the next ones fetched; see `OpenFiles`."""
         if lent is None and isinstance(day_file, StoredFile):
             try:
-                fd = self._fetcher.open(day_file)
-                if fd is None and day_file.sequence is not None:
-                    day_file.sequence.forget(day_file)
-                self._fetcher.fetch_ahead(day_file)
+                fd = self._begin(day_file)
                 lent = Fetched(day_file.stamp, self._fetcher.fetch(day_file) if fd is None else fd)
             except ZerocopyError as error:
                 day_file.lost.append(day_file.name)
                 cause = error.__cause__ or error
-                raise DataChangedError("a file of the object store cannot be fetched") from cause
+                raise NotFetchedError("a file of the object store cannot be fetched") from cause
         return super().fetch(day_file, lent, directory_fd, mapped=mapped)
+
+    def _begin(self, day_file: StoredFile) -> int | None:
+        """Have what is sent behind it fetched; a descriptor of it if it is in the cache."""
+        fd = self._fetcher.open(day_file)
+        if fd is None and day_file.sequence is not None:
+            day_file.sequence.forget(day_file)
+        self._fetcher.fetch_ahead(day_file)
+        return fd
