@@ -108,7 +108,10 @@ def test_compose_over_a_store_gives_each_node_a_cache_of_its_own() -> None:
         config = load(os.devnull, environ=IMAGE | SERVICES[name]["environment"] | given)
         assert config.data.path == "s3://market/md"
         assert config.s3.endpoint == "http://s3:5000"
-        [volume] = over["services"][name]["volumes"]
+        volume, instead = over["services"][name]["volumes"]
+        # Docker Compose merges volumes by their target.
+        assert [instead["target"]] == [each["target"] for each in SERVICES[name]["volumes"]]
+        assert instead["type"] == "tmpfs"
         volume, _, path = volume.partition(":")
         assert path == config.s3.cache_path
         assert volume in over["volumes"]
