@@ -35,6 +35,7 @@ class Keys(NamedTuple):
     refused: str
     http2: str
     bytes: str
+    burst: str
     download: str
     reset: str
     streams: str
@@ -68,6 +69,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory, small: bytes) -> tuple[Path, 
         refused=add_key(name, "refused", requests_per_s=PER_S),
         http2=add_key(name, "http2", requests_per_s=PER_S),
         bytes=add_key(name, "bytes", bytes_per_day=3 * len(small) + 10),
+        burst=add_key(name, "burst", bytes_per_day=6 * len(small)),
         download=add_key(name, "download", bytes_per_day=2 * LARGE_BYTES + 1_000),
         reset=add_key(name, "reset", bytes_per_day=2 * LARGE_BYTES + 1_000),
         streams=add_key(name, "streams", streams=STREAMS),
@@ -194,6 +196,20 @@ def test_bytes_of_a_day_are_content_as_it_is_sent(
     assert server.get(SMALL, method="HEAD", fields=fields).status == 200
     unchanged = {**fields, "If-None-Match": first.fields["etag"]}
     assert server.get(SMALL, fields=unchanged).status == 304
+
+
+def test_bytes_of_a_day_hold_for_requests_of_http2_that_come_together(
+    server: RunningServer, keys: tuple[Path, Keys]
+) -> None:
+    """Equal ones, of one turn and one proof: each has its bytes before the next is judged."""
+    field = ("authorization", f"Bearer {keys[1].burst}")
+    with H2Client(server) as client:
+        statuses = [client.ask(SMALL, fields=[field]).status for _ in range(3)]
+        block = [client.request_bytes(SMALL, fields=[field]) for _ in range(20)]
+        client.send_bytes(b"".join(raw for _, raw in block))
+        statuses += [client.answer(stream).status for stream, _ in block]
+    assert statuses.count(200) == 6
+    assert statuses.count(429) == 17
 
 
 def test_what_was_promised_and_not_sent_is_given_back(

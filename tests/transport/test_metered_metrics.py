@@ -54,6 +54,8 @@ def test_a_batch_tells_what_it_has_sent(metrics: MeteredMetrics) -> None:
     """Equal responses count each; so batches must see that somebody listens."""
     request, meter = granted()
     assert metrics.access is not None
+    metrics.spend(request, Response(200, (), bytes(100)), 7)
+    assert meter.spent == [700]
     metrics.note(request, Response(200, (), bytes(100)), 0, 7)
     assert meter.spent == [700]
 

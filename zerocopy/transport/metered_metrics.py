@@ -29,16 +29,20 @@ class MeteredRequest(PendingRequest):
 
 
 class MeteredMetrics(RequestMetrics):
-    """As `RequestMetrics`, with a tally: then batches tell by `note` what they have sent."""
+    """As `RequestMetrics`, with a tally: then batches tell what they have sent."""
 
     __slots__ = ()
 
-    def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
+    def spend(self, request: Request, response: Response, times: int = 1) -> None:
         """See `RequestMetrics`."""
         grant = request.grant
         if grant is not None and grant.usage is not None:
             grant.usage.spend(content_bytes(request, response) * times)
-        super().note(request, response, begun_ns, times)
+
+    def answered(self, request: Request, response: Response, begun_ns: int) -> None:
+        """See `RequestMetrics`."""
+        self.spend(request, response)
+        super().answered(request, response, begun_ns)
 
     def begin(self, request: Request, begun_ns: int) -> PendingRequest:
         """See `RequestMetrics`."""

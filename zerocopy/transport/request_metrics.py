@@ -84,6 +84,9 @@ class RequestMetrics:
         counters[first + bisect_left(_BOUNDS_NS, duration_ns)] += times
         counters[first + _SUM] += duration_ns * times
 
+    def spend(self, request: Request, response: Response, times: int = 1) -> None:
+        """Responses that were at hand are sent: their bytes count, where those of names do."""
+
     def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
         """Equal requests have their last byte: write them to the access log, if there is one."""
         if self.access is not None:

@@ -11,15 +11,18 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes
 
+from zerocopy.core.access import Grant
 from zerocopy.core.counters import SENT_BYTES_COPY, SLOTS, TLS, requests_slot
 from zerocopy.core.endpoints import DATA
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.transport.http2.errors import JudgedConnection
 from zerocopy.transport.http2.head import literal
 from zerocopy.transport.http2.lane import BLOCK_BYTES_MAX, BLOCKS_MAX, Lane, Proved
+from zerocopy.transport.metered_metrics import MeteredMetrics
 from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
+    from zerocopy.core.access import Usage
     from zerocopy.transport.http2.context import Http2Context
 
 HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "t"), (":path", "/api/data?x")]
@@ -323,6 +326,24 @@ def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -
     waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
     assert lane.answer(waiting, wire.proved)[0] == 3
     assert (wire.handler.asked, wire.handler.left) == (1, -1)
+
+
+def test_bytes_count_at_once_and_not_when_the_turn_is_settled(wire: Wire) -> None:
+    """Whoever is judged later in the same turn, on whatever connection, has had them already."""
+    spent: list[int] = []
+    metrics = MeteredMetrics(TLS, wire.counters, None, lambda _grant, _nbytes, _times: None)
+    wire.handler.is_counting, wire.context.metrics = True, metrics
+    lane = Lane(wire.server, wire.context)
+    _, block = wire.ask()
+    request = lane.requests[block] = wire.lane.requests[block]
+    grant = Grant("desk")
+    grant.usage = cast("Usage", SimpleNamespace(spend=spent.append))
+    request.be_granted(grant)
+    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(3)]
+    assert lane.answer(waiting, wire.proved)[0] == 3
+    assert spent == 3 * [len(CONTENT)]
+    wire.proved.settle(wire.context, 0)
+    assert spent == 3 * [len(CONTENT)]
 
 
 def test_a_response_that_does_not_fit_was_counted_in_vain() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zerocopy.transport.channel import Buffer
     from zerocopy.transport.context import Context
     from zerocopy.transport.http2.errors import JudgedConnection
+    from zerocopy.transport.request_metrics import RequestMetrics
 
 BLOCKS_MAX = 16
 BLOCK_BYTES_MAX = 512
@@ -99,6 +100,7 @@ class Shared(Protocol):
     """What a lane needs of the context of its connection."""
 
     handler: Handler
+    metrics: RequestMetrics
     streams_max: int
     date_h2: bytes
 
@@ -178,6 +180,8 @@ class Lane:
             connection.highest_inbound_stream_id = stream_id
             _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
             connection.outbound_flow_control_window -= answer.nbytes
+            if self._is_counting:  # at once: whoever is asked about next must know of it
+                self._context.metrics.spend(request, answer.response)
             nbytes += answer.nbytes
             answer.times += 1
             answered += 1
