@@ -69,3 +69,22 @@ def test_without_a_key_file_no_word_is_a_key() -> None:
     authenticator.load()
     with pytest.raises(UnauthorizedError):
         asyncio.run(authenticator.grant(asked("x")))
+
+
+def test_without_a_key_set_cloudflares_field_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """Behind Cloudflare Access every request has it; the ticket beside it says who asks."""
+    path = str(tmp_path / "keys.json")
+    key = add_key(path, "desk")
+    authenticator = Authenticator(Allowance(), path)
+    authenticator.load()
+    request = Request(b"GET", b"/api/live", ((b"cf-access-jwt-assertion", b"a.b.c"),))
+
+    async def scenario() -> None:
+        grant = await authenticator.grant(asked(key))
+        ticket, _ = authenticator.ticket(grant)
+        assert await authenticator.grant(request, ticket) is grant
+        with pytest.raises(UnauthorizedError, match="Authorization: Bearer") as caught:
+            await authenticator.grant(request)
+        assert not caught.value.is_invalid
+
+    asyncio.run(scenario())

@@ -66,3 +66,12 @@ def test_nothing_is_nothing_and_authorization_goes_first() -> None:
     assert credential_of(asked((CLOUDFLARE, b"a.b.c"))) == Credential("assertion", b"a.b.c")
     both = asked((CLOUDFLARE, b"a.b.c"), (b"authorization", b"Bearer x"))
     assert credential_of(both) == Credential("bearer", b"x")
+
+
+def test_cloudflares_field_is_nothing_where_it_is_not_read() -> None:
+    """It comes with every request through Cloudflare Access: also twice, or on another's page."""
+    field = (CLOUDFLARE, b"a.b.c")
+    assert credential_of(asked(field), reads_assertion=False) is None
+    assert credential_of(asked(field, field), reads_assertion=False) is None
+    both = asked(field, (b"authorization", b"Bearer x"))
+    assert credential_of(both, reads_assertion=False) == Credential("bearer", b"x")

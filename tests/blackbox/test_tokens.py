@@ -358,6 +358,9 @@ def test_a_page_of_another_origin_opens_no_web_socket_by_the_login_of_its_reader
     word = {"Authorization": f"Bearer {guarded.key}"}
     with connect(url, origin=Origin("https://a.example"), additional_headers=word, proxy=None):
         pass
+    ticket = f"{url}&ticket={guarded.ticket(guarded.key)}"
+    with connect(ticket, origin=Origin("https://a.example"), additional_headers=login, proxy=None):
+        pass
 
 
 def test_a_token_that_runs_out_ends_its_stream_then(guarded: Guarded) -> None:

@@ -96,21 +96,23 @@ class Authenticator:
         return change if change.added or change.gone else None
 
     async def grant(self, request: Request, ticket: bytes | None = None) -> Grant:
-        """Who asks, by the fields of `request`, else by the `ticket` of its target.
+        """Who asks: by Authorization, else the `ticket` of its target, else Cloudflare's field.
 
         Raises:
             UnauthorizedError: nobody knows.
             OverloadError: that cannot be found out now.
         """
-        credential = credential_of(request)
+        tokens = self._tokens
+        reads_assertion = tokens is not None and ticket is None
+        credential = credential_of(request, reads_assertion=reads_assertion)
         if credential is None:
             if ticket is None:
                 raise UnauthorizedError(_WANTED)
             return self._open(ticket)
-        tokens, word = self._tokens, credential.word
+        word = credential.word
         if tokens is not None and (credential.kind == "assertion" or word.count(b".") == _DOTS):
             return await tokens.grant(word)
-        grant = self._keys.find(word) if credential.kind == "bearer" else None
+        grant = self._keys.find(word)
         if grant is None:
             raise UnauthorizedError(_UNKNOWN, is_invalid=True)
         return grant

@@ -1,7 +1,7 @@
 """What a request brings to prove who asks: RFC 6750, from fields to one word.
 
-Owns where it may stand and which of several counts: a field goes before a ticket. Nothing is proved
-here, and nothing of it ever reaches a log.
+Owns where it may stand and which of several counts. Nothing is proved here, and nothing of it ever
+reaches a log.
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ def _is_same_origin(request: Request) -> bool:
     return all(authority in {host.lower() for host in hosts} for authority in authorities)
 
 
-def credential_of(request: Request) -> Credential | None:
+def credential_of(request: Request, *, reads_assertion: bool = True) -> Credential | None:
     """What the fields of `request` bring, or None. Authorization goes before Cloudflare's field.
+
+    Cloudflare adds its field to every request. So it is left unread where no key set could prove
+    it, and where the client has said by a ticket who asks.
 
     Raises:
         UnauthorizedError: it came twice, with another scheme, is longer than any can be, or a page
@@ -76,7 +79,7 @@ def credential_of(request: Request) -> Credential | None:
     """
     for kind, name in (("bearer", b"authorization"), ("assertion", CLOUDFLARE_FIELD)):
         values = request.values(name)
-        if not values:
+        if not values or (kind == "assertion" and not reads_assertion):
             continue
         if len(values) > 1 or len(values[0]) > CREDENTIAL_BYTES_MAX:
             raise UnauthorizedError(
