@@ -418,6 +418,7 @@ def test_cut_documents_are_bounded(bench: GuardedBench, monkeypatch: pytest.Monk
     scoped = bench.guard._scoped
     assert len(scoped._cut) == 64
     assert scoped._cut_bytes == sum(kept.nbytes for _, kept in scoped._cut.values())
+    assert all(len(tag) < 64 for tag, _ in scoped._cut.values()), "no document that was cut"
     monkeypatch.setattr(scoped_module, "CUT_BYTES_MAX", 100)
     assert bench.ask("/api/symbols", bench.add("last", Scope(symbols=("BTC-X*",)))).status == 200
     assert scoped._cut_bytes <= 100

@@ -44,7 +44,7 @@ class Scoped:
     def __init__(self, executor: Executor, names: Names) -> None:
         self._executor = executor
         self._names = names
-        self._cut: OrderedDict[_Listing, tuple[bytes, Response]] = OrderedDict()
+        self._cut: OrderedDict[_Listing, tuple[bytes, Response]] = OrderedDict()  # by whole's tag
         self._cut_bytes = 0
         self._walks: Coalescer[_Listing, Response] = Coalescer(executor, self._walk)
 
@@ -66,8 +66,10 @@ class Scoped:
         exchange = parse_parameters(query_string, frozenset({"exchange"})).get("exchange")
         if scope.types != EVERYTHING:
             return await self._walks.ask((exchange, scope))
+        assert whole.validators is not None, "a document has a tag of its bytes"
+        tag = whole.validators.etag
         known = self._cut.get((exchange, scope))
-        if known is not None and known[0] == content:
+        if known is not None and known[0] == tag:
             self._cut.move_to_end((exchange, scope))
             return known[1]
         if scope.is_everything:
@@ -77,14 +79,17 @@ class Scoped:
                 self._executor,
                 lambda: private(written_response(cut_symbols(content, scope, exchange))),
             )
-        self._keep((exchange, scope), content, response)
+        self._keep((exchange, scope), tag, response)
         return response
 
-    def _keep(self, listing: _Listing, content: bytes, response: Response) -> None:
-        """Keep what was cut of `content`; the least recently used is dropped at the bounds."""
+    def _keep(self, listing: _Listing, tag: bytes, response: Response) -> None:
+        """Keep what was cut of the document with `tag`; the least recently used goes at the bounds.
+
+        Not that document itself: it may be some megabytes, and another one each second.
+        """
         _, before = self._cut.pop(listing, (b"", None))
         self._cut_bytes += response.nbytes - (0 if before is None else before.nbytes)
-        self._cut[listing] = content, response
+        self._cut[listing] = tag, response
         while len(self._cut) > CUT_MAX or self._cut_bytes > CUT_BYTES_MAX:
             _, (_, dropped) = self._cut.popitem(last=False)
             self._cut_bytes -= dropped.nbytes
