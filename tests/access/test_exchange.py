@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from zerocopy.access.exchange import SETTLE_S, AwayError, Exchange
 from zerocopy.access.limits import Limits, NameUsage
-from zerocopy.access.shared_counts import BYTES, SharedCounts, add_rows, make_counts, meter_of
+from zerocopy.access.shared_counts import (
+    ADDRESSES,
+    BYTES,
+    SharedCounts,
+    add_rows,
+    make_counts,
+    meter_of,
+)
 from zerocopy.core import counters as slots
 from zerocopy.core.access import Allowance, Grant
 
@@ -267,6 +274,18 @@ def test_an_idle_server_asks_only_whether_the_store_is_there(world: World) -> No
         assert server.exchange.step() == 0
     assert len(world.store.added) == 1
     assert server.exchange._names == {}
+
+
+def test_names_that_came_once_are_forgotten_however_many_they_are(world: World) -> None:
+    """An IPv6 client has addresses without end, and each is a name for some seconds."""
+    server = world.servers[0]
+    counts = SharedCounts(server.fd, 1, asks_world=True)
+    for step in range(100):
+        for number in range(200):
+            counts.add(meter_of(ADDRESSES, f"{step}.{number}"), int(world.now_s), 1, QUOTA)
+        server.exchange.step()
+        world.now_s += 0.1
+    assert len(server.exchange._names) < 100 * 200 / 2
 
 
 def test_the_store_learns_no_name(world: World) -> None:

@@ -44,6 +44,10 @@ SETTLE_S = 0.5
 EXPIRES_S = {1: 60, 86_400: 2 * 86_400}
 """By the length of a window: how long the store keeps a sum."""
 
+FORGET_MIN, FORGET_PARTS = 64, 16
+"""Names that a step looks at, to forget those that are over: a part of all, so that however many
+new ones come in a second, those of some seconds are kept."""
+
 _READS_MAX = 4
 _Entry = tuple[int, int, int, int]
 _TAG, _WINDOW, _COUNT, _EXTRA = range(ENTRY_WORDS)
@@ -212,8 +216,9 @@ class Exchange:
             sums = [each for each in (name.before, name.now) if each is not None]
             if not any(each.pending or name.is_open(each, now_s) for each in sums):
                 del self._active[key]
-        for key, name in list(islice(self._names.items(), 64)):
-            del self._names[key]  # a few each time, in turn
+        some = max(FORGET_MIN, len(self._names) // FORGET_PARTS)
+        for key, name in list(islice(self._names.items(), some)):
+            del self._names[key]  # some of them each time, in turn
             if key in self._active or not name.is_over(now_s):
                 self._names[key] = name
 
