@@ -160,3 +160,10 @@ def test_lines_of_the_field_are_one_list() -> None:
     found = by(b"/api/symbols", b"zstd;q=0.1", b"gzip")
     assert found is accepted(b"zstd;q=0.1, gzip")
     assert (found.coding, found.takes_zstd) == (GZIP, True)
+
+
+def test_a_field_without_end_is_not_read() -> None:
+    """Each member costs a search, and heads may have 32 KiB; a field of any client is read."""
+    assert by(b"/api/symbols", b"gzip" + b", x" * 300).coding == GZIP
+    assert by(b"/api/symbols", b"gzip" + b", x" * 400) is NOTHING
+    assert by(b"/api/symbols", *[b"gzip"] * 400) is NOTHING

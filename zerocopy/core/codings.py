@@ -32,6 +32,9 @@ DOCUMENTS: Final = frozenset(
 )
 """Endpoints whose responses are whole documents of text."""
 
+VALUE_BYTES_MAX = 1_024
+"""Bytes of Accept-Encoding that are read: browsers send 23, and 16 KiB would take milliseconds."""
+
 _DATA = frozenset({endpoints.DATA, endpoints.BARS})
 
 # A superset of the queries that can be coded; what is percent-encoded is not read here. One search
@@ -78,13 +81,19 @@ _ACCEPTED = {
 
 
 def accepted_by(target: bytes, endpoint: int, fields: Sequence[tuple[bytes, bytes]]) -> Accepted:
-    """What a request for `target` takes; `NOTHING` where its response has one form alone."""
+    """What a request for `target` takes; `NOTHING` where its response has one form alone.
+
+    A field that is longer than any client's is taken for one that names no coding.
+    """
     if endpoint not in DOCUMENTS and (
         endpoint not in _DATA or _MAY_BE_CODED.search(target) is None
     ):
         return NOTHING
     values = [value for name, value in fields if name == b"accept-encoding"]
-    return accepted(b",".join(values)) if values else _ANYTHING
+    if not values:
+        return _ANYTHING
+    value = b",".join(values)
+    return accepted(value) if len(value) <= VALUE_BYTES_MAX else NOTHING
 
 
 @lru_cache(maxsize=64)
