@@ -342,7 +342,7 @@ def test_a_token_has_the_name_of_its_subject(said: dict[str, Any], name: str) ->
     assert taken(token(**said)).name == name
 
 
-@each("subject", ["a b", "line\nbreak", "\x1b[31m", "é", "x" * 129])
+@each("subject", ["a b", "line\nbreak", "\x1b[31m", "é", "\ud800", "x" * 129])
 def test_a_subject_that_would_not_fit_a_log_is_hashed(subject: str) -> None:
     """Bounded and printable, and still another one for another subject."""
     name, other = taken(token(sub=subject)).name, taken(token(sub=subject + "!")).name

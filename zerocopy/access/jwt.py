@@ -208,8 +208,8 @@ def _name(claims: Mapping[str, Any]) -> str:
     subject = claims.get("sub") or claims.get("common_name") or "unnamed"
     if isinstance(subject, str) and _NAME.fullmatch(subject):
         return f"token:{subject}"
-    text = msgspec.json.encode(subject)
-    return f"token:{hashlib.sha256(text).hexdigest()[:32]}"
+    text = json.dumps(subject)  # ASCII, whatever it is: half a surrogate pair is no UTF-8
+    return f"token:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def _scope(claims: Mapping[str, Any], name: str | None) -> Scope:
