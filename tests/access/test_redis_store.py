@@ -55,3 +55,15 @@ def test_a_url_that_is_none_is_away(url: str) -> None:
     """Its scheme was looked at with the configuration."""
     with pytest.raises(AwayError):
         RedisStore(url).check()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pass/word@127.0.0.1/0", "redis://:pass#word@127.0.0.1/0"]
+)
+def test_a_password_that_is_not_spelled_as_in_a_url_is_not_told(url: str) -> None:
+    """Python quotes what it takes for a port; the reason stands in the log."""
+    for asked in (RedisStore(url).check, lambda: RedisStore(url).add([("a", 1, 1)])):
+        with pytest.raises(AwayError, match="%2F") as caught:
+            asked()
+        assert "pass" not in str(caught.value).replace("password", "")
+        assert caught.value.__cause__ is None

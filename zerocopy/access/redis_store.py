@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 TIMEOUT_S = 0.5
 """For a connection, and for an answer: a store that takes longer is away."""
 
-
 PROBE_S = 60
 """Seconds that the store keeps what `check` writes: a full one would answer a PING."""
 
-_FAILED = (RedisError, ConfigurationError, OSError, ValueError)
-"""ValueError: of a URL that has a scheme of Redis and is none."""
+_FAILED = (RedisError, OSError)
+_NONE = (ConfigurationError, ValueError)
+"""Of a URL that has a scheme of Redis and is none. Their text may quote its password."""
+
+_NO_URL = "[auth] limits_url is no URL of its scheme; in a password / is %2F, # is %23, % is %25"
 
 
 class RedisStore:
@@ -50,6 +52,8 @@ class RedisStore:
                 return [int(total) for total in pipe.execute()]
         except _FAILED as error:
             raise AwayError(str(error)) from error
+        except _NONE:
+            raise AwayError(_NO_URL) from None
 
     def check(self) -> None:
         """See `Store`."""
@@ -57,6 +61,8 @@ class RedisStore:
             self._connect().incr("probe", PROBE_S, 0)
         except _FAILED as error:
             raise AwayError(str(error)) from error
+        except _NONE:
+            raise AwayError(_NO_URL) from None
 
     def _connect(self) -> Any:
         if self._storage is None:
