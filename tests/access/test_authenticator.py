@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from zerocopy.access.authenticator import Authenticator
-from zerocopy.access.keys import add_key, revoke_key
+from zerocopy.access.keys import Keys, add_key, revoke_key
 from zerocopy.core.access import Allowance
 from zerocopy.core.errors import ConfigError, UnauthorizedError
 from zerocopy.core.http.messages import Request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from zerocopy.access.keys import Entry, Reading
 
 
 def asked(word: str | None) -> Request:
@@ -88,3 +91,28 @@ def test_without_a_key_set_cloudflares_field_stands_in_nobodys_way(tmp_path: Pat
         assert not caught.value.is_invalid
 
     asyncio.run(scenario())
+
+
+def test_keys_are_compared_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred thousand take 0.1 s, and others wait for the loop."""
+    path = str(tmp_path / "keys.json")
+    key = add_key(path, "desk")
+    authenticator = Authenticator(Allowance(), path)
+    compare, threads = Keys.compare, []
+
+    def noted(self: Keys, entries: tuple[Entry, ...]) -> Reading:
+        threads.append(threading.current_thread().name)
+        return compare(self, entries)
+
+    monkeypatch.setattr(Keys, "compare", noted)
+
+    async def scenario(executor: ThreadPoolExecutor) -> None:
+        change = await authenticator.look(executor)
+        assert change is not None
+        assert await authenticator.grant(asked(key)) is change.added[0]
+
+    with ThreadPoolExecutor(1, "looker") as executor:
+        asyncio.run(scenario(executor))
+    assert threads == ["looker_0"]

@@ -91,7 +91,7 @@ def test_scope_and_limits_come_back_as_they_were_given(path: str) -> None:
     assert (desk.requests_per_s, desk.bytes_per_day, desk.streams) == (5, 6, 7)
     assert everybody.scope == Scope()
     keys = Keys(Allowance(1, 2, None))
-    granted = {grant.name: grant for grant in keys.replace((desk, everybody)).added}
+    granted = {grant.name: grant for grant in keys.take(keys.compare((desk, everybody))).added}
     assert granted["desk"].allowance == Allowance(5, 6, 7)
     assert granted["all"].allowance == Allowance(1, 2, None)
 
@@ -226,7 +226,7 @@ def test_key_is_found_by_all_of_it_and_by_nothing_else(path: str) -> None:
     key = add_key(path, "desk").encode()
     (entry,) = read_keys(path)
     keys = Keys(Allowance())
-    keys.replace((entry,))
+    keys.take(keys.compare((entry,)))
     found = keys.find(key)
     assert found is not None
     assert found.name == "desk"
@@ -240,20 +240,20 @@ def test_reading_that_changes_nothing_keeps_the_same_grants(path: str) -> None:
     key = add_key(path, "desk").encode()
     other = add_key(path, "other").encode()
     keys = Keys(Allowance())
-    keys.replace(read_keys(path))
+    keys.take(keys.compare(read_keys(path)))
     desk, before = keys.find(key), keys.find(other)
-    change = keys.replace(read_keys(path))
+    change = keys.take(keys.compare(read_keys(path)))
     assert change == ([], [])
     assert keys.find(key) is desk
     with open(path, encoding="utf-8") as file:
         entries = json.load(file)["keys"]
     entries[1]["symbols"] = ["BTC-*"]
     write(path, *entries)
-    change = keys.replace(read_keys(path))
+    change = keys.take(keys.compare(read_keys(path)))
     assert keys.find(key) is desk
     assert change.gone == [before]
     assert change.added == [keys.find(other)]
     revoke_key(path, "desk")
-    assert keys.replace(read_keys(path)).gone == [desk]
+    assert keys.take(keys.compare(read_keys(path))).gone == [desk]
     assert keys.find(key) is None
     assert len(keys) == 1

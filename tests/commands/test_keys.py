@@ -41,7 +41,7 @@ def test_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout.count("\n") == 1
     keys = Keys(Allowance())
-    keys.replace(read_keys(path))
+    keys.take(keys.compare(read_keys(path)))
     grant = keys.find(made.stdout.split()[-1].encode())
     assert grant is not None
     assert grant.scope == Scope(("coinbase",), ("BTC-*", "ETH-USD"), ("MD",))

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from zerocopy.access.credentials import credential_of
 from zerocopy.access.key_file import KeyFile
-from zerocopy.access.keys import Change, Keys
+from zerocopy.access.keys import Change, Keys, Reading
 from zerocopy.access.tickets import SECRET_BYTES_MIN, Tickets
 from zerocopy.core.errors import UnauthorizedError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from zerocopy.access.keys import Entry
     from zerocopy.access.tokens import Tokens
     from zerocopy.core.access import Allowance, Grant
     from zerocopy.core.http.messages import Request
@@ -62,8 +61,7 @@ class Authenticator:
             ConfigError: a file cannot be read.
         """
         try:
-            if self._key_file is not None:
-                self._replace_keys(self._key_file.read_if_changed())
+            self._take(self._read())
         finally:
             if self._tokens is not None:
                 self._tokens.load()
@@ -80,17 +78,21 @@ class Authenticator:
         try:
             if self._key_file is not None:
                 loop = asyncio.get_running_loop()
-                read = self._key_file.read_if_changed
-                change = self._replace_keys(await loop.run_in_executor(executor, read))
+                change = self._take(await loop.run_in_executor(executor, self._read))
         finally:
             if self._tokens is not None:
                 await self._tokens.look(executor)
         return change
 
-    def _replace_keys(self, entries: tuple[Entry, ...] | None) -> Change | None:
-        if entries is None:
+    def _read(self) -> Reading | None:
+        """The key file, if it has changed; blocks."""
+        entries = None if self._key_file is None else self._key_file.read_if_changed()
+        return None if entries is None else self._keys.compare(entries)
+
+    def _take(self, reading: Reading | None) -> Change | None:
+        if reading is None:
             return None
-        change = self._keys.replace(entries)
+        change = self._keys.take(reading)
         for grant in change.gone:
             grant.revoke()
         return change if change.added or change.gone else None
