@@ -271,14 +271,16 @@ def test_live_streams_are_counted_over_both_workers(
 
 
 def test_live_messages_count_as_they_leave(server: RunningServer, keys: tuple[Path, Keys]) -> None:
-    """The message that exceeds the bytes of a day is the last; then the stream ends."""
+    """The message that exceeds the bytes of a day is the last; who comes again is told when to."""
     target = "/api/live?symbol=BTC-USD&type=SMALL&columns=time,price&start=0"
     fields = bearer(keys[1].live_bytes)
     told = server.get(target, fields=fields)
     assert told.status == 200
     assert told.content.count(b"event: records") <= 1
-    refused = server.get(SMALL, fields=fields)
-    assert refused.status == 429
+    for again in (SMALL, target):
+        refused = server.get(again, fields=fields)
+        assert refused.status == 429
+        assert refused.fields["ratelimit"].startswith('"bytes";r=0;t=')
 
 
 def test_a_restarted_worker_knows_what_was_had(

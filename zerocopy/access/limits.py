@@ -229,19 +229,22 @@ class NameUsage:
         quota = self._allowance.bytes_per_day
         if quota is None or not nbytes:
             return
-        now_s = self._limits.clock()
-        day = int(now_s // DAY_S)
+        day = int(self._limits.clock() // DAY_S)
         left = max(0, quota - self._counts.total(self._bytes, day))
         if nbytes > left:
-            raise self._limits.refusal(
-                f"this key or token may have {quota:,} bytes a day (UTC) and has {left:,} left; "
-                f"the response has {nbytes:,}",
-                "bytes",
-                quota,
-                window_s=DAY_S,
-                retry_s=max(1, math.ceil((day + 1) * DAY_S - now_s)),
-                unit="content-bytes",
-            )
+            raise self._refusal_of_bytes(quota, left, f"the response has {nbytes:,}")
+
+    def _refusal_of_bytes(self, quota: int, left: int, wanted: str) -> LimitedError:
+        """There is more tomorrow."""
+        return self._limits.refusal(
+            f"this key or token may have {quota:,} bytes a day (UTC) and has {left:,} left; "
+            f"{wanted}",
+            "bytes",
+            quota,
+            window_s=DAY_S,
+            retry_s=max(1, math.ceil(DAY_S - self._limits.clock() % DAY_S)),
+            unit="content-bytes",
+        )
 
     @property
     def is_spent(self) -> bool:
@@ -268,8 +271,11 @@ class NameUsage:
         """Count a live stream, until `close_stream`.
 
         Raises:
-            LimitedError: the name has as many as it may.
+            LimitedError: the name has as many as it may, or has had all bytes of today.
         """
+        if self.is_spent:
+            quota = self._allowance.bytes_per_day or 0
+            raise self._refusal_of_bytes(quota, 0, "a live stream would end at once")
         most = self._allowance.streams
         if most is not None and self._counts.streams(self._streams) >= most:
             raise self._limits.refusal(
