@@ -69,7 +69,7 @@ def test_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
         (("add", "desk", "-s", "A,B", "-f", "keys.json"), 1, "pattern"),
         (("add", "desk", "-f", "none/keys.json"), 1, "none"),
         (("list", "-f", "keys.json"), 1, "zerocopy keys add"),
-        (("revoke", "desk", "-f", "keys.json"), 1, "no key named"),
+        (("revoke", "desk", "-f", "keys.json"), 1, "no such key file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -82,6 +82,8 @@ def test_prefetch_fetches_what_was_chosen_and_says_what_it_could_not(
     bucket.requests.clear()
     assert run(bucket, tmp_path, *chosen).returncode == 0
     assert bucket.fetched() == []
+    none = run(bucket, tmp_path, "prefetch", "--symbol=NONE")
+    assert none.stdout == b"no day files were chosen\n"
     bucket.fault = lambda method, name: (
         error_reply(403, "ExpiredToken") if method == "GET" and name else None
     )

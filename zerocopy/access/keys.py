@@ -280,7 +280,7 @@ def add_key(
         made = msgspec.convert(entry, Entry)
     except msgspec.ValidationError as error:
         raise ConfigError(f"no such key can be: {error}") from error
-    with _changing(path) as entries:
+    with _changing(path, may_be_new=True) as entries:
         if any(entry.name == name for entry in entries):
             raise ConfigError(f"{path}: there is a key named {name}; revoke it first")
         if len(entries) >= KEYS_MAX:
@@ -317,7 +317,7 @@ def revoke_key(path: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _changing(path: str) -> Iterator[tuple[Entry, ...]]:
+def _changing(path: str, *, may_be_new: bool = False) -> Iterator[tuple[Entry, ...]]:
     """The keys as they are, while nobody else changes them: a lock on the directory, flock(2)."""
     parent = os.path.dirname(os.path.realpath(path))
     try:
@@ -326,7 +326,7 @@ def _changing(path: str) -> Iterator[tuple[Entry, ...]]:
         raise ConfigError(f"{parent}: {error.strerror}") from None
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
-        yield read_keys(path) if os.path.exists(path) else ()
+        yield () if may_be_new and not os.path.exists(path) else read_keys(path)
         os.fsync(directory)  # or a crash could bring a revoked key back
     finally:
         os.close(directory)

@@ -59,6 +59,9 @@ def prefetch(
     stored = build_stored(loaded)
     wanted = list(_wanted(stored, (exchange, symbol, type_), chosen, last_days))
     done = _fetch_all(stored, wanted, loaded.s3.fetch_threads)
+    if not wanted:
+        terminal().print("no day files were chosen")
+        return 0
     nbytes = sum(each.size for each in wanted)
     terminal().print(f"{done:,} of {len(wanted):,} files of {nbytes:,} bytes are in the cache")
     return 0 if done == len(wanted) else 1
