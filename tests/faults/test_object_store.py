@@ -72,7 +72,7 @@ def expected(root: Path, first: int = 0, last: int = DAYS - 1, columns: str = "p
 
 @contextmanager
 def serving(
-    bucket: Standin, cache: Path, kind: type[RunningServer] = ForkedServer, **environ: str
+    bucket: Standin, cache: Path, kind: type[RunningServer] = ForkedServer, /, **environ: str
 ) -> Iterator[RunningServer]:
     """A node over the store."""
     options = {
