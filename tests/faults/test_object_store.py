@@ -231,14 +231,14 @@ def test_first_bytes_leave_while_the_store_holds_back_the_rest(
 
 
 def test_what_is_in_the_cache_does_not_wait_for_what_is_not(
-    bucket: Standin, site: tuple[Standin, Path], tmp_path: Path
+    bucket: Standin, root: Path, tmp_path: Path
 ) -> None:
     """The store holds back files of as many responses as there are reader threads at least."""
     for name, stored in list(bucket.objects.items()):
         cold = name.replace(f"/{SERIES.symbol}/", "/COLD/")
         bucket.put(cold, stored.content, CLOSED_S)
     with serving(bucket, tmp_path) as server:
-        assert server.get(target()).content == expected(site[1])
+        assert server.get(target()).content == expected(root)
     go, first = threading.Event(), f"price.{DAY:%d.%m.%y}.bin"
 
     def hold_back(_method: str, key: str) -> None:
@@ -257,7 +257,7 @@ def test_what_is_in_the_cache_does_not_wait_for_what_is_not(
             response = connection.getresponse()
             response.read(RECORDS)
             connections.append((connection, response))
-        assert server.get(target()).content == expected(site[1])
+        assert server.get(target()).content == expected(root)
         assert not go.is_set()
         go.set()
         for connection, response in connections:
