@@ -206,6 +206,24 @@ def test_nodes_of_one_store_agree_and_resume_for_each_other(
         assert other.get(target()).fields["etag"] == first.fields["etag"]
 
 
+def test_head_and_ranges_fetch_no_more_than_they_need(
+    bucket: Standin, root: Path, tmp_path: Path
+) -> None:
+    """The first file, without which there is no status line, and those of the range."""
+    ends = [f"price.{DAY + timedelta(days=number):%d.%m.%y}.bin" for number in (0, DAYS - 1)]
+    with serving(bucket, tmp_path) as cold:
+        for fields, method, columns in (
+            ({}, "HEAD", ends[:1]),
+            ({"If-None-Match": "*"}, "GET", []),
+            ({"Range": "bytes=-100"}, "GET", ends[1:]),
+        ):
+            bucket.requests.clear()
+            assert cold.get(target(), method=method, fields=fields).status < 400
+            names = [name.rpartition("/")[2] for name in bucket.fetched()]
+            assert [name for name in names if name.startswith("price.")] == columns
+        assert cold.get(target()).content == expected(root)
+
+
 def test_first_bytes_leave_while_the_store_holds_back_the_rest(
     bucket: Standin, root: Path, tmp_path: Path
 ) -> None:

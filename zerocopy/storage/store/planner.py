@@ -180,7 +180,7 @@ class StorePlanner:
         *,
         must_be_here: bool,
     ) -> tuple[bytes | None, tuple[tuple[DayFile, int], ...]]:
-        """Fetch what leaves first and begin with the rest; the content of a small answer, or files.
+        """Fetch what leaves first; the content of a small answer, or files.
 
         Raises:
             StoreError: something that has to be in the cache is not, and cannot be fetched.
@@ -205,8 +205,9 @@ class StorePlanner:
         try:
             for each in ahead[:_HELD_MAX]:
                 if held and not self._fetcher.has(each):
-                    break  # the first one has to be here, the others may come while it leaves
-                self._fetcher.fetch_ahead(each)
+                    # The first one has to be here. The others come while it leaves, once they are
+                    # read: HEAD, 304 and a range elsewhere need none of them.
+                    break
                 held[each] = self._fetcher.fetch(each)
             handed, held = tuple(held.items()), {}
             return None, handed
