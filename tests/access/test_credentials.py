@@ -75,3 +75,31 @@ def test_cloudflares_field_is_nothing_where_it_is_not_read() -> None:
     assert credential_of(asked(field, field), reads_assertion=False) is None
     both = asked(field, (b"authorization", b"Bearer x"))
     assert credential_of(both, reads_assertion=False) == Credential("bearer", b"x")
+
+
+@each(
+    ("origin", "host", "is_ours"),
+    [
+        (b"https://a.example", b"a.example", True),
+        (b"https://A.example", b"a.example:443", True),
+        (b"http://a.example", b"a.example:80", True),
+        (b"https://a.example:8443", b"a.example:8443", True),
+        (b"http://a.example", b"a.example:443", False),
+        (b"https://a.example", b"a.example:8443", False),
+        (b"https://a.example.evil", b"a.example", False),
+        (b"https://", b":443", False),
+        (b"null", b"a.example", False),
+    ],
+)
+def test_a_page_of_the_same_origin_may_use_the_login_of_its_reader(
+    origin: bytes, host: bytes, *, is_ours: bool
+) -> None:
+    """A proxy may name the port that a browser leaves out, in Host or in X-Forwarded-Host."""
+    for name in (b"host", b"x-forwarded-host"):
+        fields = ((name, host), (b"origin", origin), (CLOUDFLARE, b"a.b.c"))
+        request = Request(b"GET", b"/api/live", fields, is_websocket=True)
+        if is_ours:
+            assert credential_of(request) == Credential("assertion", b"a.b.c")
+        else:
+            with pytest.raises(UnauthorizedError, match="another origin"):
+                credential_of(request)

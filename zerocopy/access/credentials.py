@@ -23,6 +23,8 @@ _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _TICKET = b"ticket="
 """Of a ticket in the query, written as it is: no other spelling of the parameter is one."""
 
+_PORTS = {b"https": b":443", b"http": b":80"}
+
 Kind = Literal["bearer", "assertion"]
 
 
@@ -59,12 +61,17 @@ def _is_same_origin(request: Request) -> bool:
     """Whether the page that opens a WebSocket is of this host; a program that is no page says none.
 
     Cloudflare adds its field to whatever a browser sends with its cookie, and no CORS guards a
-    WebSocket: RFC 6455 section 10.2. Behind a proxy that changes Host, X-Forwarded-Host has it.
+    WebSocket: RFC 6455 section 10.2. Behind a proxy that changes Host, X-Forwarded-Host has it, and
+    either may name the port that an origin leaves out (RFC 6454 section 6.2).
     """
-    origins = request.values(b"origin")
     hosts = {*request.values(b"host"), *request.values(b"x-forwarded-host")}
-    authorities = [origin.partition(b"://")[2].lower() for origin in origins]
-    return all(authority in {host.lower() for host in hosts} for authority in authorities)
+    known = {host.lower() for host in hosts}
+    for origin in request.values(b"origin"):
+        scheme, _, authority = origin.lower().partition(b"://")
+        names = {authority, authority + _PORTS.get(scheme, b"")}
+        if not authority or known.isdisjoint(names):
+            return False
+    return True
 
 
 def credential_of(request: Request, *, reads_assertion: bool = True) -> Credential | None:
