@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.redis_server import COMMAND, RedisServer
 from zerocopy.access.exchange import AwayError
-from zerocopy.access.redis_store import RedisStore
+from zerocopy.access.redis_store import TIMEOUT_S, RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,3 +69,15 @@ def test_a_password_that_is_not_spelled_as_in_a_url_is_not_told(url: str) -> Non
             asked()
         assert "pass" not in str(caught.value).replace("password", "")
         assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://127.0.0.1:{}", "redis+sentinel://127.0.0.1:{}/x"])
+def test_a_cluster_or_a_sentinel_that_says_nothing_is_away_in_time(url: str) -> None:
+    """Or the exchange would end for ever, or hold up a stop of the server for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun_s = time.monotonic()
+        with pytest.raises(AwayError):
+            RedisStore(url.format(silent.getsockname()[1])).check()
+        assert time.monotonic() - begun_s < 10 * TIMEOUT_S
+    with pytest.raises(AwayError):
+        RedisStore(url.format(1)).check()

@@ -7,12 +7,12 @@ blocks, for at most `TIMEOUT_S` a round trip.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from limits.errors import ConfigurationError
 from limits.storage import RedisStorage, storage_from_string
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from zerocopy.access.exchange import AwayError
@@ -26,7 +26,8 @@ TIMEOUT_S = 0.5
 PROBE_S = 60
 """Seconds that the store keeps what `check` writes: a full one would answer a PING."""
 
-_FAILED = (RedisError, OSError)
+_FAILED = (RedisError, RedisClusterException, OSError)
+"""A cluster of which no node answers is no RedisError."""
 _NONE = (ConfigurationError, ValueError)
 """Of a URL that has a scheme of Redis and is none. Their text may quote its password."""
 
@@ -68,11 +69,13 @@ class RedisStore:
         if self._storage is None:
             # An exchange that has failed comes again by itself. Retries of the library would delay
             # the moment at which the store is known to be away, and send twice what was sent.
-            self._storage = storage_from_string(
-                self._url,
-                key_prefix="zerocopy",
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
-                retry=cast("Any", Retry(NoBackoff(), 0)),
-            )
+            options: dict[str, Any] = {
+                "socket_timeout": TIMEOUT_S,
+                "socket_connect_timeout": TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+            }
+            if self._url.partition("://")[0].endswith("+sentinel"):
+                # Else they have the library's: ten attempts of 5 s each.
+                options["sentinel_kwargs"] = dict(options)
+            self._storage = storage_from_string(self._url, key_prefix="zerocopy", **options)
         return self._storage
