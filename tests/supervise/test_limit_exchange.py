@@ -31,6 +31,7 @@ class Steps:
     def __init__(self) -> None:
         self.done = 0
         self.is_away = False
+        self.error: Exception = AwayError("Connection refused")
         self.moved = threading.Condition()
 
     def step(self) -> int:
@@ -39,7 +40,7 @@ class Steps:
             self.done += 1
             self.moved.notify_all()
             if self.is_away:
-                raise AwayError("Connection refused")
+                raise self.error
         return 0
 
     def wait(self, more: int = 2) -> None:
@@ -103,6 +104,20 @@ def test_a_store_that_is_away_is_told_once_and_once_that_it_is_back(bench: Bench
     ]
     assert told[0]["reason"] == "Connection refused"
     assert told[1]["away_s"] >= 0
+
+
+def test_an_error_that_nobody_foresaw_ends_no_exchange(bench: Bench) -> None:
+    """A library's: the store is away meanwhile, and back when it is."""
+    bench.steps.error, bench.steps.is_away = LookupError("no slot"), True
+    with capture_logs() as told:
+        bench.exchange.configure(URL)
+        bench.steps.wait(3)
+        assert bench.collector.limits_store_up is False
+        bench.steps.is_away = False
+        bench.steps.wait()
+        bench.exchange.stop()
+    assert [line["event"] for line in told] == ["limits_store_away", "limits_store_back"]
+    assert told[0]["reason"] == "LookupError('no slot')"
 
 
 def test_a_reload_goes_on_with_the_same_store_and_leaves_another(bench: Bench) -> None:

@@ -66,11 +66,12 @@ class LimitExchange:
         while True:
             try:
                 exchange.step()
-            except AwayError as error:
+            except Exception as error:  # noqa: BLE001 - a thread that ends would limit for ever
                 self._collector.limits_store_up = False
                 if away_since_s is None:
                     away_since_s = time.monotonic()
-                    _log.error("limits_store_away", reason=str(error))
+                    is_known = isinstance(error, AwayError)
+                    _log.error("limits_store_away", reason=str(error) if is_known else repr(error))
             else:
                 self._collector.limits_store_up = True
                 if away_since_s is not None:
