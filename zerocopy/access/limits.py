@@ -156,11 +156,18 @@ class Limits:
         window_s: int | None,
         retry_s: int,
         unit: str = "requests",
+        left: int = 0,
     ) -> LimitedError:
         """The error that says so, which is counted."""
         self._counters[slots.LIMITED[policy]] += 1
         return LimitedError(
-            detail, policy=policy, quota=quota, window_s=window_s, retry_s=retry_s, unit=unit
+            detail,
+            policy=policy,
+            quota=quota,
+            window_s=window_s,
+            retry_s=retry_s,
+            unit=unit,
+            left=left,
         )
 
 
@@ -244,6 +251,7 @@ class NameUsage:
             window_s=DAY_S,
             retry_s=max(1, math.ceil(DAY_S - self._limits.clock() % DAY_S)),
             unit="content-bytes",
+            left=left,
         )
 
     @property

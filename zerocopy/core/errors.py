@@ -125,8 +125,9 @@ class UpgradeRequiredError(RequestError):
 class LimitedError(RequestError):
     """Somebody has had as much as is allowed for now, RFC 6585 section 4.
 
-    `policy` names the limit, `quota` is how much it allows, in `window_s` or at once, of `unit`.
-    After `retry_s` some of it is there again. For Retry-After and the RateLimit fields.
+    `policy` names the limit, `quota` is how much it allows, in `window_s` or at once, of `unit`;
+    `left` of it was not enough. After `retry_s` some of it is there again. For Retry-After and the
+    RateLimit fields.
     """
 
     status = 429
@@ -140,6 +141,7 @@ class LimitedError(RequestError):
         window_s: int | None,
         retry_s: int,
         unit: str = "requests",
+        left: int = 0,
     ) -> None:
         super().__init__(detail)
         self.policy = policy
@@ -147,6 +149,7 @@ class LimitedError(RequestError):
         self.window_s = window_s
         self.retry_s = retry_s
         self.unit = unit
+        self.left = left
 
 
 class FieldsTooLargeError(RequestError):

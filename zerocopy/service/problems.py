@@ -157,7 +157,7 @@ def problem_response(error: Exception) -> Response:
 def _limit_fields(error: LimitedError) -> Fields:
     """Retry-After, and the fields of draft-ietf-httpapi-ratelimit-headers-10."""
     policy = b'"%b"' % error.policy.encode("ascii")
-    stated, left = policy + b";q=%d" % error.quota, policy + b";r=0"
+    stated, left = policy + b";q=%d" % error.quota, policy + b";r=%d" % error.left
     if error.unit != "requests":  # the default
         stated += b';qu="%b"' % error.unit.encode("ascii")
     if error.window_s is not None:

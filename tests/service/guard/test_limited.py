@@ -162,10 +162,11 @@ def test_probes_and_the_page_are_free(server: Server, target: bytes) -> None:
 
 
 def test_the_refusal_is_told_by_the_handler(server: Server) -> None:
-    """It names the policy."""
+    """It names the policy, and what is left that was not enough."""
     for _ in range(MOST):
         server.ask()
     response = server.service.refuse(
-        LimitedError("no", policy="address", quota=MOST, window_s=1, retry_s=1)
+        LimitedError("no", policy="address", quota=MOST, window_s=1, retry_s=1, left=2)
     )
     assert (b"RateLimit-Policy", b'"address";q=3;w=1') in response.fields
+    assert (b"RateLimit", b'"address";r=2;t=1') in response.fields
