@@ -23,6 +23,7 @@ from zerocopy.supervise.access_share import NO_SHARE, AccessShare, check_auth
 from zerocopy.supervise.readiness import ReloadCheck
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ISSUED = {"ZEROCOPY_AUTH_ISSUER": "https://issuer.example", "ZEROCOPY_AUTH_AUDIENCE": "zerocopy"}
@@ -41,9 +42,16 @@ def url_of(path: str) -> str:
 
 
 @pytest.fixture(name="share")
-def fixture_share() -> AccessShare:
-    """The share of one supervisor."""
-    return AccessShare(Collector(make_counters(0), 0))
+def fixture_share() -> Iterator[AccessShare]:
+    """The share of one supervisor; no thread of it goes on, and logs, beside later tests."""
+    share = AccessShare(Collector(make_counters(0), 0))
+    yield share
+    for fetcher in share._users:
+        fetcher.stop()
+    for thread in threading.enumerate():
+        if thread.name == "key set":
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_without_auth_nothing_is_shared(share: AccessShare) -> None:

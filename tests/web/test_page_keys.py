@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 REFUSED = re.compile(
     r"network: Failed to load resource: .* status of (401|404|429) .*/api/"
     r"|network: WebSocket .*/api/live.* closed before the connection is established"
+    r"|network: WebSocket .*/api/live.* Unexpected response code: (401|429)"
 )
 """What Chromium itself says of each request that was refused, or of a socket that the page closed
 while it opened; no script can prevent it."""
