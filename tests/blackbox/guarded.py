@@ -56,8 +56,24 @@ class Guarded:
         return self.server.get(target, fields=bearer(word) if word else None).status
 
     def wait_for(self, word: str | bytes, status: int, target: str = SYMBOLS) -> None:
-        """Until both workers answer so: of twenty connections each has some."""
-        poll(lambda: all(self.status(word, target) == status for _ in range(20)), str(status))
+        """Until both workers answer so; the log says which of them did."""
+        begun = len(self._answered())
+
+        def is_answered_by_both() -> bool:
+            if any(self.status(word, target) != status for _ in range(20)):
+                return False
+            since = self._answered()[begun:]
+            return {worker for worker, answer in since if answer == status} >= {0, 1}
+
+        poll(is_answered_by_both, str(status))
+
+    def _answered(self) -> list[tuple[int, int]]:
+        """Worker and status of each request in the log."""
+        return [
+            (int(event["worker"]), int(event["status"]))
+            for event in self.server.events()
+            if event["event"] == "request" and event["status"] is not None
+        ]
 
     def ticket(self, word: str | bytes) -> str:
         """A new ticket of who has this bearer word."""
