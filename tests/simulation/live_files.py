@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.simulation.filesystem import failure
 from tests.simulation.kernel import Watching
-from zerocopy.storage.inotify import (
+from zerocopy.storage.watch.inotify import (
     IN_CREATE,
     IN_MODIFY,
     IN_MOVED_FROM,

@@ -12,16 +12,15 @@ on. A file of another name is not counted, and one that is no roll-up inside is 
 from __future__ import annotations
 
 import fcntl
-import heapq
 import os
-import stat
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from zerocopy.core.http.validators import NS_PER_S
-from zerocopy.core.layout import day_label, is_name, parse_file_name
+from zerocopy.core.layout import day_label, parse_file_name
 from zerocopy.storage import rollup_file
+from zerocopy.storage.trimming import Trimmed, files_below, least_recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +35,6 @@ SHARE_WRITTEN, SHARE_FREE = 64, 8
 
 _SUFFIX, _TEMPORARY = ".rollup", ".rollup.tmp"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class Trimmed(NamedTuple):
-    """What a look at the directory found, after it deleted some: bytes, and files deleted."""
-
-    nbytes: int
-    deleted: int
 
 
 class RollupDirectory:
@@ -95,48 +87,26 @@ class RollupDirectory:
         """Delete the least recently used until seven eighths of the bound are taken at most."""
         with self._lock:
             self._left_bytes = self._bytes_max // SHARE_WRITTEN
-        nbytes = sum(status.st_size for _, status in self._files())
+        nbytes = sum(size for _, _, size in self._files())
         excess = nbytes - (self._bytes_max - self._bytes_max // SHARE_FREE)
         deleted = 0
-        for path, size in self._oldest(excess):
+        for path, size in least_recent(self._files(), excess):
             if _delete(path):
                 deleted += 1
                 nbytes -= size
         return Trimmed(max(nbytes, 0), deleted)  # a file may be another one by now
 
-    def _oldest(self, excess: int) -> list[tuple[str, int]]:
-        """The least recently used files, of `excess` bytes or little more; none if it is 0 or less.
-
-        No more of them is in memory at any time, so that years of thousands of symbols fit.
-        """
-        newest_first: list[tuple[int, str, int]] = []
-        nbytes = 0
-        for path, status in self._files() if excess > 0 else ():
-            heapq.heappush(newest_first, (-status.st_mtime_ns, path, status.st_size))
-            nbytes += status.st_size
-            while nbytes - newest_first[0][2] >= excess:
-                nbytes -= heapq.heappop(newest_first)[2]
-        return [(path, size) for _, path, size in newest_first]
-
-    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Each roll-up, and each that was not finished and is of nobody's any more."""
+    def _files(self) -> Iterator[tuple[str, int, int]]:
+        """Path, last use and bytes of each roll-up; what was left half made is deleted."""
         stale_ns = time.time_ns() - NOTED_S * NS_PER_S
-        for series in _directories_below(self._path, depth=3):
-            for entry in _entries(series):
-                name = entry.name
-                is_temporary = name.endswith(_TEMPORARY)
-                if not _is_named(name.removesuffix(".tmp")):
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:  # another process deleted it
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    continue
-                if is_temporary and status.st_mtime_ns < stale_ns:
-                    _delete(entry.path, may_be_empty=True)
-                elif not is_temporary:
-                    yield entry.path, status
+        for entry, status in files_below(self._path):
+            name = entry.name
+            if not _is_named(name.removesuffix(".tmp")):
+                continue
+            if not name.endswith(_TEMPORARY):
+                yield entry.path, status.st_mtime_ns, status.st_size
+            elif status.st_mtime_ns < stale_ns:
+                _delete(entry.path, may_be_empty=True)
 
     def _path_of(self, key: Key) -> str:
         name = f"{key.column}.{day_label(key.day)}{_SUFFIX}"
@@ -146,24 +116,6 @@ class RollupDirectory:
 def _is_named(name: str) -> bool:
     stem = name.removesuffix(_SUFFIX)
     return stem != name and parse_file_name(f"{stem}.bin") is not None
-
-
-def _directories_below(path: str, depth: int) -> Iterator[str]:
-    if not depth:
-        yield path
-        return
-    for entry in _entries(path):
-        if is_name(entry.name) and entry.is_dir(follow_symlinks=False):
-            yield from _directories_below(entry.path, depth - 1)
-
-
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
-    """What is in a directory, nothing where it cannot be read; read to its end, then closed."""
-    try:
-        with os.scandir(path) as entries:
-            yield from entries
-    except OSError:
-        return
 
 
 def _delete(path: str, *, may_be_empty: bool = False) -> bool:

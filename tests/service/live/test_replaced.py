@@ -13,9 +13,9 @@ from zerocopy.core.errors import OverloadError
 from zerocopy.core.http.stream import Message
 from zerocopy.core.layout import day_label, file_name
 from zerocopy.service.live.messages import FAILED
-from zerocopy.storage.inotify import IN_Q_OVERFLOW, Event
 from zerocopy.storage.live import watching
 from zerocopy.storage.live.following import Follower, LiveDay
+from zerocopy.storage.watch.inotify import IN_Q_OVERFLOW, Event
 
 if TYPE_CHECKING:
     from pathlib import Path

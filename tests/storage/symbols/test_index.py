@@ -16,12 +16,12 @@ from tests.storage.symbols.test_walk import touch
 from tests.storage.trees import open_descriptors
 from tests.storage.vandal import Vandal
 from zerocopy.core.errors import DataError
-from zerocopy.storage import inotify
-from zerocopy.storage.inotify import InotifyError
 from zerocopy.storage.symbols import index as symbolindex
 from zerocopy.storage.symbols import watched as symboltree
 from zerocopy.storage.symbols.index import SymbolIndex
 from zerocopy.storage.symbols.walk import list_symbols, symbols_document
+from zerocopy.storage.watch import inotify
+from zerocopy.storage.watch.inotify import InotifyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

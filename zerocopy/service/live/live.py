@@ -21,10 +21,10 @@ from zerocopy.service.live.jobs import Jobs
 from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer, is_prepared, prepare
 from zerocopy.service.live.past import Past
 from zerocopy.service.live.tail import Shared, Tail
-from zerocopy.storage.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 from zerocopy.storage.live.following import Followed, Follower
 from zerocopy.storage.live.watching import Watch, Watcher
 from zerocopy.storage.tree import Series
+from zerocopy.storage.watch.inotify import IN_IGNORED, IN_Q_OVERFLOW, IN_UNMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,8 +18,8 @@ from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.service.live.identities import Identities
 from zerocopy.service.live.messages import NOT_MADE, Kept, Made
 from zerocopy.service.live.tally import Tally
-from zerocopy.storage.inotify import IN_ATTRIB, IN_MODIFY
 from zerocopy.storage.live.following import Look
+from zerocopy.storage.watch.inotify import IN_ATTRIB, IN_MODIFY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

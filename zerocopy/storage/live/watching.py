@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerocopy.storage.inotify import Event, Inotify
-from zerocopy.storage.mounts import LOCAL_TYPES, filesystem_type
 from zerocopy.storage.tree import data_error, open_series
+from zerocopy.storage.watch.inotify import Event, Inotify
+from zerocopy.storage.watch.mounts import LOCAL_TYPES, filesystem_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

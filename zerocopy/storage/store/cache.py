@@ -19,20 +19,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import heapq
 import os
 import stat
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import StoreError
 from zerocopy.core.http.validators import NS_PER_S
-from zerocopy.core.layout import is_name, parse_file_name
+from zerocopy.core.layout import parse_file_name
 from zerocopy.storage.store.tally import Tally
 from zerocopy.storage.tree import close_file
+from zerocopy.storage.trimming import Trimmed, files_below, least_recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,13 +51,6 @@ _PART, _LOCK = ".part", ".lock"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class Trimmed(NamedTuple):
-    """What a look at the directory found, after it deleted some: bytes, and files deleted."""
-
-    nbytes: int
-    deleted: int
 
 
 class CacheDirectory:
@@ -156,7 +149,8 @@ class CacheDirectory:
         nbytes = self._nbytes()
         deleted, held = 0, set[str]()
         while (excess := nbytes - (bound - bound // SHARE_FREE)) > 0:
-            oldest = self._oldest(excess, held)
+            free = (each for each in self._files() if each[0] not in held)
+            oldest = least_recent(free, excess)
             if not oldest:
                 break  # all that is left is open
             for path, size in oldest:
@@ -173,39 +167,19 @@ class CacheDirectory:
 
     def _nbytes(self) -> int:
         """The bytes of all copies."""
-        return sum(status.st_size for _, status in self._files())
+        return sum(size for _, _, size in self._files())
 
-    def _oldest(self, excess: int, held: set[str]) -> list[tuple[str, int]]:
-        """The least recently used files that are not `held`, of `excess` bytes or little more."""
-        newest_first: list[tuple[int, str, int]] = []
-        nbytes = 0
-        for path, status in self._files():
-            if path in held:
+    def _files(self) -> Iterator[tuple[str, int, int]]:
+        """Path, last use and bytes of each copy; what was left half made is deleted."""
+        for entry, status in files_below(self.root):
+            name = entry.name
+            is_part = name.startswith(".") and name.endswith((_PART, _LOCK))
+            if parse_file_name(name[1 : -len(_PART)] if is_part else name) is None:
                 continue
-            heapq.heappush(newest_first, (-status.st_atime_ns, path, status.st_size))
-            nbytes += status.st_size
-            while nbytes - newest_first[0][2] >= excess:
-                nbytes -= heapq.heappop(newest_first)[2]
-        return [(path, size) for _, path, size in sorted(newest_first, reverse=True)]
-
-    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Each copy; what was not finished and is of nobody's any more is deleted."""
-        for directory in _directories_below(self.root, depth=3):
-            for entry in _entries(directory):
-                name = entry.name
-                is_part = name.startswith(".") and name.endswith((_PART, _LOCK))
-                if parse_file_name(name[1 : -len(_PART)] if is_part else name) is None:
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:  # another process deleted it
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    continue
-                if is_part:
-                    _delete(entry.path)
-                else:
-                    yield entry.path, status
+            if is_part:
+                _delete(entry.path)
+            else:
+                yield entry.path, status.st_atime_ns, status.st_size
 
     def _hold(self, fd: int, entry: Entry, status: os.stat_result) -> None:
         """Note a use, and keep the file from being deleted while it is open."""
@@ -282,24 +256,6 @@ def _check_times(path: str) -> None:
         os.close(fd)
     if kept_ns != wanted_ns:
         raise OSError(errno.ENOTSUP, "its file system does not keep times to the nanosecond")
-
-
-def _directories_below(path: str, depth: int) -> Iterator[str]:
-    if not depth:
-        yield path
-        return
-    for entry in _entries(path):
-        if is_name(entry.name) and entry.is_dir(follow_symlinks=False):
-            yield from _directories_below(entry.path, depth - 1)
-
-
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
-    """What is in a directory, nothing where it cannot be read; read to its end, then closed."""
-    try:
-        with os.scandir(path) as entries:
-            yield from entries
-    except OSError:
-        return
 
 
 def _note_use(path: str) -> None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from zerocopy.core.errors import ZerocopyError
-from zerocopy.storage.inotify import InotifyError
 from zerocopy.storage.symbols.pages import SymbolPages
 from zerocopy.storage.symbols.walk import list_symbols, symbols_document
 from zerocopy.storage.symbols.watched import StaleError, SymbolTree, UnwatchableError
 from zerocopy.storage.tree import data_error, open_root
+from zerocopy.storage.watch.inotify import InotifyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,18 +19,6 @@ import os
 import stat
 from typing import Final
 
-from zerocopy.storage.inotify import (
-    IN_ATTRIB,
-    IN_CREATE,
-    IN_ISDIR,
-    IN_MODIFY,
-    IN_MOVED_TO,
-    IN_Q_OVERFLOW,
-    IN_UNMOUNT,
-    WATCHED,
-    Inotify,
-)
-from zerocopy.storage.mounts import LOCAL_TYPES, MountTable, filesystem_type
 from zerocopy.storage.symbols.directory import (
     EXCHANGE,
     ROOT,
@@ -43,6 +31,18 @@ from zerocopy.storage.symbols.directory import (
 )
 from zerocopy.storage.symbols.walk import open_directory
 from zerocopy.storage.tree import close_file
+from zerocopy.storage.watch.inotify import (
+    IN_ATTRIB,
+    IN_CREATE,
+    IN_ISDIR,
+    IN_MODIFY,
+    IN_MOVED_TO,
+    IN_Q_OVERFLOW,
+    IN_UNMOUNT,
+    WATCHED,
+    Inotify,
+)
+from zerocopy.storage.watch.mounts import LOCAL_TYPES, MountTable, filesystem_type
 
 _PENDING_MAX = 65_536
 """Names with an event that wait for a refresh, some 200 bytes each; more count as an overflow."""
