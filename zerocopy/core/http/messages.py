@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.core.codings import accepted_by
-from zerocopy.core.endpoints import endpoint_of
+from zerocopy.core.endpoints import OPEN, endpoint_of
 from zerocopy.core.http.authority import is_authority
 from zerocopy.core.plan import ends_of
 
@@ -108,6 +108,11 @@ class Request:
     def be_granted(self, grant: Grant) -> None:
         """`grant` lets this request have its answer, whenever it comes again."""
         object.__setattr__(self, "grant", grant)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may ask this, whatever `[auth]` says."""
+        return self.endpoint in OPEN or self.method == b"OPTIONS"
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field called `name` (lower-case), in order."""

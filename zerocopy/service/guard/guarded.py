@@ -114,7 +114,7 @@ class GuardedService:
         """See `Handler`: what was granted to this very head before, while that holds."""
         grant = request.grant
         if grant is None:
-            return self._service.respond_now(request, times) if _is_open(request) else None
+            return self._service.respond_now(request, times) if request.is_open else None
         now_s = time.time()
         if grant.until_s <= now_s:
             return None
@@ -128,7 +128,7 @@ class GuardedService:
         """See `Handler`."""
         grant, now_s = request.grant, time.time()
         if grant is None:
-            return _is_open(request)
+            return request.is_open
         if grant.until_s <= now_s:
             return False
         nbytes = content_bytes(request, response)
@@ -143,7 +143,7 @@ class GuardedService:
         """See `Handler`."""
         if request.endpoint == endpoints.TICKET:
             return await self._ticket(request)
-        if _is_open(request):
+        if request.is_open:
             return await self._service.respond(request)
         try:
             # What is granted is the target without its ticket: a head that has one is asked for
@@ -367,7 +367,3 @@ def _tell_change(change: Change, keys: int) -> None:
         revoked_count=len(gone),
         keys=keys,
     )
-
-
-def _is_open(request: Request) -> bool:
-    return request.endpoint in endpoints.OPEN or request.method == b"OPTIONS"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerocopy.core import endpoints
 from zerocopy.core.errors import LimitedError, OverloadError
 from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.network import network_of
@@ -42,7 +41,7 @@ class LimitedService:
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """See `Handler`."""
-        if _is_free(request):
+        if request.is_open:
             return self._handler.respond_now(request, times)
         network = self._told(request)
         if network is None or not self._limits.admits_address(network, times):
@@ -54,7 +53,7 @@ class LimitedService:
 
     async def respond(self, request: Request) -> Response:
         """See `Handler`."""
-        if not _is_free(request):
+        if not request.is_open:
             try:
                 self._limits.check_address(self._network(request))
             except (LimitedError, OverloadError) as error:
@@ -63,7 +62,7 @@ class LimitedService:
 
     def admits(self, request: Request, response: Response) -> bool:
         """See `Handler`."""
-        if _is_free(request):
+        if request.is_open:
             return self._handler.admits(request, response)
         network = self._told(request)
         if network is None or not self._limits.admits_address(network):
@@ -76,7 +75,7 @@ class LimitedService:
     def take_back(self, request: Request) -> None:
         """See `Handler`."""
         network = self._told(request)
-        if network is not None and not _is_free(request):
+        if network is not None and not request.is_open:
             self._limits.take_address_back(network)
         self._handler.take_back(request)
 
@@ -117,7 +116,3 @@ class LimitedService:
                 self._networks.clear()
             self._networks[values[0]] = known
         return known
-
-
-def _is_free(request: Request) -> bool:
-    return request.endpoint in endpoints.OPEN or request.method == b"OPTIONS"
