@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.service.bench import Bench
+from tests.storage.trees import marks, put, u32
 from zerocopy.access.authenticator import Authenticator
 from zerocopy.access.keys import add_key
 from zerocopy.core.access import Allowance, Scope
@@ -14,11 +16,42 @@ from zerocopy.core.http.messages import Request
 from zerocopy.core.http.pending import CURRENT, PendingRequest
 from zerocopy.observe import named_counters
 from zerocopy.service.guard.guarded import GuardedService
+from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zerocopy.core.http.messages import Response
+
+SCOPE = Scope(("coinbase", "k*"), ("BTC-*",), ("MD", "T?ADES"))
+SEEN = [
+    Series("coinbase", "BTC-USD", "MD"),
+    Series("coinbase", "BTC-USD", "TRADES"),
+    Series("kraken", "BTC-EUR", "MD"),
+]
+GUARDED = (
+    "/api/data?symbol=BTC-USD&type=MD&start=0&end=99&columns=time,price",
+    "/api/data",
+    "/api/bars",
+    "/api/live",
+    "/api/catalog?symbol=BTC-USD",
+    "/api/symbols",
+    "/openapi.json",
+    "/api/ticket",
+    "/none",
+    "*",
+    "",
+)
+
+
+def make_root(root: Path, series: list[Series]) -> None:
+    """Day files of these series, with times that tell the newest."""
+    for each_of in series:
+        put(str(root), {"time": u32(10, 20), "price": marks(2)}, series=each_of)
+    for folder, _, names in os.walk(root):
+        for name in names:
+            modified_s = 1_700_000_000 + sum(os.path.relpath(folder, root).encode())
+            os.utime(os.path.join(folder, name), (modified_s, modified_s))
 
 
 class GuardedBench:

@@ -13,13 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.service.bench import Bench
-from tests.service.guard.bench import GuardedBench
-from tests.storage.trees import marks, put, u32
+from tests.service.guard.bench import GUARDED, SCOPE, SEEN, GuardedBench, make_root
+from tests.storage.trees import put, u32
 from tests.table import case, each
-from zerocopy.access.keys import revoke_key
-from zerocopy.core import counters as slots
 from zerocopy.core.access import Scope
-from zerocopy.observe.named_counters import totals
 from zerocopy.service.guard import scoped as scoped_module
 from zerocopy.storage.tree import Series
 
@@ -29,12 +26,6 @@ if TYPE_CHECKING:
 
     from zerocopy.core.http.messages import Response
 
-SCOPE = Scope(("coinbase", "k*"), ("BTC-*",), ("MD", "T?ADES"))
-SEEN = [
-    Series("coinbase", "BTC-USD", "MD"),
-    Series("coinbase", "BTC-USD", "TRADES"),
-    Series("kraken", "BTC-EUR", "MD"),
-]
 HIDDEN = [
     Series("coinbase", "BTC-USD", "BOOK"),
     Series("coinbase", "ETH-USD", "MD"),
@@ -46,17 +37,6 @@ NAMES = {
     "symbol": ("BTC-USD", "BTC-EUR", "BTC-HID", "BTC-NONE", "ETH-USD", "NONE"),
     "type": ("MD", "TRADES", "BOOK", "TXADES", "NONE"),
 }
-SETTLED_S = 0.15
-
-
-def make_root(root: Path, series: list[Series]) -> None:
-    """Day files of these series, with times that tell the newest."""
-    for each_of in series:
-        put(str(root), {"time": u32(10, 20), "price": marks(2)}, series=each_of)
-    for folder, _, names in os.walk(root):
-        for name in names:
-            modified_s = 1_700_000_000 + sum(os.path.relpath(folder, root).encode())
-            os.utime(os.path.join(folder, name), (modified_s, modified_s))
 
 
 @pytest.fixture(scope="module")
@@ -176,19 +156,6 @@ def test_only_types_that_may_be_seen_tell_the_last_update(tmp_path: Path) -> Non
 
 
 OPEN = ("/", "/ui/none.js", "/healthz", "/readyz")
-GUARDED = (
-    "/api/data?symbol=BTC-USD&type=MD&start=0&end=99&columns=time,price",
-    "/api/data",
-    "/api/bars",
-    "/api/live",
-    "/api/catalog?symbol=BTC-USD",
-    "/api/symbols",
-    "/openapi.json",
-    "/api/ticket",
-    "/none",
-    "*",
-    "",
-)
 
 
 @each("method", ["GET", "HEAD", "POST", "DELETE"])
@@ -295,42 +262,6 @@ def test_document_that_is_cut_is_cut_again_when_it_has_changed(tmp_path: Path) -
     bench.close()
 
 
-def test_known_head_is_answered_at_once_until_its_key_is_revoked(tmp_path: Path) -> None:
-    """A kept answer is reused for it; then it is a 401, and so is the same head ever after."""
-    make_root(tmp_path / "root", SEEN)
-    time.sleep(SETTLED_S)  # the kernel's clock has to tick; see catalog.RACY_NS
-    bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
-    key, other = bench.add("desk", SCOPE), bench.add("ops")
-    reused = bench.inner.counters
-    first = bench.ask(GUARDED[0], key)
-    assert reused[slots.PLANS_REUSED] == 0
-    assert bench.ask(GUARDED[0], key) is first
-    assert reused[slots.PLANS_REUSED] == 1
-    assert bench.ask(GUARDED[0], other) is first, "a plan is nobody's own"
-    assert bench.ask(GUARDED[0], None).status == 401
-    revoke_key(bench.keys_path, "desk")
-    bench.look()
-    assert bench.ask(GUARDED[0], key).status == 401
-    assert bench.ask(GUARDED[0], other) is first
-    bench.close()
-
-
-def test_key_whose_scope_shrinks_loses_what_it_had_seen(tmp_path: Path) -> None:
-    """The heads that were known with the old scope are judged anew."""
-    make_root(tmp_path / "root", SEEN)
-    bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
-    key = bench.add("desk")
-    for _ in range(2):
-        assert bench.ask(GUARDED[0], key).status == 200
-    path = tmp_path / "keys.json"
-    document = json.loads(path.read_text("utf-8"))
-    document["keys"][0]["symbols"] = ["ETH-*"]
-    path.write_text(json.dumps(document), "utf-8")
-    bench.look()
-    assert bench.ask(GUARDED[0], key).status == 404
-    bench.close()
-
-
 def test_grant_that_runs_out_is_asked_for_again(bench: GuardedBench, whole: str) -> None:
     """A head that is known lets nobody in after the end of its grant."""
     deadline = time.monotonic() + 30
@@ -349,65 +280,6 @@ def test_grant_that_runs_out_is_asked_for_again(bench: GuardedBench, whole: str)
     until_s, grant.until_s = grant.until_s, time.time()
     assert bench.guard.respond_now(request) is None
     grant.until_s = until_s
-
-
-def test_names_are_counted_and_logged_and_keys_never(tmp_path: Path) -> None:
-    """What was asked for by whom, what was refused; who added and who revoked."""
-    make_root(tmp_path / "root", SEEN)
-    bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
-    with capture_logs() as logs:
-        key = bench.add("desk", SCOPE)
-    told = [(log["event"], log["added"], log["revoked"], log["keys"]) for log in logs]
-    assert told == [("keys_changed", ["desk"], [], 1)]
-    assert key not in str(logs)
-    assert bench.ask("/api/catalog?symbol=ETH-USD", key).status == 404
-    assert bench.pending is not None
-    assert bench.pending.grant is not None
-    assert bench.pending.grant.name == "desk"
-    bench.guard.tally(bench.pending.grant, 10, 3)
-    assert totals(bench.names_fd)["desk"] == (3, 30, 1)
-    assert bench.inner.counters[slots.KEYS] == 1
-    revoke_key(bench.keys_path, "desk")
-    with capture_logs() as logs:
-        bench.look()
-        bench.look()
-    assert [(log["event"], log["revoked"]) for log in logs] == [("keys_changed", ["desk"])]
-    bench.close()
-
-
-def test_broken_key_file_keeps_the_old_keys_and_is_told_of_once(tmp_path: Path) -> None:
-    """One line for each fault, a metric while it lasts, and the good file ends it."""
-    make_root(tmp_path / "root", SEEN)
-    bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
-    key = bench.add("desk")
-    good = (tmp_path / "keys.json").read_bytes()
-    with capture_logs() as logs:
-        (tmp_path / "keys.json").write_bytes(b"{")
-        bench.look()
-        bench.look()
-        assert bench.inner.counters[slots.KEYS_UNREADABLE] == 1
-        assert bench.ask(GUARDED[0], key).status == 200
-        (tmp_path / "keys.json").write_bytes(good)
-        bench.look()
-    assert [log["event"] for log in logs] == ["keys_not_read"]
-    assert logs[0]["keys"] == 1
-    assert bench.inner.counters[slots.KEYS_UNREADABLE] == 0
-    bench.close()
-
-
-def test_worker_that_starts_amid_a_broken_file_lets_nobody_in_until_it_is_right(
-    tmp_path: Path,
-) -> None:
-    """It starts all the same: the others serve on with the keys that they have."""
-    make_root(tmp_path / "root", SEEN)
-    bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
-    with capture_logs() as logs:
-        bench.guard.load()
-    assert [log["event"] for log in logs] == ["keys_not_read"]
-    assert bench.ask(GUARDED[0], "zc_any").status == 401
-    assert bench.ask("/healthz", None).status == 200
-    assert bench.ask(GUARDED[0], bench.add("desk")).status == 200
-    bench.close()
 
 
 def test_cut_documents_are_bounded(bench: GuardedBench, monkeypatch: pytest.MonkeyPatch) -> None:
