@@ -62,23 +62,6 @@ def test_every_rule_has_a_severity_a_runbook_and_a_test() -> None:
         assert f'alertname="{name}",alertstate="firing"' in tests
 
 
-def test_panels_have_places_of_their_own() -> None:
-    """No two share an id or a cell, and each asks the chosen data source."""
-    panels = DASHBOARD["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    cells = [
-        (column, line)
-        for panel in panels
-        for place in [panel["gridPos"]]
-        for column in range(place["x"], place["x"] + place["w"])
-        for line in range(place["y"], place["y"] + place["h"])
-    ]
-    assert len(cells) == len(set(cells))
-    assert max(column for column, _ in cells) == 23
-    for target in (target for panel in panels for target in panel.get("targets", [])):
-        assert target["datasource"]["uid"] == "${datasource}"
-
-
 def test_every_metric_exists(front: Front, three: list[Node]) -> None:
     """A rule that names a metric which is not there would stay silent for ever."""
     ports = (front.metrics_port, three[0].metrics_port)

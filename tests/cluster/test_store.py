@@ -19,6 +19,7 @@ from zerocopy.client import Client as PublicClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RECORDS = 1_000
 SYMBOLS = 300
@@ -49,20 +50,22 @@ def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
             put(bucket, f"S{number}", times, prices_of(number))
         large = np.arange(LARGE_RECORDS, dtype="<u4")
         put(bucket, "LARGE", (large // 100).tobytes(), large.astype("<f4").tobytes())
-        nodes = [
-            stack.enter_context(
-                Node(
-                    f"s3://{BUCKET}/p",
-                    ZEROCOPY_S3_ENDPOINT=bucket.url,
-                    ZEROCOPY_S3_ALLOW_HTTP="true",
-                    ZEROCOPY_S3_CACHE_PATH=str(tmp_path_factory.mktemp("cache")),
-                    **CREDENTIALS,
-                )
-            )
-            for _ in range(3)
-        ]
+        caches = [tmp_path_factory.mktemp("cache") for _ in range(3)]
+        nodes = [stack.enter_context(node_over(bucket, cache)) for cache in caches]
         front = Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
         yield Cluster(bucket, nodes, stack.enter_context(front))
+
+
+def node_over(bucket: Standin, cache: Path, **environ: str) -> Node:
+    """A node over the store, with a cache of its own."""
+    return Node(
+        f"s3://{BUCKET}/p",
+        ZEROCOPY_S3_ENDPOINT=bucket.url,
+        ZEROCOPY_S3_ALLOW_HTTP="true",
+        ZEROCOPY_S3_CACHE_PATH=str(cache),
+        **CREDENTIALS,
+        **environ,
+    )
 
 
 def put(bucket: Standin, symbol: str, time: bytes, price: bytes) -> None:
@@ -142,23 +145,15 @@ def test_hit_rate_of_small_caches_is_that_of_the_model(
     with standin() as bucket, ExitStack() as stack:
         for number in range(SYMBOLS):
             put(bucket, f"S{number}", bytes(FILE_BYTES), prices_of(number))
-        nodes = [
-            stack.enter_context(
-                Node(
-                    f"s3://{BUCKET}/p",
-                    ZEROCOPY_S3_ENDPOINT=bucket.url,
-                    ZEROCOPY_S3_ALLOW_HTTP="true",
-                    ZEROCOPY_S3_CACHE_PATH=str(tmp_path_factory.mktemp("cache")),
-                    ZEROCOPY_S3_CACHE_BYTES_MAX=str(CACHE_FILES * FILE_BYTES),
-                    ZEROCOPY_S3_LIST_S="3600",
-                    # What is open is not deleted, and a kept response needs no file.
-                    ZEROCOPY_MEMORY_OPEN_FILES_MAX="1",
-                    ZEROCOPY_MEMORY_PLAN_CACHE_BYTES_MAX="0",
-                    **CREDENTIALS,
-                )
-            )
-            for _ in range(3)
-        ]
+        options = {
+            "ZEROCOPY_S3_CACHE_BYTES_MAX": str(CACHE_FILES * FILE_BYTES),
+            "ZEROCOPY_S3_LIST_S": "3600",
+            # What is open is not deleted, and a kept response needs no file.
+            "ZEROCOPY_MEMORY_OPEN_FILES_MAX": "1",
+            "ZEROCOPY_MEMORY_PLAN_CACHE_BYTES_MAX": "0",
+        }
+        caches = [tmp_path_factory.mktemp("cache") for _ in range(3)]
+        nodes = [stack.enter_context(node_over(bucket, cache, **options)) for cache in caches]
         front = stack.enter_context(
             Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
         )

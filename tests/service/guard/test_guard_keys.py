@@ -17,19 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-SETTLED_S = 0.15
-
-
 def test_known_head_is_answered_at_once_until_its_key_is_revoked(tmp_path: Path) -> None:
     """A kept answer is reused for it; then it is a 401, and so is the same head ever after."""
     make_root(tmp_path / "root", SEEN)
-    time.sleep(SETTLED_S)  # the kernel's clock has to tick; see catalog.RACY_NS
     bench = GuardedBench(tmp_path / "root", tmp_path / "keys.json")
     key, other = bench.add("desk", SCOPE), bench.add("ops")
     reused = bench.inner.counters
-    first = bench.ask(GUARDED[0], key)
-    assert reused[slots.PLANS_REUSED] == 0
-    assert bench.ask(GUARDED[0], key) is first
+    deadline, first = time.monotonic() + 30, bench.ask(GUARDED[0], key)
+    # It is kept once its files are older than a tick of the kernel's clock; see catalog.RACY_NS.
+    while (again := bench.ask(GUARDED[0], key)) is not first:
+        assert time.monotonic() < deadline
+        first = again
     assert reused[slots.PLANS_REUSED] == 1
     assert bench.ask(GUARDED[0], other) is first, "a plan is nobody's own"
     assert bench.ask(GUARDED[0], None).status == 401
