@@ -13,7 +13,7 @@ from tests.storage.trees import append, path_of, put, replace, start_of
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 BTC = Series("coinbase", "BTC-USD", "MD")
 ETH = Series("binance", "ETH-USD", "TRADES")
@@ -94,14 +94,19 @@ class Recorder:
             append(path_of(self._root, column, self._day, LIVE), content)
         self.ticks += some
 
-    def replace(self) -> None:
-        """Fewer records with other prices in the place of all, as a backfill does."""
+    def replace(self, after_first: Callable[[], object] = lambda: None) -> None:
+        """Fewer records with other prices in the place of all, as a backfill does.
+
+        Column by column: `after_first` is called when the first has been replaced.
+        """
         self.ticks = [
             Tick(0, tick.time, {"price": tick.values["price"] + 100, "volume": 2.0})
             for tick in self.ticks[: LIVE_RATE * LIVE_SECONDS // 2]
         ]
-        for column, content in columns_of(self.ticks).items():
+        for index, (column, content) in enumerate(columns_of(self.ticks).items()):
             replace(path_of(self._root, column, self._day, LIVE), content)
+            if index == 0:
+                after_first()
 
 
 def drawn(pane: dict[str, Any]) -> list[tuple[float, ...]]:

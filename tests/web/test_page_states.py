@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.blackbox.chromium import CHROMIUM, Browser
+from tests.ports import free_port
 from tests.server import ForkedServer, RunningServer
 from tests.web.drawn import assert_draws, await_live
 from tests.web.market import Recorder
@@ -35,9 +35,7 @@ def root(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def server(root: str) -> Iterator[RunningServer]:
     """A server whose port stays when it is started again."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with ForkedServer(root, PORT=str(port)) as running:
+    with ForkedServer(root, PORT=str(free_port())) as running:
         yield running
 
 
@@ -82,6 +80,33 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     assert tab.complaints(server_left=True) == []
 
     recorder.replace()
+    newest_s = recorder.ticks[-1].time
+    tab.until(f"window.zerocopy.chart.loader?.bounds.last === {newest_s}")
+    tab.evaluate("window.zerocopy.chart.showNewest(400)")
+    await_live(tab, recorder.ticks)
+    assert_draws(tab, recorder.ticks)
+    tab.close()
+
+
+def test_columns_replaced_before_the_new_stream_is_open_are_shown(
+    root: str, server: RunningServer, browser: Browser
+) -> None:
+    """The page reads between the first column and the last; nothing else tells it of the last."""
+    recorder = Recorder(root)
+    tab = Tab(browser)
+    tab.open(f"http://127.0.0.1:{server.port}/")
+    tab.until("window.zerocopy.state().live === 'open'")
+    tab.evaluate("window.zerocopy.chart.showNewest(400)")
+    await_live(tab, recorder.ticks)
+    # The next catalog is read by the server, and reaches the page when it is let go.
+    tab.evaluate(
+        "const real = fetch; window.held = new Promise((done) => (window.letGo = done));"
+        "window.fetch = async (...args) => { const answer = await real(...args);"
+        "if (String(args[0].url ?? args[0]).includes('/api/catalog')) {"
+        "window.isRead = true; await window.held; } return answer; }"
+    )
+    recorder.replace(lambda: tab.until("window.isRead"))
+    tab.evaluate("window.letGo()")
     newest_s = recorder.ticks[-1].time
     tab.until(f"window.zerocopy.chart.loader?.bounds.last === {newest_s}")
     tab.evaluate("window.zerocopy.chart.showNewest(400)")

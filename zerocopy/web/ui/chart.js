@@ -31,6 +31,7 @@ export class Chart {
   #isBusy = false;
   #isDue = false;
   #isMarked = false;
+  #wasReset = false;
   #cursor = { x: null, place: null, pane: null, top: null };
   #waiting = [];
 
@@ -76,9 +77,12 @@ export class Chart {
     if (view) this.view = views.clamp(view, bounds);
     else this.view = last ? views.clamp(views.newest(bounds, last), bounds) : views.all(bounds);
     this.#live = new Follow(this.#server.client, loader, series, {
-      state: (state, error) => this.#on.live(state, error),
+      state: (state, error) => {
+        this.#on.live(state, error);
+        if (state === "open" && this.#wasReset) this.#confirm(loader);
+      },
       records: () => this.#took(),
-      reset: () => this.#on.reset(),
+      reset: () => this.#reset(),
     });
     this.setPanes(panes ?? []);
   }
@@ -160,6 +164,29 @@ export class Chart {
   retry() {
     this.loader?.retry();
     this.resume();
+  }
+
+  #reset() {
+    this.#wasReset = true;
+    this.#on.reset();
+  }
+
+  /**
+   * After a reset, once the new stream is open: the columns of a day are replaced one after the other,
+   * and what was read before the stream was open may lack the last ones, of which it tells nothing.
+   */
+  async #confirm(loader) {
+    this.#wasReset = false;
+    const { symbol, type, exchange } = this.series;
+    const { first, last } = loader.bounds;
+    try {
+      const { types } = await this.#server.client.catalog(symbol, { type, exchange });
+      if (loader !== this.loader) return;
+      if (types[type]?.first_time === first && types[type].last_time >= last) loader.reload();
+      else this.#reset();
+    } catch {
+      if (loader === this.loader) this.#reset();
+    }
   }
 
   // ---- the view
