@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import socket
 import ssl
 import threading
 import time
@@ -129,10 +128,3 @@ def wait_until(condition: Callable[[], object], what: str, within_s: float = 30.
     while not condition():
         assert time.monotonic() < deadline_s, what
         time.sleep(0.01)
-
-
-def unused_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

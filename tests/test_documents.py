@@ -16,7 +16,7 @@ import pytest
 from docs import notebook
 from tests.command_line import environment
 from tests.faults.client import poll
-from tests.proxies.reverse import accepts, free_port
+from tests.ports import accepts, free_port
 from tests.server import ForkedServer
 from zerocopy.commands.client.asking import URL_DEFAULT
 from zerocopy.commands.development.sample_data import GenerateSpec, date_of, generate

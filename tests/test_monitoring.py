@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.faults.client import SMALL, make_root
-from tests.proxies.reverse import free_port
+from tests.ports import free_port
 from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:

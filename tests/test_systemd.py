@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.client import SMALL, SMALL_RECORDS, body_of, poll, write_series
+from tests.ports import free_port
 from tests.server import RunningServer
 
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ def test_passed_sockets_are_served_by_all_workers_and_survive_a_reload(root: Pat
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
         pytest.skip("systemd-socket-activate is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     under = (activate, f"--listen=127.0.0.1:{port}", "--fdname=plain", "--setenv=PATH")
     variables = ("DATA_PATH", "USE_TLS", "METRICS_PORT", "ZEROCOPY_CONFIG", "ZEROCOPY_LOG_FORMAT")
     more = ("PORT", "ZEROCOPY_SERVER_WORKERS", "ZEROCOPY_SERVER_DRAIN_IDLE_S")

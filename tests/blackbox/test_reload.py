@@ -23,6 +23,7 @@ from tests.faults.client import (
     request_of,
     seal,
 )
+from tests.ports import free_port
 from tests.server import ForkedServer, RunningServer, is_refused, port_of
 
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ def test_hangup_changes_the_address_and_serves_who_waits_at_the_old_one(
     root: Path, tmp_path: Path
 ) -> None:
     """The new port is bound before the old one is given up; a taken one changes nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        new_port = free.getsockname()[1]
+    new_port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         taken_port = taken.getsockname()[1]
         configured = Configured(root, tmp_path, PORT="", DATA_PATH="")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.client.ticker import Ticker
-from tests.proxies.reverse import free_port
+from tests.ports import free_port
 from tests.server import RunningServer
 from zerocopy.client import Client
 from zerocopy.client.layout import frame_of

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.certificate import certificate_files, shared_context
 from tests.faults.client import Client, request_of
-from tests.proxies.reverse import accepts, free_port
+from tests.ports import accepts, accepts_unix, free_port
 from tests.server import STOP_TIMEOUT_S, Answer, RunningServer, connect_to
 
 if TYPE_CHECKING:
@@ -102,15 +102,22 @@ class Front:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        # The socket of the runtime API is the last to be there.
-        while not (accepts(self.port) and Path(self._socket_path).exists()):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.__exit__()
-                raise AssertionError(f"HAProxy did not start: {self.log()}")
-            time.sleep(0.01)
-        self.await_states(dict.fromkeys(nodes, "UP"))
+        try:
+            self._await_start()
+            self.await_states(dict.fromkeys(nodes, "UP"))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _await_start(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        # The path of the runtime API is there before anybody listens on it.
+        while not (accepts(self.port) and accepts_unix(self._socket_path)):
+            assert self._process.poll() is None, f"HAProxy did not start: {self.log()}"
+            assert time.monotonic() < deadline, f"HAProxy did not accept: {self.log()}"
+            time.sleep(0.01)
 
     def __exit__(self, *_: object) -> None:
         """End the process."""

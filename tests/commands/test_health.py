@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
 from tests.server import ForkedServer, RunningServer
 from zerocopy.cli import main
 
@@ -79,8 +80,7 @@ def test_a_server_that_cannot_read_its_data_is_alive_but_not_ready(
 
 def test_nobody_there_is_one_line_and_exit_code_1(said: Said) -> None:
     """Refused, and a name that does not exist."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     code, line = said("--url", f"http://127.0.0.1:{port}")
     assert (code, line) == (1, f"zerocopy: http://127.0.0.1:{port}/readyz: Connection refused\n")
 

@@ -10,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import random
 import shutil
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from tests.ports import accepts, free_port
 from tests.server import Answer, connect_to
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
-PORTS = range(20_000, 30_000)
-"""Below Linux's ephemeral ports (from 32768), so that no test that asks for port 0 takes one."""
 
 CADDY_CONFIGURATION = """\
 {{
@@ -194,18 +192,3 @@ PROXIES: tuple[type[ReverseProxy], ...] = (Caddy, HAProxy)
 def is_installed(proxy: type[ReverseProxy]) -> bool:
     """Whether the program of a proxy can be run here."""
     return shutil.which(proxy.command("")[0]) is not None
-
-
-def free_port() -> int:
-    """A port that nothing listens on and nobody is given by chance."""
-    while True:
-        port = random.SystemRandom().choice(PORTS)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-
-
-def accepts(port: int) -> bool:
-    """Whether something listens on a port of this machine."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0

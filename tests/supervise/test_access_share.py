@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.issuing import jwk, key_set
-from tests.issuing_server import unused_port
+from tests.ports import free_port
 from tests.table import case
 from zerocopy.config.load import Config, load
 from zerocopy.core.errors import ConfigError
@@ -38,7 +38,7 @@ def config_of(**auth: str) -> Config:
 
 def url_of(path: str) -> str:
     """An URL of this machine where nobody answers."""
-    return f"http://127.0.0.1:{unused_port()}/{path}"
+    return f"http://127.0.0.1:{free_port()}/{path}"
 
 
 @pytest.fixture(name="share")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.client import poll
-from tests.proxies.reverse import PROXIES, free_port, is_installed
+from tests.ports import free_port
+from tests.proxies.reverse import PROXIES, is_installed
 from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, put
 from tests.web import node
