@@ -344,3 +344,10 @@ def test_requests_of_an_address_count_over_all_transports(root: Path) -> None:
         seconds = int(time.time()) - begun_s + 1
         assert PER_S <= others.count(200) <= PER_S * seconds
         assert client.ask("/healthz").status == 200
+        # The same bytes, known by now, from another address.
+        other = http.client.HTTPConnection(
+            "127.0.0.1", running.plain_port, timeout=20, source_address=("127.0.0.2", 0)
+        )
+        other.request("GET", SMALL)
+        assert other.getresponse().status == 200
+        other.close()

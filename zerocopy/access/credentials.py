@@ -54,7 +54,8 @@ def without_ticket(request: Request) -> tuple[Request, bytes | None]:
         raise UnauthorizedError("the query must have one ticket", is_invalid=True)
     ticket = next(pair for pair in pairs if pair.startswith(_TICKET)).removeprefix(_TICKET)
     target = path + (mark + b"&".join(others) if others else b"")
-    return Request(request.method, target, request.fields, request.is_websocket), ticket
+    fields, is_websocket = request.fields, request.is_websocket
+    return Request(request.method, target, fields, is_websocket, request.network), ticket
 
 
 def _is_same_origin(request: Request) -> bool:

@@ -53,8 +53,8 @@ READY_TICKS = 4
 REFUSED = "zerocopy.refused"
 """A key of scope["state"] that a listener sets for connections above its bound."""
 
-PEER = "zerocopy.peer"
-"""A key of scope["state"] under which a listener says who the client is; see `Peer`."""
+NETWORK = "zerocopy.network"
+"""A key of scope["state"] under which a listener says whose the connection is; see `Request`."""
 
 _WITHOUT_CONTENT = frozenset({204, 304})
 
@@ -159,7 +159,6 @@ class AsgiApp:
     async def _respond(self, scope: Event, receive: Receive, send: Send) -> None:
         request, streams = _request_of(scope), int(scope["http_version"] == "2")
         pending = self._metrics.begin(request, monotonic_ns())
-        pending.peer = scope.get("state", {}).get(PEER)
         CURRENT.set(pending)
         self._counters[slots.STREAMS] += streams
         try:
@@ -362,4 +361,5 @@ def _request_of(scope: Event) -> Request:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     fields = tuple((bytes(name), bytes(value)) for name, value in scope["headers"])
-    return Request(scope["method"].encode(), target, fields)
+    network = scope.get("state", {}).get(NETWORK, b"")
+    return Request(scope["method"].encode(), target, fields, network=network)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zerocopy.core.network import network_of
 from zerocopy.transport.body import Bodies
 from zerocopy.transport.streaming import Framed
 from zerocopy.transport.timers import STALL_SAMPLES, Wheel
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
+    from zerocopy.transport.channel import Channel
     from zerocopy.transport.limits import RequestLimits
     from zerocopy.transport.request_metrics import RequestMetrics
     from zerocopy.transport.scheduler import SendScheduler
@@ -76,6 +78,11 @@ class Context:
         self.idle_ticks = Wheel.ticks(limits.idle_s)
         self.stall_ticks = Wheel.ticks(limits.write_progress_s / STALL_SAMPLES)
         self.draining = False
+
+    def network_of(self, channel: Channel) -> bytes:
+        """The network of a connection's peer, if the handler asks for it; else nothing."""
+        host = channel.peer_host() if self.handler.asks_network else None
+        return b"" if host is None else network_of(host)
 
     def drain(self, idle_s: float) -> None:
         """The server stops: an idle connection stays for `idle_s` at most."""

@@ -101,3 +101,14 @@ def test_request_knows_that_its_fields_change_nothing(name: bytes) -> None:
 def test_request_knows_whether_its_response_has_content(method: bytes, *, is_head: bool) -> None:
     """RFC 9110 section 9.3.2; methods are case-sensitive."""
     assert Request(method, b"/", ()).is_head is is_head
+
+
+def test_requests_of_two_networks_are_two() -> None:
+    """Transports keep one object for equal requests of all connections."""
+    first, again, other = (
+        Request(b"GET", b"/api/data?symbol=A", (), network=network)
+        for network in (b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02")
+    )
+    assert first == again
+    assert first != other
+    assert other.unconditional().network == other.network

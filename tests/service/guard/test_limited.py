@@ -14,7 +14,7 @@ from zerocopy.access.shared_counts import SharedCounts, add_rows, make_counts
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import LimitedError
 from zerocopy.core.http.messages import Request, Response, Unlimited
-from zerocopy.core.http.pending import CURRENT, PendingRequest
+from zerocopy.core.network import network_of
 from zerocopy.service.guard.limited import LimitedService
 from zerocopy.service.problems import problem_response
 
@@ -55,17 +55,6 @@ class Answering(Unlimited):
         return problem_response(error)
 
 
-class Connection:
-    """A peer."""
-
-    def __init__(self, host: str | None) -> None:
-        self.host = host
-
-    def peer_host(self) -> str | None:
-        """Its address, if it is still there."""
-        return self.host
-
-
 class Server:
     """The service under test, over a handler that it cannot exhaust."""
 
@@ -80,14 +69,12 @@ class Server:
         self.service = LimitedService(self.handler, limits, field)
 
     def ask(self, host: str | None = "192.0.2.1", target: bytes = DATA, **fields: str) -> int:
-        """The status of one request, whichever way it takes."""
+        """The status of one request, whichever way it takes; without a host its peer has left."""
         named = ((name.replace("_", "-").encode(), v.encode()) for name, v in fields.items())
-        request = Request(b"GET", target, tuple(named))
+        network = b"" if host is None else network_of(host)
+        request = Request(b"GET", target, tuple(named), network=network)
 
         async def answer() -> int:
-            pending = PendingRequest(request, 0)
-            pending.peer = Connection(host)
-            CURRENT.set(pending)
             response = self.service.respond_now(request) or await self.service.respond(request)
             return response.status
 
@@ -117,6 +104,12 @@ def test_the_peer_of_the_connection_counts(server: Server) -> None:
     assert [server.ask(f"2001:db8::{n}") for n in range(1, MOST + 2)] == [200] * MOST + [429]
     assert server.ask("2001:db8:0:1::1") == 200
     assert server.counters[slots.LIMITED_ADDRESS] == 3
+
+
+def test_what_was_kept_is_given_to_a_peer_without_waiting(server: Server) -> None:
+    """A limit of addresses costs nobody the short way."""
+    assert [server.ask(f"192.0.2.{n}") for n in range(20)] == [200] * 20
+    assert server.handler.waited == 0
 
 
 def test_who_has_left_counts_with_all_who_have(server: Server) -> None:

@@ -48,24 +48,23 @@ def ticket_of(bench: GuardedBench, key: str) -> str:
     return str(document["ticket"])
 
 
-def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have the clock of tickets go ahead."""
-    real = time.time
-    monkeypatch.setattr(
-        authenticator_module, "time", SimpleNamespace(time=lambda: real() + seconds)
-    )
+def stop_clock(monkeypatch: pytest.MonkeyPatch, at_s: float) -> None:
+    """Have the clock of tickets stand still, however long the test takes."""
+    monkeypatch.setattr(authenticator_module, "time", SimpleNamespace(time=lambda: at_s))
 
 
 def test_a_head_with_a_ticket_is_refused_once_that_has_ended(
     bench: GuardedBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The very same head on the same connection: what was granted is its target without."""
+    now_s = time.time()
+    stop_clock(monkeypatch, now_s)
     target = f"{SMALL}&ticket={ticket_of(bench, bench.add('head'))}"
     for _ in range(3):
         assert bench.ask(target, None).status == 200
-    later(monkeypatch, LIFE_S - 1)
+    stop_clock(monkeypatch, now_s + LIFE_S - 1)
     assert bench.ask(target, None).status == 200
-    later(monkeypatch, LIFE_S)
+    stop_clock(monkeypatch, now_s + LIFE_S)
     refused = bench.ask(target, None)
     assert refused.status == 401
     assert b"has ended" in refused.content
@@ -109,7 +108,7 @@ def test_a_stream_that_a_ticket_opened_outlives_it_and_not_its_key(
     async def scenario() -> None:
         woken = asyncio.Event()
         feed.start(woken.set)
-        later(monkeypatch, 10 * LIFE_S)
+        stop_clock(monkeypatch, time.time() + 10 * LIFE_S)
         assert feed.next() is not REVOKED
         revoke_key(bench.keys_path, "stream")
         await bench.guard.look()

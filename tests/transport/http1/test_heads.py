@@ -39,6 +39,24 @@ def test_same_bytes_are_the_same_message() -> None:
     assert heads.get(request("/a")[:-1]) is None
 
 
+def test_same_bytes_of_two_networks_are_two_messages() -> None:
+    """Each has its network in its request; both count among those that are known."""
+    heads, head = KnownHeads(), request("/a")
+    first, second = heads.of(b"\xc0\x00\x02\x01"), heads.of(b"\xc0\x00\x02\x02")
+    for mine in (first, second):
+        parser = RequestParser(PARSER_LIMITS, mine.network)
+        parser.feed(head)
+        mine.remember(head, parser.messages[0])
+    found = [mine.get(head) for mine in (first, second)]
+    assert [message and message.request.network for message in found] == [
+        first.network,
+        second.network,
+    ]
+    assert heads.get(head) is None
+    assert len(heads) == 2
+    assert heads.of(b"") is heads
+
+
 def test_oldest_head_is_forgotten_at_the_bound() -> None:
     """One that is remembered again drives out no other."""
     heads = KnownHeads()

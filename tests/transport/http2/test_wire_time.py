@@ -85,6 +85,7 @@ def lost_wire(
         idle_ticks=100,
         draining=False,
         on_connection_failed=failures.append,
+        network_of=lambda _channel: b"",
     )
     return Http2Wire(cast("Any", context), cast("Any", channel), ended.append, is_refused=False)
 

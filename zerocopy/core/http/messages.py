@@ -73,15 +73,17 @@ class Request:
     whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
     `endpoint` is what its path names, and `accepts` which content codings may be of use.
     `is_websocket`: it is a valid opening handshake (RFC 6455 section 4.2.1, RFC 8441); who answers
-    may ignore it (RFC 9110 section 7.8). `grant` is who asks, once that was found out and is
-    allowed to see this target; it lives as long as the request, which transports keep beside the
-    bytes it came in.
+    may ignore it (RFC 9110 section 7.8). `network` is the peer's (`core/network.py`), where the
+    handler asks for it: then requests of different networks are different ones. `grant` is who
+    asks, once that was found out and is allowed to see this target; it lives as long as the
+    request, which transports keep beside the bytes it came in.
     """
 
     method: bytes
     target: bytes
     fields: Fields = field(repr=False)  # they hold credentials
     is_websocket: bool = False
+    network: bytes = b""
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)
     accepts: Accepted = field(init=False, compare=False, repr=False)
@@ -103,7 +105,7 @@ class Request:
     def unconditional(self) -> Request:
         """The same without preconditions, ranges and content codings."""
         fields = tuple(each for each in self.fields if each[0] not in _SELECTING)
-        return Request(self.method, self.target, fields, self.is_websocket)
+        return Request(self.method, self.target, fields, self.is_websocket, self.network)
 
     def be_granted(self, grant: Grant) -> None:
         """`grant` lets this request have its answer, whenever it comes again."""
@@ -193,9 +195,11 @@ class Handler(Protocol):
     """What answers requests: the service, seen from a transport.
 
     `is_counting`: somebody has limits. Then `admits` is asked before a response is given again.
+    `asks_network`: each request is to have the network of its peer.
     """
 
     is_counting: bool
+    asks_network: bool
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """The response, where it takes no waiting: microseconds, no disk; else None.
@@ -235,6 +239,7 @@ class Unlimited:
     """What a `Handler` without limits says of them."""
 
     is_counting = False
+    asks_network = False
 
     def admits(self, request: Request, response: Response) -> bool:  # noqa: ARG002
         """Always."""

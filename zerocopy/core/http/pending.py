@@ -7,18 +7,11 @@ turn that read it has no such object: making one costs more than counting the re
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zerocopy.core.access import Grant
     from zerocopy.core.http.messages import Request, Response
-
-
-class Peer(Protocol):
-    """The other end of a connection."""
-
-    def peer_host(self) -> str | None:
-        """Its address, or None once it is gone: a system call."""
 
 
 class PendingRequest:
@@ -26,11 +19,10 @@ class PendingRequest:
 
     `left_bytes` of the response had gone neither to the kernel nor to TLS when it ended: more than
     0 if it was cut off. `id` names it in the log, which makes one if the client gave none. `grant`
-    is who asks, once that is known, and whatever comes of it. `peer` tells the client's address to
-    who wants to know.
+    is who asks, once that is known, and whatever comes of it.
     """
 
-    __slots__ = ("begun_ns", "grant", "id", "left_bytes", "peer", "request", "response")
+    __slots__ = ("begun_ns", "grant", "id", "left_bytes", "request", "response")
 
     def __init__(self, request: Request, begun_ns: int) -> None:
         self.request = request
@@ -39,7 +31,6 @@ class PendingRequest:
         self.left_bytes = 0
         self.id: str | None = None
         self.grant: Grant | None = request.grant
-        self.peer: Peer | None = None
 
 
 CURRENT: ContextVar[PendingRequest | None] = ContextVar("pending", default=None)

@@ -79,6 +79,7 @@ class GuardedService:
     """Answers those who may ask. Used in the event loop's thread only."""
 
     is_counting = True
+    asks_network = False
 
     def __init__(
         self,

@@ -3,9 +3,9 @@
 Owns which address a request has. It is a `Handler` around a `Handler`, made only where there is
 such a limit, so that a server without one never asks for an address.
 
-The peer of a connection stands in no request, and equal requests of several connections are one
-object. So without `address_field` every request takes the way of those that wait. With it the
-address is part of the request's bytes, and nothing is slower than the counting.
+The network of a request is what the proxy has told in a field, else that of its peer, which the
+transports have put into the request. Both are part of what makes two requests equal, so requests
+that were seen before are known with their network, and nothing is slower than the counting.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import LimitedError, OverloadError
-from zerocopy.core.http.pending import CURRENT
 from zerocopy.core.network import network_of
 
 if TYPE_CHECKING:
     from zerocopy.access.limits import Limits
     from zerocopy.core.http.messages import Handler, Request, Response
     from zerocopy.core.window import Window
-
-NOBODY = b""
-"""The network of those whose address cannot be told: they count together."""
 
 FIELDS_KNOWN_MAX = 4_096
 """Values of the field whose network is known without parsing."""
@@ -32,6 +28,7 @@ class LimitedService:
     """Answers while the address has requests left. Used in the event loop's thread only."""
 
     is_counting = True
+    asks_network = True
 
     def __init__(self, handler: Handler, limits: Limits, address_field: str | None = None) -> None:
         self._handler = handler
@@ -43,8 +40,8 @@ class LimitedService:
         """See `Handler`."""
         if request.is_open:
             return self._handler.respond_now(request, times)
-        network = self._told(request)
-        if network is None or not self._limits.admits_address(network, times):
+        network = self._network(request)
+        if not self._limits.admits_address(network, times):
             return None
         response = self._handler.respond_now(request, times)
         if response is not None:
@@ -64,8 +61,8 @@ class LimitedService:
         """See `Handler`."""
         if request.is_open:
             return self._handler.admits(request, response)
-        network = self._told(request)
-        if network is None or not self._limits.admits_address(network):
+        network = self._network(request)
+        if not self._limits.admits_address(network):
             return False
         if not self._handler.admits(request, response):
             return False
@@ -74,9 +71,8 @@ class LimitedService:
 
     def take_back(self, request: Request) -> None:
         """See `Handler`."""
-        network = self._told(request)
-        if network is not None and not request.is_open:
-            self._limits.take_address_back(network)
+        if not request.is_open:
+            self._limits.take_address_back(self._network(request))
         self._handler.take_back(request)
 
     def count_reused(self, times: int) -> None:
@@ -94,24 +90,19 @@ class LimitedService:
     # ----
 
     def _network(self, request: Request) -> bytes:
-        """Who asks: what the proxy has told, else the peer of the connection."""
-        network, pending = self._told(request), CURRENT.get()
-        if network is not None:
-            return network
-        peer = None if pending is None or pending.peer is None else pending.peer.peer_host()
-        return NOBODY if peer is None else network_of(peer)
+        """Who asks: what the proxy has told, else the peer of the connection.
 
-    def _told(self, request: Request) -> bytes | None:
-        """The network in the field of the proxy; None where it has told of none."""
+        Those whose address cannot be told, because they have left, count together.
+        """
         values = [] if self._field is None else request.values(self._field)
         if len(values) != 1:
-            return None
+            return request.network
         known = self._networks.get(values[0])
         if known is None:
             try:
                 known = network_of(values[0].decode("ascii"))
             except ValueError:  # UnicodeDecodeError is one
-                return None
+                return request.network
             if len(self._networks) >= FIELDS_KNOWN_MAX:
                 self._networks.clear()
             self._networks[values[0]] = known

@@ -53,14 +53,15 @@ class Connection:
     """One accepted connection, until it is closed. Used in the event loop's thread only."""
 
     __slots__ = (
-        "_at_end_of_input", "_channel", "_context", "_is_last", "_linger", "_parser", "_recv",
-        "_sender", "_streamer", "deadline", "send", "state",
+        "_at_end_of_input", "_channel", "_context", "_heads", "_is_last", "_linger", "_parser",
+        "_recv", "_sender", "_streamer", "deadline", "send", "state",
     )  # fmt: skip
 
     def __init__(self, context: Http1Context, channel: Channel) -> None:
         self._context = context
         self._channel = channel
         self._recv = channel.recv
+        self._heads = context.heads.of(context.network_of(channel))
         self.send = channel.send
         self.state = _READY
         self.deadline = context.wheel.now + context.idle_ticks
@@ -92,7 +93,7 @@ class Connection:
                 parser is None or (parser.at_boundary and not parser.messages)
             ):
                 # The same bytes between two messages are the same request: parsed only once.
-                message = context.heads.get(data)
+                message = self._heads.get(data)
                 if message is not None:
                     self.state = _PENDING  # from READY
                     context.batch.add(message, self)
@@ -144,11 +145,11 @@ class Connection:
     def _on_data(self, data: bytes) -> None:
         context, parser = self._context, self._parser
         if parser is None:
-            parser = self._parser = RequestParser(context.request_limits)
+            parser = self._parser = RequestParser(context.request_limits, self._heads.network)
         fresh = parser.at_boundary and not parser.messages
         parser.feed(data, monotonic_ns())
         if fresh and parser.at_boundary and len(parser.messages) == 1 and not parser.ended:
-            context.heads.remember(data, parser.messages[0])
+            self._heads.remember(data, parser.messages[0])
         if parser.awaits_continue:
             is_first = self.state is _READY and not parser.messages
             if not answer_continue(parser, self.send, self._channel, is_first=is_first):

@@ -6,7 +6,7 @@ between two messages need not be parsed again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zerocopy.transport.http1.parser import Message
@@ -19,6 +19,8 @@ HEAD_FIELDS_MAX = 32
 
 class KnownHeads(dict[bytes, "Message"]):
     """By their bytes: what was read at once, from one message boundary to the next."""
+
+    network = b""
 
     def remember(self, head: bytes, message: Message) -> None:
         """Keep what these bytes mean; at the bound the oldest head is forgotten.
@@ -38,3 +40,35 @@ class KnownHeads(dict[bytes, "Message"]):
         if len(self) >= HEADS_MAX and head not in self:
             del self[next(iter(self))]
         self[head] = message
+
+    def of(self, network: bytes) -> Heads:
+        """Those of the connections of one network; all share the bound."""
+        return _HeadsOfNetwork(self, network) if network else self
+
+
+class Heads(Protocol):
+    """Heads that a connection may find again; see `KnownHeads`. `network` is as in `Request`."""
+
+    network: bytes
+
+    def get(self, head: bytes, /) -> Message | None:
+        """What was made of these bytes."""
+
+    def remember(self, head: bytes, message: Message) -> None:
+        """Keep what these bytes mean."""
+
+
+class _HeadsOfNetwork:
+    """The same bytes of two networks are two requests."""
+
+    __slots__ = ("_heads", "network")
+
+    def __init__(self, heads: KnownHeads, network: bytes) -> None:
+        self._heads = heads
+        self.network = network
+
+    def get(self, head: bytes, /) -> Message | None:
+        return self._heads.get(self.network + head)
+
+    def remember(self, head: bytes, message: Message) -> None:
+        self._heads.remember(self.network + head, message)

@@ -74,6 +74,7 @@ class RequestParser:
     __slots__ = (
         "_content_left",
         "_content_max",
+        "_network",
         "_pending",
         "_reader",
         "_received_ns",
@@ -84,7 +85,8 @@ class RequestParser:
         "messages",
     )
 
-    def __init__(self, limits: RequestLimits) -> None:
+    def __init__(self, limits: RequestLimits, network: bytes = b"") -> None:
+        self._network = network
         self._reader = RequestReader(limits)
         self._content_max = limits.content_bytes_max
         self._content_left = 0
@@ -153,7 +155,8 @@ class RequestParser:
             persistence = Persistence.KEEP_ALIVE if head.is_1_1 else Persistence.KEEP_ALIVE_HTTP_1_0
         handshake = head.handshake
         is_websocket = handshake is not None and handshake.fault is None
-        request = Request(head.method, head.target, tuple(head.fields), is_websocket)
+        fields = tuple(head.fields)
+        request = Request(head.method, head.target, fields, is_websocket, self._network)
         message = Message(request, persistence, None, self._received_ns, handshake)
         message.is_1_0 = not head.is_1_1
         length = head.content_bytes

@@ -59,13 +59,10 @@ class Reply:
 
     __slots__ = ("_context", "_progress", "body", "message", "pending", "planning")
 
-    def __init__(
-        self, context: Http1Context, message: Message, begun_ns: int, channel: Channel
-    ) -> None:
+    def __init__(self, context: Http1Context, message: Message, begun_ns: int) -> None:
         self._context = context
         self.message = message
         self.pending = context.metrics.begin(message.request, begun_ns)
-        self.pending.peer = channel
         self.body: Body | None = None
         self.planning: asyncio.Task[None] | None = None  # while the response is planned
         self._progress = Progress()

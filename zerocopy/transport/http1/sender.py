@@ -109,7 +109,7 @@ class Sender:
     def expect(self, message: Message, begun_ns: int) -> Reply:
         """Its response is being planned, or does not leave at once."""
         if self._reply is None:
-            self._reply = Reply(self._context, message, begun_ns, self._channel)
+            self._reply = Reply(self._context, message, begun_ns)
         return self._reply
 
     def send(self, message: Message, response: Response, tail: bytes, begun_ns: int) -> bool:

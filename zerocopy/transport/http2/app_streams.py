@@ -17,7 +17,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 from priority.priority import PriorityError, PriorityTree
 
-from zerocopy.transport.asgi import PEER, REFUSED
+from zerocopy.transport.asgi import NETWORK, REFUSED
 from zerocopy.transport.http2.app_buffer import AppBuffer
 from zerocopy.transport.http2.head import STREAM_ID_MAX
 from zerocopy.transport.http2.pace import Pace
@@ -43,7 +43,7 @@ class AppStreams(H2Protocol):
             context.hypercorn_config,
             context.hypercorn,
             tasks,
-            ConnectionState({REFUSED: is_refused, PEER: wire.peer}),
+            ConnectionState({REFUSED: is_refused, NETWORK: wire.network}),
             True,
             None,  # the addresses of both sides, which no application of ours asks for
             None,

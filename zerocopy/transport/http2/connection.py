@@ -281,7 +281,7 @@ class Http2Connection(WebSocketStreams):
             return events
         for event in events:
             if isinstance(event, RequestReceived):
-                request = request_of(event)
+                request = request_of(event, self._wire.network)
                 if _asks_for_data(request) and not (
                     request.values(b"content-length") or self._context.request_limits.check(request)
                 ):
@@ -368,7 +368,7 @@ class Http2Connection(WebSocketStreams):
 
     async def _create_stream(self, event: RequestReceived) -> None:
         """Answer GET, HEAD, and what may not reach an application, which copies its response."""
-        request = self._read.pop(event.stream_id, None) or request_of(event)
+        request = self._read.pop(event.stream_id, None) or request_of(event, self._wire.network)
         handler = self._context.handler
         response: Response | None = None
         error: ZerocopyError | None = self._context.request_limits.check(request)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from hypercorn.events import Event
 
-    from zerocopy.core.http.pending import Peer
     from zerocopy.transport.asgi import AsgiApp
     from zerocopy.transport.channel import Buffer
 
@@ -60,8 +59,8 @@ class Wire(Protocol):
     """The connection below a protocol."""
 
     @property
-    def peer(self) -> Peer:
-        """The client."""
+    def network(self) -> bytes:
+        """As in `Request`."""
 
     @property
     def unsent_bytes(self) -> int:

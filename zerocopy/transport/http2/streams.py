@@ -87,7 +87,7 @@ class DataStreams(AppStreams):
         """Answer the request of a stream that h2 has opened; plan the response if there is none."""
         self._bodies[stream_id] = None
         pending = self._context.metrics.begin(request, self._received_ns)
-        pending.peer, self._pending[stream_id] = self._wire.peer, pending
+        self._pending[stream_id] = pending
         self._context.counters[slots.STREAMS] += 1
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)

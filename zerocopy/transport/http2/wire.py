@@ -55,7 +55,7 @@ class Http2Wire:
         "_asked", "_begun", "_channel", "_closing_since", "_context", "_head_since", "_http2",
         "_idle_since", "_is_all_taken", "_is_at_end", "_is_begun", "_is_over", "_is_refused",
         "_is_taken", "_on_end", "_outbox", "_progress", "_recv", "_retired_at", "_retires",
-        "_sampled_at", "_serving", "deadline", "peer",
+        "_sampled_at", "_serving", "deadline", "network",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,8 @@ class Http2Wire:
         is_refused: bool,
     ) -> None:
         self._context = context
-        self._channel = self.peer = channel
+        self._channel = channel
+        self.network = context.network_of(channel)
         self._recv = channel.recv
         self._on_end = on_end
         self._is_refused = is_refused
