@@ -33,7 +33,7 @@ LAYERS = (
         "service > service/live | ingest | client | "
         "transport/tls > transport/http2 > transport/http1 > transport/websocket > transport"
     ),
-    "access | formats | storage/live > storage/store > storage/symbols > storage | observe",
+    "access | formats | storage/store > storage/live > storage/symbols > storage | observe",
     "config",
     "core/http > core",
 )

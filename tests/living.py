@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from zerocopy.core.counters import Counters
     from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.live.follower import DayFollower
 
 
 def live(
@@ -31,6 +32,7 @@ def live(
     dtypes: Dtypes | None = None,
     failures: list[Exception] | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
+    follower: DayFollower | None = None,
 ) -> Live:
     """What `[live]` describes; `failures` gets the errors that ended a stream."""
     return Live(
@@ -48,6 +50,7 @@ def live(
         on_refused=lambda _sentence: None,
         on_failed=([] if failures is None else failures).append,
         clock_ns=clock_ns,
+        follower=follower,
     )
 
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -41,6 +41,21 @@ MANY_RECORDS, MANY_SCALE = 2_000_000, 200
 million. Writes, and the lead of a writer, are larger by the scale."""
 
 
+class Readable(Protocol):
+    """A series that somebody writes."""
+
+    first_day: int
+    base: int
+    """The first value; each further one is one more."""
+    read: int
+    """Records of the fastest reader."""
+    moved: asyncio.Event
+    """It has got some."""
+
+    def target(self, cursor: str) -> str:
+        """What a reader asks for."""
+
+
 class Series:
     """A series on the disk, written by this test, and how far its readers have come."""
 
@@ -52,7 +67,7 @@ class Series:
         self.folder.mkdir(parents=True)
         self._rng = rng
         self.count = 0
-        self.read = 0  # of the fastest reader
+        self.base = self.read = 0
         self.moved = asyncio.Event()
         self.is_complete = False
 
@@ -107,10 +122,12 @@ class Follower:
     pieces_max: tuple[int, ...] = (1, 5, 50, 5_000)
     """Of a connection, one of which is chosen: it is dropped after so many reads."""
 
-    def __init__(self, series: Series, kind: type[Reader], port: int, seed: int) -> None:
+    def __init__(
+        self, series: Readable, kind: type[Reader], ports: Sequence[int], seed: int
+    ) -> None:
         self.series = series
         self.kind = kind
-        self._port = port
+        self._ports = ports
         self._rng = Random(seed)
         self.cursor = str(Cursor(series.first_day, 0))
         self.count = 0  # of the records it has, which are 0, 1, 2 …
@@ -119,7 +136,8 @@ class Follower:
     async def follow(self, total: int) -> None:
         """Read until the last record."""
         while self.count < total:
-            reader = self.kind(self._port, self.series.target(self.cursor), self._rng)
+            port = self._rng.choice(self._ports)
+            reader = self.kind(port, self.series.target(self.cursor), self._rng)
             self.connections += 1
             try:
                 await reader.open()
@@ -139,7 +157,8 @@ class Follower:
                     self.resets += 1
                     self.cursor, self.count = str(Cursor(self.series.first_day, 0)), 0
                     return
-                expected = range(self.count, self.count + len(values))
+                first = self.series.base + self.count
+                expected = range(first, first + len(values))
                 assert values == list(expected), (self.kind, self.cursor, cursor, expected)
                 self.cursor = cursor
                 self.count += len(values)
@@ -150,7 +169,7 @@ class Follower:
                 return
 
 
-def has_come(series: Series, count: int) -> bool:
+def has_come(series: Readable, count: int) -> bool:
     """Whether a reader has so many records."""
     return series.read >= count
 
@@ -178,7 +197,12 @@ def server(root: Path) -> Iterator[RunningServer]:
 def followers_of(server: RunningServer, series: Series, each: int, seed: int) -> list[Follower]:
     """So many clients of each kind."""
     return [
-        Follower(series, kind, server.port if kind.alpn is None else server.tls_port, seed + index)
+        Follower(
+            series,
+            kind,
+            [server.port if kind.alpn is None else server.tls_port],
+            seed + index,
+        )
         for kind in READERS
         for index in range(each)
     ]
@@ -226,7 +250,7 @@ def test_every_reader_gets_every_record_once_over_midnight(
     assert_exact(asyncio.run(scenario()), total)
 
 
-async def disturb(server: RunningServer, series: Series, total: int, times: int) -> None:
+async def disturb(server: RunningServer, series: Readable, total: int, times: int) -> None:
     """Kill a worker or begin a generation, evenly among the records."""
     rng = Random(times)
     for time_ in range(1, times + 1):

@@ -171,8 +171,6 @@ def test_store_is_served_as_files_are(bucket: Standin, root: Path, cache: Path) 
         with ForkedServer(root) as local:
             check_same_answers(server, local)
         assert server.get("/readyz").status == 200
-        names = f"exchange={SERIES.exchange}&symbol={SERIES.symbol}"
-        assert server.get(f"/api/live?{names}&type=MD&columns=price").status == 501
         assert server.metric("zerocopy_store_fetches_total") >= DAYS
         assert CREDENTIALS["AWS_ACCESS_KEY_ID"] not in server.log_text()
 

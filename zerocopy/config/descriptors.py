@@ -13,6 +13,7 @@ from zerocopy.core.plan import (
     BODIES_MAX,
     ENCODING_THREADS,
     HELD_FILES_MAX,
+    LIVE_FETCHING_THREADS,
     LIVE_FILES,
     LIVE_LOOKS_KEPT,
     LIVE_THREADS,
@@ -64,7 +65,8 @@ def plan_descriptors(columns_max: int) -> int:
 def live_descriptors(config: Config) -> int:
     """Descriptors for live streams: of the newest days, and of others that readers catch up on."""
     day = 1 + config.limits.columns_max + DIRECTORY_DESCRIPTORS
-    return config.live.series_max * LIVE_FILES + (LIVE_LOOKS_KEPT + LIVE_THREADS) * day
+    looks = LIVE_LOOKS_KEPT + (LIVE_THREADS if config.store_url is None else LIVE_FETCHING_THREADS)
+    return config.live.series_max * LIVE_FILES + looks * day
 
 
 def descriptors_kept(config: Config) -> int:

@@ -38,6 +38,9 @@ LIVE_LOOKS_KEPT = 16
 LIVE_THREADS = 2
 """Threads that live streams have at once, of `[limits] planner_threads`."""
 
+LIVE_FETCHING_THREADS = 8
+"""The same over an object store, where most of them wait for it."""
+
 
 class Source(Protocol):
     """One column of one day, as it was when its plan was made."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, reader_threads
 from zerocopy.core.access import Allowance
-from zerocopy.core.errors import NotInstalledError
 from zerocopy.core.layout import Dtypes
+from zerocopy.core.plan import LIVE_FETCHING_THREADS, LIVE_THREADS
 from zerocopy.core.settling import Settling
 from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import get_logger
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from zerocopy.core.counters import Counters
     from zerocopy.core.http.messages import Handler
     from zerocopy.core.http.pending import PendingRequest
-    from zerocopy.core.query import LiveQuery
     from zerocopy.service.guard.guarded import GuardedService
-    from zerocopy.service.live.feed import LiveFeed
+    from zerocopy.storage.live.follower import DayFollower
     from zerocopy.storage.planner import QueryPlanner
     from zerocopy.supervise.control import WorkerSpec
     from zerocopy.transport.admission import Admission
@@ -52,6 +51,10 @@ if TYPE_CHECKING:
 
 KEY_SET_LATE_S = 3.0
 """Seconds that a fetch or a look may take, so that a key set is not too old whenever one is due."""
+
+STORE_POLL_MS = 1_000
+"""Milliseconds between two looks at what is known of an object store, which is shared by workers:
+one of them may have listed it."""
 
 _log = get_logger(__name__)
 
@@ -106,7 +109,7 @@ def build_service(
             spool_path=config.formats.spool_path,
             small_answer_bytes_max=limits.small_answer_bytes_max,
         ),
-        live=build_live(config, counters, executor, files, Live if stored is None else NoLive),
+        live=build_live(config, counters, executor, files, stored and stored.follower),
         page=page_documents() if config.server.page else {},
         is_private=config.auth.is_on,
     )
@@ -204,29 +207,15 @@ def closed_max_age_s(config: Config) -> int:
     return most_s if config.store_url is None else min(most_s, int(config.s3.list_s))
 
 
-class NoLive(Live):
-    """Streams of an object store: there are none, for nothing is appended to its files."""
-
-    async def subscribe(self, query: LiveQuery, *, is_websocket: bool) -> LiveFeed:  # noqa: ARG002
-        """Refuse it.
-
-        Raises:
-            NotInstalledError: always.
-        """
-        raise NotInstalledError(
-            "live streams need day files on this machine; here they are in an object store"
-        )
-
-
 def build_live(
     config: Config,
     counters: Counters,
     executor: ThreadPoolExecutor,
     files: OpenFiles,
-    kind: type[Live] = Live,
+    follower: DayFollower | None = None,
 ) -> Live:
-    """The live streams that `config` describes."""
-    return kind(
+    """The live streams that `config` describes; `follower` looks where there is no directory."""
+    return Live(
         root=config.root,
         files=files,
         dtypes=Dtypes(config.columns),
@@ -237,10 +226,19 @@ def build_live(
         message_bytes_max=config.live.message_bytes_max,
         read_bytes_max=config.limits.small_answer_bytes_max,
         heartbeat_s=config.live.heartbeat_s,
-        poll_ms=config.live.poll_ms,
+        poll_ms=poll_ms(config),
         on_refused=lambda sentence: _log.warning("live_not_watched", detail=sentence),
         on_failed=on_stream_failed,
+        follower=follower,
+        threads_max=LIVE_THREADS if follower is None else LIVE_FETCHING_THREADS,
     )
+
+
+def poll_ms(config: Config) -> int:
+    """Milliseconds between two looks where nobody tells: a listing is believed for longer."""
+    if config.store_url is None:
+        return config.live.poll_ms
+    return max(config.live.poll_ms, min(STORE_POLL_MS, round(config.s3.list_s * 1_000 / 4)))
 
 
 def raise_descriptor_limit(config: Config) -> int:

@@ -12,6 +12,7 @@ from zerocopy.storage.store.breaker import Breaker
 from zerocopy.storage.store.cache import CacheDirectory
 from zerocopy.storage.store.contents import StoreContents, StoreSymbols
 from zerocopy.storage.store.fetching import Fetcher, StoredFiles
+from zerocopy.storage.store.following import StoreFollower
 from zerocopy.storage.store.listings import Listings
 from zerocopy.storage.store.names import StoreNames
 from zerocopy.storage.store.objectstore import ObjectStore
@@ -34,6 +35,7 @@ class Stored(NamedTuple):
     names: StoreNames
     listings: Listings
     fetcher: Fetcher
+    follower: StoreFollower
 
 
 def open_store(
@@ -105,4 +107,14 @@ def build_stored(
         small_answer_bytes_max=config.limits.small_answer_bytes_max,
     )
     contents = StoreContents(listings, names, fetcher, files, dtypes)
-    return Stored(files, planner, StoreSymbols(names), contents, names, listings, fetcher)
+    follower = StoreFollower(
+        listings,
+        names,
+        fetcher,
+        files,
+        dtypes,
+        settle_s=config.data.settle_s,
+        lines_max=config.live.series_max,
+    )
+    symbols = StoreSymbols(names)
+    return Stored(files, planner, symbols, contents, names, listings, fetcher, follower)

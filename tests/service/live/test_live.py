@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,6 +16,7 @@ from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import NotFoundError, OverloadError
 from zerocopy.core.http.stream import End, Message
 from zerocopy.core.layout import DAY_S, LAST_DAY, file_name
+from zerocopy.service.live import messages
 from zerocopy.service.live.messages import is_prepared
 from zerocopy.storage.live.following import Follower, LiveDay
 
@@ -324,7 +324,7 @@ def test_numpy_is_imported_before_the_first_event_and_not_for_a_websocket(
     """A thread does so while the stream opens: no record waits 40 ms for it."""
 
     async def test(bench: Bench) -> None:
-        monkeypatch.delitem(sys.modules, "zerocopy.formats.json", raising=False)
+        monkeypatch.setattr(messages, "_imported", [])
         await bench.open(websocket=websocket)
         assert is_prepared() is not websocket
 
@@ -344,7 +344,7 @@ def test_series_is_not_given_up_while_its_first_stream_opens(
             return await whole(work)
 
         monkeypatch.setattr(bench.live._jobs, "run", late)
-        monkeypatch.delitem(sys.modules, "zerocopy.formats.json", raising=False)
+        monkeypatch.setattr(messages, "_imported", [])
         feed = await bench.open()
         await bench.up_to_date(feed)
         bench.append(1)

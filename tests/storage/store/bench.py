@@ -44,6 +44,15 @@ class Clock:
         return self.now_s
 
 
+class Ticking(Clock):
+    """A clock that no two calls see at the same time, as two listings never do."""
+
+    def __call__(self) -> float:
+        """The time."""
+        self.now_s += 0.001
+        return self.now_s
+
+
 def use_credentials(patch: pytest.MonkeyPatch) -> None:
     """Set what obstore takes from the environment."""
     for name, value in CREDENTIALS.items():

@@ -155,6 +155,8 @@ class LiveFeed:
         while True:
             look = self._look()
             if look is None:
+                if self._beats:
+                    return self._heartbeat()  # the look may take long, or be in vain
                 self._tail.seek(self._day, self)
                 return None
             step = next_step(Cursor(self._day, self._position), look.sight, self._identity)
@@ -198,12 +200,15 @@ class LiveFeed:
             self._identity = look.sight.identity
         # A tail beats when its newest day is quiet; this one may wait for another.
         is_elsewhere = look is not self._tail.look
-        now_ns = self._hub.clock_ns()
-        if self._beats or (is_elsewhere and now_ns - self._spoke_ns >= self._hub.heartbeat_ns):
-            self._beats, self._spoke_ns = False, now_ns
-            return HEARTBEAT
+        quiet_ns = self._hub.clock_ns() - self._spoke_ns
+        if self._beats or (is_elsewhere and quiet_ns >= self._hub.heartbeat_ns):
+            return self._heartbeat()
         self._tail.wait(self)
         return None
+
+    def _heartbeat(self) -> Item:
+        self._beats, self._spoke_ns = False, self._hub.clock_ns()
+        return HEARTBEAT
 
     def _must_pause(self) -> bool:
         """Whether the last message is too young for another; the feed is woken then."""

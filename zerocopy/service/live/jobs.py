@@ -24,10 +24,11 @@ T = TypeVar("T")
 
 
 class Jobs:
-    """Runs work in threads of `executor`, at most `LIVE_THREADS` at once."""
+    """Runs work in threads of `executor`, at most `threads_max` at once."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, threads_max: int = LIVE_THREADS) -> None:
         self._executor = executor
+        self._threads_max = threads_max
         self._urgent: deque[_Job] = deque()
         self._waiting: deque[_Job] = deque()
         self._running = 0
@@ -59,7 +60,7 @@ class Jobs:
         return result
 
     def _begin(self) -> None:
-        while self._running < LIVE_THREADS and (jobs := self._urgent or self._waiting):
+        while self._running < self._threads_max and (jobs := self._urgent or self._waiting):
             work, on_done = jobs.popleft()
             try:
                 future = asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
-from zerocopy.core.plan import LIVE_FILES, Column
+from zerocopy.core.plan import LIVE_FILES, LIVE_THREADS, Column
 from zerocopy.service.live.feed import LiveFeed
 from zerocopy.service.live.jobs import Jobs
 from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer, is_prepared, prepare
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import LiveQuery
     from zerocopy.service.live.reader import Reader
     from zerocopy.storage.dayfile import OpenFiles
+    from zerocopy.storage.live.follower import DayFollower
 
 WAKE_MAX = 64
 """Readers that are told of a change before other connections have a turn: some 30 µs."""
@@ -60,9 +61,10 @@ class _Directory:
 
 
 class Live:
-    """The live streams of one data root.
+    """The live streams of one data root, or of what `follower` follows: that is not watched.
 
-    `on_refused` gets a sentence for the operator, `on_failed` the error that ended a stream.
+    At most `threads_max` threads work for them. `on_refused` gets a sentence for the operator,
+    `on_failed` the error that ended a stream.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class Live:
         on_refused: Callable[[str], object],
         on_failed: Callable[[Exception], object],
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        follower: DayFollower | None = None,
+        threads_max: int = LIVE_THREADS,
     ) -> None:
         self.counters = counters
         self.clock_ns = clock_ns
@@ -97,8 +101,9 @@ class Live:
         self.heartbeat_ns = round(heartbeat_s * _NS)
         self._poll_s = poll_ms / 1_000
         self._on_refused = on_refused
-        self._jobs = Jobs(executor)
-        self._follower = Follower(root, files, dtypes)
+        self._jobs = Jobs(executor, threads_max)
+        self._is_watching = follower is None
+        self._follower = follower or Follower(root, files, dtypes)
         self._shared = Shared(
             self._follower,
             self._jobs,
@@ -178,6 +183,8 @@ class Live:
 
     async def _begin(self, tail: Tail, query: LiveQuery) -> Cursor:
         if query.cursor is not None:
+            if query.cursor.position and not self._is_watching:
+                await self._jobs.run(partial(self._follower.reach, tail.followed, query.cursor))
             return query.cursor
         if query.start_s is not None:
             return await self._jobs.run(
@@ -215,7 +222,9 @@ class Live:
 
         def work() -> Watch | None:
             self._follower.check(followed)
-            return None if is_watched else watcher.watch(followed.series)
+            if is_watched or watcher is None:
+                return None
+            return watcher.watch(followed.series)
 
         self._jobs.submit(work, partial(self._on_opened, followed), urgent=True)
         return opening
@@ -227,7 +236,7 @@ class Live:
             return
         directory = self._directories.get(followed.series)
         if directory is None:
-            # None: the last that read it has left meanwhile. It is polled until it is watched.
+            # None: it is not watched, or the last that read it has left meanwhile: it is polled.
             path = self._follower.directory(followed.series)
             directory = _Directory(watch or Watch(path, (0, 0), None, is_local=False))
             self._directories[followed.series] = directory
@@ -260,7 +269,9 @@ class Live:
 
     # ---- changes
 
-    def _start_watching(self) -> Watcher:
+    def _start_watching(self) -> Watcher | None:
+        if not self._is_watching:
+            return None
         watcher = self._watcher = Watcher(self._root, self._on_refused)
         fd = watcher.fileno()
         if fd is not None:

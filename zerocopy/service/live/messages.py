@@ -8,7 +8,6 @@ large message in `columns` is the files' own bytes, large json is written by a t
 from __future__ import annotations
 
 import importlib
-import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +18,8 @@ from zerocopy.core.timeindex import RecordRange
 from zerocopy.formats import columns, events
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from zerocopy.core.cursor import Reset
     from zerocopy.core.http.stream import Item
     from zerocopy.storage.dayfile import OpenFiles
@@ -75,14 +76,18 @@ class Kept(OrderedDict[tuple[object, ...], Message]):
             self.popitem(last=False)
 
 
+_imported: list[ModuleType] = []
+"""What makes events. In `sys.modules` it may be half imported, by another thread."""
+
+
 def is_prepared() -> bool:
     """Whether events can be made without importing numpy first, which takes some 40 ms."""
-    return _JSON in sys.modules
+    return bool(_imported)
 
 
 def prepare() -> None:
     """Import what makes events; for a thread."""
-    importlib.import_module(_JSON)
+    _imported[:] = [importlib.import_module(_JSON)]
 
 
 class Composer:
@@ -136,13 +141,13 @@ class Composer:
         cursor, count = str(Cursor(day.day, stop)), stop - first
         if kind == COLUMNS:
             return self._in_columns(day, first, stop, cursor)
-        json = sys.modules.get(_JSON)
-        if count * self._record_values > INLINE_VALUES_MAX or json is None:
+        if count * self._record_values > INLINE_VALUES_MAX or not _imported:
             return None  # the first event imports numpy, in a thread
         blocks = self._read_now(day, first, stop)
         if blocks is None:
             return None
-        return _whole(events.records(cursor, json.document(self._columns, blocks, count)))
+        document = _imported[0].document(self._columns, blocks, count)
+        return _whole(events.records(cursor, document))
 
     def make(self, day: LiveDay, first: int, stop: int) -> Message:
         """The records [first, stop) as an event; blocks, and may run in any thread.

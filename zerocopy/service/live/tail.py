@@ -13,7 +13,7 @@ from weakref import ref
 
 from zerocopy.core import counters as slots
 from zerocopy.core.cursor import Cursor, Sight
-from zerocopy.core.errors import DataChangedError
+from zerocopy.core.errors import DataChangedError, StoreError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.service.live.identities import Identities
 from zerocopy.service.live.messages import NOT_MADE, Kept, Made
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from zerocopy.service.live.messages import Composer
     from zerocopy.service.live.past import Past
     from zerocopy.service.live.reader import Reader
-    from zerocopy.storage.live.following import Followed, Follower, LiveDay
+    from zerocopy.storage.live.follower import DayFollower
+    from zerocopy.storage.live.following import Followed, LiveDay
 
 _NOTHING: Final = object()
 
@@ -41,7 +42,7 @@ class Shared(NamedTuple):
     `wake` calls the readers, some at a time; `call_soon` calls behind what the event loop does now.
     """
 
-    follower: Follower
+    follower: DayFollower
     jobs: Jobs
     counters: Counters
     clock_ns: Callable[[], int]
@@ -55,9 +56,9 @@ class Tail:
 
     __slots__ = (
         "_again", "_composing", "_epoch", "_growing", "_identities", "_is_closed", "_is_stirred",
-        "_looking", "_made", "_seeking", "_shared", "_waiting", "_wanted", "aligned", "composer",
-        "current", "followed", "is_inline", "look", "newest", "quiet_ns", "readers", "tally",
-        "version",
+        "_looking", "_made", "_seeking", "_shared", "_stalled", "_waiting", "_wanted", "aligned",
+        "composer", "current", "followed", "is_inline", "look", "newest", "quiet_ns", "readers",
+        "tally", "version",
     )  # fmt: skip
 
     def __init__(self, followed: Followed, composer: Composer, shared: Shared) -> None:
@@ -86,6 +87,7 @@ class Tail:
         self._is_closed = False
         self._is_stirred = False
         self._waiting: dict[Reader, None] = {}
+        self._stalled: dict[Reader, None] = {}  # of those that wait: what they need is away
         self._seeking: dict[int, dict[Reader, None]] = {}
         # The looks that are being taken, by day: the version they began with, and who waits.
         self._looking: dict[int, tuple[int, dict[Reader, None]]] = {}
@@ -130,6 +132,7 @@ class Tail:
     def leave(self, reader: Reader) -> None:
         """It no longer waits."""
         self._waiting.pop(reader, None)
+        self._stalled.pop(reader, None)
 
     def seek(self, day: int, reader: Reader) -> None:
         """Have a thread look at a day from now on, then wake the reader."""
@@ -229,8 +232,10 @@ class Tail:
             self._wake_waiting()
 
     def poll(self) -> None:
-        """Look whether anything has changed, if nobody tells."""
+        """Look whether anything has changed, if nobody tells; what was away may be back."""
         self._shared.counters[slots.LIVE_POLLS] += 1
+        stalled, self._stalled = self._stalled, {}
+        self._shared.wake(stalled)
         if self.look is None or self.aligned <= 0:
             self.stir()  # what comes next may be of any day
         elif self.look.sight.day not in self._looking:
@@ -269,6 +274,10 @@ class Tail:
         if not is_sure:
             self._again.discard(day)
             self._begin_look(day, None)
+        if isinstance(look, StoreError):
+            self._waiting.update(seeking)
+            self._stalled.update(seeking)
+            return
         if isinstance(look, Exception):
             for reader in seeking:
                 reader.fail(look)
@@ -370,7 +379,7 @@ class Tail:
         self, key: tuple[object, ...], begin: Cursor, stop: int, made: Message | Exception
     ) -> None:
         readers = self._composing.pop(key)
-        if isinstance(made, DataChangedError):
+        if isinstance(made, (DataChangedError, StoreError)):
             self._seek_anew(begin.day, readers)
             return
         for reader in readers:

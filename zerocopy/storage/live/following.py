@@ -204,6 +204,9 @@ class Follower:
         """The path of the directory of a series."""
         return os.path.join(self._root, *series)
 
+    def expect(self, series: Series) -> None:
+        """Nothing: each look asks the file system."""
+
     def check(self, followed: Followed) -> None:
         """Assure that there is something to follow. A series without any day is waited for.
 
@@ -262,6 +265,9 @@ class Follower:
             path = f"{self.directory(followed.series)}/{file_name(TIME_COLUMN, day)}"
             cause = UnsortedError(f"{path}: {error}")
             raise DataError(f"the times of {day_label(day)} are not sorted") from cause
+
+    def reach(self, followed: Followed, cursor: Cursor) -> None:
+        """Nothing: see `expect`."""
 
     def look(self, followed: Followed, day: int, known: Look | None = None) -> Look:
         """Look at `day`; `known` is what was seen before, and returned if nothing has changed.

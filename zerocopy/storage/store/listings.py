@@ -100,20 +100,24 @@ class Listings:
         self._memory = _Memory()
         os.makedirs(self._path, exist_ok=True)
 
-    def of(self, series: Series, newer_than: StoreListing | None = None) -> StoreListing:
+    def of(
+        self, series: Series, newer_than: StoreListing | None = None, *, after_s: float = -1.0
+    ) -> StoreListing:
         """The listing of a series, at most `list_s` old unless the store is away.
 
-        With `newer_than`, which was found to be wrong, the store is asked again.
+        With `newer_than`, which was found to be wrong, the store is asked again. So it is where it
+        was not asked after the unix second `after_s`.
 
         Raises:
             StoreError: the store is away, and the series was never listed.
         """
-        after_s = -1.0 if newer_than is None else newer_than.listed_s
+        if newer_than is not None:
+            after_s = max(after_s, newer_than.listed_s)
         known = self._memory.get(series)
         if known is not None and self._is_good(known, after_s):
             return known
         with self._locked(series):
-            kept = self._read(series) or known
+            kept = _last(self._read(series), known)
             if kept is not None and self._is_good(kept, after_s):
                 self._memory.keep(series, kept)
                 return kept
@@ -179,6 +183,13 @@ def _has_new_days(listing: StoreListing, known: StoreListing) -> bool:
     """Whether a day has a `time`, which is put last, that it had not."""
     times = (name for name in listing.entries if name.startswith(f"{TIME_COLUMN}."))
     return any(listing.entries[name] != known.entries.get(name) for name in times)
+
+
+def _last(one: StoreListing | None, other: StoreListing | None) -> StoreListing | None:
+    """The later listing: a full disk keeps an old copy."""
+    if one is None or (other is not None and other.listed_s > one.listed_s):
+        return other
+    return one
 
 
 def _cost(listing: StoreListing) -> int:

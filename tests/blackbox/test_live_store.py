@@ -1,0 +1,205 @@
+"""Each record once, in order, over an object store, whichever of two nodes a reader goes on at.
+
+Days grow, follow one another and are replaced as a pusher does it: objects as a whole, `time` last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from contextlib import ExitStack
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.blackbox.live_clients import READERS
+from tests.blackbox.test_live_exact import Follower, assert_exact, disturb, run, until
+from tests.server import ForkedServer, RunningServer
+from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
+from zerocopy.core.layout import file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DAY_S = 86_400
+LIST_S = "0.05"
+TODAY = int(time.time()) // DAY_S
+
+
+class StoredSeries:
+    """A series of the store, and how far its readers have come; prices count from 0."""
+
+    def __init__(self, bucket: Standin, symbol: str) -> None:
+        self.bucket = bucket
+        self.symbol = symbol
+        self.first_day = self.day = TODAY
+        self.days: dict[int, dict[str, bytes]] = {}
+        self.base = self.count = self.read = 0
+        self.moved = asyncio.Event()
+
+    def target(self, cursor: str) -> str:
+        """What a reader asks for."""
+        return f"/api/live?symbol={self.symbol}&type=MD&columns=time,price&from={cursor}"
+
+    def key(self, column: str, day: int) -> str:
+        """Of a day file."""
+        return f"p/coinbase/{self.symbol}/MD/{file_name(column, day)}"
+
+    def append(self, count: int, tail: bytes = b"") -> None:
+        """So many records more; behind them a piece of one, which is served to nobody."""
+        day = self.days.setdefault(self.day, {"price": b"", "time": b""})
+        first = self.base + self.count
+        day["price"] += struct.pack(f"<{count}f", *range(first, first + count))
+        day["time"] += struct.pack("<I", self.day * DAY_S + 1) * count
+        self.count += count
+        for column in ("price", "time"):
+            self.bucket.put(self.key(column, self.day), day[column] + tail)
+
+    async def write(self, total: int, midnight_at: int, rng: Random) -> None:
+        """Append up to `total`, the rest in tomorrow's files, never far ahead of the readers."""
+        while self.count < total:
+            if self.count >= midnight_at:
+                self.day = self.first_day + 1
+            most = (total if self.count >= midnight_at else midnight_at) - self.count
+            self.append(min(most, rng.choice((1, 7, 90))), rng.choice((b"", b"\x01\x02\x03")))
+            while self.read < self.count - 100:
+                self.moved.clear()
+                await self.moved.wait()
+            await asyncio.sleep(0)
+
+
+class Nodes(NamedTuple):
+    """The store and two servers, each with a cache of its own."""
+
+    bucket: Standin
+    servers: list[RunningServer]
+
+    def followers_of(self, series: StoredSeries, seed: int) -> list[Follower]:
+        """One client of each kind; each connection goes to either node."""
+        return [
+            Follower(
+                series,
+                kind,
+                [each.port if kind.alpn is None else each.tls_port for each in self.servers],
+                seed + number,
+            )
+            for number, kind in enumerate(READERS)
+        ]
+
+
+@pytest.fixture(scope="module", name="nodes")
+def fixture_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two workers each; a listing is believed for a moment."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    with standin() as bucket, ExitStack() as stack:
+        servers: Sequence[RunningServer] = [
+            stack.enter_context(
+                ForkedServer(
+                    f"s3://{BUCKET}/p",
+                    ZEROCOPY_S3_ENDPOINT=bucket.url,
+                    ZEROCOPY_S3_ALLOW_HTTP="true",
+                    ZEROCOPY_S3_CACHE_PATH=str(tmp_path_factory.mktemp("cache")),
+                    ZEROCOPY_S3_LIST_S=LIST_S,
+                    ZEROCOPY_LIVE_POLL_MS="10",
+                    ZEROCOPY_DATA_SETTLE_S="600",
+                    ZEROCOPY_TLS_PORT="0",
+                    ZEROCOPY_SERVER_WORKERS="2",
+                    **CREDENTIALS,
+                )
+            )
+            for _ in range(2)
+        ]
+        yield Nodes(bucket, [*servers])
+
+
+def test_every_record_comes_once_from_either_node(nodes: Nodes) -> None:
+    """Growing objects, midnight, readers dropped at any byte, killed workers, reloads."""
+    rng, total = Random(1), 600
+
+    async def scenario() -> list[Follower]:
+        series = StoredSeries(nodes.bucket, "S")
+        series.append(1)
+        followers = nodes.followers_of(series, 1)
+        disturbing = [partial(disturb, each, series, total, 2) for each in nodes.servers]
+        await run([lambda: series.write(total, 250, rng), *disturbing], followers, total)
+        return followers
+
+    followers = asyncio.run(scenario())
+    assert_exact(followers, total)
+    assert not any(follower.resets for follower in followers)
+
+
+def test_store_that_is_away_is_waited_for(nodes: Nodes) -> None:
+    """Readers stay connected, and have all that came meanwhile."""
+
+    async def scenario() -> list[Follower]:
+        series = StoredSeries(nodes.bucket, "W")
+        series.append(50)
+        followers = nodes.followers_of(series, 2)
+        for follower in followers:
+            follower.pieces_max = (1_000_000,)
+
+        async def go_away() -> None:
+            await until(lambda: all(follower.count == 50 for follower in followers))
+            nodes.bucket.requests.clear()
+            nodes.bucket.fault = lambda _method, _key: error_reply(403, "AccessDenied")
+            await until(lambda: len(nodes.bucket.requests) >= 8)
+            series.append(50)
+            nodes.bucket.fault = lambda _method, _key: None
+
+        await run([go_away], followers, 100)
+        return followers
+
+    followers = asyncio.run(scenario())
+    assert_exact(followers, 100)
+    assert all(follower.connections == 1 for follower in followers)
+
+
+def test_day_that_is_replaced_resets_whoever_reads_it(nodes: Nodes) -> None:
+    """As `zerocopy import --to` does it: `time` goes first and comes last."""
+
+    async def scenario() -> list[Follower]:
+        series = StoredSeries(nodes.bucket, "R")
+        series.append(60)
+        followers = nodes.followers_of(series, 3)
+        for follower in followers:  # who stays is told; a cursor alone does not know the file
+            follower.pieces_max = (1_000_000,)
+
+        async def replace() -> None:
+            await until(lambda: all(follower.count == 60 for follower in followers))
+            del nodes.bucket.objects[series.key("time", TODAY)]
+            nodes.bucket.requests.clear()
+            await until(lambda: len(nodes.bucket.requests) >= 8)  # all workers have looked
+            assert not any(follower.resets for follower in followers)
+            series.days, series.base, series.count = {}, 500, 0
+            series.append(100)
+
+        await run([replace], followers, 100)
+        return followers
+
+    followers = asyncio.run(scenario())
+    assert_exact(followers, 100)
+    assert all(follower.resets == 1 for follower in followers)
+
+
+def test_day_that_appears_late_is_delivered(nodes: Nodes) -> None:
+    """A stream from a day that nobody has put waits for it."""
+
+    async def scenario() -> list[Follower]:
+        series = StoredSeries(nodes.bucket, "L")
+        series.day = TODAY - 1
+        series.append(1)
+        series.count, series.day = 0, TODAY
+        followers = nodes.followers_of(series, 4)
+
+        async def appear() -> None:
+            await until(lambda: all(follower.connections for follower in followers))
+            series.append(30)
+
+        await run([appear], followers, 30)
+        return followers
+
+    assert_exact(asyncio.run(scenario()), 30)
