@@ -64,6 +64,8 @@ POSITIONS = [
     ("STORE_CACHE_HITS", "zerocopy_store_cache_hits", ()),
     ("STORE_CACHE_BYTES", "zerocopy_store_cache_bytes", ()),
     ("STORE_CACHE_DELETED", "zerocopy_store_cache_deleted", ()),
+    ("STORE_CACHE_CHECKED", "zerocopy_store_cache_checked", ()),
+    ("STORE_CACHE_RUINED", "zerocopy_store_cache_ruined", ()),
     ("LIVE_SUBSCRIBERS", "zerocopy_live_subscribers", ()),
     ("LIVE_SERIES", "zerocopy_live_series", ()),
     ("LIVE_MESSAGES", "zerocopy_live_messages", ()),

@@ -388,6 +388,27 @@ def test_ruined_cache_is_fetched_again(server: RunningServer, cache: Path, root:
     until_right(lambda: get_by_tls(server, target()), expected(root))
 
 
+def test_flipped_bits_are_not_served_after_a_start(
+    bucket: Standin, root: Path, tmp_path: Path
+) -> None:
+    """Length and times of the files are as they were; the other files are not fetched again."""
+    with serving(bucket, tmp_path) as server:
+        assert server.get(target()).content == expected(root)
+    ruined = sorted(tmp_path.rglob("price.*.bin"))[::2]
+    for path in ruined:
+        status, content = path.stat(), bytearray(path.read_bytes())
+        content[-1] ^= 128
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    bucket.requests.clear()
+    with serving(bucket, tmp_path) as server:
+        assert server.get(target()).content == expected(root)
+        names = sorted(name.rpartition("/")[2] for name in bucket.fetched())
+        assert names == sorted(path.name for path in ruined)
+        assert server.metric("zerocopy_store_cache_ruined_total") >= len(ruined)
+        poll(lambda: server.metric("zerocopy_store_cache_checked_total") >= DAYS - len(ruined))
+
+
 def test_cache_smaller_than_the_answer_streams_it_all_the_same(
     bucket: Standin, root: Path, tmp_path: Path
 ) -> None:

@@ -69,7 +69,8 @@ def serve(
         _log = get_logger(__name__)
         _log.debug("variables_passed_over", names=names)
     if loaded.store_url is not None:
-        from zerocopy.supervise.compose_store import open_store
+        from zerocopy.supervise.compose_store import begin_cache, open_store
 
         open_store(loaded)  # a wrong URL or a missing library stops the start
+        begin_cache(loaded)
     raise typer.Exit(Supervisor(loaded, reread=load, passed=passed, notifier=notifier).run())

@@ -99,6 +99,9 @@ class S3Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Bytes, _doc("Bytes of an answer fetched before they are sent.")
     ] = 67_108_864
     check_md5: Annotated[bool, _doc("Whether an ETag of 32 hex digits is an MD5.")] = True
+    check_bytes_per_s_max: Annotated[
+        Bytes, _doc("Bytes a second of the cache that are checked after a start.")
+    ] = 104_857_600
 
 
 class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

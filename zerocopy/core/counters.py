@@ -186,6 +186,16 @@ STORE_CACHE_DELETED = _slot(
     "zerocopy_store_cache_deleted",
     "Files deleted because all of them were above [s3] cache_bytes_max.",
 )
+STORE_CACHE_CHECKED = _slot(
+    "counter",
+    "zerocopy_store_cache_checked",
+    "Files of the cache that were read through after a start, and are whole.",
+)
+STORE_CACHE_RUINED = _slot(
+    "counter",
+    "zerocopy_store_cache_ruined",
+    "Files of the cache whose content was not what was fetched; they were deleted.",
+)
 LIVE_SUBSCRIBERS = _slot("gauge", "zerocopy_live_subscribers", "Readers of /api/live now.")
 LIVE_SERIES = _slot(
     "gauge", "zerocopy_live_series", "Series and columns that somebody reads by /api/live."

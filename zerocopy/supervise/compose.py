@@ -79,6 +79,7 @@ def build_service(
         from zerocopy.supervise.compose_store import build_stored  # noqa: PLC0415 - an extra
 
         stored = build_stored(config, counters, mapped)
+        stored.check.start()
     files = stored.files if stored else OpenFiles(config.root, memory.open_files_max, mapped)
     planner: QueryPlanner = stored.planner if stored else build_planner(config, counters, files)
     return Service(

@@ -10,6 +10,8 @@ from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
 from zerocopy.storage.store.breaker import Breaker
 from zerocopy.storage.store.cache import CacheDirectory
+from zerocopy.storage.store.checking import CacheCheck
+from zerocopy.storage.store.checks import start_of
 from zerocopy.storage.store.contents import StoreContents, StoreSymbols
 from zerocopy.storage.store.fetching import Fetcher, StoredFiles
 from zerocopy.storage.store.following import StoreFollower
@@ -36,6 +38,21 @@ class Stored(NamedTuple):
     listings: Listings
     fetcher: Fetcher
     follower: StoreFollower
+    check: CacheCheck
+
+
+def begin_cache(config: Config) -> None:
+    """A server starts: what lies in its cache is believed no more until it was checked.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+    """
+    path = os.path.dirname(config.root)
+    try:
+        os.makedirs(path, exist_ok=True)
+        start_of(path, is_new=True)
+    except OSError as error:
+        raise _unusable(path, error) from None
 
 
 def open_store(
@@ -84,7 +101,7 @@ def build_stored(
         listings = Listings(store, path, config.s3.list_s, tally=tally)
         names = StoreNames(store, path, config.s3.list_s, tally=tally)
     except OSError as error:
-        raise ConfigError(f"[s3] cache_path: {path} cannot be used: {error.strerror}") from None
+        raise _unusable(path, error) from None
     fetcher = Fetcher(
         store,
         cache,
@@ -117,4 +134,9 @@ def build_stored(
         lines_max=config.live.series_max,
     )
     symbols = StoreSymbols(names)
-    return Stored(files, planner, symbols, contents, names, listings, fetcher, follower)
+    check = CacheCheck(cache, listings, path, config.s3.check_bytes_per_s_max, tally)
+    return Stored(files, planner, symbols, contents, names, listings, fetcher, follower, check)
+
+
+def _unusable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(f"[s3] cache_path: {path} cannot be used: {error.strerror}")

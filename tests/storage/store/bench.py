@@ -77,7 +77,7 @@ class Node:
         self, bucket: Standin, path: str, *, small_bytes_max: int = GENEROUS, **options: Any
     ) -> None:
         self.counters = [0] * len(SLOTS)
-        tally = Tally(self.counters)
+        tally = self.tally = Tally(self.counters)
         self.clock = options.pop("clock", None) or Clock()
         self.breaker = Breaker(self.clock)
         cache_bytes_max = options.pop("cache_bytes_max", GENEROUS)

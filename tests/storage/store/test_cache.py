@@ -71,8 +71,8 @@ def number(index: int) -> str:
 
 
 def names(path: Path) -> list[str]:
-    """Every file below, temporary ones too."""
-    return sorted(each.name for each in path.rglob("*") if each.is_file())
+    """Every file of a series below, temporary ones too."""
+    return sorted(each.name for each in (path / "data").rglob("*") if each.is_file())
 
 
 def test_file_is_fetched_once_however_many_ask(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_killed_while_fetching_leaves_nothing_under_the_name(tmp_path: Path) -> 
         process.wait()
     cache = CacheDirectory(str(tmp_path), GENEROUS)
     assert cache.open(SERIES, NAME, ENTRY) is None
-    assert names(tmp_path) == [f".{NAME}.lock", f".{NAME}.part"]
+    assert names(tmp_path) == [f".{NAME}.part"]
     assert content_of(cache.fill(SERIES, NAME, ENTRY, writes())) == CONTENT
     assert names(tmp_path) == [NAME]
 
@@ -231,7 +231,7 @@ def test_trim_deletes_what_was_left_over_and_nothing_foreign(tmp_path: Path) -> 
     cache = CacheDirectory(str(tmp_path), GENEROUS)
     directory = tmp_path / "data" / "/".join(SERIES)
     directory.mkdir(parents=True)
-    for name in (f".{NAME}.part", f".{NAME}.lock", NAME, "notes.txt", ".hidden"):
+    for name in (f".{NAME}.part", NAME, "notes.txt", ".hidden"):
         (directory / name).write_bytes(b"x")
     cache.trim(0)
     assert names(tmp_path) == [".hidden", "notes.txt"]

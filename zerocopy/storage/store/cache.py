@@ -2,12 +2,13 @@
 
     {path}/data/{exchange}/{symbol}/{type}/{column}.{DD}.{MM}.{YY}.bin
 
-Owns those files: each appears under its name whole, checked and on disk, by rename(2). What it is a
-copy of is in the file itself: its length and its modification time; see `Entry`. So nothing else
-has to be kept, a file that was written over is not believed, and any number of processes share it.
+Owns those files: each appears under its name whole and checked, by rename(2). What it is a copy of
+is in the file itself: its length and its modification time, see `Entry`, and the sum of its
+content, see `checks`. So nothing else has to be kept, a file that was written over is not believed,
+one of before the server's start is read through before it is, and any number of processes share it.
 
-- One flight: who fetches holds flock(2) of a file beside it, in threads and processes alike. One
-  that is killed leaves that file and what it had fetched, which the next takes over.
+- One flight: who fetches holds a lock of fcntl(2), in threads and processes alike. One that is
+  killed leaves what it had fetched under a temporary name, which the next takes over.
 - A use is noted in the access time, which is set, for it is often not kept by itself.
 - An open file is held by a shared flock(2), and is not deleted while it is.
 - Each process looks at the whole directory after each 64th of the bound that it wrote, or less
@@ -21,15 +22,18 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import threading
 import time
-from contextlib import suppress
+import zlib
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import StoreError
 from zerocopy.core.http.validators import NS_PER_S
 from zerocopy.core.layout import parse_file_name
+from zerocopy.storage.store.checks import Checks
 from zerocopy.storage.store.tally import Tally
 from zerocopy.storage.tree import close_file
 from zerocopy.storage.trimming import Trimmed, files_below, least_recent
@@ -47,9 +51,12 @@ SHARE_WRITTEN, SHARE_FREE = max(64, 16 * (os.cpu_count() or 1)), 8
 """Of the bound: what a process may add before it looks again, and what it leaves free then. Two
 generations of a worker a processor may add as much as is free, and no more."""
 
-_PART, _LOCK = ".part", ".lock"
+_PART = ".part"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLOCK = struct.Struct("hhqqi4x")
+"""struct flock of fcntl(2) on 64 bits: type, whence, start, length, process."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -69,28 +76,43 @@ class CacheDirectory:
         """What may be written before the next look; the first file is followed by one."""
         os.makedirs(self.root, exist_ok=True)
         _check_times(path)
+        self._flights_path = os.path.join(path, "flights.lock")
+        self.checks = Checks(path)
 
     def open(self, series: Series, name: str, entry: Entry) -> int | None:
-        """A descriptor of the copy of `entry`, the caller's to close; None if there is none."""
+        """A descriptor of the copy of `entry`, the caller's to close; None if there is none.
+
+        None as well if it was not checked since the start: `fill` does that.
+        """
+        fd = self._open(self._path_of(series, name), entry)
+        if fd is not None and not self.checks.is_checked(fd):
+            close_file(fd)
+            return None
+        return fd
+
+    def _open(self, path: str, entry: Entry) -> int | None:
+        """A descriptor of what is a copy of `entry` by its length and time, and is held."""
         try:
-            fd = os.open(self._path_of(series, name), _READ)
+            fd = os.open(path, _READ)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
             raise
         status = os.fstat(fd)
-        if not _is_copy(status, entry):
+        if not is_copy(status, entry):
             close_file(fd)
             return None
-        self._hold(fd, entry, status)
+        _hold(fd, entry, status)
         return fd
 
-    def has(self, series: Series, name: str, entry: Entry) -> bool:
-        """Whether there is a copy of `entry` now."""
+    def has(self, series: Series, name: str, entry: Entry, *, unchecked: bool = False) -> bool:
+        """Whether `open` gives a copy of `entry` now; `unchecked`: or would once it is checked."""
+        path = self._path_of(series, name)
         try:
-            return _is_copy(os.lstat(self._path_of(series, name)), entry)
+            is_there = is_copy(os.lstat(path), entry)
         except OSError:
             return False
+        return is_there and (unchecked or self.checks.is_checked(path))
 
     def make_directory(self, series: Series) -> str:
         """The directory of a series, which is there afterwards."""
@@ -120,26 +142,84 @@ class CacheDirectory:
     def _fill(
         self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]
     ) -> int:
-        directory = self.make_directory(series)
-        lock_path = os.path.join(directory, f".{name}{_LOCK}")
-        lock_fd = _lock_file(lock_path)
-        try:
-            fd = self.open(series, name, entry)  # another one may have made it meanwhile
-            if fd is None:
-                _write_copy(directory, name, entry, read_into)
-                fd = self.open(series, name, entry)
-        finally:
-            with suppress(OSError):
-                os.unlink(lock_path)
-            os.close(lock_fd)
-        if fd is None:
-            raise StoreError("the cache of the object store is too small; try again")
+        path = self._path_of(series, name)
+        with self._flight(path):
+            # Another one may have made it meanwhile, or it has to be checked.
+            fd = self._check(path, entry)
+            if fd is not None:
+                return fd
+            try:
+                fd = self._write(path, entry, read_into)
+            except FileNotFoundError:  # the first of a series, or somebody deleted the cache
+                self.make_directory(series)
+                fd = self._write(path, entry, read_into)
         with self._lock:
             self._left_bytes -= entry.size
             is_due = self._left_bytes < 0
         if is_due:
             self.trim()
         return fd
+
+    @contextmanager
+    def _flight(self, path: str) -> Iterator[None]:
+        """Be the only one, of threads and processes, that makes or checks the copy at `path`.
+
+        A byte of one file is locked, for a file of its own would be made and deleted with each
+        copy: ext4 does not use a deleted inode again for a while, and steps over all of them
+        whenever a file is made.
+        """
+        try:
+            fd = os.open(self._flights_path, _WRITE, 0o644)
+        except FileNotFoundError:  # somebody deleted the cache
+            os.makedirs(os.path.dirname(self._flights_path), exist_ok=True)
+            fd = os.open(self._flights_path, _WRITE, 0o644)
+        try:
+            place = zlib.crc32(path.encode())
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, 0, place, 1, 0))
+            yield
+        finally:
+            os.close(fd)
+
+    def _check(self, path: str, entry: Entry) -> int | None:
+        """A descriptor of a copy of `entry` whose content is what was fetched."""
+        fd = self._open(path, entry)
+        if fd is None or self.checks.is_checked(fd):
+            return fd
+        if self.checks.check(fd, entry.size):
+            self._tally.add(slots.STORE_CACHE_CHECKED)
+            self._tally.add(slots.STORE_CACHE_HITS)
+            return fd
+        self._tally.add(slots.STORE_CACHE_RUINED)
+        close_file(fd)
+        os.unlink(path)  # nobody else writes to it: this one has its lock
+        return None
+
+    def _write(self, path: str, entry: Entry, read_into: Callable[[int], object]) -> int:
+        """Make the copy of `entry`, whole before it has its name; a descriptor of it."""
+        directory, name = os.path.split(path)
+        temporary = os.path.join(directory, f".{name}{_PART}")
+        fd = _lock_file(temporary)  # or a trim would take it for left over
+        read_fd = -1
+        try:
+            os.ftruncate(fd, 0)
+            read_into(fd)
+            self.checks.note(fd, entry.size)
+            if not self.checks.are_kept:
+                os.fsync(fd)
+            os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
+            read_fd = os.open(temporary, _READ)
+            for each in (fd, read_fd):
+                fcntl.flock(each, fcntl.LOCK_SH)
+            os.rename(temporary, path)
+        except BaseException:
+            if read_fd >= 0:
+                close_file(read_fd)
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        return read_fd
 
     def trim(self, bytes_max: int | None = None) -> Trimmed:
         """Delete the least recently used until seven eighths of the bound are taken at most."""
@@ -165,6 +245,12 @@ class CacheDirectory:
         self._tally.add(slots.STORE_CACHE_DELETED, deleted)
         return Trimmed(nbytes, deleted)
 
+    def discard(self, path: str, inode: int) -> None:
+        """Delete a copy that is wrong, though it may be open; not one that has come meanwhile."""
+        with suppress(OSError), self._flight(path):
+            if os.lstat(path).st_ino == inode:
+                os.unlink(path)
+
     def _nbytes(self) -> int:
         """The bytes of all copies."""
         return sum(size for _, _, size in self._files())
@@ -173,7 +259,7 @@ class CacheDirectory:
         """Path, last use and bytes of each copy; what was left half made is deleted."""
         for entry, status in files_below(self.root):
             name = entry.name
-            is_part = name.startswith(".") and name.endswith((_PART, _LOCK))
+            is_part = name.startswith(".") and name.endswith(_PART)
             if parse_file_name(name[1 : -len(_PART)] if is_part else name) is None:
                 continue
             if is_part:
@@ -181,21 +267,12 @@ class CacheDirectory:
             else:
                 yield entry.path, status.st_atime_ns, status.st_size
 
-    def _hold(self, fd: int, entry: Entry, status: os.stat_result) -> None:
-        """Note a use, and keep the file from being deleted while it is open."""
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            now_ns = time.time_ns()
-            if abs(now_ns - status.st_atime_ns) > NOTED_S * NS_PER_S:
-                os.utime(fd, ns=(now_ns, entry.modified_ns))
-        except OSError:  # it is being deleted: an open file stays whole nevertheless
-            pass
-
     def _path_of(self, series: Series, name: str) -> str:
         return os.path.join(self.root, *series, name)
 
 
-def _is_copy(status: os.stat_result, entry: Entry) -> bool:
+def is_copy(status: os.stat_result, entry: Entry) -> bool:
+    """Whether a file is a copy of `entry` by its length and time."""
     return (
         stat.S_ISREG(status.st_mode)
         and status.st_size == entry.size
@@ -203,24 +280,15 @@ def _is_copy(status: os.stat_result, entry: Entry) -> bool:
     )
 
 
-def _write_copy(
-    directory: str, name: str, entry: Entry, read_into: Callable[[int], object]
-) -> None:
-    """Make the copy of `entry`: whole and on disk before it has its name."""
-    temporary = os.path.join(directory, f".{name}{_PART}")
-    fd = _lock_file(temporary)  # or a trim would take it for left over
+def _hold(fd: int, entry: Entry, status: os.stat_result) -> None:
+    """Note a use, and keep the file from being deleted while it is open."""
     try:
-        os.ftruncate(fd, 0)
-        read_into(fd)
-        os.fsync(fd)
-        os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
-        os.rename(temporary, os.path.join(directory, name))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        now_ns = time.time_ns()
+        if abs(now_ns - status.st_atime_ns) > NOTED_S * NS_PER_S:
+            os.utime(fd, ns=(now_ns, entry.modified_ns))
+    except OSError:  # it is being deleted: an open file stays whole nevertheless
+        pass
 
 
 def _lock_file(path: str) -> int:

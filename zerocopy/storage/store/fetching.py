@@ -150,9 +150,9 @@ class Fetcher:
             self._tally.add(slots.STORE_CACHE_HITS)
         return fd
 
-    def has(self, day_file: StoredFile) -> bool:
-        """Whether it is in the cache now."""
-        return self.cache.has(day_file.series, day_file.name, day_file.entry)
+    def has(self, day_file: StoredFile, *, unchecked: bool = False) -> bool:
+        """Whether it is in the cache now; `unchecked`: or will be once it is read through."""
+        return self.cache.has(day_file.series, day_file.name, day_file.entry, unchecked=unchecked)
 
     def fetch_ahead(self, day_file: StoredFile) -> None:
         """Have what is sent next fetched as well, each file once; see `Sequence.forget`."""
@@ -282,6 +282,15 @@ class StoredFiles(OpenFiles):
                 cause = error.__cause__ or error
                 raise NotFetchedError("a file of the object store cannot be fetched") from cause
         return super().fetch(day_file, lent, directory_fd, mapped=mapped)
+
+    def _reopen(self, day_file: DayFile, directory_fd: int | None = None) -> int:
+        """As `OpenFiles` does; a copy that was not checked since the start is none."""
+        fd = super()._reopen(day_file, directory_fd)
+        if isinstance(day_file, StoredFile) and not self._fetcher.cache.checks.is_checked(fd):
+            close_file(fd)
+            day_file.lost.append(day_file.name)
+            raise DataChangedError("a file of the cache is another one than was opened")
+        return fd
 
     def _begin(self, day_file: StoredFile) -> int | None:
         """Have what is sent behind it fetched; a descriptor of it if it is in the cache."""

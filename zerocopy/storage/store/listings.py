@@ -133,6 +133,11 @@ class Listings:
             self._memory.keep(series, listing)
             return listing
 
+    def noted(self, series: Series) -> dict[str, Entry] | None:
+        """The files of a series as last listed, however long ago; asks nobody. None if never."""
+        found = self._read(series)
+        return None if found is None else found.entries
+
     def is_current(self, series: Series, listing: StoreListing) -> bool:
         """Whether `listing` is what `of` would give without asking the store."""
         return self._memory.get(series) is listing and self._is_good(listing, -1.0)

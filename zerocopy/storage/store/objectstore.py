@@ -157,20 +157,22 @@ class ObjectStore:
             StoreError: the store is away, or what it gave is not what it listed.
             OSError: the descriptor cannot be written.
         """
+        known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
+        digest = None
         with self._asking("get"):
             try:
-                if entry.size <= PART_BYTES:
-                    digest = hashlib.md5(usedforsecurity=False)
-                    self._read_range(key, entry, fd, None, digest.update)
-                else:
+                if entry.size > PART_BYTES:
                     self._read_parts(key, entry, fd)
-                    digest = None
+                elif known is None:
+                    self._read_range(key, entry, fd)
+                else:
+                    digest = hashlib.md5(usedforsecurity=False)
+                    self._read_range(key, entry, fd, look=digest.update)
             except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
                 if "NoSuchBucket" in str(error):
                     raise
                 cause = ConnectionError(f"{key}: {_reason(error)}")
                 raise ObjectChangedError("a file of the object store was replaced") from cause
-        known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
         if known is not None and (digest or _md5_of(fd, entry.size)).hexdigest() != known[1]:
             raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
         self._breaker.note(is_answered=True)
@@ -246,7 +248,7 @@ class ObjectStore:
         key: str,
         entry: Entry,
         fd: int,
-        span: tuple[int, int] | None,
+        span: tuple[int, int] | None = None,
         look: Callable[[memoryview], object] | None = None,
     ) -> None:
         """Write the bytes of a span, or of all, to their place in a descriptor.
@@ -261,7 +263,9 @@ class ObjectStore:
         self._check_meta(key, entry, found.meta)
         begin, most = span or (0, entry.size)
         offset = begin
-        for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+        # What fits into memory is asked for once: each call wakes another thread.
+        whole = most - begin <= CHUNK_BYTES
+        for chunk in (found.bytes(),) if whole else found.stream(min_chunk_size=CHUNK_BYTES):
             piece = memoryview(chunk)
             if offset + len(piece) > most:
                 break  # nothing is written beyond it

@@ -197,7 +197,7 @@ class StorePlanner:
         ]
         ahead = [s for s in dict.fromkeys(sources) if isinstance(s, StoredFile)]
         Sequence(ahead)
-        if must_be_here and not all(map(self._fetcher.has, ahead)):
+        if must_be_here and not all(self._fetcher.has(each, unchecked=True) for each in ahead):
             raise StoreError("the object store cannot be read now, and not all is here; try again")
         if found.nbytes <= self._small_answer_bytes_max:
             return b"".join((found.content, *map(self._read, found.segments))), ()
