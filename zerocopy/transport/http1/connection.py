@@ -194,11 +194,9 @@ class Connection:
                 self._sender.queue_turn()
                 return
             self.answer(parser.messages.popleft())
-        if self.state is not _READY:
-            return
-        if self._at_end_of_input:
+        if self.state is _READY and self._at_end_of_input:
             self._leave()
-        else:
+        elif self.state is _READY:
             self._channel.wait_readable(self.on_readable)
 
     @contained
