@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.access.keys import Keys, read_keys
+from zerocopy.access.keys import Entry, Keys, read_keys
+from zerocopy.commands.keys import _row
 from zerocopy.core.access import Allowance, Scope
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ def test_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
     again = run(tmp_path, "revoke", "desk", "-f", path)
     assert again.returncode == 1
     assert again.stderr == f"zerocopy: {path}: there is no key named 'desk'\n"
+
+
+def test_one_of_a_limit_is_one() -> None:
+    """The table counts as people do: 1 stream, 2 streams."""
+    one = Entry(name="a", sha256="0" * 64, created="", requests_per_s=1, bytes_per_day=1, streams=1)
+    assert _row(one)[-1] == "1 request/s, 1 byte/day, 1 stream"
+    two = Entry(
+        name="b", sha256="0" * 64, created="", requests_per_s=2, bytes_per_day=2_000, streams=2
+    )
+    assert _row(two)[-1] == "2 requests/s, 2,000 bytes/day, 2 streams"
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,14 @@ def _document(entry: Entry) -> dict[str, object]:
 
 def _row(entry: Entry) -> Sequence[str]:
     limits = (
-        (entry.requests_per_s, "requests/s"),
-        (entry.bytes_per_day, "bytes/day"),
-        (entry.streams, "streams"),
+        (entry.requests_per_s, "request", "/s"),
+        (entry.bytes_per_day, "byte", "/day"),
+        (entry.streams, "stream", ""),
     )
-    told = [f"{count:,} {unit}" for count, unit in limits if count is not None]
+    told = [
+        f"{count:,} {unit}{'' if count == 1 else 's'}{window}"
+        for count, unit, window in limits
+        if count is not None
+    ]
     patterns = (" ".join(each) for each in (entry.exchanges, entry.symbols, entry.types))
     return (entry.name, entry.created, *patterns, ", ".join(told))
