@@ -126,6 +126,8 @@ def test_bytes_are_those_of_a_day_in_utc(machine: Machine) -> None:
     assert caught.value.retry_s == DAY_S - 1_000
     assert (caught.value.window_s, caught.value.unit) == (DAY_S, "content-bytes")
     assert caught.value.left == 400
+    with pytest.raises(LimitedError, match="more than any day has: ask for a shorter range"):
+        usage.check_bytes(1_001)
     usage.give_back(100, day)
     usage.check_bytes(500)
     assert not usage.is_spent

@@ -239,7 +239,10 @@ class NameUsage:
         day = int(self._limits.clock() // DAY_S)
         left = max(0, quota - self._counts.total(self._bytes, day))
         if nbytes > left:
-            raise self._refusal_of_bytes(quota, left, f"the response has {nbytes:,}")
+            wanted = f"the response has {nbytes:,}"
+            if nbytes > quota:
+                wanted += ", more than any day has: ask for a shorter range"
+            raise self._refusal_of_bytes(quota, left, wanted)
 
     def _refusal_of_bytes(self, quota: int, left: int, wanted: str) -> LimitedError:
         """There is more tomorrow."""
