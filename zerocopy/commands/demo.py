@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shlex
 import signal
 import time
 from importlib.util import find_spec
@@ -23,10 +24,13 @@ from zerocopy.core.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from zerocopy.config.options import AuthTable
+
 EXCHANGE, SYMBOL = "coinbase", "BTC-USD"
 """What the printed URLs ask for."""
 
 _MINUTE_S = 60
+_FIELD = "Authorization: Bearer $ZEROCOPY_KEY"
 
 
 def demo(
@@ -96,7 +100,7 @@ def _serve(*, root: str, plain_port: int, tls_port: int, certs: str, console: Co
 
     def print_urls() -> None:
         metrics = f"http://{supervisor.metrics_address}/metrics"
-        _print_urls(origins, metrics, certificates.ca_cert, midday_s, console)
+        _print_urls(origins, metrics, certificates.ca_cert, midday_s, config.auth, console)
 
     return supervisor.run(print_urls)
 
@@ -124,9 +128,15 @@ def _prepare_data(root: str, seed: int, console: Console, stack: contextlib.Exit
 
 
 def _print_urls(
-    origins: tuple[str, str], metrics: str, ca_cert: str, day_s: int, console: Console
+    origins: tuple[str, str],
+    metrics: str,
+    ca_cert: str,
+    day_s: int,
+    auth: AuthTable,
+    console: Console,
 ) -> None:
     plain, tls = origins
+    curl = "curl -s" + (f' -H "{_FIELD}"' if auth.is_on else "")
     minute, whole = (
         _query(day_s, day_s + _MINUTE_S - 1, "time,price,volume"),
         _query(0, 2**32 - 1, "time,price,best_bid,best_ask"),
@@ -134,7 +144,7 @@ def _print_urls(
     bars = _query(0, 2**32 - 1, "price", "bars") + "&interval=1h&format=json"
     has_csv = find_spec("polars") is not None
     over_tls = (
-        f"curl -s -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
+        f"{curl} -o /dev/null -w '%{{size_download}} bytes, HTTP/%{{http_version}}\\n' "
         f"--cacert {ca_cert}"
     )
     day = dt.datetime.fromtimestamp(day_s, dt.UTC).date()
@@ -145,8 +155,9 @@ def _print_urls(
         "Serving. A chart, in a browser:",
         "",
         f"  {plain}/",
+        *_lines_on_keys(auth),
         "",
-        "Or try, in another terminal or a browser:",
+        "Or try, with that field:" if auth.is_on else "Or try, in another terminal or a browser:",
         "",
         f"  {plain}/api/symbols",
         f"  {plain}{minute}",
@@ -160,12 +171,12 @@ def _print_urls(
         "",
         "One minute of ticks; the first line of the answer says what follows it:",
         "",
-        f"  curl -s '{plain}{minute}' | head -n 1",
-        f"  curl -s --cacert {ca_cert} '{tls}{minute}' | head -n 1",
+        f"  {curl} '{plain}{minute}' | head -n 1",
+        f"  {curl} --cacert {ca_cert} '{tls}{minute}' | head -n 1",
         "",
         "Everything there is, over plain HTTP/1.1 and over HTTP/2:",
         "",
-        f"  curl -s -o /dev/null -w '%{{size_download}} bytes\\n' '{plain}{whole}'",
+        f"  {curl} -o /dev/null -w '%{{size_download}} bytes\\n' '{plain}{whole}'",
         f"  {over_tls} '{tls}{whole}'",
         "",
         "A day as a DataFrame, in .venv/bin/python:",
@@ -178,6 +189,20 @@ def _print_urls(
         "Ctrl-C stops.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _lines_on_keys(auth: AuthTable) -> list[str]:
+    """How to ask where not everybody may."""
+    if not auth.is_on:
+        return []
+    if auth.keys_path is None:
+        lines = ["Each request needs a token of the issuer (docs/tokens.md). For all below:", ""]
+        lines.append("  export ZEROCOPY_KEY=TOKEN")
+    else:
+        lines = [f"Each request needs a key of {auth.keys_path}. For all below, make one:", ""]
+        lines.append(f"  zerocopy keys add NAME --file {shlex.quote(auth.keys_path)}")
+        lines.append("  export ZEROCOPY_KEY=zc_…")
+    return ["", *lines, "", f"The page asks for it; other requests have the field {_FIELD}"]
 
 
 def _query(start_s: int, end_s: int, columns: str, endpoint: str = "data") -> str:
