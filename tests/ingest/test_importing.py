@@ -187,6 +187,19 @@ def test_trades_that_differ_in_their_id_are_no_duplicates(tmp_path: Path) -> Non
     assert found(tmp_path) == wanted((at(0), 5), (at(0), 5))
 
 
+def test_files_of_a_day_need_not_have_the_same_columns_besides(tmp_path: Path) -> None:
+    """A row with an id and one without are no duplicates; it was a KeyError."""
+    lines = (f"id,time,price\n7,{T},5\n", f"time,price\n{T},5\n{T},5\n")
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file, text in zip(files, lines, strict=True):
+        file.write_text(text, encoding="utf-8")
+    for given in (files, files[::-1]):
+        done = run(tmp_path, *given, "--replace")
+        assert (done.code, done.err) == (0, "")
+        assert "1 rows repeat another one exactly" in done.out
+        assert found(tmp_path) == wanted(*[(at(0), 5)] * 3)
+
+
 def test_file_with_a_bad_row_is_left_out_as_a_whole(tmp_path: Path) -> None:
     """Its good rows too, while those of other files are imported, of the same day even."""
     bad = tmp_path / "b.csv"

@@ -20,7 +20,47 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE_RECORDS = 1 << 15
+_TIES_MAX = 1 << 16
+"""Records of one instant that are compared with those of the next piece; more wait for the end."""
 _ODD = 0x9E37_79B9_7F4A_7C15  # spreads keys over 64 bits: 2^64 over the golden ratio
+
+
+class Arrival:
+    """How the records of a day come, piece by piece.
+
+    `is_ordered` says whether they are in order so far. If they are, `repeats` of them are the same
+    as an earlier one, as `repeated` would find them.
+    """
+
+    def __init__(self) -> None:
+        self.is_ordered = True
+        self.repeats = 0
+        self._last: Columns = {}  # the records of the last instant
+
+    def add(self, columns: Columns) -> None:
+        """Some more; at least one."""
+        keys = columns[INSTANT]
+        last = self._last
+        if not self.is_ordered:
+            return
+        if (keys[1:] < keys[:-1]).any() or (last and keys[0] < last[INSTANT][0]):
+            self._give_up()
+            return
+        self.repeats += len(repeated(columns))
+        begin = int(np.searchsorted(keys, keys[-1], "left"))
+        ties = {name: column[begin:].copy() for name, column in columns.items()}
+        if last and keys[0] == last[INSTANT][0]:
+            stop = int(np.searchsorted(keys, keys[0], "right"))
+            first = {name: column[:stop] for name, column in columns.items()}
+            both = {name: np.concatenate([last[name], first[name]]) for name in columns}
+            self.repeats += len(repeated(both)) - len(repeated(last)) - len(repeated(first))
+            ties = ties if begin else both
+        self._last = ties
+        if len(ties[INSTANT]) > _TIES_MAX:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.is_ordered, self.repeats, self._last = False, 0, {}
 
 
 def in_order(columns: Columns) -> Columns:

@@ -65,6 +65,7 @@ class Converter:
         self.notes: Counter[str] = Counter()
         self.losses: dict[str, Loss] = {}
         self.rows = 0
+        self._only_series: list[tuple[str, str]] = []
         self.writes_nanos = recipe.writes_nanos
 
     def convert(self, batch: Batch) -> Iterator[Part]:
@@ -165,12 +166,15 @@ class Converter:
         """The exchanges and symbols of a batch, and which each row has; None where there is one."""
         import polars as pl  # noqa: PLC0415 - the extra `import`
 
+        if self._only_series:
+            return self._only_series, None
         recipe = self._recipe
         frame = batch.frame.select(
             exchange=_named(recipe.exchange, recipe.exchange_column),
             symbol=_named(recipe.symbol, recipe.symbol_column),
         )
-        if recipe.exchange_column is None and recipe.symbol_column is None:
+        is_constant = recipe.exchange_column is None and recipe.symbol_column is None
+        if is_constant:
             frame = frame.head(1)
         unique = frame.unique(maintain_order=True)
         names = [(str(exchange or ""), str(symbol or "")) for exchange, symbol in unique.rows()]
@@ -182,6 +186,8 @@ class Converter:
                         f"{self._source.name}: {batch.place(row)}: {name[at]!r} is no name of "
                         f"a {field}: --{field} decides"
                     )
+        if is_constant:
+            self._only_series = names
         if len(names) == 1:
             return names, None
         codes = (

@@ -24,7 +24,7 @@ import fcntl
 import hashlib
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
     from zerocopy.core.layout import Dtypes
 
-PREFIX = SWAP_PREFIX
-_TOGETHER = SWAP_TOGETHER
+    Column: TypeAlias = "NDArray[Any] | KeptColumn"
+
+PREFIX, _TOGETHER = SWAP_PREFIX, SWAP_TOGETHER
 _READY, _MERGED = SWAP_READY, ".merged"
 _COPY_RECORDS = 1 << 18
 _FILE_MODE = 0o644
@@ -71,6 +72,15 @@ class _Days(msgspec.Struct):
     """Several days that are to be there at once: each with its columns."""
 
     days: dict[int, list[str]]
+
+
+class KeptColumn(Protocol):
+    """The records of a column that lie elsewhere, and write themselves."""
+
+    def __len__(self) -> int: ...
+
+    def write_to(self, fd: int) -> None:
+        """Write all to an empty file; IngestError if they cannot be read."""
 
 
 class SeriesWriter:
@@ -150,7 +160,7 @@ class SeriesWriter:
         length = min(map(len, columns.values()), default=0)
         return {name: column[:length] for name, column in columns.items()}
 
-    def write(self, day: int, columns: Mapping[str, NDArray[Any]], *, added: str = "") -> None:
+    def write(self, day: int, columns: Mapping[str, Column], *, added: str = "") -> None:
         """Have the files of `day` be these columns, in place of any it has.
 
         `added` is the digest of what was merged into it; `was_merged` knows it again.
@@ -169,7 +179,7 @@ class SeriesWriter:
                 status = self._stat(PREFIX + file_name(TIME_COLUMN, day))
                 manifest = _Manifest([*columns], added, status.st_mtime_ns, status.st_size)
                 self._write_file(f"{PREFIX}{label}.part", msgspec.json.encode(manifest))
-            except OSError:
+            except (OSError, IngestError):
                 self._remove_hidden(label)
                 raise
             os.rename(
@@ -300,12 +310,15 @@ class SeriesWriter:
 
     # ---- files
 
-    def _write_file(self, name: str, content: NDArray[Any] | bytes) -> None:
+    def _write_file(self, name: str, content: Column | bytes) -> None:
         fd = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with open(fd, "wb", buffering=0) as file:
-            rest = memoryview(content) if isinstance(content, bytes) else _bytes_of(content)
-            while rest:
-                rest = rest[file.write(rest) :]
+            if isinstance(content, bytes | np.ndarray):
+                rest = memoryview(content) if isinstance(content, bytes) else _bytes_of(content)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            else:
+                content.write_to(fd)
             os.fsync(fd)
 
     def _open(self, name: str, flags: int) -> int:

@@ -39,14 +39,26 @@ class Loss:
     example: str = ""
 
 
+def magnitude(records: NDArray[Any]) -> np.float32:
+    """The largest absolute value, 0 where there is none; NaN is passed over."""
+    largest: np.float32 = np.maximum(
+        np.fmax.reduce(records, initial=0), -np.fmin.reduce(records, initial=0)
+    )
+    return largest
+
+
 def count_lost(
-    series: pl.Series | None, values: NDArray[np.float64], records: NDArray[Any], loss: Loss
+    series: pl.Series | None,
+    values: NDArray[np.float64],
+    records: NDArray[Any],
+    loss: Loss,
+    largest: np.float32,
 ) -> None:
     """Count in `loss` the values that `records`, of f4, do not hold to their last digit.
 
-    `series` is what was printed, or None where nothing was.
+    `series` is what was printed, or None where nothing was. `largest` is the `magnitude` of the
+    records.
     """
-    largest = np.fmax.reduce(np.abs(records), initial=0)
     if np.isinf(largest):
         largest = np.abs(records[np.isfinite(records)]).max(initial=0)
     # Half of the step between two f4 at the largest value bounds every error.

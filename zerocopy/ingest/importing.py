@@ -27,17 +27,20 @@ from zerocopy.ingest.outcome import (
     REFUSED,
     REPLACED,
     THERE,
+    DayCount,
     DayFault,
+    LossCount,
     Outcome,
     Series,
     SourceFault,
+    Summary,
     Tally,
     gathered,
     note_day,
 )
 from zerocopy.ingest.recipe import NANOS, Wanted, make_recipe, names_of
 from zerocopy.ingest.sources import Source, open_source
-from zerocopy.ingest.spill import DayCount, LossCount, Spill, SpillError, Summary, digest
+from zerocopy.ingest.spill import Spill, SpillError, digest
 from zerocopy.ingest.tables import json_batches, typed_batches
 
 if TYPE_CHECKING:
@@ -278,7 +281,7 @@ def _write_all(
         try:
             with SeriesWriter(request.root, series) as writer:
                 for count in counts:
-                    _write_day(request, outcome, writer, count, index.take(count.key))
+                    _write_day(request, outcome, writer, count, index)
                     done += 1
                     on_days(done, total)
         except IngestError as error:
@@ -286,24 +289,34 @@ def _write_all(
 
 
 def _write_day(
-    request: Request, outcome: Outcome, writer: SeriesWriter, count: DayCount, columns: Columns
+    request: Request, outcome: Outcome, writer: SeriesWriter, count: DayCount, index: Index
 ) -> None:
     """One day of a series, from the records of all sources in their order."""
     exchange, symbol, type_, day = count.key
     series = (exchange, symbol, type_)
-    columns = arrange.in_order(columns)
-    repeats = arrange.repeated(columns)
-    if request.drop_duplicates:
-        columns = arrange.without(columns, repeats)
-    known = 0
+    fate, repeats, known = REFUSED, 0, 0
     try:
-        files = as_files(columns, with_nanos=NANOS in count.first)
-        fate, known = _put(request, writer, day, files)
+        stored = index.ordered(count.key)
+        if stored is not None and writer.columns_of(day):
+            stored = None  # what is there has to be looked at
+        if stored is not None and request.drop_duplicates and stored.day.repeats:
+            stored = None
+        if stored is not None:
+            repeats = stored.day.repeats
+            writer.write(day, stored.files(with_nanos=NANOS in count.first))
+            fate = NEW
+        else:
+            columns = arrange.in_order(index.take(count.key))
+            found = arrange.repeated(columns)
+            repeats = len(found)
+            if request.drop_duplicates:
+                columns = arrange.without(columns, found)
+            files = as_files(columns, with_nanos=NANOS in count.first)
+            fate, known = _put(request, writer, day, files)
     except IngestError as error:
         outcome.day_faults.append(DayFault(series, day, error.detail))
-        fate = REFUSED
     note_day(outcome, count, fate)
-    outcome.series[series].duplicates += len(repeats)
+    outcome.series[series].duplicates += repeats
     outcome.series[series].known += known
 
 

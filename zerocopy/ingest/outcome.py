@@ -9,19 +9,52 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from zerocopy.ingest.arrange import as_files
 from zerocopy.ingest.convert import INSTANT
-from zerocopy.ingest.spill import DayCount, Summary
 
 if TYPE_CHECKING:
     from zerocopy.ingest.convert import Columns, Part
-    from zerocopy.ingest.spill import Key
+
+Key = tuple[str, str, str, int]
+"""Exchange, symbol, type, day."""
 
 Series = tuple[str, str, str]
 """Exchange, symbol, type."""
 
 NEW, THERE, REPLACED, MERGED, REFUSED = "written", "there already", "replaced", "merged", "left out"
 """What becomes of a day."""
+
+
+class DayCount(msgspec.Struct, frozen=True):
+    """How many records of a day a source has, and which are its first and last by time."""
+
+    key: Key
+    records: int
+    first: dict[str, str]
+    last: dict[str, str]
+
+
+class LossCount(msgspec.Struct, frozen=True):
+    """A column's values, how many are empty, and how many f4 does not hold to the last digit."""
+
+    column: str
+    values: int
+    empty: int
+    lost: int
+    worst: float
+    example: str
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a source gave; `notes` are sentences of what was inferred."""
+
+    name: str
+    rows: int
+    notes: list[str]
+    losses: list[LossCount]
+    days: list[DayCount]
 
 
 class SourceFault(NamedTuple):
@@ -81,7 +114,9 @@ class Tally:
         key = (part.exchange, part.symbol, part.type, part.day)
         when = part.columns[INSTANT]
         self._counts[key] += len(when)
-        first, last = int(when.argmin()), len(when) - 1 - int(when[::-1].argmax())
+        first, last = 0, len(when) - 1
+        if (when[1:] < when[:-1]).any():
+            first, last = int(when.argmin()), last - int(when[::-1].argmax())
         if key not in self._first or when[first] < self._first[key][INSTANT][0]:
             self._first[key] = _record(part.columns, first)
         if key not in self._last or when[last] >= self._last[key][INSTANT][0]:

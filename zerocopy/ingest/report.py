@@ -14,8 +14,7 @@ from zerocopy.core.layout import TIME_COLUMN, Dtypes, day_label
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zerocopy.ingest.outcome import Outcome, SeriesOutcome
-    from zerocopy.ingest.spill import LossCount
+    from zerocopy.ingest.outcome import LossCount, Outcome, SeriesOutcome
 
 _FAULTS_MAX = 20
 """Days of one series that are named when they are left out; the others are counted."""

@@ -1,9 +1,9 @@
 """Records between their source and their day, which may be more than memory holds.
 
 Owns the hidden directory `{root}/.import`, where each run has a place of its own. Records wait in
-memory up to a bound, then all of them go to disk. What a source gave is kept there with its summary
-once it is whole: a run that was killed does not read that source again. The place of a run that
-ended, or of one that will not come back, is removed.
+memory up to a bound, then they go to disk, as the columns of day files. What a source gave is kept
+there with its summary once it is whole: a run that was killed does not read that source again. The
+place of a run that ended, or of one that will not come back, is removed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ import fcntl
 import hashlib
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 import numpy as np
 
 from zerocopy.core.errors import IngestError
+from zerocopy.core.layout import TIME_COLUMN
+from zerocopy.ingest.arrange import Arrival, as_files, instants_of
+from zerocopy.ingest.convert import INSTANT, ROW_HASH
+from zerocopy.ingest.outcome import Key, Summary
+from zerocopy.ingest.recipe import NANOS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from types import TracebackType
 
     from zerocopy.ingest.convert import Columns, Part
@@ -29,10 +35,10 @@ FOLDER = ".import"
 MEMORY_BYTES = 192 << 20
 """Records that wait in memory: less than what polars takes to parse a block."""
 
-_SUMMARY = "summary.json"
+DAY_BYTES = 4 << 20
+"""Records of one day that wait: more would leave the processor's cache before they are written."""
 
-Key = tuple[str, str, str, int]
-"""Exchange, symbol, type, day."""
+_SUMMARY = "summary.json"
 
 Identity = tuple[str, ...]
 
@@ -41,42 +47,30 @@ class SpillError(IngestError):
     """Records cannot be kept on the disk: no source can go on, and the next run begins there."""
 
 
-class DayCount(msgspec.Struct, frozen=True):
-    """How many records of a day a source has, and which are its first and last by time."""
+class _KeptDay(msgspec.Struct):
+    """A day of a source on disk; `is_ordered` and `repeats` are those of `Arrival`."""
 
     key: Key
-    records: int
-    first: dict[str, str]
-    last: dict[str, str]
-
-
-class LossCount(msgspec.Struct, frozen=True):
-    """A column's values, how many are empty, and how many f4 does not hold to the last digit."""
-
-    column: str
-    values: int
-    empty: int
-    lost: int
-    worst: float
-    example: str
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What a source gave; `notes` are sentences of what was inferred."""
-
-    name: str
-    rows: int
-    notes: list[str]
-    losses: list[LossCount]
-    days: list[DayCount]
+    records: int = 0
+    is_ordered: bool = False
+    repeats: int = 0
 
 
 class _Kept(msgspec.Struct):
-    """The records of a source on disk: a file a day, of pieces, each column after column."""
+    """The records of a source on disk: of the day at each place of `days` a file a field."""
 
     summary: Summary
     fields: list[tuple[str, str]]
-    days: list[tuple[Key, list[int]]]
+    days: list[_KeptDay]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Records of a day that are not on the disk yet; `arrival` is of those that are."""
+
+    pieces: list[Columns] = field(default_factory=list)
+    nbytes: int = 0
+    arrival: Arrival = field(default_factory=Arrival)
 
 
 class SourceSpill:
@@ -85,35 +79,60 @@ class SourceSpill:
     def __init__(self, spill: Spill, folder: str) -> None:
         self._spill = spill
         self._folder = folder
-        self.waiting: dict[Key, list[Columns]] = {}
+        self._days: dict[Key, _Waiting] = {}
         self._kept = _Kept(Summary("", 0, [], [], []), [], [])
-        self._numbers: dict[Key, int] = {}
+        self._places: dict[Key, int] = {}
         self._is_closed = False
         shutil.rmtree(folder, ignore_errors=True)
 
     def add(self, part: Part) -> None:
-        """Take some records."""
-        key = (part.exchange, part.symbol, part.type, part.day)
-        self.waiting.setdefault(key, []).append(part.columns)
-        self._spill.count(sum(column.nbytes for column in part.columns.values()))
+        """Take some records.
 
-    def flush(self) -> None:
-        """Write what waits, and the summary if there is nothing more to come."""
+        Raises:
+            SpillError: they cannot be written.
+        """
+        key = (part.exchange, part.symbol, part.type, part.day)
+        day = self._days.setdefault(key, _Waiting())
+        nbytes = sum(column.nbytes for column in part.columns.values())
+        day.pieces.append(part.columns)
+        day.nbytes += nbytes
+        if day.nbytes > DAY_BYTES:
+            self._spill.count(nbytes - day.nbytes)
+            self._spill.write(self, [key])
+        else:
+            self._spill.count(nbytes)
+
+    def waiting(self) -> list[Key]:
+        """The days of which records wait."""
+        return [key for key, day in self._days.items() if day.pieces]
+
+    def taken(self) -> dict[Key, list[Columns]]:
+        """All records of a source that was never written; it forgets them."""
+        days, self._days = self._days, {}
+        return {} if self._places else {key: day.pieces for key, day in days.items()}
+
+    def flush(self, keys: Iterable[Key]) -> None:
+        """Write what waits of these days, and the summary if there is nothing more to come."""
         os.makedirs(self._folder, exist_ok=True)
-        for key, pieces in self.waiting.items():
-            if key not in self._numbers:
-                self._numbers[key] = len(self._numbers)
-                self._kept.days.append((key, []))
-            number = self._numbers[key]
-            with open(os.path.join(self._folder, str(number)), "ab", buffering=0) as file:
-                for piece in pieces:
-                    self._kept.fields = [(name, each.dtype.str) for name, each in piece.items()]
-                    self._kept.days[number][1].append(len(next(iter(piece.values()))))
-                    for column in piece.values():
-                        view = memoryview(np.ascontiguousarray(column).view("u1").data)
+        for key in keys:
+            if key not in self._places:
+                self._places[key] = len(self._places)
+                self._kept.days.append(_KeptDay(key))
+            place, day = self._places[key], self._days[key]
+            for piece in day.pieces:
+                day.arrival.add(piece)
+            pieces, day.pieces, day.nbytes = [*map(_as_kept, day.pieces)], [], 0
+            self._kept.fields = [(name, each.dtype.str) for name, each in pieces[0].items()]
+            for name in pieces[0]:
+                path = os.path.join(self._folder, f"{place}.{name}")
+                with open(path, "ab", buffering=0) as file:
+                    for piece in pieces:
+                        view = memoryview(np.ascontiguousarray(piece[name]).view("u1").data)
                         while view:
                             view = view[file.write(view) :]
-        self.waiting = {}
+            entry = self._kept.days[place]
+            entry.records += sum(len(piece[TIME_COLUMN]) for piece in pieces)
+            entry.is_ordered, entry.repeats = day.arrival.is_ordered, day.arrival.repeats
         if self._is_closed:
             path = os.path.join(self._folder, _SUMMARY)
             with open(path + ".part", "wb") as file:
@@ -124,12 +143,12 @@ class SourceSpill:
         """All is there. If some of it is on disk the rest goes there too."""
         self._kept.summary = summary
         self._is_closed = True
-        if self._numbers:
-            self._spill.write(self)
+        if self._places:
+            self._spill.write(self, self.waiting())
 
     def discard(self) -> None:
         """Nothing of this source is to be imported."""
-        self.waiting = {}
+        self._days = {}
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -178,22 +197,22 @@ class Spill:
         return self._sources[identity]
 
     def count(self, nbytes: int) -> None:
-        """Some more bytes wait; above the bound all are written."""
+        """Some more bytes wait, or less; above the bound all are written."""
         self._waiting_bytes += nbytes
         if self._waiting_bytes > MEMORY_BYTES:
             for source in self._sources.values():
-                if source.waiting:
-                    self.write(source)
+                if keys := source.waiting():
+                    self.write(source, keys)
             self._waiting_bytes = 0
 
-    def write(self, source: SourceSpill) -> None:
-        """Have on the disk what waits of a source.
+    def write(self, source: SourceSpill, keys: Iterable[Key]) -> None:
+        """Have on the disk what waits of some days of a source.
 
         Raises:
             SpillError: it cannot be; some of it may be there, so nobody may try it again.
         """
         try:
-            source.flush()
+            source.flush(keys)
         except OSError as error:
             raise SpillError(f"{self._top}: cannot be written: {error.strerror}") from error
 
@@ -207,9 +226,9 @@ class Spill:
         index = Index()
         for identity in identities:
             source = self._sources.get(identity)
-            if source is not None and source.waiting:
-                index.add_memory(source.waiting)
-                source.waiting = {}
+            pieces = source.taken() if source is not None else {}
+            if pieces:
+                index.add_memory(pieces)
             else:
                 kept = self._kept(identity)
                 if kept is not None:
@@ -240,11 +259,67 @@ class Spill:
             os.close(fd)
 
 
+class StoredColumn(NamedTuple):
+    """The records of a column of one day, on disk. See `KeptColumn` of the writer."""
+
+    path: str
+    records: int
+    itemsize: int
+
+    def __len__(self) -> int:
+        return self.records
+
+    def write_to(self, fd: int) -> None:
+        """Copy them; sendfile(2) takes a file for its target, since Linux 2.6.33."""
+        at, stop = 0, self.records * self.itemsize
+        with _opened(self.path) as kept:
+            while at < stop:
+                sent = os.sendfile(fd, kept.fileno(), at, stop - at)
+                if not sent:
+                    raise _cut_off(self.path)
+                at += sent
+
+
+class StoredDay(NamedTuple):
+    """What a source has of a day, on disk."""
+
+    folder: str
+    place: int
+    fields: list[tuple[str, str]]
+    day: _KeptDay
+
+    def load(self) -> Columns:
+        """The records, in the order in which they came.
+
+        Raises:
+            IngestError: they cannot be read.
+        """
+        columns = {}
+        for name, dtype in self.fields:
+            with _opened(self._path(name)) as file:
+                columns[name] = np.fromfile(file, dtype, self.day.records)
+            if len(columns[name]) < self.day.records:
+                raise _cut_off(self._path(name))
+        own = {name: each for name, each in columns.items() if name not in {TIME_COLUMN, NANOS}}
+        return {INSTANT: instants_of(columns), **own}
+
+    def files(self, *, with_nanos: bool) -> dict[str, StoredColumn]:
+        """The columns of the day file; they are of use if the records are in order."""
+        sizes = {name: np.dtype(dtype).itemsize for name, dtype in self.fields}
+        for name in {ROW_HASH} if with_nanos else {ROW_HASH, NANOS}:
+            sizes.pop(name, None)
+        count = self.day.records
+        return {name: StoredColumn(self._path(name), count, size) for name, size in sizes.items()}
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, f"{self.place}.{name}")
+
+
 class Index:
     """The pieces of each day, in memory or on disk."""
 
     def __init__(self) -> None:
-        self._pieces: dict[Key, list[Columns | tuple[str, list[tuple[str, str]], list[int]]]] = {}
+        self._pieces: dict[Key, list[Columns | StoredDay]] = {}
 
     def add_memory(self, waiting: dict[Key, list[Columns]]) -> None:
         """A source that was never written."""
@@ -253,9 +328,16 @@ class Index:
 
     def add_files(self, folder: str, kept: _Kept) -> None:
         """A source that was."""
-        for number, (key, counts) in enumerate(kept.days):
-            path = os.path.join(folder, str(number))
-            self._pieces.setdefault(key, []).append((path, kept.fields, counts))
+        for place, day in enumerate(kept.days):
+            stored = StoredDay(folder, place, kept.fields, day)
+            self._pieces.setdefault(day.key, []).append(stored)
+
+    def ordered(self, key: Key) -> StoredDay | None:
+        """A day that lies on the disk as its files are to be; None if it does not."""
+        [piece, *others] = self._pieces[key]
+        if others or not isinstance(piece, StoredDay) or not piece.day.is_ordered:
+            return None
+        return piece
 
     def take(self, key: Key) -> Columns:
         """The records of a day, in the order in which they came; memory forgets them.
@@ -263,32 +345,32 @@ class Index:
         Raises:
             IngestError: they cannot be read from the disk.
         """
-        pieces = list(self._loaded(key))
+        found = self._pieces.pop(key)
+        pieces = [each.load() if isinstance(each, StoredDay) else each for each in found]
         if len(pieces) == 1:
             return pieces[0]
+        if any(ROW_HASH in piece for piece in pieces):
+            # A source may have nothing besides the columns, where another one has.
+            none = np.zeros(max(len(piece[INSTANT]) for piece in pieces), np.uint64)
+            pieces = [{ROW_HASH: none[: len(piece[INSTANT])]} | piece for piece in pieces]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def _loaded(self, key: Key) -> Iterator[Columns]:
-        for piece in self._pieces.pop(key):
-            if isinstance(piece, dict):
-                yield piece
-            else:
-                yield from _read(*piece)
+
+def _as_kept(piece: Columns) -> Columns:
+    """Records as they are kept: the columns of a day file, and the hash of the rest of the row."""
+    hashes = {name: piece[name] for name in piece if name == ROW_HASH}
+    return as_files(piece, with_nanos=True) | hashes
 
 
-def _read(path: str, fields: list[tuple[str, str]], counts: list[int]) -> Iterator[Columns]:
+def _opened(path: str) -> IO[bytes]:
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
+        return open(path, "rb", buffering=0)
     except OSError as error:
         raise IngestError(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
-        for count in counts:
-            piece: dict[str, np.ndarray[Any, Any]] = {}
-            for name, dtype in fields:
-                piece[name] = np.fromfile(file, dtype, count)
-                if len(piece[name]) < count:
-                    raise IngestError(f"{path}: is cut off; remove {FOLDER} and run it again")
-            yield piece
+
+
+def _cut_off(path: str) -> IngestError:
+    return IngestError(f"{path}: is cut off; remove {FOLDER} and run it again")
 
 
 def digest(value: object) -> str:

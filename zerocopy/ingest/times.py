@@ -80,9 +80,8 @@ def times_ns(series: pl.Series, rule: TimeRule, note: Callable[[str], None]) -> 
         found = _typed(series, rule, note)
     else:
         raise ValueRefused(0, f"{series.name} holds {series.dtype}, not times")
-    outside = (found < 0) | (found >= END_NS)
-    if outside.any():
-        row = int(outside.argmax())
+    if len(found) and (found.min() < 0 or found.max() >= END_NS):
+        row = int(((found < 0) | (found >= END_NS)).argmax())
         if 0 <= found[row] <= U32_MAX * NS_PER_S:
             raise ValueRefused(row, f"{series[row]} is after {YEAR_LAST}, where day files end")
         raise ValueRefused(row, f"{series[row]} is not between 1970 and {YEAR_LAST}")
@@ -132,9 +131,9 @@ def _counted(
 
 def _check_span(series: pl.Series, values: NDArray[np.int64], factor: int) -> None:
     """A product that overflows would be another time."""
-    outside = (values < 0) | (values > U32_MAX * (NS_PER_S // factor) + NS_PER_S // factor)
-    if outside.any():
-        row = int(outside.argmax())
+    end = U32_MAX * (NS_PER_S // factor) + NS_PER_S // factor
+    if len(values) and (values.min() < 0 or values.max() > end):
+        row = int(((values < 0) | (values > end)).argmax())
         raise ValueRefused(row, f"{series[row]} is not between 1970 and {YEAR_LAST}")
 
 

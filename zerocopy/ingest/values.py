@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zerocopy.ingest.digits import Loss, count_lost
+from zerocopy.ingest.digits import Loss, count_lost, magnitude
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ def records_of(
     if kind == "S":
         return _texts(series, dtype)
     if column == SIDE:
-        return sides(series).astype(dtype.name)
+        return sides(series).astype(dtype.name, copy=False)
     if kind in "iu":
         return _integers(series, column, dtype)
     values, empty = _floats(series, is_fixed_point=is_fixed_point)
@@ -65,13 +65,13 @@ def records_of(
         return values.astype(dtype.name)
     with np.errstate(over="ignore"):
         records = values.astype(dtype.name)
-    largest = np.fmax.reduce(np.abs(records), initial=0)
+    largest = magnitude(records)
     if np.isinf(largest):
         too_large = np.isinf(records) & np.isfinite(values)
         if too_large.any():
             row = int(too_large.argmax())
             raise ValueRefused(row, f"{values[row]:g} is too large for f4: {_line(column, 'f8')}")
-    count_lost(None if is_fixed_point else series, values, records, loss)
+    count_lost(None if is_fixed_point else series, values, records, loss, largest)
     return records
 
 
@@ -90,8 +90,8 @@ def sides(series: pl.Series) -> NDArray[np.uint32]:
     if series.dtype == pl.Boolean and not series.null_count():
         codes = [side_of(series.name, word) for word in ("false", "true")]
         if isinstance(codes[0], int):
-            table = np.array(codes, np.uint32)
-            return np.asarray(table[series.to_numpy().view("u1")])
+            is_true = series.to_numpy().view("u1")
+            return (is_true if codes[1] else is_true ^ 1).astype(np.uint32)
     found = np.zeros(len(series), np.uint32)
     for word in texts.unique().to_list():
         code = side_of(series.name, "" if word is None else str(word).strip().lower())
