@@ -73,6 +73,8 @@ POSITIONS = [
     ("LIVE_RESETS", "zerocopy_live_resets", ()),
     ("LIVE_LOOKS", "zerocopy_live_looks", ()),
     ("LIVE_POLLS", "zerocopy_live_polls", ()),
+    ("LIVE_ANNOUNCEMENTS", "zerocopy_live_announcements", ()),
+    ("LIVE_HINTED", "zerocopy_live_hinted_looks", ()),
     ("STREAMS", "zerocopy_streams", ()),
     ("REQUESTS_IN_FLIGHT", "zerocopy_requests_in_flight", ()),
     ("KEYS", "zerocopy_keys", ()),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zerocopy.commands.ingest_flags import (
+    AnnounceOption,
     DtypeOption,
     MapOption,
     TimeOption,
+    announcing,
     checked_delimiter,
     checked_dtypes,
     checked_map,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from zerocopy.ingest.importing import Request
     from zerocopy.ingest.outcome import Outcome
+    from zerocopy.ingest.recording.announcing import Announcer
     from zerocopy.ingest.sources import Source
     from zerocopy.storage.store.objectstore import ObjectStore
 
@@ -86,6 +89,7 @@ def import_(
     merge: _Merge = False,
     drop_duplicates: _Drop = False,
     to: _To = None,
+    announce: AnnounceOption = None,
     dry_run: _DryRun = False,
     config: ConfigOption = None,
 ) -> int:
@@ -127,24 +131,37 @@ def import_(
         drop_duplicates=drop_duplicates,
         is_dry=dry_run,
     )
-    return _run(request, terminal(), store)
+    with announcing(announce, loaded) as announcer:
+        return _run(request, terminal(), store, announcer)
 
 
-def _run(request: Request, console: Console, store: ObjectStore | None) -> int:
+def _run(
+    request: Request, console: Console, store: ObjectStore | None, announcer: Announcer | None
+) -> int:
     from zerocopy.ingest.report import faults_of, lines_of
 
     outcome = _with_progress(request, console)
     for line in lines_of(outcome, request.declared, is_dry=request.is_dry):
         console.print(line, markup=False, highlight=False)
+    if announcer is not None and not request.is_dry:
+        for names, entry in outcome.series.items():
+            if entry.days:
+                announcer.appended(names, max(entry.days), entry.columns)
     if store is not None and not request.is_dry:
-        _push(request, outcome, store, console)
+        _push(request, outcome, store, console, announcer)
     console.file.flush()
     for line in faults_of(outcome):
         tell(f"zerocopy: {line}")
     return 0 if outcome.is_whole else 1
 
 
-def _push(request: Request, outcome: Outcome, store: ObjectStore, console: Console) -> None:
+def _push(
+    request: Request,
+    outcome: Outcome,
+    store: ObjectStore,
+    console: Console,
+    announcer: Announcer | None,
+) -> None:
     """Put the days of the run into the store, each whole, but for those that were left out.
 
     Raises:
@@ -155,8 +172,9 @@ def _push(request: Request, outcome: Outcome, store: ObjectStore, console: Conso
     from zerocopy.storage.tree import Series
 
     for names, entry in outcome.series.items():
-        days = [day for day, fate in entry.days.items() if fate != REFUSED]
-        files, nbytes, days_there = push_days(store, request.root, Series(*names), days)
+        days = [day for day, fate in sorted(entry.days.items()) if fate != REFUSED]
+        more = () if announcer is None else (announcer.pushed,)
+        files, nbytes, days_there = push_days(store, request.root, Series(*names), days, *more)
         console.print(
             f"{'/'.join(names)}: {files:,} files, {nbytes:,} bytes put into the store; "
             f"{days_there:,} of {len(days):,} days were there",

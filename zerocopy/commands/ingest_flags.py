@@ -5,15 +5,20 @@ Owns each of these flags once. It must never know a command.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zerocopy.core.errors import ConfigError
+from zerocopy.streams import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
+    from zerocopy.config.load import Config
+    from zerocopy.ingest.recording.announcing import Announcer
     from zerocopy.ingest.times import TimeRule
 
 TimeOption = Annotated[
@@ -29,6 +34,10 @@ MapOption = Annotated[
 DtypeOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=DTYPE", help="As `columns` in config.toml says; may be repeated."),
+]
+AnnounceOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Tell servers by this Redis; else by [live] announce."),
 ]
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
@@ -100,3 +109,17 @@ def checked_dtypes(asked: Mapping[str, str], declared: Mapping[str, str]) -> Non
                 f"--dtype {name}={text}: the server would read {name} as "
                 f'{known.of(name).name[1:]}; add to [columns] of config.toml: {name} = "{text}"'
             )
+
+
+def announcing(url: str | None, config: Config) -> AbstractContextManager[Announcer | None]:
+    """What tells servers of what is appended, from enter to exit.
+
+    Raises:
+        ConfigError: the URL is none, or the package redis is not installed.
+    """
+    url = url or config.live.announce
+    if url is None:
+        return nullcontext()
+    from zerocopy.ingest.recording.announcing import Announcer
+
+    return Announcer(url, lambda sentence: tell(f"zerocopy: {sentence}"))

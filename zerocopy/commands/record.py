@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zerocopy.commands.ingest_flags import (
+    AnnounceOption,
     DtypeOption,
     MapOption,
     TimeOption,
+    announcing,
     checked_delimiter,
     checked_dtypes,
     checked_map,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from zerocopy.config.load import Config
     from zerocopy.ingest.feed import Asked, Feed, Row
     from zerocopy.ingest.recorders import Recorders, Totals
+    from zerocopy.ingest.recording.announcing import Announcer
     from zerocopy.storage.store.pushing import DayPusher
 
 READ_BYTES = 1 << 20
@@ -52,6 +55,10 @@ REFUSALS_TOLD_MAX = 10
 _To = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Put days that are over into an object store as well."),
+]
+
+_Buffer = Annotated[
+    int, typer.Option(metavar="MIB", min=1, help="What may wait of a series: a full disk.")
 ]
 
 
@@ -90,10 +97,9 @@ def record(
     fsync: Annotated[
         str, typer.Option(metavar="WHEN", help="never, flush (each), or every so many seconds.")
     ] = "5",
-    buffer_mib: Annotated[
-        int, typer.Option(metavar="MIB", min=1, help="What may wait of a series: a full disk.")
-    ] = 64,
+    buffer_mib: _Buffer = 64,
     to: _To = None,
+    announce: AnnounceOption = None,
     config: ConfigOption = None,
 ) -> int:
     """Append rows of standard input, NDJSON or CSV with a header, to today's day files.
@@ -103,8 +109,6 @@ def record(
     """
     from zerocopy.ingest.feed import Asked
 
-    if format_ not in {None, "ndjson", "csv"}:
-        raise typer.BadParameter(f"--format {format_}: expected ndjson or csv")
     loaded = read_config(config)
     declared = loaded.columns
     checked_dtypes(pairs("--dtype", dtype), declared)
@@ -115,7 +119,7 @@ def record(
         time=checked_time(time),
         columns=checked_map(pairs("--map", map_)),
         delimiter=checked_delimiter(delimiter) or ",",
-        format=format_,
+        format=_checked_format(format_),
     )
     options: dict[str, Any] = {
         "dtypes": declared,
@@ -124,10 +128,20 @@ def record(
         "fsync": _fsync(fsync),
         "buffer_bytes_max": buffer_mib << 20,
     }
-    return _run(root, asked, options, flush_ms / 1_000, _pusher(loaded, root, to))
+    with announcing(announce, loaded) as announcer:
+        pusher = _pusher(loaded, root, to, announcer)
+        return _run(root, asked, {**options, "announce": announcer}, flush_ms / 1_000, pusher)
 
 
-def _pusher(config: Config, root: str, url: str | None) -> DayPusher | None:
+def _checked_format(name: str | None) -> str | None:
+    if name not in {None, "ndjson", "csv"}:
+        raise typer.BadParameter(f"--format {name}: expected ndjson or csv")
+    return name
+
+
+def _pusher(
+    config: Config, root: str, url: str | None, announcer: Announcer | None
+) -> DayPusher | None:
     """What puts days that are over into the store at `url`."""
     if url is None:
         return None
@@ -135,7 +149,10 @@ def _pusher(config: Config, root: str, url: str | None) -> DayPusher | None:
     from zerocopy.supervise.compose_store import open_store
 
     store = open_store(config, url=url)
-    return DayPusher(store, root, config.data.settle_s, lambda words: tell(f"zerocopy: {words}"))
+    more: dict[str, Any] = {} if announcer is None else {"on_pushed": announcer.pushed}
+    return DayPusher(
+        store, root, config.data.settle_s, lambda words: tell(f"zerocopy: {words}"), **more
+    )
 
 
 def _run(

@@ -31,6 +31,7 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(min_length=1)]
+RedisUrl = Annotated[str, Meta(pattern=r"^(rediss?|unix)://")]
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -195,6 +196,9 @@ class LiveTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         15.0
     )
     poll_ms: Annotated[PollMs, _doc("Milliseconds between two looks where nobody tells.")] = 100
+    announce: Annotated[
+        RedisUrl | None, _doc("The Redis or Valkey by which recorders tell of appends.")
+    ] = None
 
 
 class AuthTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

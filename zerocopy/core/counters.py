@@ -211,6 +211,14 @@ LIVE_POLLS = _slot(
     "zerocopy_live_polls",
     "Looks that no event asked for: once a second, or at each poll.",
 )
+LIVE_ANNOUNCEMENTS = _slot(
+    "counter",
+    "zerocopy_live_announcements",
+    "Messages of [live] announce that came, to each worker.",
+)
+LIVE_HINTED = _slot(
+    "counter", "zerocopy_live_hinted_looks", "Looks that one of them caused, at most ten a second."
+)
 STREAMS = _slot("gauge", "zerocopy_streams", "HTTP/2 streams whose answer waits or is being sent.")
 REQUESTS_IN_FLIGHT = _slot(
     "gauge",

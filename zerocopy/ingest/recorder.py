@@ -22,6 +22,7 @@ from zerocopy.core.errors import IngestError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, day_label
 from zerocopy.core.query import check_name
 from zerocopy.ingest.daywriter import SeriesWriter
+from zerocopy.ingest.recording.announcing import Announcer
 from zerocopy.ingest.recording.appending import PIECE_RECORDS, SeriesAppender
 from zerocopy.ingest.recording.ordering import Ordering
 from zerocopy.ingest.recording.rows import NANOS_COLUMN, RowFormat
@@ -80,9 +81,10 @@ class Recorder:
     A disk that takes nothing is told by `on_fault(error)`, and by `on_fault(None)` when it does
     again; without one, in the log `zerocopy.ingest` of the module logging. Meanwhile up to
     `buffer_bytes_max` bytes of rows wait; then `append` and `extend` raise `RecorderFullError`.
+    `announce` is the URL of the Redis of `[live] announce`, or an `Announcer` that is shared.
 
     Raises:
-        ConfigError: a column, a dtype or the unit is none.
+        ConfigError: a column, a dtype, the unit or the URL is none.
         BadRequestError: exchange, symbol or type cannot be a name.
     """
 
@@ -103,11 +105,13 @@ class Recorder:
         fsync: Literal["never", "flush"] | float = 5.0,
         buffer_bytes_max: int = 64 << 20,
         on_fault: Callable[[OSError | None], None] | None = None,
+        announce: str | Announcer | None = None,
     ) -> None:
         names = {"exchange": exchange, "symbol": symbol, "type": type}
         series = tuple(check_name(field, name) for field, name in names.items())
         self._format = RowFormat(columns, dtypes or {}, unit, nanos=nanos)
-        self._writer = SeriesWriter(root, (series[0], series[1], series[2]))
+        self._series = series[0], series[1], series[2]
+        self._writer = SeriesWriter(root, self._series)
         self._appender = SeriesAppender(
             self._writer,
             self._format.names,
@@ -120,6 +124,8 @@ class Recorder:
         self._fsync_s = float(fsync) if not isinstance(fsync, str) else None
         self._bytes_max = buffer_bytes_max
         self._on_fault = on_fault or self._log_fault
+        self._own = Announcer(announce, _logger.warning) if isinstance(announce, str) else None
+        self._announcer = self._own if isinstance(announce, str) else announce
         # What callers touch, by `_lock`; all else by `_flushing`, which is taken first.
         self._lock = threading.Lock()
         self._packed = bytearray()
@@ -165,6 +171,8 @@ class Recorder:
         )
         self._synced_at_s = time.monotonic()
         self._is_open = True
+        if self._own is not None:
+            self._own.__enter__()
         if self._flush_s is not None:
             self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
             self._thread.start()
@@ -201,6 +209,8 @@ class Recorder:
         finally:
             self._is_open = False
             self._writer.__exit__(kind, error, trace)
+            if self._own is not None:
+                self._own.__exit__()
 
     def append(self, row: Sequence[Any] | Mapping[str, Any]) -> None:
         """Take one row: (time, *columns), or a mapping of these names.
@@ -249,11 +259,7 @@ class Recorder:
             self._take()
             try:
                 while self._due:
-                    rows = self._due[0]
-                    self._appender.append(int(rows[TIME_COLUMN][0]) // DAY_S, rows)
-                    self._due.popleft()
-                    self._due_bytes -= rows.nbytes
-                    self._recorded += len(rows)
+                    self._write_first()
                 self._sync_if_due()
             except OSError as error:
                 self._note(error)
@@ -262,6 +268,22 @@ class Recorder:
                 self._failure = error
                 raise
             self._note(None)
+
+    def _write_first(self) -> None:
+        """Write the first piece that is due.
+
+        Raises:
+            OSError: the disk is full or fails.
+            IngestError: the series can no longer be written.
+        """
+        rows = self._due[0]
+        day = int(rows[TIME_COLUMN][0]) // DAY_S
+        self._appender.append(day, rows)
+        self._due.popleft()
+        self._due_bytes -= rows.nbytes
+        self._recorded += len(rows)
+        if self._announcer is not None:
+            self._announcer.appended(self._series, day, self._format.names)
 
     @property
     def counts(self) -> Counts:

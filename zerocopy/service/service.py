@@ -133,7 +133,7 @@ class Service(Unlimited):
         self._bars_work = BarsWork(planner, files)
         self._computed = computed
         self._answers_computed = 0
-        self._live_streams = live
+        self.live_streams = live
         self._contents = contents or Contents(root, planner.dtypes)
         self._endpoints: dict[bytes, _Endpoint] = {
             _DATA: self._data,
@@ -234,7 +234,7 @@ class Service(Unlimited):
         if self._symbol_index.watched_directories:
             self._symbol_calls.spare(self._symbol_index.maintain)
         self._count_symbols()
-        self._live_streams.tend()
+        self.live_streams.tend()
         if self._computed.spool.has_dropped:
             self._executor.submit(self._computed.spool.close_dropped)
         self._count_computed()
@@ -373,7 +373,7 @@ class Service(Unlimited):
         is_websocket = request.is_websocket
         last = None if is_websocket else b",".join(request.values(b"last-event-id"))
         query = parse_live_query(query_string, columns_max=self._columns_max, last_event_id=last)
-        feed = await self._live_streams.subscribe(query, is_websocket=is_websocket)
+        feed = await self.live_streams.subscribe(query, is_websocket=is_websocket)
         return Response(_OK, CORS_FIELDS if is_websocket else EVENT_FIELDS, feed=feed)
 
     async def _fixed(self, _query_string: bytes, request: Request) -> Response:

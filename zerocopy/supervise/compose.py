@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, reader_threads
@@ -15,6 +16,7 @@ from zerocopy.core.access import Allowance
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.plan import LIVE_FETCHING_THREADS, LIVE_THREADS
 from zerocopy.core.settling import Settling
+from zerocopy.formats.announcement import FILES, OBJECTS
 from zerocopy.observe.access_log import AccessLog, naming
 from zerocopy.observe.log import get_logger
 from zerocopy.service.computed import ComputedWork
@@ -35,6 +37,7 @@ from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+    from contextlib import AbstractContextManager
 
     from zerocopy.access.limits import Limits
     from zerocopy.access.tokens import Tokens
@@ -233,6 +236,17 @@ def build_live(
         follower=follower,
         threads_max=LIVE_THREADS if follower is None else LIVE_FETCHING_THREADS,
     )
+
+
+def listening(config: Config, live: Live, counters: Counters) -> AbstractContextManager[object]:
+    """Hear `[live] announce` in the running loop, from enter to exit; nothing without it."""
+    if config.live.announce is None:
+        return nullcontext()
+    from zerocopy.service.live.announced import Listener  # noqa: PLC0415 - an extra
+
+    channel = FILES if config.store_url is None else OBJECTS
+    loop = asyncio.get_running_loop()
+    return Listener(config.live.announce, channel, live, loop, counters)
 
 
 def poll_ms(config: Config) -> int:

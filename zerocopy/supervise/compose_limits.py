@@ -1,4 +1,4 @@
-"""The limits that a configuration describes, for one worker.
+"""What a configuration says that needs Redis or counts: limits of one worker, and announcements.
 
 What counts is imported only where something is limited.
 """
@@ -6,6 +6,8 @@ What counts is imported only where something is limited.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from zerocopy.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from zerocopy.access.limits import Limits
@@ -39,3 +41,18 @@ def limit_addresses(handler: Handler, config: Config, limits: Limits | None) -> 
     from zerocopy.service.guard.limited import LimitedService  # noqa: PLC0415
 
     return LimitedService(handler, limits, config.auth.address_field)
+
+
+def check_announce(config: Config) -> None:
+    """Assure that `[live] announce` can be listened to; asks nobody.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.live.announce is not None:
+        from zerocopy.access.redis_client import open_redis  # noqa: PLC0415 - an extra
+
+        try:
+            open_redis(config.live.announce).close()
+        except ConfigError as error:
+            raise ConfigError(f"[live] announce: {error.detail}") from None

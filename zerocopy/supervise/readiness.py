@@ -16,6 +16,7 @@ from zerocopy.observe.log import get_logger
 from zerocopy.storage.tree import open_root
 from zerocopy.supervise.access_share import check_auth
 from zerocopy.supervise.certificate import PemCopies, validity_warning
+from zerocopy.supervise.compose_limits import check_announce
 from zerocopy.supervise.resolve import on_one_line
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class ReloadCheck:
                 from zerocopy.supervise.compose_store import open_store  # noqa: PLC0415 - an extra
 
                 open_store(config)
+            check_announce(config)
             self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
             host = self._resolve(config)
             self._missing = _FILES

@@ -26,6 +26,7 @@ from zerocopy.observe.counter_rows import make_counters
 from zerocopy.observe.log import get_logger
 from zerocopy.observe.metrics import Collector
 from zerocopy.supervise.access_share import check_auth
+from zerocopy.supervise.compose_limits import check_announce
 from zerocopy.supervise.control import OF_LOG_ROTATION
 from zerocopy.supervise.generation import KILL_AFTER_S
 from zerocopy.supervise.limit_exchange import LimitExchange
@@ -74,6 +75,7 @@ class Supervisor:
         notifier: Notifier | None = None,
     ) -> None:
         check_keys(config)
+        check_announce(config)
         ticket_secret = check_auth(config)
         certificate = keep_certificate(config)
         self._config = config

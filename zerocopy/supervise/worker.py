@@ -36,6 +36,7 @@ from zerocopy.supervise.compose import (
     build_guard,
     build_plain,
     build_service,
+    listening,
     raise_descriptor_limit,
 )
 from zerocopy.supervise.compose_limits import build_limits, limit_addresses
@@ -193,7 +194,8 @@ async def serve(spec: WorkerSpec, log: Log) -> None:
         # What lives now lives for good: the collector need not walk it, now or at the end.
         gc.freeze()
         gc.enable()
-        await _obey(spec, worker)
+        with listening(config, service.live_streams, counters):
+            await _obey(spec, worker)
 
 
 async def _obey(spec: WorkerSpec, worker: _Worker) -> None:

@@ -130,6 +130,33 @@ def test_day_that_cannot_be_read_is_told_of_and_kept(bucket: Standin, tmp_path: 
     assert len(bucket.objects) == len(COLUMNS)
 
 
+def test_later_day_of_a_series_waits_for_an_earlier_one(bucket: Standin, tmp_path: Path) -> None:
+    """Live streams would go past it. Who waits to be told hears of each day that was put."""
+    clock, pushed = Clock(), list[tuple[int, frozenset[str]]]()
+    clock.now_s = float((FIRST + 3) * 86_400)
+    pusher = DayPusher(
+        store_of(bucket, Breaker(clock)),
+        str(tmp_path),
+        0.0,
+        lambda _: None,
+        clock,
+        on_pushed=lambda _series, day, columns: pushed.append((day, frozenset(columns))),
+    )
+    fill(tmp_path)
+    for day in (FIRST, FIRST + 1):
+        pusher.note(SERIES, day)
+    first = f".{DAY:%d.%m.%y}.bin"
+    bucket.fault = lambda _method, asked: (
+        error_reply(403, "AccessDenied") if asked.endswith(first) else None
+    )
+    assert not pusher.push()
+    assert bucket.objects == {}
+    bucket.fault = lambda _method, _key: None
+    clock.now_s += 60
+    assert pusher.push()
+    assert pushed == [(day, frozenset(COLUMNS)) for day in (FIRST, FIRST + 1)]
+
+
 def test_day_without_time_is_refused(bucket: Standin, tmp_path: Path) -> None:
     """It would never be served."""
     put(str(tmp_path), {"price": marks(10)})

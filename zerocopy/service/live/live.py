@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from zerocopy.core import counters as slots
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.plan import LIVE_FILES, LIVE_THREADS, Column
+from zerocopy.service.live.directory import Directory
 from zerocopy.service.live.feed import LiveFeed
 from zerocopy.service.live.jobs import Jobs
 from zerocopy.service.live.messages import COLUMNS, EVENTS, Composer, is_prepared, prepare
 from zerocopy.service.live.past import Past
-from zerocopy.service.live.tail import Shared, Tail
+from zerocopy.service.live.shared import Shared
+from zerocopy.service.live.tail import Tail
 from zerocopy.storage.live.following import Followed, Follower
 from zerocopy.storage.live.watching import Watch, Watcher
 from zerocopy.storage.tree import Series
@@ -41,23 +43,11 @@ if TYPE_CHECKING:
 WAKE_MAX = 64
 """Readers that are told of a change before other connections have a turn: some 30 µs."""
 
+HINTED_S, HINTED_AFAR_S = 0.1, 1.0
+"""Seconds between two looks at a series that hints ask for: where a look asks the file system, and
+where it asks more than that. So forged ones cost no more than polling does."""
+
 _NS = 1_000_000_000
-
-
-class _Directory:
-    """The directory of a series that somebody reads, and its tails."""
-
-    __slots__ = ("is_checked", "tails", "watch")
-
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        self.tails: list[Tail] = []
-        self.is_checked = False
-
-    @property
-    def is_told(self) -> bool:
-        """Whether every change is told by an event."""
-        return self.watch.is_local and self.watch.number is not None
 
 
 class Live:
@@ -100,6 +90,7 @@ class Live:
         self._read_bytes_max = read_bytes_max
         self.heartbeat_ns = round(heartbeat_s * _NS)
         self._poll_s = poll_ms / 1_000
+        self._hint_ns = round((HINTED_S if follower is None else HINTED_AFAR_S) * _NS)
         self._on_refused = on_refused
         self._jobs = Jobs(executor, threads_max)
         self._is_watching = follower is None
@@ -117,8 +108,8 @@ class Live:
         self._poll_timer: asyncio.TimerHandle | None = None
         self._tails: dict[Followed, Tail] = {}
         self._opening: dict[Followed, asyncio.Future[Exception | None]] = {}
-        self._directories: dict[Series, _Directory] = {}
-        self._watched: dict[int, _Directory] = {}
+        self._directories: dict[Series, Directory] = {}
+        self._watched: dict[int, Directory] = {}
         self._woken: deque[Reader] = deque()
         self._is_waking = False
 
@@ -238,7 +229,7 @@ class Live:
         if directory is None:
             # None: it is not watched, or the last that read it has left meanwhile: it is polled.
             path = self._follower.directory(followed.series)
-            directory = _Directory(watch or Watch(path, (0, 0), None, is_local=False))
+            directory = Directory(watch or Watch(path, (0, 0), None, is_local=False))
             self._directories[followed.series] = directory
             self._note_watch(directory, directory.watch)
         elif watch is not None and watch.number is not None:
@@ -298,7 +289,7 @@ class Live:
             for tail in [] if directory is None else directory.tails:
                 tail.on_names(names)
 
-    def _note_watch(self, directory: _Directory, watch: Watch) -> None:
+    def _note_watch(self, directory: Directory, watch: Watch) -> None:
         directory.watch = watch
         if watch.number is not None:
             self._watched[watch.number] = directory
@@ -308,7 +299,7 @@ class Live:
         if not directory.is_told:
             self._poll_later()
 
-    def _unwatch(self, directory: _Directory) -> None:
+    def _unwatch(self, directory: Directory) -> None:
         number = directory.watch.number
         if number in self._watched and self._watcher is not None:
             del self._watched[number]
@@ -329,7 +320,28 @@ class Live:
         if polled:
             self._poll_later()
 
-    def _check(self, series: Series, directory: _Directory) -> None:
+    def is_followed(self, series: Series) -> bool:
+        """Whether somebody reads it; any thread may ask."""
+        return series in self._directories
+
+    def hint(self, series: Series) -> None:
+        """Somebody says that a series has changed: look, but not more often than is bearable."""
+        directory = self._directories.get(series)
+        if directory is None or directory.is_told or directory.is_hinted:
+            return
+        directory.is_hinted = True
+        left_ns = directory.hinted_ns + self._hint_ns - self.clock_ns()
+        self.call_later(max(0, left_ns) / _NS, partial(self._look_at_hinted, series, directory))
+
+    def _look_at_hinted(self, series: Series, directory: Directory) -> None:
+        directory.is_hinted, directory.hinted_ns = False, self.clock_ns()
+        if self._directories.get(series) is directory:
+            self._follower.expect(series)
+            for tail in directory.tails:
+                self.counters[slots.LIVE_HINTED] += 1
+                tail.poll(is_hinted=True)
+
+    def _check(self, series: Series, directory: Directory) -> None:
         """Watch a directory anew that was replaced, or could not be watched."""
         watcher, watch = self._watcher, directory.watch
         if directory.is_checked or watcher is None:

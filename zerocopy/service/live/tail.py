@@ -8,7 +8,7 @@ days that are shared as well. Used in the event loop's thread; work that may blo
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from zerocopy.core import counters as slots
@@ -22,33 +22,15 @@ from zerocopy.storage.live.following import Look
 from zerocopy.storage.watch.inotify import IN_ATTRIB, IN_MODIFY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from zerocopy.core.counters import Counters
     from zerocopy.core.http.stream import Message
-    from zerocopy.service.live.jobs import Jobs
     from zerocopy.service.live.messages import Composer
-    from zerocopy.service.live.past import Past
     from zerocopy.service.live.reader import Reader
-    from zerocopy.storage.live.follower import DayFollower
+    from zerocopy.service.live.shared import Shared
     from zerocopy.storage.live.following import Followed, LiveDay
 
 _NOTHING: Final = object()
-
-
-class Shared(NamedTuple):
-    """What all tails of a worker use.
-
-    `wake` calls the readers, some at a time; `call_soon` calls behind what the event loop does now.
-    """
-
-    follower: DayFollower
-    jobs: Jobs
-    counters: Counters
-    clock_ns: Callable[[], int]
-    wake: Callable[[Iterable[Reader]], object]
-    call_soon: Callable[[Callable[[], object]], object]
-    past: Past
 
 
 class Tail:
@@ -231,13 +213,18 @@ class Tail:
         else:
             self._wake_waiting()
 
-    def poll(self) -> None:
-        """Look whether anything has changed, if nobody tells; what was away may be back."""
+    def poll(self, *, is_hinted: bool = False) -> None:
+        """Look whether anything has changed, if nobody tells; what was away may be back.
+
+        `is_hinted`: somebody says so, and what was seen proves nothing.
+        """
         self._shared.counters[slots.LIVE_POLLS] += 1
         stalled, self._stalled = self._stalled, {}
         self._shared.wake(stalled)
         if self.look is None or self.aligned <= 0:
             self.stir()  # what comes next may be of any day
+        elif is_hinted:
+            self._begin_look(self.look.sight.day, None)
         elif self.look.sight.day not in self._looking:
             self._begin_look(self.look.sight.day, self.look)
 

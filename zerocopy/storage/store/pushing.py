@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from zerocopy.core.errors import DataError, NotFoundError, ZerocopyError
@@ -18,9 +19,11 @@ from zerocopy.storage.catalog import Catalog
 from zerocopy.storage.tree import Series, data_error, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from zerocopy.storage.store.objectstore import Entry, ObjectStore
+
+OnPushed = Callable[[tuple[str, str, str], int, Iterable[str]], object]
 
 PUSH_EVERY_S = 60.0
 """Seconds between two looks for days of a recorder that are over."""
@@ -34,10 +37,17 @@ class Pushed(NamedTuple):
     days_there: int
 
 
-def push_days(store: ObjectStore, root: str, series: Series, days: Sequence[int]) -> Pushed:
+def push_days(
+    store: ObjectStore,
+    root: str,
+    series: Series,
+    days: Sequence[int],
+    on_pushed: OnPushed = lambda _series, _day, _columns: None,
+) -> Pushed:
     """Put the files of `days` of a series below `root`, as they are now, into the store; blocks.
 
     What is there already, byte for byte, is left alone, so a run that broke off goes on.
+    `on_pushed` is told of each day that was not.
 
     Raises:
         NotFoundError: the series is not below `root`.
@@ -63,6 +73,8 @@ def push_days(store: ObjectStore, root: str, series: Series, days: Sequence[int]
             )
         except OSError as error:
             raise data_error(error) from error
+        if sizes:
+            on_pushed(series, day, columns)
         days_there += not sizes
         files += len(sizes)
         nbytes += sum(sizes)
@@ -108,8 +120,10 @@ class DayPusher:
         clock: Callable[[], float] = time.time,
         *,
         every_s: float = PUSH_EVERY_S,
+        on_pushed: OnPushed = lambda _series, _day, _columns: None,
     ) -> None:
         self._every_s = every_s
+        self._on_pushed = on_pushed
         self._store = store
         self._root = root
         self._settle_s = settle_s
@@ -149,7 +163,8 @@ class DayPusher:
     def push(self, settle_s: float | None = None) -> bool:
         """Push every day that is over. One that cannot be is told of, and tried again.
 
-        Returns whether none is left.
+        A later day of its series waits for it: live streams read days in their order. Returns
+        whether none is left.
         """
         now_s, wait_s = self._clock(), self._settle_s if settle_s is None else settle_s
         with self._lock:
@@ -158,14 +173,16 @@ class DayPusher:
                 for key, noted_s in sorted(self._noted.items())
                 if now_s >= (key[1] + 1) * DAY_S and now_s - noted_s >= wait_s
             ]
-        is_done = True
+        stuck = set[tuple[str, str, str]]()
         for (series, day), noted_s in over:
+            if series in stuck:
+                continue
             try:
-                push_days(self._store, self._root, Series(*series), [day])
+                push_days(self._store, self._root, Series(*series), [day], self._on_pushed)
             except ZerocopyError as error:
                 is_missing = isinstance(error, (DataError, NotFoundError))
                 if not is_missing or (series, day) not in self._guessed:
-                    is_done = False
+                    stuck.add(series)
                     if error.detail != self._told:
                         self._told = error.detail
                         self._on_fault(f"a day is not in the store yet: {error.detail}")
@@ -174,7 +191,7 @@ class DayPusher:
                 if self._noted.get((series, day)) == noted_s:
                     del self._noted[series, day]
                     self._guessed.discard((series, day))
-        return is_done
+        return not stuck
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every_s):
