@@ -106,7 +106,7 @@ class CrowdedTurns(SendScheduler):
         return super().has_room and self._rng.random() >= self._crowded
 
 
-class _Handshake:
+class DoneHandshake:
     """One that is over."""
 
     def __init__(self, seat: Seat) -> None:
@@ -221,7 +221,7 @@ class Built:
         """A connection over `sock`, past its handshake."""
         seat = self.admission.enter("192.0.2.1")
         assert seat is not None
-        self.server._on_secured(cast("Any", _Handshake(seat)), cast("Any", sock))
+        self.server._on_secured(cast("Any", DoneHandshake(seat)), cast("Any", sock))
         [connection] = self.server._http2
         assert isinstance(connection, TappedWire)
         connection.tap = tap

@@ -20,7 +20,7 @@ from tests.simulation.filesystem import FileSystem, Node, Status, failure
 from tests.simulation.sockets import Listener, Socket, Spare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
     from tests.simulation.clock import Clock
@@ -283,6 +283,16 @@ class FakeOs:
             self._kernel.cache.fill(node, node.size, offset, len(data))
         self._kernel.left("pread", len(data))
         return data
+
+    def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        """The system call."""
+        data = self.pread(fd, sum(map(len, buffers)), offset)
+        at = 0
+        for buffer in buffers:
+            piece = data[at : at + len(buffer)]
+            buffer[: len(piece)] = piece
+            at += len(piece)
+        return at
 
     def sendfile(self, out_fd: int, in_fd: int, offset: int, count: int) -> int:
         """The system call."""

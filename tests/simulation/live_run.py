@@ -7,6 +7,7 @@ drains while another takes over. Whatever happens, each reader has in the end ea
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from functools import partial
@@ -27,6 +28,7 @@ from tests.simulation.requests import ROOT
 from tests.simulation.runs import SEED_VARIABLE, Outcome
 from tests.simulation.sockets import Listener
 from tests.simulation.world import Shape, World, faked
+from zerocopy.core import counters as slots
 from zerocopy.core.layout import Dtypes
 from zerocopy.storage.live import following, watching
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.simulation.client import Client
+    from tests.simulation.live_reader import Reader
     from zerocopy.service.live.live import Live
 
 RUNS = 20
@@ -52,10 +55,12 @@ EXT4, UNKNOWN = 0xEF53, 0x1234
 class LiveOutcome(Outcome):
     """What a run came to."""
 
+    test = "tests/simulation/test_live_simulation.py"
+
     def __str__(self) -> str:
         """One line that says how to see it again."""
         return (
-            f"{SEED_VARIABLE}={self.seed} python -m pytest tests/simulation/test_live_simulation.py"
+            f"{SEED_VARIABLE}={self.seed} python -m pytest {self.test}"
             f" -k given  # {'; '.join(self.wrong)[:2_000]}"
         )
 
@@ -80,14 +85,17 @@ class LiveWorld(World):
     """A world with one series that grows."""
 
     symbol = "LIVE"
+    outcome: type[Outcome] = LiveOutcome
+    haste = 0.2  # changes of the files, beside steps of everybody
 
     def __init__(self, seed: int, shape: Shape) -> None:
+        self.seed = seed
         self.watches = Watches()
         self.failures: list[Exception] = []
         super().__init__(f"live {seed}", shape)
         root = SimulatedPath(self.files, self.watches, ROOT)
         self.writer = Recorder(cast("Path", root), self.symbol, FIRST_DAY, self.rng)
-        self.readers: list[StreamClient] = []
+        self.readers: list[Reader] = []
         self.reloads = 0
         self._drains: list[asyncio.Task[None]] = []
 
@@ -139,7 +147,7 @@ class LiveWorld(World):
     def play(self) -> None:
         """All changes, then until each reader has everything."""
         while self._changes_left:
-            if self.rng.random() < 0.2:
+            if self.rng.random() < self.haste:
                 self._change()
             else:
                 self._step()
@@ -150,7 +158,7 @@ class LiveWorld(World):
                 if not reader.done and self._has_all(reader):
                     reader.finish()
 
-    def _has_all(self, reader: StreamClient) -> bool:
+    def _has_all(self, reader: Reader) -> bool:
         """Where it has other records, it is still to be told of a reset."""
         has, writer = reader.has, self.writer
         if has.cursor is None and not writer.has_day_with(has.columns):
@@ -200,6 +208,14 @@ class LiveWorld(World):
         self._drains.append(self.loop.create_task(old.drain(1.0)))
         self.reloads += 1
 
+    def bury(self) -> None:
+        """Nothing of it is held any more, for it has not come to its end."""
+        kernel = self.kernel
+        kernel.between, kernel.watched = lambda _name="": None, lambda _fd: False
+        kernel.open.clear()
+        kernel.cache = None
+        vars(self).clear()
+
     def judge(self) -> list[str]:
         """What is wrong in the end."""
         wrong = []
@@ -213,7 +229,9 @@ class LiveWorld(World):
         end(self.live)
         if not all(task.done() for task in self._drains):
             wrong.append("a drain has not ended")
-        return wrong + verdict(self)
+        wrong += verdict(self)
+        left = self.counters[slots.LIVE_SUBSCRIBERS]
+        return wrong + ([f"{left} subscribers counted, nobody reads"] if left else [])
 
 
 def shape_of(rng: random.Random) -> Shape:
@@ -233,23 +251,32 @@ def shape_of(rng: random.Random) -> Shape:
 def run(seed: int) -> Outcome:
     """Play the world of `seed` to its end."""
     rng = random.Random(f"live shape {seed}")
-    shape = shape_of(rng)
-    world = LiveWorld(seed, shape)
+    return play_seed(LiveWorld(seed, shape_of(rng)), rng)
+
+
+def play_seed(world: LiveWorld, rng: random.Random) -> Outcome:
+    """Play a world to its end; `rng` has what its seed says of more than one world."""
     queue_max = rng.choice([3, 1_000])
     made: Any = partial(SimulatedInotify, world.kernel, world.watches, queue_max)
     lost: list[BaseException | None] = []
     is_refused, kind = rng.random() < 0.1, rng.choice([EXT4, EXT4, EXT4, UNKNOWN])
     hook, sys.unraisablehook = sys.unraisablehook, lambda what: lost.append(what.exc_value)
     try:
-        with faked(world.kernel, shape), pytest.MonkeyPatch.context() as patch:
+        with faked(world.kernel, world.shape), pytest.MonkeyPatch.context() as patch:
             patch.setattr(watching, "Inotify", refused if is_refused else made)
             patch.setattr(watching, "filesystem_type", lambda _fd: kind)
             patch.setattr(following, "_Descriptors", Held)
             wrong = _play(world, rng)
+            found = world.outcome(world.seed, wrong, world.kernel.trace, [])
             Held.forget_all()
+            if wrong:  # its tasks and files would end, and fail, in the world after it
+                world.bury()
+                del world
+                gc.collect()
     finally:
         sys.unraisablehook = hook
-    return LiveOutcome(seed, wrong + [f"lost: {error!r}" for error in lost], world.kernel.trace, [])
+    wrong += [f"lost: {error!r}" for error in lost]
+    return found
 
 
 def _play(world: LiveWorld, rng: random.Random) -> list[str]:

@@ -51,6 +51,7 @@ from zerocopy.transport.context import ConnectionLimits
 from zerocopy.transport.http1 import server as http1_server
 from zerocopy.transport.http1.server import Http1Server
 from zerocopy.transport.limits import RequestLimits
+from zerocopy.transport.tls import server as tls_server
 from zerocopy.transport.tls.channel import TlsChannel
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ _SYSTEM_USERS = (
     *(tree, catalog, dayfile, pread, planner, proof, symbols, sendfile),
     *(days, following, watching),
 )
-_TIME_USERS = (service_module, planned, catalog, planner, http1_server, following)
+_TIME_USERS = (service_module, planned, catalog, planner, http1_server, tls_server, following)
 
 
 @contextlib.contextmanager
