@@ -82,16 +82,20 @@ def cut(day: Day, interval: Interval, bars_max: int, *, sums: bool) -> tuple[Cut
     first, stop = day.records
     if not sums:
         span = day.times.at(first), day.times.at(stop - 1)
-        if (stop - first) // BISECTED_RECORDS >= interval.buckets(*span):
+        buckets = interval.buckets(*span)
+        if (stop - first) // BISECTED_RECORDS >= buckets:
             return (found := _bisect(day, interval, *span)), found
+        if buckets > 0 and buckets * SPARSE_RECORDS <= stop - first:
+            found = _search(day, interval, *span)
+            if len(found.starts) > bars_max:
+                raise TooManyBarsError
+            return found, found
     pieces: list[tuple[Ints, Ints]] = []
     last_s = last_begin = last_minute = -1
     bars = 0
     for at in range(first, stop, CHUNK_RECORDS):
         end = min(at + CHUNK_RECORDS, stop)
-        times = np.frombuffer(day.read(TIME_COLUMN, at, end), "<u4")
-        if times[0] < last_s or (times[1:] < times[:-1]).any():
-            raise UnsortedError(f"records {at} to {end - 1} do not ascend")
+        times = _ascending(day, at, end, last_s)
         starts = _starts(times, interval)
         bars += len(starts)
         if sums:
@@ -131,6 +135,42 @@ def _bisect(day: Day, interval: Interval, first_s: int, last_s: int) -> Cuts:
             indices.append(index)
     begins = np.array([interval.begin(index) for index in indices], np.int64)
     return Cuts(np.array(starts, np.int64), begins, begins // MINUTE_S)
+
+
+def _search(day: Day, interval: Interval, first_s: int, last_s: int) -> Cuts:
+    """The buckets of a day that hold many records each: their bounds are searched for.
+
+    What is to be done for each piece is little, for numpy's calls would take longer than it.
+    """
+    first, stop = day.records
+    indices = np.arange(interval.bucket(first_s), interval.bucket(last_s) + 1)
+    begins = np.maximum(indices * interval.length_s + interval.shift_s, 0)
+    bounds = begins[1:].astype("<u4")
+    # Buckets without a record start where the next one does.
+    starts = np.full(len(begins) + 1, stop)
+    starts[0], done, before_s = first, 1, -1
+    for at in range(first, stop, CHUNK_RECORDS):
+        end = min(at + CHUNK_RECORDS, stop)
+        times = _ascending(day, at, end, before_s)
+        before_s = int(times[-1])
+        upto = 1 + int(bounds.searchsorted(times[-1], "right"))
+        starts[done:upto] = times.searchsorted(bounds[done - 1 : upto - 1]) + at
+        done = upto
+    holds = starts[1:] > starts[:-1]
+    begins = begins[holds]
+    return Cuts(starts[:-1][holds], begins, begins // MINUTE_S)
+
+
+def _ascending(day: Day, first: int, stop: int, before_s: int) -> NDArray[np.uint32]:
+    """The times of some records; `before_s` is that of the record before them.
+
+    Raises:
+        UnsortedError: they do not ascend.
+    """
+    times = np.frombuffer(day.read(TIME_COLUMN, first, stop), "<u4")
+    if times[0] < before_s or (times[1:] < times[:-1]).any():
+        raise UnsortedError(f"records {first} to {stop - 1} do not ascend")
+    return times
 
 
 def _starts(times: NDArray[np.uint32], interval: Interval) -> Ints:
