@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from tests.certificate import authority, certificate_files
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class KeySetServer:
         self.answer: Callable[[Handler], None] = self.send
         self._server: http.server.ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
-        self.port = 0
+        self.port = free_port()  # still its own after a crash
         self.never = threading.Event()
         """Set at the end, so that no answer outlives its test."""
 
@@ -94,7 +95,6 @@ class KeySetServer:
         context.load_cert_chain(*certificate_files())
         self._server = Quiet(("127.0.0.1", self.port), Answering)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.table import each
 from zerocopy.config.load import load as load_found
 from zerocopy.config.load import passed_over
@@ -100,7 +100,7 @@ def test_load_variables_of_the_clients_are_passed_over() -> None:
 def test_server_beside_a_service_of_its_name_says_what_it_passed_over(tmp_path: Path) -> None:
     """One line at level debug: somebody may look for a setting that has no effect."""
     environ = service("ZEROCOPY") | {"ZEROCOPY_LOG_LEVEL": "debug", "ZEROCOPY_URL": "https://a"}
-    with RunningServer(tmp_path, **environ) as server:
+    with ForkedServer(tmp_path, **environ) as server:
         (line,) = server.logged("variables_passed_over")
     assert line["level"] == "debug"
     assert sorted(line["names"]) == sorted(service("ZEROCOPY"))

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.client import SMALL, make_root
+from tests.faults.client import SMALL, make_root, poll
 from tests.ports import free_port
 from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MONITORING = Path(__file__).resolve().parent.parent / "monitoring"
 RUNBOOK = MONITORING.parent / "docs" / "operations.md"
@@ -91,18 +91,32 @@ class Prometheus:
         assert document["status"] == "success"
         return document["data"]
 
-    def wait_for_scrapes(self) -> None:
-        """Until the target is up and twice scraped, so that there are rates."""
+    def ask_until(
+        self, is_there: Callable[[Any], bool], what: str, path: str, **parameters: str
+    ) -> Any:
+        """The data, once they are: between a scrape that came too late and the next is nothing."""
         deadline = time.monotonic() + 20
-        while True:
-            try:
-                samples = self.ask("query", query='count_over_time(up{job="zerocopy"}[1m])')
-            except OSError:
-                samples = {"result": []}
-            if samples["result"] and int(samples["result"][0]["value"][1]) >= 2:
-                return
-            assert time.monotonic() < deadline, "Prometheus does not scrape"
+        while not is_there(data := self.ask(path, **parameters)):
+            assert time.monotonic() < deadline, what
             time.sleep(0.05)
+        return data
+
+    def wait_for_scrapes(self) -> None:
+        """Until the target is twice scraped, so that there are rates."""
+        poll(self._answers, "Prometheus to be ready")
+        self.ask_until(
+            lambda data: data["result"] and int(data["result"][0]["value"][1]) >= 2,
+            "Prometheus does not scrape",
+            "query",
+            query='sum_over_time(up{job="zerocopy"}[1m])',
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self.ask("query", query="1")
+        except OSError:
+            return False
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -216,20 +230,28 @@ WITH_REDIS = {"zerocopy_limits_store_up"}
 @needs_prometheus
 def test_running_prometheus_understands_every_rule_and_panel(prometheus: Prometheus) -> None:
     """The target is up, no rule fails or fires, every expression is answered, every name exists."""
-    assert [target["health"] for target in prometheus.ask("targets")["activeTargets"]] == ["up"]
+    prometheus.ask_until(
+        lambda data: [target["health"] for target in data["activeTargets"]] == ["up"],
+        "the target is not up",
+        "targets",
+    )
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert [rule["name"] for rule in rules] == ALERT_NAMES
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
     expressions = [*dashboard_expressions(), *(rule["query"] for rule in rules)]
-    with ThreadPoolExecutor(4) as threads:
-        answers = list(
-            threads.map(lambda expression: prometheus.ask("query", query=expression), expressions)
+
+    def asked(expression: str) -> Any:
+        return prometheus.ask_until(
+            lambda answer: answer["result"] or not expression.startswith("sum("),
+            f"nothing to draw: {expression}",
+            "query",
+            query=expression,
         )
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(asked, expressions))
     assert {answer["resultType"] for answer in answers} == {"vector"}
     scraped = set(prometheus.ask("label/__name__/values"))
     named = set().union(*map(metric_names, expressions))
     assert named - scraped <= WITH_REDIS
-    for expression, answer in zip(expressions, answers, strict=True):
-        if expression.startswith("sum("):
-            assert answer["result"], f"nothing to draw: {expression}"

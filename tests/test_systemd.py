@@ -224,7 +224,9 @@ def server_is_silent(manager: Manager) -> bool:
 # ---- what systemd passes
 
 
-def test_passed_sockets_are_served_by_all_workers_and_survive_a_reload(root: Path) -> None:
+def test_passed_sockets_are_served_by_all_workers_and_survive_a_reload(
+    root: Path, request: pytest.FixtureRequest
+) -> None:
     """By `systemd-socket-activate`: plain on the socket it opened; nobody takes all newcomers."""
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
@@ -238,11 +240,10 @@ def test_passed_sockets_are_served_by_all_workers_and_survive_a_reload(root: Pat
         under=(*under, *(f"--setenv={name}" for name in (*variables, *more))),
         ZEROCOPY_SERVER_WORKERS="2",
     )
-    server.start()
+    process = server.start()
+    request.addfinalizer(process.kill)  # the workers end when their supervisor does
     poll(lambda: is_open(port), "the socket")  # which starts the server
-    poll(lambda: server.event("ready") is not None, "the server", 20)
-    ready = server.event("ready")
-    assert ready is not None
+    (ready,) = server.logged("ready")
     assert ready["address"] == f"127.0.0.1:{port}"
     server.port = port
     server.metrics_port = int(ready["metrics"].rpartition(":")[2])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.contract.transports import TRANSPORTS
 from tests.faults.client import poll, seal, write_series
 from tests.issuing import AUDIENCE, ISSUER, jwk, key_set, token
-from tests.server import Answer, RunningServer
+from tests.server import Answer, ForkedServer
 from zerocopy.access.keys import add_key
 from zerocopy.core.access import Scope
 
@@ -32,7 +32,7 @@ class Guarded:
         self.publish(jwk("ES256", "one"), jwk("RS256", "rsa"), jwk("EdDSA", "ed"))
         self.keys = folder / "keys.json"
         self.key = add_key(str(self.keys), "desk", scope=Scope(symbols=("BTC-*",)))
-        self.server = RunningServer(
+        self.server = ForkedServer(
             root,
             ZEROCOPY_TLS_PORT="0",
             ZEROCOPY_SERVER_WORKERS="2",

@@ -14,7 +14,7 @@ import pytest
 
 from tests.command_line import EVERY_COMMAND, ZEROCOPY, Place, end, environment, make_root, run
 from tests.faults.client import poll
-from tests.server import RunningServer
+from tests.server import ForkedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server to ask, whose streams are open."""
     root = tmp_path_factory.mktemp("data")
     make_root(root)
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         yield Place(root, server, tmp_path_factory.mktemp("scratch"))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.command_line import ENDED_BY_THEIR_READER, EVERY_COMMAND, Place, make_root, run
-from tests.server import RunningServer
+from tests.server import ForkedServer
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server to ask."""
     root = tmp_path_factory.mktemp("data")
     make_root(root)
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         yield Place(root, server, tmp_path_factory.mktemp("scratch"))
 
 
@@ -179,7 +179,7 @@ def test_times_of_files_that_no_calendar_has_end_nothing(memory: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         for _, date in WILD.values():
             assert date.encode() in done.stdout
-    with RunningServer(memory) as server:
+    with ForkedServer(memory) as server:
         answer = server.get("/api/symbols").content.decode()
         for symbol, (modified_s, date) in WILD.items():
             last = f'"last_update":{modified_s},"last_update_date":"{date} UTC"'

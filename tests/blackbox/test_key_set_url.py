@@ -14,7 +14,7 @@ from tests.blackbox.reloading import count_of
 from tests.faults.client import poll, seal, write_series
 from tests.issuing import AUDIENCE, ISSUER, jwk, key_set, token
 from tests.issuing_server import KeySetServer, trust_file
-from tests.server import Answer, RunningServer
+from tests.server import Answer, ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def fixture_issued(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issued]
     seal(folder, "SMALL")
     with KeySetServer(ONE) as issuer:
         issuer.close()
-        with RunningServer(
+        with ForkedServer(
             folder,
             SSL_CERT_FILE=trust_file(tmp_path_factory.mktemp("trust")),
             ZEROCOPY_SERVER_WORKERS="2",

@@ -16,7 +16,7 @@ import pytest
 from tests.blackbox.tracing import calls_of, traced
 from tests.faults.client import SMALL, Client, make_root, poll, request_of
 from tests.h2client import H2Client
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.access.keys import add_key, revoke_key
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def keyed(root: Path) -> Iterator[tuple[RunningServer, str]]:
     """A worker with a key file of one key, and that key."""
     path = str(root.parent / "keys-of-one.json")
     key = add_key(path, "desk")
-    with RunningServer(root, ZEROCOPY_TLS_PORT="0", ZEROCOPY_AUTH_KEYS_PATH=path) as running:
+    with ForkedServer(root, ZEROCOPY_TLS_PORT="0", ZEROCOPY_AUTH_KEYS_PATH=path) as running:
         yield running, key
     os.unlink(path)
 
@@ -49,7 +49,7 @@ def keyed(root: Path) -> Iterator[tuple[RunningServer, str]]:
 @pytest.fixture(scope="module")
 def open_to_all(root: Path) -> Iterator[RunningServer]:
     """A worker without keys."""
-    with RunningServer(root, ZEROCOPY_TLS_PORT="0") as running:
+    with ForkedServer(root, ZEROCOPY_TLS_PORT="0") as running:
         yield running
 
 
@@ -102,7 +102,7 @@ def test_every_worker_takes_a_change_over_and_keeps_its_keys_while_the_file_is_b
     """By a look each second and by SIGHUP; a reload with a broken file is refused."""
     path = tmp_path / "keys.json"
     first = add_key(str(path), "first")
-    with RunningServer(
+    with ForkedServer(
         root, ZEROCOPY_SERVER_WORKERS="2", ZEROCOPY_AUTH_KEYS_PATH=str(path)
     ) as server:
         second = add_key(str(path), "second")

@@ -22,7 +22,7 @@ from tests.faults.client import (
     poll,
     request_of,
 )
-from tests.server import RunningServer, is_refused
+from tests.server import ForkedServer, RunningServer, is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,11 +87,11 @@ def test_stop_signal_lets_a_large_answer_finish(root: Path, number: signal.Signa
 
 def test_drain_refuses_new_connections(root: Path) -> None:
     """While a drain waits for an answer, a newcomer is refused at once and not left hanging."""
-    with RunningServer(root) as server, Client(server, TINY_BUFFER_BYTES) as busy:
+    with ForkedServer(root) as server, Client(server, TINY_BUFFER_BYTES) as busy:
         busy.send(request_of(LARGE))
         busy.head()
         os.kill(server.pid, signal.SIGTERM)
-        poll(lambda: is_refused(server.port), "new connections to be refused", 3)
+        poll(lambda: is_refused(server.port), "new connections to be refused")
         assert is_alive(server.worker_pids()[0])
         busy.reset()
         assert exit_code(server) == 0
@@ -99,7 +99,7 @@ def test_drain_refuses_new_connections(root: Path) -> None:
 
 def test_drain_answers_what_is_in_flight_and_nothing_after_it(root: Path) -> None:
     """Of two pipelined requests the one in flight is answered whole; then the connection ends."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         with Client(server, TINY_BUFFER_BYTES) as client, Client(server) as idle:
             idle.send(request_of("/healthz"))
             idle.answer()
@@ -115,7 +115,7 @@ def test_drain_answers_what_is_in_flight_and_nothing_after_it(root: Path) -> Non
 
 def test_drain_answers_a_request_whose_head_had_begun(root: Path) -> None:
     """A head whose last byte comes during the drain is still answered, with Connection: close."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         with Client(server) as client, Client(server) as idle:
             idle.send(request_of("/healthz"))
             idle.answer()
@@ -134,7 +134,7 @@ def test_drain_answers_a_request_whose_head_had_begun(root: Path) -> None:
 def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
     """At the deadline what is still being sent is cut off by a reset, and the exit code is 0."""
     with (
-        RunningServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
+        ForkedServer(root, ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
         Client(server, TINY_BUFFER_BYTES) as stalled,
     ):
         stalled.send(request_of(LARGE))
@@ -152,7 +152,7 @@ def test_drain_deadline_aborts_a_reader_that_stalls(root: Path) -> None:
 def test_second_stop_signal_forces(root: Path, number: signal.Signals) -> None:
     """The same signal again ends the drain at once, with exit code 1 and no process left."""
     late = {"ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "600"}  # `exit_code` waits for less
-    with RunningServer(root, **late) as server, Client(server, TINY_BUFFER_BYTES) as stalled:
+    with ForkedServer(root, **late) as server, Client(server, TINY_BUFFER_BYTES) as stalled:
         workers = server.worker_pids()
         stalled.send(request_of(LARGE))
         stalled.head()
@@ -191,7 +191,7 @@ def test_killed_worker_is_started_again_and_counted(root: Path) -> None:
 
 def test_worker_that_keeps_dying_is_started_later_and_later(root: Path) -> None:
     """Each death in a row doubles the delay that the log names, and the server still comes back."""
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         seen: set[int] = set()
         for _ in range(3):
             poll(lambda: not seen.issuperset(server.worker_pids()), "a new worker")
@@ -255,7 +255,7 @@ def test_killed_supervisor_takes_its_workers_along(root: Path) -> None:
 def test_stop_without_any_connection_is_prompt_and_quiet(root: Path) -> None:
     """An idle server waits for no deadline and says nothing but that it stopped."""
     late = {"ZEROCOPY_SERVER_DRAIN_DEADLINE_S": "600", "ZEROCOPY_SERVER_DRAIN_IDLE_S": "600"}
-    with RunningServer(root, **late) as server:
+    with ForkedServer(root, **late) as server:
         assert server.stop() == 0  # which waits for 20 s at most
         assert [event["event"] for event in server.events()] == ["ready", "stopped"]
 

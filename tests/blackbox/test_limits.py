@@ -15,7 +15,7 @@ import pytest
 from tests.certificate import client_context
 from tests.faults.client import LARGE, LARGE_BYTES, SMALL, Client, body_of, make_root, poll
 from tests.h2client import H2Client
-from tests.server import Answer, RunningServer
+from tests.server import Answer, ForkedServer, RunningServer
 from zerocopy.access.keys import add_key
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory, small: bytes) -> tuple[Path, 
 @pytest.fixture(scope="module")
 def server(root: Path, keys: tuple[Path, Keys]) -> Iterator[RunningServer]:
     """Two workers, both listeners."""
-    with RunningServer(
+    with ForkedServer(
         root,
         ZEROCOPY_AUTH_KEYS_PATH=str(keys[0]),
         ZEROCOPY_SERVER_WORKERS="2",
@@ -320,7 +320,7 @@ def test_requests_of_an_address_count_over_all_transports(root: Path) -> None:
         "ZEROCOPY_TLS_PORT": "0",
     }
     statuses: list[int] = []
-    with RunningServer(root, **environ) as running, H2Client(running) as client:
+    with ForkedServer(root, **environ) as running, H2Client(running) as client:
         tls = http.client.HTTPSConnection(
             "127.0.0.1", running.tls_port, timeout=20, context=client_context(["http/1.1"])
         )

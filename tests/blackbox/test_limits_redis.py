@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.client import SMALL, body_of, make_root, poll
 from tests.redis_server import COMMAND, RedisServer
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 from zerocopy.access.keys import add_key
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with RedisServer() as redis:
         environ = {"ZEROCOPY_AUTH_KEYS_PATH": str(keys), "ZEROCOPY_AUTH_LIMITS_URL": redis.url}
         with (
-            RunningServer(root, ZEROCOPY_SERVER_WORKERS="2", **environ) as one,
-            RunningServer(root, **environ) as two,
-            RunningServer(root, ZEROCOPY_AUTH_LIMITS_FAIL="closed", **environ) as closed,
+            ForkedServer(root, ZEROCOPY_SERVER_WORKERS="2", **environ) as one,
+            ForkedServer(root, **environ) as two,
+            ForkedServer(root, ZEROCOPY_AUTH_LIMITS_FAIL="closed", **environ) as closed,
         ):
             yield Cluster(redis, (one, two), closed, requests_key, bytes_key, failing_key, nbytes)
     shutil.rmtree(root)

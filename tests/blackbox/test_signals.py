@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.command_line import ZEROCOPY, end, environment, make_root, run
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ else:
 @pytest.mark.parametrize("number", ROTATION, ids=lambda number: number.name)
 def test_signals_of_log_rotation_end_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """`postrotate` sends them to all processes of a name; each goes on, and says so."""
-    with RunningServer(tmp_path) as server:
+    with ForkedServer(tmp_path) as server:
         (worker,) = server.worker_pids()
         for pid in (server.pid, worker):
             os.kill(pid, number)

@@ -21,7 +21,7 @@ from tests.faults.client import (
     request_of,
     target_of,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def server(root: Path) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def shared(root: Path) -> Iterator[RunningServer]:
     """A worker that served others before."""
-    with RunningServer(root) as running:
+    with ForkedServer(root) as running:
         yield running
 
 

@@ -36,7 +36,7 @@ from tests.faults.tls_client import (
     wide_client,
 )
 from tests.h2client import H2Client
-from tests.server import RunningServer, connect_to, is_refused
+from tests.server import ForkedServer, RunningServer, connect_to, is_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def test_stop_ends_idle_connections_at_once(root: Path) -> None:
 def test_stop_waits_for_nobody_who_says_no_more(root: Path) -> None:
     """Clients that answer neither GOAWAY nor close_notify, nor end a handshake, hold nothing up."""
     with (
-        RunningServer(root, USE_TLS="true") as server,
+        ForkedServer(root, USE_TLS="true") as server,
         connect_raw(server) as mute,
         connect_raw(server, "http/1.1") as mute_too,
         connect_to(server.tls_port) as late,
@@ -116,7 +116,7 @@ def test_stop_waits_for_nobody_who_says_no_more(root: Path) -> None:
 def test_stop_lets_a_large_answer_finish_and_refuses_new_streams(root: Path) -> None:
     """GOAWAY amid the body, REFUSED_STREAM for what comes after it, every byte, exit code 0."""
     with (
-        RunningServer(root, USE_TLS="true") as server,
+        ForkedServer(root, USE_TLS="true") as server,
         wide_client(server, receive_buffer_bytes=TINY_BUFFER_BYTES) as client,
     ):
         stream_id = client.request(LARGE)
@@ -137,7 +137,7 @@ def test_stop_lets_a_large_answer_finish_and_refuses_new_streams(root: Path) -> 
 @pytest.mark.slow  # over HTTP/2 above, and HTTP/1.1 in test_lifecycle.py
 def test_stop_lets_a_large_answer_over_http1_finish(root: Path) -> None:
     """Every byte, close_notify, exit code 0."""
-    with RunningServer(root, USE_TLS="true") as server:
+    with ForkedServer(root, USE_TLS="true") as server:
         with TlsClient(server, TINY_BUFFER_BYTES) as client, H2Client(server) as idle:
             idle.ping()
             client.send(request_of(LARGE))
@@ -153,7 +153,7 @@ def test_stop_lets_a_large_answer_over_http1_finish(root: Path) -> None:
 def test_drain_deadline_aborts_streams_that_stall(root: Path) -> None:
     """At the deadline a stalled answer is cut off without a clean end, and the exit code is 0."""
     with (
-        RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
+        ForkedServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_DEADLINE_S="0.5") as server,
         wide_client(server, receive_buffer_bytes=TINY_BUFFER_BYTES) as stalled,
         wide_client(server, window=10_000, auto_window=False) as shut,
         TlsClient(server, TINY_BUFFER_BYTES) as stalled_too,
@@ -236,7 +236,7 @@ def test_hangup_with_bad_files_keeps_the_certificate(root: Path, tmp_path: Path)
     pair = Pair(tmp_path)
     first = pair.issue()
     key = authority().issue_cert("x.test").private_key_pem.bytes()
-    with RunningServer(root, USE_TLS="true", **pair.environ) as server:
+    with ForkedServer(root, USE_TLS="true", **pair.environ) as server:
         workers = server.worker_pids()
         faults = ((pair.chain_path, os.urandom(1_000)), (pair.key_path, key), (pair.key_path, b""))
         for count, (path, content) in enumerate(faults, start=1):
@@ -265,7 +265,7 @@ def test_drain_answers_requests_on_their_way_and_tells_of_the_end(root: Path) ->
     A client that saw neither gets its answer; over HTTP/1.1 it comes with Connection: close.
     """
     with (
-        RunningServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_IDLE_S="5") as server,
+        ForkedServer(root, USE_TLS="true", ZEROCOPY_SERVER_DRAIN_IDLE_S="5") as server,
         H2Client(server) as client,
         TlsClient(server) as http1,
     ):
@@ -299,7 +299,7 @@ def test_drain_answers_requests_on_their_way_and_tells_of_the_end(root: Path) ->
 def test_both_listeners_answer_the_same(root: Path, environ: dict[str, str]) -> None:
     """Plain HTTP/1.1, HTTP/1.1 over TLS and HTTP/2: same status, same bytes, same fields."""
     with (
-        RunningServer(root, **environ) as server,
+        ForkedServer(root, **environ) as server,
         H2Client(server) as h2,
         TlsClient(server) as h1,
     ):
@@ -340,7 +340,7 @@ def test_killed_worker_serves_tls_again(root: Path) -> None:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[RunningServer]:
     """One worker with default options, on TLS."""
-    with RunningServer(root, USE_TLS="true") as running:
+    with ForkedServer(root, USE_TLS="true") as running:
         yield running
 
 

@@ -19,7 +19,7 @@ from tests.command_line import (
     make_root,
     run,
 )
-from tests.server import RunningServer
+from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server to ask, which stands elsewhere."""
     root = tmp_path_factory.mktemp("data")
     make_root(root)
-    with RunningServer(root) as server:
+    with ForkedServer(root) as server:
         yield Place(root, server, tmp_path_factory.mktemp("scratch"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.ticker import Ticker
 from tests.ports import free_port
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from zerocopy.client import Client
 from zerocopy.client.layout import frame_of
 
@@ -25,7 +25,7 @@ RECORDS = 6_000_000
 KILL_AT = 1 << 20
 
 
-class Restartable(RunningServer):
+class Restartable(ForkedServer):
     """A server that can be stopped and started on its port."""
 
     def kill_workers(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.test_object_store import CLOSED_S, serving
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from tests.standin import standin
 from tests.storage.trees import DAY, DAY_START_S, marks, put, u32
 from zerocopy.access.keys import add_key
@@ -55,7 +55,7 @@ def test_key_gets_the_same_answers_over_a_store_as_over_files(tmp_path: Path) ->
             bucket.put(name, stored.content, CLOSED_S)
         with (
             serving(bucket, tmp_path / "cache", ZEROCOPY_AUTH_KEYS_PATH=keys) as stored_server,
-            RunningServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys) as local,
+            ForkedServer(root, ZEROCOPY_AUTH_KEYS_PATH=keys) as local,
         ):
             assert stored_server.get(targets[0]).status == 401
             for target in targets:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.client import column_path, make_root, seal
-from tests.server import RunningServer
+from tests.server import ForkedServer
 from zerocopy.access.keys import add_key
 from zerocopy.cli import main
 from zerocopy.commands.doctor.finding import Verdict
@@ -83,7 +83,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     make_root(one)
     seal(one, "SMALL")
     shutil.copytree(one, other, dirs_exist_ok=True)  # with the times, as rsync -t
-    with RunningServer(one) as first, RunningServer(other) as second:
+    with ForkedServer(one) as first, ForkedServer(other) as second:
         yield f"http://127.0.0.1:{first.port}", f"http://127.0.0.1:{second.port}", other
     shutil.rmtree(one)
     shutil.rmtree(other)
@@ -140,7 +140,7 @@ def test_node_that_asks_for_a_key(
     key = add_key(str(tmp_path / "keys.json"), "doctor")
     monkeypatch.delenv("ZEROCOPY_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/dev/null")
-    with RunningServer(
+    with ForkedServer(
         tmp_path / "root", ZEROCOPY_AUTH_KEYS_PATH=str(tmp_path / "keys.json")
     ) as server:
         url = f"http://127.0.0.1:{server.port}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.faults.client import SMALL, write_series
+from tests.ports import free_port
 from tests.server import ForkedServer
 from tests.table import each
 from tests.terminal import open_terminal
@@ -196,8 +197,7 @@ def test_terminal_gets_a_table() -> None:
 
 def test_server_that_is_not_there_is_one_line(run: Run) -> None:
     """Exit code 1, and what to look for."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/metrics"
+    url = f"http://127.0.0.1:{free_port()}/metrics"
     done = run("--url", url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"zerocopy: {url} is not reachable: Connection refused\n"
