@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.blackbox.chromium import Browser
-
-HERE = Path(__file__).parent
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "20"))
 """Of each property, others in each run; `make slow` tries many more."""
@@ -45,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     folders: dict[str, list[pytest.Item]] = {}
     for item in items:
-        folders.setdefault(item.path.relative_to(HERE).parts[0], []).append(item)
+        folders.setdefault(item.nodeid.partition("::")[0].split("/")[1], []).append(item)
     items[:] = itertools.chain.from_iterable(folders.values())
 
 

@@ -281,11 +281,11 @@ def test_names_that_came_once_are_forgotten_however_many_they_are(world: World) 
     server = world.servers[0]
     counts = SharedCounts(server.fd, 1, asks_world=True)
     for step in range(100):
-        for number in range(200):
+        for number in range(100):
             counts.add(meter_of(ADDRESSES, f"{step}.{number}"), int(world.now_s), 1, QUOTA)
         server.exchange.step()
         world.now_s += 0.1
-    assert len(server.exchange._names) < 100 * 200 / 2
+    assert len(server.exchange._names) < 100 * 100 / 2
 
 
 def test_the_store_learns_no_name(world: World) -> None:

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-import aiohttp
 import httpx
 import pytest
 import requests
@@ -125,6 +124,7 @@ def by_httpx(url: str) -> Found:
 
 def by_aiohttp(url: str) -> Found:
     """Aiohttp."""
+    import aiohttp  # noqa: PLC0415 - slow to import
 
     async def ask() -> Found:
         async with aiohttp.ClientSession(raise_for_status=True) as session:

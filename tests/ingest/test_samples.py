@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from tests.ingest.by_hand import SAMPLES, Row, csv_rows, files_of, found_in, import_, ns_of
 from tests.naive_bars import naive_bars_answer
 from tests.server import ForkedServer, RunningServer
+from tests.table import case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,7 @@ def klines(name: str, per_s: int) -> list[Row]:
     ]
 
 
+@cache
 def samples() -> list[Sample]:
     """Each file of the folder."""
     ada = "binance-spot-klines-ADABTC-1m-2021-11-27.csv"
@@ -129,14 +132,11 @@ def micros(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds
 
 
-ALL = samples() if SAMPLES else []
-
-
 @pytest.fixture(scope="module", name="root")
 def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root into which each sample has been imported, as a user would."""
     root = tmp_path_factory.mktemp("samples")
-    for sample in ALL:
+    for sample in samples():
         done = import_(root, os.path.join(SAMPLES, sample.name), *sample.arguments)
         assert (done.code, done.err) == (0, ""), sample.name
     return root
@@ -149,18 +149,23 @@ def fixture_server(root: Path) -> Iterator[RunningServer]:
         yield server
 
 
-@pytest.mark.parametrize("sample", ALL, ids=lambda sample: sample.name)
-def test_day_files_equal_a_conversion_by_hand(root: Path, sample: Sample) -> None:
+def test_day_files_equal_a_conversion_by_hand(root: Path) -> None:
     """Value for value, and nothing besides."""
-    assert len(sample.rows) > 2
-    assert found_in(root, *sample.series) == files_of(sample.rows, nanos=sample.nanos)
+    for sample in samples():
+        with case(sample.name):
+            assert len(sample.rows) > 2
+            assert found_in(root, *sample.series) == files_of(sample.rows, nanos=sample.nanos)
 
 
-@pytest.mark.parametrize("sample", ALL, ids=lambda sample: sample.name)
-def test_server_answers_with_the_values_of_the_source(
-    root: Path, server: RunningServer, sample: Sample
-) -> None:
+def test_server_answers_with_the_values_of_the_source(root: Path, server: RunningServer) -> None:
     """/api/data has each row's values in order; /api/bars are those of a naive count."""
+    for sample in samples():
+        with case(sample.name):
+            check_answers(root, server, sample)
+
+
+def check_answers(root: Path, server: RunningServer, sample: Sample) -> None:
+    """Of one file."""
     exchange, symbol, type_ = sample.series
     ordered = sorted(sample.rows, key=lambda row: row.ns)
     name = next(iter(ordered[0].values))

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
-from openapi_schema_validator import OAS31Validator
-from openapi_spec_validator import validate
 
 from tests.server import write_column
 from tests.table import each
@@ -31,6 +29,8 @@ from zerocopy.supervise.compose import build_service
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from openapi_schema_validator import OAS31Validator
 
     from zerocopy.service.service import Service
 
@@ -101,10 +101,17 @@ def described(path: str, method: str, status: int) -> dict[str, Any]:
     return resolved(operation["responses"][str(status)])
 
 
+def validator_of(schema: dict[str, Any]) -> OAS31Validator:
+    """What judges a value by a schema; its import is half a second of each process of tests."""
+    from openapi_schema_validator import OAS31Validator  # noqa: PLC0415
+
+    return OAS31Validator(schema)
+
+
 def check_schema(schema: dict[str, Any], content: bytes) -> None:
     """Fail unless content is JSON of that schema."""
     whole = {**schema, "components": DOCUMENT["components"]}
-    OAS31Validator(whole).validate(orjson.loads(content))
+    validator_of(whole).validate(orjson.loads(content))
 
 
 def check_response(response: Response, description: dict[str, Any]) -> None:
@@ -138,6 +145,8 @@ def ask(service: Service, method: str, target: str) -> Response:
 
 def test_document_is_valid_openapi() -> None:
     """The official schema of 3.1, checked by openapi-spec-validator."""
+    from openapi_spec_validator import validate  # noqa: PLC0415 - see `validator_of`
+
     validate(DOCUMENT)
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["version"] == __version__
@@ -282,13 +291,13 @@ def test_bounds_of_the_parameters_are_those_of_the_query() -> None:
 @each("name", ["BTC-USD", "^GSPC", "a" * 64, "a" * 65, "", ".", "-a", "a/b", "a b", "a.:+@=&#~-_^"])
 def test_name_pattern_agrees_with_the_grammar_of_names(name: str) -> None:
     """The pattern is written twice, for two languages; both must mean the same."""
-    validator = OAS31Validator({"type": "string", "pattern": NAME_PATTERN})
+    validator = validator_of({"type": "string", "pattern": NAME_PATTERN})
     assert validator.is_valid(name) == is_name(name)
 
 
 def test_dtype_pattern_is_of_all_dtypes_and_no_others() -> None:
     """Every dtype that can be declared, as the header line spells it."""
-    validator = OAS31Validator({"type": "string", "pattern": DTYPE_PATTERN})
+    validator = validator_of({"type": "string", "pattern": DTYPE_PATTERN})
     numbers = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"]
     for text in [*numbers, *(f"S{size}" for size in range(1, 256))]:
         assert validator.is_valid(parse_dtype("x", text).name)

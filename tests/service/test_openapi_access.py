@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from openapi_spec_validator import validate
 
 from zerocopy.service.documents import description
 from zerocopy.service.openapi.document import OPENAPI
@@ -13,6 +12,8 @@ from zerocopy.service.openapi.document import OPENAPI
 
 def test_a_guarded_server_describes_keys_and_tickets() -> None:
     """A valid document of OpenAPI 3.1, private, with the path that a server without lacks."""
+    from openapi_spec_validator import validate  # noqa: PLC0415 - slow to import
+
     response = description(is_private=True)
     document: dict[str, Any] = orjson.loads(response.content)
     validate(document)

@@ -25,6 +25,12 @@ FIRST = int(os.environ.get("ZEROCOPY_SIMULATION_FIRST", "1000000"))
 BATCH = 100
 SEEN = 24
 """Seeds that are looked at one by one; each has to be right as well."""
+TELLING = (5, 23, 7)
+"""These see all there is to see, until what a seed does changes: then the others are tried."""
+TO_SEE = {
+    "status 200", "status 206", "status 304", "status 412", "status 400",
+    "status 404", "status 500", "reset 2", "left", "failed open",
+}  # fmt: skip
 
 
 def test_every_answer_is_right_whatever_happens() -> None:
@@ -46,7 +52,7 @@ def test_seed_gives_the_same_run_again() -> None:
 def test_runs_see_what_they_are_for() -> None:
     """Among the seeds are aborted answers, errors, faults and clients that leave."""
     seen: set[str] = set()
-    for seed in range(SEEN):
+    for seed in (*TELLING, *range(SEEN)):
         root = folder()
         try:
             run = AsgiRun(seed, root)
@@ -58,10 +64,9 @@ def test_runs_see_what_they_are_for() -> None:
         seen |= {f"reset {stream.reset_code}" for stream in streams}
         seen |= {"left" for stream in streams if stream.is_given_up}
         seen |= {f"failed {call}" for call in run.faults}
-    assert seen >= {
-        "status 200", "status 206", "status 304", "status 412", "status 400",
-        "status 404", "status 500", "reset 2", "left", "failed open",
-    }  # fmt: skip
+        if seen >= TO_SEE:
+            break
+    assert seen >= TO_SEE
 
 
 def test_finds_a_piece_that_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:

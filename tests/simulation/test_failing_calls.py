@@ -152,13 +152,13 @@ def wrongs(case: Case, *, lasting: bool, every: int) -> list[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_any_call_may_fail_once(name: str) -> None:
     """The n-th call of a request fails: a right answer, an error of the contract, or an abort."""
-    assert wrongs(CASES[name], lasting=False, every=59) == []
+    assert wrongs(CASES[name], lasting=False, every=101) == []
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_any_call_may_fail_from_then_on(name: str) -> None:
     """From the n-th call on all of its name fail for a while: the same, and then all is well."""
-    assert wrongs(CASES[name], lasting=True, every=127) == []
+    assert wrongs(CASES[name], lasting=True, every=211) == []
 
 
 @pytest.mark.slow

@@ -47,14 +47,14 @@ def stories_of(shape: Shape, faults: Iterator[Fault]) -> list[str]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_each_call_fails_once(name: str) -> None:
-    """The n-th system call fails, for every eighth n: the answer is right, an error or a reset.
+    """The n-th system call fails, for every sixteenth n: the answer is right, an error or a reset.
 
     The slow test below leaves none out.
     """
     calls, _ = counted(name)
     assert calls >= CALLS_AT_LEAST[name]
-    begin = 1 + len(name) % min(8, calls)
-    faults = (Fault(nth, choice=nth // 8 + len(name)) for nth in range(begin, calls + 1, 8))
+    begin = 1 + len(name) % min(16, calls)
+    faults = (Fault(nth, choice=nth // 16 + len(name)) for nth in range(begin, calls + 1, 16))
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 
@@ -67,15 +67,16 @@ def test_each_call_fails_and_all_behind_it(name: str) -> None:
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SHAPES)
-def test_each_write_breaks_the_connection(name: str) -> None:
+def test_each_write_breaks_the_connection(name: str, every: int) -> None:
     """The connection is lost at a write of the answer: nothing of it stays behind.
 
-    At the first, the last, and every third between them.
+    At the first, the last, and some or all between them.
     """
     _, writes = counted(name)
     assert writes
-    faults = (Fault(nth, is_write=True) for nth in {*range(1, writes, 3), writes})
+    faults = (Fault(nth, is_write=True) for nth in {*range(1, writes, every), writes})
     assert not (stories := stories_of(SHAPES[name], faults)), stories[0]
 
 

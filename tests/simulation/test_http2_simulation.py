@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 SEEDS = 16
 BATCH = 50
 SEEN = 64
+TELLING = (61, 3, 12, 44, 39)
+"""These see all there is to see, until what a seed does changes: then the others are tried."""
+TO_SEE = {
+    "status 200", "status 400", "status 404", "status 405", "status 417", "status 500",
+    "status 206", "status 304", "status 412", "status 416", "status 503", "reset 2",
+    "reset 0", "changed amid", "failed open", "failed pread",
+    "failed lstat", "failed scandir", "mapped", "lane",
+    "batch", "not by batch", "piece that came again", "half close", "unsent rest",
+}  # fmt: skip
 """Seeds that are looked at one by one; each has to be right as well."""
 
 MANY = int(os.environ.get("ZEROCOPY_SIMULATIONS", "100000"))
@@ -67,7 +76,7 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Lane, "answer", answer)
     monkeypatch.setattr(Http2Connection, "_meet", meet)
-    for seed in range(SEEN):
+    for seed in (*TELLING, *range(SEEN)):
         root = folder()
         try:
             run = Run(seed, root)
@@ -83,13 +92,9 @@ def test_runs_see_what_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
         seen |= {"half close"} if run.is_half_closed and not run.was_lost else set()
         seen |= {"unsent rest"} if run.tap.most_unsent else set()
         seen |= {"mapped"} if run.built.most_mapped else set()
-    assert seen >= {
-        "status 200", "status 400", "status 404", "status 405", "status 417", "status 500",
-        "status 206", "status 304", "status 412", "status 416", "status 503", "reset 2",
-        "reset 0", "changed amid", "failed open", "failed pread",
-        "failed lstat", "failed scandir", "mapped", "lane",
-        "batch", "not by batch", "piece that came again", "half close", "unsent rest",
-    }  # fmt: skip
+        if seen >= TO_SEE:
+            break
+    assert seen >= TO_SEE
 
 
 @pytest.mark.slow

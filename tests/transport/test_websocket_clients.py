@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
@@ -148,6 +147,7 @@ def test_websockets_reads_a_stream_over_tls(tmp_path: Path) -> None:
 
 def test_aiohttp_reads_a_stream_over_tls(tmp_path: Path) -> None:
     """Another client, in the same event loop, that asks for compression and does not get it."""
+    import aiohttp  # noqa: PLC0415 - slow to import
 
     async def main() -> None:
         bench = TlsBench(tmp_path, LiveHandler())

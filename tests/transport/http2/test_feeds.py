@@ -85,7 +85,7 @@ def test_head_gets_the_fields_alone(tmp_path: Path) -> None:
     live(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("window", [1, 100, 65_535, 1 << 20])
+@pytest.mark.parametrize("window", [1, pytest.param(100, marks=pytest.mark.slow), 65_535, 1 << 20])
 def test_messages_of_any_size_come_whole_through_any_window(tmp_path: Path, window: int) -> None:
     """Small ones, ones of many frames, and segments, with a download beside them."""
 

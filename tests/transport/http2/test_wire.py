@@ -174,7 +174,10 @@ def test_initial_window_flapping_under_many_streams(server: RunningServer, root:
             assert client.answer(stream_id).content == body_of(root, "MEDIUM")
 
 
-@pytest.mark.parametrize("size", [FRAME_BYTES, FRAME_BYTES + 1, 100_000, (1 << 24) - 1])
+@pytest.mark.parametrize(
+    "size",
+    [FRAME_BYTES, FRAME_BYTES + 1, pytest.param(100_000, marks=pytest.mark.slow), (1 << 24) - 1],
+)
 def test_frames_are_no_larger_than_allowed(server: RunningServer, root: Path, size: int) -> None:
     """SETTINGS_MAX_FRAME_SIZE from the start; raised and lowered again amid a body."""
     windows = {"initial_window": WINDOW_BYTES_MAX, "connection_window": WINDOW_BYTES_MAX}
