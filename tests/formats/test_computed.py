@@ -76,7 +76,7 @@ def some_columns(draw: st.DrawFn) -> tuple[Columns, list[int]]:
     return columns, cuts
 
 
-@settings(deadline=None, max_examples=3 * settings.default.max_examples)
+@settings(deadline=None, max_examples=3 * settings().max_examples)
 @given(some_columns())
 def test_any_values_are_read_as_they_were(given_: tuple[Columns, list[int]]) -> None:
     """Of any dtypes, in any days: bit for bit, but for NaN, which is one value in text."""

@@ -84,7 +84,7 @@ def said(inbox: Inbox) -> tuple[bytes | None, int | None]:
     return last_ping, code
 
 
-@settings(max_examples=10 * settings.default.max_examples)
+@settings(max_examples=10 * settings().max_examples)
 @given(STREAMS, CUTS)
 @example(frame(1, b"\xf0\x9f", fin=False) + frame(9, b"p") + frame(0, b"\x98\x80"), [1, 1, 9])
 @example(frame(2, b"x" * 126, extended=2) + close(1000), [3])
