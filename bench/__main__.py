@@ -38,6 +38,7 @@ from bench.rounds import SMOKE_S, Options, progress
 from bench.scaling import measure_scaling
 from bench.servers import Servers
 from bench.slow_readers import measure_slow_readers
+from bench.store import measure_store
 from bench.workload import LARGE_RECORDS, SMOKE_RECORDS, make_workload
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "client": measure_client,
     "page": measure_page,
     "ingest": measure_recording,
+    "store": measure_store,
 }
 """In the order of the report."""
 

@@ -32,6 +32,7 @@ MODULES = {
     **dict.fromkeys(
         ("httpx", "pandas", "pyarrow", "requests", "websockets"), "pip install -e '.[dev]'"
     ),
+    "obstore": "pip install 'zerocopy[s3]'",
     "chdb": "pip install chdb, which takes 0.5 GB",
 }
 """Tools that are packages of Python, and how to get them."""

@@ -99,10 +99,10 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     """Both paths on every server there is, then the questions that have tables of their own."""
     report, picture = run_smoke(tmp_path, os.environ["PATH"])
     sections = sections_of(report)
-    *others, live, crowd, beside, files = [*sections][:-8]
+    *others, live, crowd, beside, files = [*sections][:-10]
     *others, bars, arrow, levels, coded = others
     *rates, fairness, fairness_tls, slow, scaling, keyed, keyed_tls = others
-    *clients, page, rows, stores, where = [*sections][-8:]
+    *clients, page, rows, stores, cold, cached, where = [*sections][-10:]
     assert [title.partition(" answers")[0] for title in rates] == [
         *("HTTP/1.1, 4 KB", "HTTP/1.1, 64 KB", "HTTP/1.1, 960 KB"),
         *("HTTP/2 over TLS, 4 KB", "HTTP/1.1 over TLS, 4 KB", "HTTP/2 over TLS, 960 KB"),
@@ -154,6 +154,9 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
         ["zerocopy", "struct.pack, file.writelines", "zerocopy", "ndarray.tofile"],
         ["zerocopy", "cat", "sha256sum"],
     ]
+    ways = re.findall(r"^\| 20 of 0.02 MB \| ([^|]*) \|", sections[cold], re.MULTILINE)
+    assert ways == ["plain download", "plain download, MD5 checked", "zerocopy, cold cache"]
+    assert len(re.findall(r"^\| 4k \| over ", sections[cached], re.MULTILINE)) == 2
     skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
     assert re.findall("(\\S+) skipped", report.lower()) == skipped
     assert len(picture.findall("{*}rect")) == len(rates) * len(PEERS)

@@ -201,7 +201,8 @@ class CacheDirectory:
         fd = _lock_file(temporary)  # or a trim would take it for left over
         read_fd = -1
         try:
-            os.ftruncate(fd, 0)
+            if os.fstat(fd).st_size:  # else ext4 would write it to the disk when it is closed
+                os.ftruncate(fd, 0)
             read_into(fd)
             self.checks.note(fd, entry.size)
             if not self.checks.are_kept:

@@ -201,7 +201,7 @@ class Fetcher:
             if day_file is None:
                 return
             try:
-                fetched = Fetched(day_file.stamp, self.fetch(day_file))
+                fetched = Fetched(day_file.stamp, self._fill(day_file))  # `start` has looked
                 fetched.close()
             except ZerocopyError:
                 pass
