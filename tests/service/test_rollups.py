@@ -171,7 +171,7 @@ def test_answers_are_those_of_the_naive_reader_with_roll_ups_and_without(
 def test_roll_ups_of_half_of_the_days_and_columns_are_enough(site: Site) -> None:
     """A day is read where one of its columns has none; what is missing is made meanwhile."""
     maker = rollup_making.Maker(
-        site.root,
+        site.service._planner.day_source,
         site.service._planner.settling,
         site.service._planner.rollups,  # type: ignore[arg-type]
     )

@@ -17,6 +17,7 @@ from zerocopy.storage import rollup_making
 from zerocopy.storage.catalog import stamp_of
 from zerocopy.storage.rollup_file import Key, Wanted
 from zerocopy.storage.rollup_making import Maker, Outcome
+from zerocopy.storage.rollup_source import TreeDays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class Site:
         self.paths = put(self.root, columns, DAY)
         age(*self.paths.values())
         self.told = Told(folder / "rollups")
-        self.maker = Maker(self.root, Settling(settle_s, 7), self.told.rollups)
+        self.maker = Maker(TreeDays(self.root), Settling(settle_s, 7), self.told.rollups)
 
     def wanted(self) -> Wanted:
         """The files as they are now."""
@@ -79,7 +80,7 @@ def test_roll_up_is_made_once(tmp_path: Path) -> None:
     assert site.make() is Outcome.THERE
     assert site.told.counters[slots.ROLLUPS_MADE] == 1
     again = Told(tmp_path / "rollups")
-    assert Maker(site.root, Settling(0, 7), again.rollups).make(KEY, F4) is Outcome.THERE
+    assert Maker(TreeDays(site.root), Settling(0, 7), again.rollups).make(KEY, F4) is Outcome.THERE
     assert again.counters[slots.ROLLUPS_MADE] == 0
 
 
@@ -90,7 +91,7 @@ def test_corrupt_roll_up_is_made_again(tmp_path: Path) -> None:
     [path] = (tmp_path / "rollups").rglob("*.rollup")
     os.truncate(path, path.stat().st_size - 1)
     again = Told(tmp_path / "rollups")
-    assert Maker(site.root, Settling(0, 7), again.rollups).make(KEY, F4) is Outcome.MADE
+    assert Maker(TreeDays(site.root), Settling(0, 7), again.rollups).make(KEY, F4) is Outcome.MADE
 
 
 def test_day_that_was_replaced_is_made_again(tmp_path: Path) -> None:

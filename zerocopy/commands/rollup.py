@@ -16,7 +16,6 @@ from zerocopy.commands.shared import (
     ConfigOption,
     DataOption,
     counting,
-    local_root,
     read_config,
     terminal,
 )
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 
     from zerocopy.config.load import Config
     from zerocopy.core.layout import Dtypes
+    from zerocopy.storage.catalog import Listing
     from zerocopy.storage.rollup_making import Maker
+    from zerocopy.storage.rollup_source import DaySource
     from zerocopy.storage.rollups import Rollups
     from zerocopy.storage.tree import Series
 
@@ -86,7 +87,9 @@ def rollup(
     from multiprocessing import get_context
 
     loaded = read_config(config, {"data.path": data_path, "rollups.path": path})
-    if loaded.rollups.path is None:
+    from zerocopy.config.places import rollup_place
+
+    if rollup_place(loaded).path is None:
         raise ConfigError("[rollups] path is not set: name a directory there, or by --path")
     tasks = list(_tasks(loaded, (exchange, symbol, type_), columns))
     count = min(processes or len(os.sched_getaffinity(0)), max(1, len(tasks)))
@@ -100,34 +103,64 @@ def rollup(
 
 
 def _tasks(config: Config, names: tuple[str | None, ...], columns: str | None) -> Iterator[_Task]:
-    """The days below the root that were chosen, each with the columns that it has."""
+    """The days that were chosen, each with the columns that it has."""
     from zerocopy.core.layout import TIME_COLUMN, Dtypes
     from zerocopy.core.query import check_name
+    from zerocopy.storage.tree import Series
+
+    chosen = None if columns is None else {check_name("columns", c) for c in columns.split(",")}
+    for field, name in zip(Series._fields, names, strict=True):
+        if name is not None:
+            check_name(field, name)
+    dtypes = Dtypes(config.columns)
+    listed = _listings if config.store_url is None else _stored_listings
+    for series, listing in listed(config, *names):
+        for day in listing.days:
+            there = listing.columns_of(day)
+            wanted = there - {TIME_COLUMN} if chosen is None else there & chosen
+            numbers = sorted(c for c in wanted if not dtypes.of(c).name.startswith("|S"))
+            if numbers and TIME_COLUMN in there:
+                yield _Task(series, day, tuple(numbers))
+
+
+def _listings(
+    config: Config, exchange: str | None, symbol: str | None, type_: str | None
+) -> Iterator[tuple[Series, Listing]]:
+    """The days of each series below the root that was chosen."""
+    from zerocopy.core.layout import Dtypes
     from zerocopy.storage.catalog import Catalog
     from zerocopy.storage.contents import Contents
     from zerocopy.storage.symbols.walk import list_symbols
     from zerocopy.storage.tree import Series, open_series
 
-    exchange, symbol, type_ = (
-        name and check_name(field, name) for field, name in zip(Series._fields, names, strict=True)
-    )
-    chosen = None if columns is None else {check_name("columns", c) for c in columns.split(",")}
-    root, dtypes, catalog = local_root(config), Dtypes(config.columns), Catalog()
-    for market, entries in list_symbols(root, exchange).items():
+    catalog, contents = Catalog(), Contents(config.root, Dtypes(config.columns))
+    for market, entries in list_symbols(config.root, exchange).items():
         for entry in entries:
             if symbol not in (None, entry.symbol):
                 continue
-            types = Contents(root, dtypes).of(market, entry.symbol)["types"]
+            types = contents.of(market, entry.symbol)["types"]
             for name in types if type_ is None else types.keys() & {type_}:
                 series = Series(market, entry.symbol, name)
-                with open_series(root, series) as directory_fd:
-                    listing = catalog.listing(series, directory_fd)
-                for day in listing.days:
-                    there = listing.columns_of(day)
-                    wanted = there - {TIME_COLUMN} if chosen is None else there & chosen
-                    numbers = sorted(c for c in wanted if not dtypes.of(c).name.startswith("|S"))
-                    if numbers and TIME_COLUMN in there:
-                        yield _Task(series, day, tuple(numbers))
+                with open_series(config.root, series) as directory_fd:
+                    yield series, catalog.listing(series, directory_fd)
+
+
+def _stored_listings(
+    config: Config, exchange: str | None, symbol: str | None, type_: str | None
+) -> Iterator[tuple[Series, Listing]]:
+    """The same of an object store."""
+    from zerocopy.storage.tree import Series
+    from zerocopy.supervise.compose_store import build_stored
+
+    stored = build_stored(config)
+    for market, entries in stored.names.listed(exchange).items():
+        for entry in entries:
+            if symbol not in (None, entry.symbol):
+                continue
+            for name in stored.names.types(market, entry.symbol):
+                if type_ in (None, name):
+                    series = Series(market, entry.symbol, name)
+                    yield series, stored.listings.of(series).days
 
 
 def _make_all(tasks: list[_Task], executor: Executor, console: Console) -> None:
@@ -177,6 +210,7 @@ def _begin(config: Config) -> None:
     """Get a process ready. Ctrl-C ends the command, which ends its processes."""
     import signal
 
+    from zerocopy.config.places import rollup_place
     from zerocopy.core.counters import SLOTS
     from zerocopy.core.layout import Dtypes
     from zerocopy.core.settling import Settling
@@ -187,18 +221,32 @@ def _begin(config: Config) -> None:
         raise ConfigError(sentence)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    place = rollup_place(config)
     counters = [0] * len(SLOTS)
     rollups = Rollups(
         bytes_max=0,
-        path=config.rollups.path,
-        disk_bytes_max=config.rollups.disk_bytes_max,
+        path=place.path,
+        disk_bytes_max=place.bytes_max,
         counters=counters,
         on_unwritable=refuse,
     )
     settling = Settling(config.data.settle_s, config.data.gap_days)
-    maker = Maker(local_root(config), settling, rollups)
+    maker = Maker(_source(config), settling, rollups)
     global _tools  # noqa: PLW0603 - what a process has, its tasks find here
     _tools = _Tools(maker, Dtypes(config.columns), rollups, counters)
+
+
+def _source(config: Config) -> DaySource:
+    """Where the day files are; those of an object store are fetched."""
+    from zerocopy.storage.rollup_source import TreeDays
+
+    if config.store_url is None:
+        return TreeDays(config.root)
+    from zerocopy.storage.store.days import StoredDays
+    from zerocopy.supervise.compose_store import build_stored
+
+    stored = build_stored(config)
+    return StoredDays(stored.listings, stored.fetcher, stored.files, fetches=True)
 
 
 def _make(task: _Task) -> _Done:

@@ -66,7 +66,7 @@ class BarsWork:
     def __init__(self, planner: QueryPlanner, files: OpenFiles) -> None:
         self._planner = planner
         self._files = files
-        self._rollups = _rollup_work(planner, files)
+        self._rollups = _rollup_work(planner)
         self._executor = ThreadPoolExecutor(COMPUTING_THREADS, "bars")
         self._rounds: dict[BarsQuery, _Round] = {}
 
@@ -121,7 +121,10 @@ class BarsWork:
         _refuse_text(query, dtypes)
         series = Series(*_series(query))
         with PlanReader(self._files, series, plan, planned, CHUNK_RECORDS) as reader:
-            days = _Days(reader, plan, self._ahead(query, plan, series), dtypes)
+            ahead = self._ahead(query, plan, series)
+            if ahead is not None:
+                self._planner.day_source.spare(ahead.spared())
+            days = _Days(reader, plan, ahead, dtypes)
             interval = query.interval
             if interval is None:
                 interval = choose_interval(days.span(), query.max_points)
@@ -226,11 +229,11 @@ class _Days:
             ahead.close()
 
 
-def _rollup_work(planner: QueryPlanner, files: OpenFiles) -> RollupWork | None:
+def _rollup_work(planner: QueryPlanner) -> RollupWork | None:
     rollups = planner.rollups
     if rollups is None or not rollups.is_of_use:
         return None
-    return RollupWork(rollups, Maker(files.root, planner.settling, rollups))
+    return RollupWork(rollups, Maker(planner.day_source, planner.settling, rollups))
 
 
 def _series(query: BarsQuery) -> tuple[str, str, str]:

@@ -20,7 +20,7 @@ from zerocopy.storage.rollup_making import Outcome
 from zerocopy.storage.rollups import RECORDS_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from zerocopy.core.plan import DayRecords, Plan
     from zerocopy.storage.rollup_file import Rollup
@@ -129,6 +129,7 @@ class PlanAhead:
         self._series = series
         self._columns = columns
         self._missing: list[Wanted] = []
+        self._plan = plan
         self.days = {day.day: ahead for day in plan.days if (ahead := self._day(day))}
 
     def _day(self, day: DayRecords) -> DayAhead | None:
@@ -155,6 +156,13 @@ class PlanAhead:
         if len(found) < len(self._columns):
             return None
         return DayAhead(self._work.rollups, found)
+
+    def spared(self) -> Iterator[DayFile]:
+        """The files of days of which a roll-up has all that the plan wants."""
+        for day in self._plan.days:
+            known = self.days.get(day.day)
+            if known is not None and day.records == (0, known.records):
+                yield from (each for each in day.sources if isinstance(each, DayFile))
 
     def close(self) -> None:
         """Count what was of use, and have made what was missing."""

@@ -34,6 +34,7 @@ from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.proof import Proof
+from zerocopy.storage.rollup_source import TreeDays
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
     from zerocopy.storage.catalog import Listing
+    from zerocopy.storage.rollup_source import DaySource
     from zerocopy.storage.rollups import Rollups
 
 _ATTEMPTS = 3
@@ -89,6 +91,7 @@ class QueryPlanner(Protocol):
     dtypes: Dtypes
     settling: Settling
     rollups: Rollups | None
+    day_source: DaySource
 
     def plan(self, query: Query, represent: Represent) -> Planned:
         """Plan `query` in the shape that `represent` gives it; see `Planner.plan`."""
@@ -118,6 +121,7 @@ class Planner:
         self.dtypes = dtypes
         self.settling = settling
         self.rollups = rollups
+        self.day_source: DaySource = TreeDays(root)
         self._days_max = days_max
         self._segments_max = segments_max
         self._small_answer_bytes_max = small_answer_bytes_max

@@ -7,26 +7,24 @@ that a change would show, and still the same when all was read. It imports numpy
 from __future__ import annotations
 
 import enum
-import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataError, NotFoundError, OverloadError
 from zerocopy.core.http.validators import NS_PER_S
-from zerocopy.core.layout import TIME_COLUMN, file_name
+from zerocopy.core.layout import TIME_COLUMN
 from zerocopy.core.timeindex import RecordRange, UnsortedError
-from zerocopy.storage.catalog import RACY_NS, stamp_of
+from zerocopy.storage.catalog import RACY_NS
 from zerocopy.storage.records import DayReader
 from zerocopy.storage.rollup_file import Wanted, rollup_of
 from zerocopy.storage.rollups import RECORDS_MIN
-from zerocopy.storage.tree import close_file, open_file, open_series
 
 if TYPE_CHECKING:
     from zerocopy.core.layout import Dtype
     from zerocopy.core.settling import Settling
-    from zerocopy.storage.catalog import Stamp
     from zerocopy.storage.rollup_file import Key, Rollup
+    from zerocopy.storage.rollup_source import DaySource
     from zerocopy.storage.rollups import Rollups
 
 
@@ -42,10 +40,10 @@ class Outcome(enum.StrEnum):
 
 
 class Maker:
-    """Makes roll-ups of the day files below `root`. Safe to use from several threads."""
+    """Makes roll-ups of the day files of `source`. Safe to use from several threads."""
 
-    def __init__(self, root: str, settling: Settling, rollups: Rollups) -> None:
-        self._root = root
+    def __init__(self, source: DaySource, settling: Settling, rollups: Rollups) -> None:
+        self._source = source
         self._settling = settling
         self._rollups = rollups
 
@@ -61,30 +59,23 @@ class Maker:
 
     def _make(self, key: Key, dtype: Dtype, stack: ExitStack) -> Outcome:
         begun_ns = time.time_ns()
-        directory_fd = stack.enter_context(open_series(self._root, key.series))
-        fds: dict[str, int] = {}
-        stamps: dict[str, Stamp] = {}
-        changed_ns = 0
-        for column in (TIME_COLUMN, key.column):
-            if column not in fds:
-                fds[column], status = open_file(directory_fd, file_name(column, key.day))
-                stack.callback(close_file, fds[column])
-                stamps[column] = stamp_of(status)
-                changed_ns = max(changed_ns, status.st_mtime_ns, status.st_ctime_ns)
+        opened = self._source.open(stack, key.series, key.day, (TIME_COLUMN, key.column))
+        changed_ns = max(each.changed_ns for each in opened.values())
         closes_s = self._settling.closes_s(key.day, changed_ns)
         if closes_s > begun_ns / NS_PER_S or changed_ns >= begun_ns - RACY_NS:
             return Outcome.LATER
         sizes = {TIME_COLUMN: 4, key.column: dtype.nbytes}
-        records = min(stamps[column].size // size for column, size in sizes.items())
+        records = min(opened[column].stamp.size // size for column, size in sizes.items())
         if records < RECORDS_MIN or dtype.name.startswith("|S"):
             return Outcome.NEVER
-        wanted = Wanted(key, dtype, stamps[TIME_COLUMN], stamps[key.column])
+        wanted = Wanted(key, dtype, opened[TIME_COLUMN].stamp, opened[key.column].stamp)
         if self._rollups.find(wanted, minutes=True) is not None:
             return Outcome.THERE
+        fds = {column: each.fd for column, each in opened.items()}
         rollup = _computed(fds, sizes, records, wanted)
         if rollup is None:
             return Outcome.NEVER
-        if any(stamp_of(os.fstat(fd)) != stamps[column] for column, fd in fds.items()):
+        if not all(map(self._source.is_same, opened.values())):
             return Outcome.LATER
         self._rollups.save(key, rollup)
         return Outcome.MADE

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, reader_threads
+from zerocopy.config.places import rollup_place
 from zerocopy.core.access import Allowance
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.plan import LIVE_FETCHING_THREADS, LIVE_THREADS
@@ -81,7 +82,7 @@ def build_service(
     if config.store_url is not None:
         from zerocopy.supervise.compose_store import build_stored  # noqa: PLC0415 - an extra
 
-        stored = build_stored(config, counters, mapped)
+        stored = build_stored(config, counters, mapped, build_rollups(config, counters))
         stored.check.start()
     files = stored.files if stored else OpenFiles(config.root, memory.open_files_max, mapped)
     planner: QueryPlanner = stored.planner if stored else build_planner(config, counters, files)
@@ -195,13 +196,19 @@ def build_planner(config: Config, counters: Counters, files: OpenFiles) -> Plann
         days_max=config.limits.days_max,
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=config.limits.small_answer_bytes_max,
-        rollups=Rollups(
-            bytes_max=config.rollups.bytes_max,
-            path=config.rollups.path,
-            disk_bytes_max=config.rollups.disk_bytes_max,
-            counters=counters,
-            on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
-        ),
+        rollups=build_rollups(config, counters),
+    )
+
+
+def build_rollups(config: Config, counters: Counters) -> Rollups:
+    """The roll-ups that `config` has room for."""
+    place = rollup_place(config)
+    return Rollups(
+        bytes_max=config.rollups.bytes_max,
+        path=place.path,
+        disk_bytes_max=place.bytes_max,
+        counters=counters,
+        on_unwritable=lambda sentence: _log.warning("rollups_not_written", detail=sentence),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from zerocopy.config.places import copies_bytes_max
 from zerocopy.core.errors import ConfigError
 from zerocopy.core.layout import Dtypes
 from zerocopy.core.settling import Settling
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from zerocopy.config.load import Config
     from zerocopy.core.counters import Counters
     from zerocopy.storage.mapping import MappedFiles
+    from zerocopy.storage.rollups import Rollups
 
 
 class Stored(NamedTuple):
@@ -87,7 +89,10 @@ def build_names(config: Config, counters: Counters) -> StoreNames:
 
 
 def build_stored(
-    config: Config, counters: Counters | None = None, mapped: MappedFiles | None = None
+    config: Config,
+    counters: Counters | None = None,
+    mapped: MappedFiles | None = None,
+    rollups: Rollups | None = None,
 ) -> Stored:
     """What serves the object store that `config` names.
 
@@ -97,7 +102,7 @@ def build_stored(
     breaker, tally, path = Breaker(), Tally(counters), os.path.dirname(config.root)
     store = open_store(config, breaker)
     try:
-        cache = CacheDirectory(path, config.s3.cache_bytes_max, tally)
+        cache = CacheDirectory(path, copies_bytes_max(config), tally)
         listings = Listings(store, path, config.s3.list_s, tally=tally)
         names = StoreNames(store, path, config.s3.list_s, tally=tally)
     except OSError as error:
@@ -122,6 +127,7 @@ def build_stored(
         days_max=config.limits.days_max,
         segments_max=config.limits.segments_max,
         small_answer_bytes_max=config.limits.small_answer_bytes_max,
+        rollups=rollups,
     )
     contents = StoreContents(listings, names, fetcher, files, dtypes)
     follower = StoreFollower(

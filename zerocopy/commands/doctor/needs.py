@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerocopy.config.descriptors import OWN_DESCRIPTORS, descriptors_kept, live_descriptors
+from zerocopy.config.places import rollup_place
 
 if TYPE_CHECKING:
     from zerocopy.config.load import Config
@@ -52,7 +53,7 @@ def needs_of(config: Config) -> Needs:
         plan_cache_bytes=config.memory.plan_cache_bytes_max,
         spool_bytes=0 if config.formats.spool_path else config.formats.spool_bytes_max,
         rollup_bytes=config.rollups.bytes_max,
-        rollup_path=config.rollups.path,
+        rollup_path=rollup_place(config).path,
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
         data_root=config.root,

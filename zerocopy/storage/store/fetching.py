@@ -55,9 +55,12 @@ class Sequence:
 
 
 class StoredFile(DayFile):
-    """A day file of the store, at a `place` of the `sequence` of its plan, if it is sent."""
+    """A day file of the store, at a `place` of the `sequence` of its plan, if it is sent.
 
-    __slots__ = ("entry", "place", "sequence")
+    One that `is_spared` is not fetched before it is read.
+    """
+
+    __slots__ = ("entry", "is_spared", "place", "sequence")
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class StoredFile(DayFile):
         self.lost = lost
         self.sequence: Sequence | None = None
         self.place = 0
+        self.is_spared = False
 
     @property
     def key_in_store(self) -> str:
@@ -164,10 +168,10 @@ class Fetcher:
             return  # far enough
         nbytes, place = 0, first
         for later in sequence.files[first : first + AHEAD_FILES_MAX]:
-            nbytes += later.size
+            nbytes += 0 if later.is_spared else later.size
             if nbytes > self._ahead_bytes_max:
                 break
-            if place >= sequence.until:
+            if place >= sequence.until and not later.is_spared:
                 self.start((later,))
             place += 1
         sequence.until = max(sequence.until, place)

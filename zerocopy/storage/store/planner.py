@@ -33,6 +33,7 @@ from zerocopy.storage.dayfile import DayFile, TimeFile
 from zerocopy.storage.planner import Planned
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.proof import Proof
+from zerocopy.storage.store.days import StoredDays
 from zerocopy.storage.store.fetching import Sequence, StoredFile
 from zerocopy.storage.store.objectstore import ObjectChangedError
 from zerocopy.storage.tree import Series, close_file, data_error
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from zerocopy.core.plan import Represent, Representation, Segment
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
+    from zerocopy.storage.rollup_source import DaySource
     from zerocopy.storage.rollups import Rollups
     from zerocopy.storage.store.breaker import Breaker
     from zerocopy.storage.store.fetching import Fetcher, StoredFiles
@@ -70,9 +72,6 @@ class ListedProof(Proof):
 class StorePlanner:
     """Plans queries over one object store. Safe to call from several threads."""
 
-    rollups: Rollups | None = None
-    """There are none: making them would fetch whole days that nobody asked for."""
-
     def __init__(
         self,
         *,
@@ -86,6 +85,7 @@ class StorePlanner:
         days_max: int,
         segments_max: int,
         small_answer_bytes_max: int,
+        rollups: Rollups | None = None,
     ) -> None:
         self._listings = listings
         self._names = names
@@ -97,6 +97,8 @@ class StorePlanner:
         self._days_max = days_max
         self._segments_max = segments_max
         self._small_answer_bytes_max = small_answer_bytes_max
+        self.rollups = rollups
+        self.day_source: DaySource = StoredDays(listings, fetcher, files)
 
     def plan(self, query: Query, represent: Represent) -> Planned:
         """Plan `query` in the shape that `represent` gives it, true as of the store's listing.
