@@ -136,6 +136,7 @@ def test_recorder_puts_days_that_are_over_into_a_store(bucket: Standin, tmp_path
         (("prefetch",), {"DATA_PATH": "/tmp"}, b"is no object store"),
         (("check-config",), {"ZEROCOPY_S3_CACHE_PATH": ""}, b"[s3] cache_path"),
         (("check-config",), {"DATA_PATH": "wrong://bucket"}, b"wrong://bucket is no object store"),
+        (("check-config",), {"DATA_PATH": "s3://key:hid/den@bucket"}, b"credentials do not belong"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -145,8 +146,9 @@ def test_what_cannot_be_is_one_line(
     environ: dict[str, str],
     words: bytes,
 ) -> None:
-    """It names the option, and the start stops."""
+    """It names the option, and the start stops; a password is not repeated."""
     done = run(bucket, tmp_path, *arguments, given=b"", **environ)
     assert done.returncode == 1
+    assert b"hid/den" not in done.stdout + done.stderr
     assert words in done.stderr
     assert done.stderr.count(b"\n") == 1

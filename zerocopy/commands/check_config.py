@@ -6,8 +6,9 @@ nothing.
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +16,9 @@ from zerocopy.commands.shared import ServeConfigOption, read_config
 
 if TYPE_CHECKING:
     from zerocopy.config.load import Config
+
+_PASSWORD: Final = re.compile(r"([a-z][a-z0-9+.-]*://[^/?#@]*:).*@")
+"""What a URL has for the eyes of its server alone."""
 
 
 def check_config(
@@ -50,6 +54,10 @@ def _rows(loaded: Config) -> list[tuple[str, object, str]]:
 
     values = {
         key: getattr(getattr(loaded, option.table), option.key) for key, option in OPTIONS.items()
+    }
+    values = {
+        key: _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value
+        for key, value in values.items()
     }
     values |= {f"columns.{column}": dtype for column, dtype in loaded.columns.items()}
     origins = loaded.origins

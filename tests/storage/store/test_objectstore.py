@@ -209,6 +209,15 @@ def test_file_that_is_put_is_read_back(bucket: Standin, tmp_path: Path, fd: int)
         assert os.pread(fd, size + 1, 0) == (tmp_path / "in").read_bytes()
 
 
+def test_url_with_a_password_stops_the_start_and_is_not_repeated() -> None:
+    """It would be in every log; a container and an account of Azure are no such thing."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    with pytest.raises(ConfigError, match="credentials do not belong") as caught:
+        ObjectStore("s3://AKIA:very/secret@bucket/p", Breaker())
+    assert "very" not in str(caught.value)
+    ObjectStore("abfss://container@account.dfs.core.windows.net/p", Breaker())
+
+
 def test_missing_library_and_wrong_url_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line that names the extra, or the URL."""
     with pytest.raises(ConfigError, match="wrong://bucket"):

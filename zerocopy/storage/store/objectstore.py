@@ -40,6 +40,7 @@ _LISTED_AT_ONCE = 1_000
 _NS_PER_S = 1_000_000_000
 _CAUSE_CHARACTERS = 200
 
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@]*:.*@")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 _STATUS = re.compile(r"status:? (?:code:? )?([1-5][0-9]{2})")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
@@ -87,6 +88,11 @@ class ObjectStore:
             raise ConfigError(
                 "[data] path: an object store needs the extra zerocopy[s3] (obstore)"
             ) from None
+        if _PASSWORD.match(url):
+            raise ConfigError(
+                "[data] path: credentials do not belong into the URL of an object store, which is "
+                "printed and logged; name them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         self._obstore = obstore
         self._faults: tuple[type[Exception], ...] = (obstore.exceptions.BaseError, OSError)
         self._breaker = breaker
