@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+PAUSE_S = 0.004
+"""Between two requests of a client: a crowd is not there to keep a processor busy."""
+
 RESUMING_BUFFER_BYTES = 32_768
 """What the kernel of one that resumes takes while it does not read."""
 
@@ -78,7 +81,7 @@ class Crowd:
     def _ask_http1(self) -> None:
         """One connection, until it is told to be the last."""
         with Client(self.server) as client:
-            while not self._done.is_set():
+            while not self._done.wait(PAUSE_S):
                 client.send(request_of(self.target))
                 answer = client.answer()
                 assert answer.status == 200
@@ -90,7 +93,7 @@ class Crowd:
 
     def _ask_http2(self) -> None:
         with H2Client(self.server) as client:
-            while not self._done.is_set():
+            while not self._done.wait(PAUSE_S):
                 streams = [client.request(self.target) for _ in range(3)]
                 for stream_id in streams:
                     assert client.answer(stream_id).content == self.body

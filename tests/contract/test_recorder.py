@@ -121,7 +121,7 @@ class Client(threading.Thread):
 
 
 @pytest.mark.parametrize(
-    "count", [40_000, pytest.param(RECORDS_MAX, marks=pytest.mark.slow)], ids=str
+    "count", [20_000, pytest.param(RECORDS_MAX, marks=pytest.mark.slow)], ids=str
 )
 def test_open_day_while_a_recorder_writes_is_an_exact_prefix(
     site: Site, series: Series, acknowledged: memoryview, tmp_path: Path, count: int

@@ -10,6 +10,8 @@ from typing import Self
 from tests.faults.client import Client, Listener, request_of
 
 RIGHT = "right"
+PAUSE_S = 0.004
+"""Between two requests of a client: a crowd is not there to keep a processor busy."""
 
 
 class Crowd:
@@ -63,7 +65,7 @@ class Crowd:
         while not self._is_over.is_set():
             try:
                 with Client(self._listener) as client:
-                    while not self._is_over.is_set():
+                    while not self._is_over.wait(PAUSE_S):
                         client.send(self._request)
                         answer = client.answer()
                         is_right = (answer.status, answer.content) == (200, self._body)
