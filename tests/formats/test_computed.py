@@ -86,6 +86,27 @@ def test_any_values_are_read_as_they_were(given_: tuple[Columns, list[int]]) -> 
         check(body, oracle(columns))
 
 
+@pytest.mark.parametrize(("texts", "most"), [(0, 65_536), (1, 32_768), (2, 16_384)])
+def test_frames_with_texts_have_fewer_records(texts: int, most: int) -> None:
+    """What makes a frame copies each text, and holds the interpreter's lock meanwhile."""
+    from zerocopy.formats.frames import frames  # noqa: PLC0415 - needs polars
+
+    count = 70_000
+    columns = {"time": ("u4", bytes(4 * count))}
+    columns |= {f"s{number}": ("S1", bytes(count)) for number in range(texts)}
+    plan = plan_in_memory(columns, (0, 40_000, count))
+    with_sources = [[data for _, data in columns.values()]] * 2
+    sizes = [int(kind[1:]) for kind, _ in columns.values()]
+
+    def read(day: DayRecords, position: int, first: int, number: int) -> bytes:
+        size = sizes[position]
+        return with_sources[day.day][position][first * size : (first + number) * size]
+
+    heights = [frame.height for frame in frames(plan, read)]
+    assert sum(heights) == count
+    assert {*heights[:-1]} == {most}
+
+
 def sample(count: int) -> Columns:
     """Some columns as users have them."""
     chance = random.Random(count)
