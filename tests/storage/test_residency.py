@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from zerocopy.core.errors import DataError
 from zerocopy.storage.residency import SCRATCH_BYTES, UNKNOWN, Cachestat, PageCache
+from zerocopy.storage.watch.mounts import TMPFS, filesystem_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,30 @@ def test_what_was_read_is_resident_to_the_byte(fd: int) -> None:
     for cache in (PageCache(), PageCache(without_cachestat)):
         for offset, count in ((0, 1), (0, NBYTES), (PAGE - 1, 2), (SCRATCH_BYTES + 7, 900_000)):
             assert cache.resident(fd, offset, count) == count
+
+
+@pytest.fixture(name="shared_memory")
+def fixture_shared_memory() -> Iterator[int]:
+    """A file on tmpfs, in which RWF_NOWAIT is not known."""
+    with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+        if filesystem_type(file.fileno()) != TMPFS:
+            pytest.skip("/dev/shm is no tmpfs here")
+        file.write(os.urandom(NBYTES))
+        file.flush()
+        yield file.fileno()
+
+
+def test_what_lies_in_memory_alone_is_given_at_once(shared_memory: int) -> None:
+    """On tmpfs no thread is needed, as long as cachestat(2) says that nothing is in swap."""
+    cache, view = PageCache(), memoryview(bytearray(70_000))
+    if Cachestat()(shared_memory, 0, 1) == UNKNOWN:
+        pytest.skip("the kernel has no cachestat(2)")
+    assert cache.read_now(shared_memory, 5, view)
+    assert bytes(view) == os.pread(shared_memory, len(view), 5)
+    assert cache.resident(shared_memory, 0, NBYTES) == NBYTES
+    assert not cache.read_now(shared_memory, NBYTES - 5, view), "the file ends before that"
+    for count_cached in (without_cachestat, lambda _fd, _offset, _count: 1):
+        assert not PageCache(count_cached).read_now(shared_memory, 0, view)
 
 
 @pytest.mark.parametrize("cached", range(9))

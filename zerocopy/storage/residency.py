@@ -10,17 +10,22 @@ to read what is missing, for some hundred µs; so it is used alone only where th
 cachestat(2) (before 6.5) or keeps it to those who may write the file (EPERM, since 6.14).
 mincore(2) wants a mapping, takes 19 µs a MiB, and tells those who may not write the file that all
 of it is there.
+
+tmpfs knows no RWF_NOWAIT. What is cached there is in memory (the rest is in swap), so cachestat(2)
+alone tells.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING, Protocol
 
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import close_file, data_error
+from zerocopy.storage.watch.mounts import TMPFS, filesystem_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +95,7 @@ class PageCache:
         pages = _pages(offset, count)
         cached = self._count_cached(fd, offset, count)
         if cached == UNKNOWN:
-            return _read_now(fd, offset, count, self._scratch)
+            return self._given_now(fd, offset, count, self._scratch)
         while cached < pages:
             if not cached:
                 return 0
@@ -105,15 +110,15 @@ class PageCache:
     def _read_through(self, fd: int, offset: int, count: int) -> int:
         """How many of the bytes, all of which are cached, have been read too."""
         for position in range(0, count, PROBE_BYTES):
-            if not _read_now(fd, offset + position, 1, self._scratch):
+            if not self._given_now(fd, offset + position, 1, self._scratch):
                 return position
-        if not _read_now(fd, offset + count - 1, 1, self._scratch):
+        if not self._given_now(fd, offset + count - 1, 1, self._scratch):
             return max(0, (count - 1) // PROBE_BYTES * PROBE_BYTES)
         return count
 
     def read_now(self, fd: int, offset: int, view: memoryview) -> bool:
         """Fill `view` if all of it is there; see `Residency`."""
-        return _read_now(fd, offset, len(view), view) == len(view)
+        return self._given_now(fd, offset, len(view), view) == len(view)
 
     def read(self, fd: int, offset: int, view: memoryview) -> int:
         """Fill `view`; see `Residency`.
@@ -151,8 +156,36 @@ class PageCache:
         cached = self._count_cached(fd, offset, count)
         if cached == UNKNOWN:
             scratch = memoryview(bytearray(min(count, SCRATCH_BYTES)))
-            return count - _read_now(fd, offset, count, scratch)
+            return count - self._given_now(fd, offset, count, scratch)
         return max(0, min(count, (_pages(offset, count) - cached) * _PAGE))
+
+    def _given_now(self, fd: int, offset: int, count: int, scratch: memoryview) -> int:
+        """How many of `count` bytes from `offset` preadv2(2) gives without waiting."""
+        done, flags = 0, os.RWF_NOWAIT
+        while done < count:
+            piece = scratch[: count - done]
+            try:
+                got = os.preadv(fd, (piece,), offset + done, flags)
+            except OSError as error:
+                # EAGAIN: not there. EOPNOTSUPP: a file system that knows no such thing.
+                knows_no_such = flags and error.errno == errno.EOPNOTSUPP
+                if not (knows_no_such and self._is_memory(fd, offset, count)):
+                    return done
+                flags = 0
+                continue
+            done += got
+            if got < len(piece):
+                break
+        return done
+
+    def _is_memory(self, fd: int, offset: int, count: int) -> bool:
+        """Whether the bytes lie on tmpfs, and not in swap."""
+        try:
+            if filesystem_type(fd) != TMPFS:
+                return False
+        except OSError:
+            return False
+        return self._count_cached(fd, offset, count) == _pages(offset, count)
 
 
 class Cachestat:
@@ -206,19 +239,3 @@ def _discard(fd: int, offset: int, stop: int, is_unwanted: Callable[[], bool]) -
 
 def _pages(offset: int, count: int) -> int:
     return (offset + count - 1) // _PAGE - offset // _PAGE + 1
-
-
-def _read_now(fd: int, offset: int, count: int, scratch: memoryview) -> int:
-    """How many of `count` bytes from `offset` preadv2(2) gives without waiting."""
-    done = 0
-    while done < count:
-        piece = scratch[: count - done]
-        try:
-            got = os.preadv(fd, (piece,), offset + done, os.RWF_NOWAIT)
-        except OSError:
-            # EAGAIN: not there. EOPNOTSUPP: a file system that knows no such thing.
-            return done
-        done += got
-        if got < len(piece):
-            break
-    return done

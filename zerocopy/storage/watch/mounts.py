@@ -11,12 +11,13 @@ import ctypes
 import os
 import re
 
+TMPFS = 0x0102_1994
 LOCAL_TYPES = {
     0xEF53: "ext2, ext3, ext4",
     0x5846_5342: "xfs",
     0x9123_683E: "btrfs",
     0xF2F5_2010: "f2fs",
-    0x0102_1994: "tmpfs",
+    TMPFS: "tmpfs",
 }
 """Magic numbers of statfs(2). Not among them, because files change there without an event: NFS,
 SMB, 9p, FUSE, clusters (written elsewhere), overlayfs (written below it), ZFS (a dataset is rolled
