@@ -23,7 +23,7 @@ from bench.rounds import progress
 from bench.section import Table, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from bench.live_ways import Way
@@ -45,10 +45,14 @@ _SPARE_BUFFER = memoryview(bytearray(DROP_BYTES))
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds from each append to each sample, and the server's share of its core."""
+    """Seconds from each append to each sample; of the time, what the server used of its core.
+
+    `waited_share` is what server and listeners, each on a core, waited for it.
+    """
 
     latencies_s: list[float]
     server_share: float
+    waited_share: float
 
 
 class Listeners(ExitStack):
@@ -126,9 +130,13 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
         title="Live: from an append to those who listen",
         client=(
             "server-sent events over plain HTTP/1.1; listeners are sockets in one epoll, of which "
-            f"{SAMPLES} are read; a message is one record, or a number; one server after the other"
+            f"{SAMPLES} are read; a message is one record, or a number; servers in turn in each "
+            "round. Where server and listeners waited for their cores, others used these"
         ),
-        head=("server", "listeners", "appends a second", "p50 ms", "p99 ms", "share of its core"),
+        head=(
+            *("server", "listeners", "appends a second", "p50 ms", "p99 ms"),
+            *("share of its core", "waited for cores"),
+        ),
     )
     crowd_size = SMOKE_CROWD if options.smoke else CROWD
     crowd = Table(
@@ -137,18 +145,20 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
         head=("server", "KB of the server each", "ms until the last has it, median (range)"),
     )
     with ExitStack() as stack:
+        running = []
         for name, way in _ways(servers, latencies):
             with pinned(servers.server_core):
-                running = stack.enter_context(way)
+                running.append(stack.enter_context(way))
             progress(f"live: {name}, {crowd_size} listeners")
-            crowd.rows.append((name, *_crowd(running, crowd_size)))
-            with Listeners(running, 1) as listeners:  # not counted: the crowd is still leaving
-                _take(running, listeners, APPENDS_A_SECOND[0], options.seconds, servers)
-            for count in (1, 10) if options.smoke else READERS:
-                with Listeners(running, count) as listeners:
-                    for pace in APPENDS_A_SECOND:
-                        progress(f"live: {name}, {count} listeners, {pace} appends a second")
-                        told = _rounds(running, listeners, pace, options, servers)
+            crowd.rows.append((name, *_crowd(running[-1], crowd_size)))
+            with Listeners(running[-1], 1) as listeners:  # not counted: the crowd is still leaving
+                _take(running[-1], listeners, APPENDS_A_SECOND[0], options.seconds, servers)
+        for count in (1, 10) if options.smoke else READERS:
+            with ExitStack() as listening:
+                pairs = [(way, listening.enter_context(Listeners(way, count))) for way in running]
+                for pace in APPENDS_A_SECOND:
+                    progress(f"live: {count} listeners, {pace} appends a second")
+                    for name, told in _rounds(pairs, pace, options, servers).items():
                         latencies.rows.append((name, f"{count:,}", f"{pace:,}", *told))
     yield latencies
     yield crowd
@@ -167,16 +177,21 @@ def _ways(servers: Servers, table: Table) -> Iterator[tuple[str, AbstractContext
 
 
 def _rounds(
-    way: Way, listeners: Listeners, pace: int, options: Options, servers: Servers
-) -> tuple[str, str, str]:
-    """The row of one pace."""
-    taken = []
+    pairs: Sequence[tuple[Way, Listeners]], pace: int, options: Options, servers: Servers
+) -> dict[str, tuple[str, ...]]:
+    """The rows of one pace, by server. Who falls behind is left out of the rounds that follow."""
+    taken: dict[str, list[Taken]] = {way.name: [] for way, _ in pairs}
+    told: dict[str, tuple[str, ...]] = {}
     for _ in range(options.rounds):
-        one = _take(way, listeners, pace, options.seconds, servers)
-        if one is None:
-            return "falls behind", "-", "-"
-        taken.append(one)
-    return _told(taken)
+        for way, listeners in pairs:
+            if way.name in told:
+                continue
+            one = _take(way, listeners, pace, options.seconds, servers)
+            if one is None:
+                told[way.name] = "falls behind", "-", "-", "-"
+            else:
+                taken[way.name].append(one)
+    return {name: told.get(name) or _told(found) for name, found in taken.items()}
 
 
 def _take(
@@ -212,14 +227,18 @@ def _take(
                 if number >= first  # earlier ones may come late
             ]
     read = meter.read()
-    return Taken(latencies_s, read.cpu_s / read.wall_s)
+    return Taken(latencies_s, read.cpu_s / read.wall_s, read.waited_s / (2 * read.wall_s))
 
 
-def _told(taken: list[Taken]) -> tuple[str, str, str]:
-    """Percentiles of each round, their medians and ranges; and the server's share of its core."""
+def _told(taken: list[Taken]) -> tuple[str, ...]:
+    """Percentiles of each round, their medians and ranges; and the shares of the cores."""
     cuts = [quantiles(one.latencies_s, n=100, method="inclusive") for one in taken]
     p50, p99 = ([cut[index] * 1e3 for cut in cuts] for index in (49, 98))
-    return spread(p50, 2), spread(p99, 2), f"{median(one.server_share for one in taken):.0%}"
+    shares = (
+        median(share)
+        for share in zip(*((one.server_share, one.waited_share) for one in taken), strict=True)
+    )
+    return spread(p50, 2), spread(p99, 2), *(f"{share:.0%}" for share in shares)
 
 
 def _crowd(way: Way, count: int) -> tuple[str, str]:

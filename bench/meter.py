@@ -40,6 +40,8 @@ class Reading:
     client_s: float
     """Processor seconds of this process and of the children it has waited for."""
     wall_s: float
+    waited_s: float
+    """Seconds that threads of the server, and this one, were to run and had no core."""
     memory: Memory
 
 
@@ -55,18 +57,20 @@ class Meter:
 
     def read(self) -> Reading:
         """Everything since the construction; memory as it is now."""
-        server_s, client_s, busy_s, wall_s = (
+        server_s, client_s, busy_s, wall_s, waited_s = (
             after - before for before, after in zip(self._begun, self._sample(), strict=True)
         )
         others_s = max(0.0, busy_s - server_s - client_s)
         others_share = others_s / (wall_s * len(self._cores))
-        return Reading(server_s, others_share, client_s, wall_s, memory_of(self._pids))
+        memory = memory_of(self._pids)
+        return Reading(server_s, others_share, client_s, wall_s, waited_s, memory)
 
-    def _sample(self) -> tuple[float, float, float, float]:
+    def _sample(self) -> tuple[float, float, float, float, float]:
         times = os.times()
         client_s = times.user + times.system + times.children_user + times.children_system
         server_s = sum(map(cpu_seconds, self._pids))
-        return server_s, client_s, _busy_seconds(self._cores), time.monotonic()
+        waited_s = sum(waited_seconds(pid) for pid in (os.getpid(), *self._pids))
+        return server_s, client_s, _busy_seconds(self._cores), time.monotonic(), waited_s
 
 
 def cpu_seconds(pid: int) -> float:
@@ -81,12 +85,22 @@ def cpu_seconds_fine(pid: int) -> float:
 
     stat counts ticks of 10 ms, and forgets no thread that has ended, as schedstat does.
     """
+    return _schedstat_s(pid, 0)
+
+
+def waited_seconds(pid: int) -> float:
+    """Seconds that the threads of a process which live were to run and had no core."""
+    return _schedstat_s(pid, 1)
+
+
+def _schedstat_s(pid: int, place: int) -> float:
+    """The first or second figure of schedstat, of all threads (sched-stats.rst of the kernel)."""
     total_ns = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         path = f"/proc/{pid}/task/{thread}/schedstat"
         # A thread may have just ended.
-        with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
-            total_ns += int(file.read().split()[0])
+        with suppress(OSError), open(path, encoding="ascii") as file:
+            total_ns += int(file.read().split()[place])
     return total_ns / NS_PER_S
 
 
