@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zerocopy.service.live.feed import LiveFeed
 
 DAY = 20_000
+LONG_MS = 3_600_000
 
 
 @pytest.fixture(scope="module", name="shared_bucket")
@@ -50,7 +51,9 @@ def fixture_bucket(shared_bucket: Standin, monkeypatch: pytest.MonkeyPatch) -> S
 class Bench:
     """Live streams of one node over a store whose listings are as old as a test says."""
 
-    def __init__(self, bucket: Standin, parts: Node, executor: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, bucket: Standin, parts: Node, executor: ThreadPoolExecutor, **changes: Any
+    ) -> None:
         self.bucket = bucket
         self.parts = parts
         self.now_ns = SECOND_NS
@@ -76,6 +79,7 @@ class Bench:
                 lines_max=8,
                 clock=parts.clock,
             ),
+            **changes,
         )
 
         end = self.live._jobs._end
@@ -115,6 +119,18 @@ class Bench:
         assert isinstance(item, Message), item
         return item
 
+    async def settle(self, *feeds: LiveFeed) -> None:
+        """Ask feeds that have nothing until all of them wait; that takes few looks."""
+        tail = feeds[0]._tail
+        for _ in range(20):
+            for feed in feeds:
+                assert feed.next() is None
+            if not tail._looking and tail._waiting.keys() == {*feeds}:
+                return
+            await asyncio.wait_for(self.ended.wait(), PATIENCE_S)
+            self.ended.clear()
+        raise AssertionError("they wake one another")
+
     def end(self) -> None:
         """Give back what a worker's process gives back by its end."""
         if self.live._poll_timer is not None:
@@ -123,12 +139,14 @@ class Bench:
             tail.close()
 
 
-def run(bucket: Standin, path: Path, test: Callable[[Bench], Awaitable[None]]) -> None:
+def run(
+    bucket: Standin, path: Path, test: Callable[[Bench], Awaitable[None]], **changes: Any
+) -> None:
     """Run a test in a loop of its own, over a day of three records."""
 
     async def main() -> None:
         with ThreadPoolExecutor(4) as executor, node(bucket, str(path), clock=Ticking()) as parts:
-            bench = Bench(bucket, parts, executor)
+            bench = Bench(bucket, parts, executor, **changes)
             bench.put(DAY, 1, 2, 3)
             await test(bench)
             bench.end()
@@ -230,6 +248,62 @@ def test_readers_wait_for_a_store_that_is_away(bucket: Standin, tmp_path: Path) 
         assert not bench.failures
 
     run(bucket, tmp_path, test)
+
+
+def test_day_amid_others_that_is_being_replaced_is_not_the_newest(
+    bucket: Standin, tmp_path: Path
+) -> None:
+    """Who waits there and who waits at the newest day do not wake one another."""
+
+    async def test(bench: Bench) -> None:
+        bench.put(DAY - 1, 0)
+        one = await bench.open(cursor=Cursor(DAY, 3))
+        await bench.message(one)
+        behind = await bench.open(cursor=Cursor(DAY - 1, 0))
+        await bench.message(behind)
+        assert ids_of(await bench.message(behind)) == [0]
+        name = key(file_name("time", DAY - 1))
+        times = bench.bucket.objects.pop(name)
+        bench.parts.clock.now_s += 1_000
+        await bench.settle(one, behind)
+        bench.bucket.objects[name] = times
+        bench.parts.clock.now_s += 1_000
+        one._tail.poll()
+        assert ids_of(await bench.message(behind)) == [1, 2, 3]
+
+    run(bucket, tmp_path, test, poll_ms=LONG_MS)
+
+
+def test_readers_of_two_days_wait_for_a_store_that_is_away(bucket: Standin, tmp_path: Path) -> None:
+    """After a start: both days are in the cache, and what is behind them is not sure."""
+
+    async def fetch(bench: Bench) -> None:
+        bench.put(DAY + 1, 4)
+        bench.put(DAY + 2, 5)
+        for day in (DAY, DAY + 1):
+            feed = await bench.open(cursor=Cursor(day, 0))
+            await bench.message(feed)
+            await bench.message(feed)
+
+    async def test(bench: Bench) -> None:
+        refuse(bucket)
+        feeds = [await bench.open(cursor=Cursor(*each)) for each in ((DAY, 3), (DAY + 1, 1))]
+        for feed in feeds:
+            await bench.message(feed)
+        await bench.settle(*feeds)
+        bucket.fault = lambda _method, _key: None
+        bench.parts.clock.now_s += 1_000
+        feeds[0]._tail.poll()
+        assert [ids_of(await bench.message(feed)) for feed in feeds] == [[4], [5]]
+
+    async def again() -> None:
+        with ThreadPoolExecutor(4) as executor, node(bucket, str(tmp_path), clock=Ticking()) as of:
+            bench = Bench(bucket, of, executor, poll_ms=LONG_MS)
+            await test(bench)
+            bench.end()
+
+    run(bucket, tmp_path, fetch)
+    asyncio.run(again())
 
 
 def test_stream_does_not_begin_while_nothing_is_known(bucket: Standin, tmp_path: Path) -> None:

@@ -277,16 +277,17 @@ class Tail:
     def _take(self, look: Look, seeking: Iterable[Reader], version: int, *, is_sure: bool) -> bool:
         """Note what was seen, as of the newest day, as of one that is over, or for those alone.
 
-        The newest is the last that has records: whoever waits does so there, or on a later day.
-        `is_sure`: nobody has told or asked of the day meanwhile. Returns False where it has other
-        files already.
+        The newest is the last that has records: whoever waits does so there, or on a later day, or,
+        until the next poll, where an object store cannot tell what comes behind a day. `is_sure`:
+        nobody has told or asked of the day meanwhile. Returns False where it has other files
+        already.
         """
         look = self._identities.named(look, self._known(look.sight.day))
         day, aligned, _, later = look.sight
         known = self.look
         is_known = known is not None and known.sight.day == day
-        is_newest = later is None and look.opened is not None and (known is None or bool(aligned))
-        if is_known or is_newest:
+        is_last = later is None and look.opened is not None
+        if is_known or (is_last and self._is_newest(day, aligned)):
             if self.is_inline and look.opened is not None:
                 # The event loop may have seen more since the thread looked.
                 aligned = look.opened.measure()
@@ -302,6 +303,12 @@ class Tail:
                 self._begin_look(day, None)  # what happened meanwhile was not about this day
             self._set(look)
             return True
+        self._offer(look, seeking, version, is_sure=is_sure)
+        return True
+
+    def _offer(self, look: Look, seeking: Iterable[Reader], version: int, *, is_sure: bool) -> None:
+        """Give a look at another day than the newest to those who have asked for it."""
+        day, aligned, _, later = look.sight
         if later is not None:
             self._epoch += 1
             if is_sure:
@@ -310,7 +317,14 @@ class Tail:
         if later is None or self.look_at(day) is not look:
             for reader in seeking:
                 reader.offer(version, look)
-        return True
+        if later is None and aligned:
+            self._stalled.update(dict.fromkeys(seeking))
+
+    def _is_newest(self, day: int, aligned: int | None) -> bool:
+        """Whether a day behind which none is seen has records where no later one had any."""
+        if self.look is None:
+            return True
+        return bool(aligned) and (day > self.look.sight.day or self.aligned <= 0)
 
     def _set(self, look: Look) -> None:
         before, self.look = self.look, look
