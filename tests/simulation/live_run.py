@@ -16,7 +16,6 @@ from weakref import WeakSet
 
 import pytest
 
-import zerocopy.formats.json  # noqa: F401 - the first run would import it, later ones not
 from tests.living import end, live
 from tests.service.live.recorder import DECLARED, Recorder
 from tests.simulation.faults import NoFaults, TrueFaults
@@ -30,6 +29,7 @@ from tests.simulation.sockets import Listener
 from tests.simulation.world import Shape, World, faked
 from zerocopy.core import counters as slots
 from zerocopy.core.layout import Dtypes
+from zerocopy.service.live.messages import prepare
 from zerocopy.storage.live import following, watching
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ FIRST_DAY = 20_000
 TEND_S = 1.0
 COLUMNS = (("time", "id"), ("id",), ("price", "id", "time"))
 EXT4, UNKNOWN = 0xEF53, 0x1234
+
+prepare()  # or the first run would have a thread do it, and later ones not
 
 
 class LiveOutcome(Outcome):
