@@ -11,7 +11,7 @@ from tests.service.live.bench import DAY, PATIENCE_S, Bench, ids_of, run
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import OverloadError
 from zerocopy.core.http.stream import Message
-from zerocopy.core.layout import day_label, file_name
+from zerocopy.core.layout import DAY_S, day_label, file_name
 from zerocopy.service.live.messages import FAILED
 from zerocopy.storage.live import watching
 from zerocopy.storage.live.following import Follower, LiveDay
@@ -187,8 +187,9 @@ def test_day_that_an_import_is_replacing_is_not_passed_over(
         time, hidden = (directory / f"{mark}{file_name('time', DAY)}" for mark in ("", ".import."))
         time.rename(hidden)
         (directory / note).touch()
-        with pytest.raises(OverloadError, match="is being replaced"):
-            await bench.open()
+        for start_s in (None, DAY * DAY_S + 2):
+            with pytest.raises(OverloadError, match="is being replaced"):
+                await bench.open(start_s=start_s)
         write(bench, DAY + 1, [90])
         feed = await bench.open(cursor=begin)
         await bench.message(feed)

@@ -193,13 +193,15 @@ def test_day_that_never_gets_its_time_is_passed_over(bench: Bench) -> None:
     assert bench.look(DAY - 1).sight.later == DAY + 1
 
 
-def test_newest_day_without_its_time_is_no_beginning(bench: Bench) -> None:
-    """Else all of it would come as new."""
+def test_day_without_its_time_is_no_beginning(bench: Bench) -> None:
+    """Else all of it would come: as new, or although it is older than what was asked for."""
     assert bench.follower.newest(FOLLOWED) == Cursor(DAY, 3)
     del bench.bucket.objects[key(file_name("time", DAY))]
     bench.node.clock.now_s += LIST_S
     with pytest.raises(StoreError, match="is being replaced"):
         bench.follower.newest(FOLLOWED)
+    with pytest.raises(StoreError, match="is being replaced"):
+        bench.follower.first_at(FOLLOWED, DAY * DAY_S + 2)
 
 
 def test_store_that_is_away_leaves_what_was_seen(bench: Bench) -> None:

@@ -241,7 +241,7 @@ class Follower:
                 if aligned:
                     return Cursor(day, aligned)
                 if is_replaced(directory_fd, day):
-                    raise OverloadError(f"the day {day_label(day)} is being replaced; try again")
+                    raise _replacing(day)
         return Cursor(listing.days[-1] if listing.days else int(time.time()) // DAY_S, 0)
 
     def first_at(self, followed: Followed, start_s: int) -> Cursor:
@@ -252,11 +252,16 @@ class Follower:
         Raises:
             NotFoundError: the series is gone.
             DataError: a file cannot be read, or the times that were read are not sorted.
+            OverloadError: the day is being replaced.
         """
         day = min(day_of(start_s), LAST_DAY)
         sizes = self._sizes(followed)
         with open_series(self._root, followed.series) as directory_fd:
             opened, aligned = self._opened(directory_fd, followed.series, day, sizes)
+            if opened is None:
+                if is_replaced(directory_fd, day):  # all of it would come
+                    raise _replacing(day)
+                opened, aligned = self._opened(directory_fd, followed.series, day, sizes)
         if opened is None or aligned is None:
             return Cursor(day, 0)
         try:
@@ -380,6 +385,10 @@ class Follower:
                 return None
             raise
         return LiveDay(self.directory(series), series, day, opened, sizes)
+
+
+def _replacing(day: int) -> OverloadError:
+    return OverloadError(f"the day {day_label(day)} is being replaced; try again")
 
 
 def _key(status: os.stat_result) -> _Key:

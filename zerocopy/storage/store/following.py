@@ -128,7 +128,7 @@ class StoreFollower:
             days = listing.days.days
             return Cursor(days[-1] if days else int(self._clock()) // DAY_S, 0)
         if is_absent:
-            raise StoreError(f"the day {day_label(newest)} is being replaced; try again")
+            raise _replacing(newest)
         return Cursor(newest, line.aligned(listing, newest))
 
     def first_at(self, followed: Followed, start_s: int) -> Cursor:
@@ -136,11 +136,16 @@ class StoreFollower:
 
         Raises:
             DataError: a copy cannot be read, or the times that were read are not sorted.
-            StoreError: the store is away, and the day's `time` is not in the cache.
+            StoreError: the store is away, and the day's `time` is not in the cache; or the day is
+                being replaced.
         """
         day, wrong, line = min(day_of(start_s), LAST_DAY), None, self._line(followed)
         for _ in range(_ATTEMPTS):
-            listing = self._listing(followed.series, wrong)
+            with line.lock:
+                listing = self._noted(line, followed.series, wrong)
+                is_absent = line.is_absent(day)
+            if is_absent:
+                raise _replacing(day)
             aligned = line.aligned(listing, day)
             if not aligned:
                 return Cursor(day, 0)
@@ -339,8 +344,12 @@ def _held(listed: _Listed, day: int, known: Look | None) -> Look:
     version = listed.version
     opened = None if version is None else version.opened()
     if version is None or opened is None:
-        raise StoreError(f"the day {day_label(day)} is being replaced; try again")
+        raise _replacing(day)
     return Look(Sight(day, version.aligned, opened.identity, None), opened, None)
+
+
+def _replacing(day: int) -> StoreError:
+    return StoreError(f"the day {day_label(day)} is being replaced; try again")
 
 
 def _changing() -> StoreError:
