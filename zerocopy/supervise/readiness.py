@@ -135,9 +135,14 @@ class ReloadCheck:
             if fault is not None:
                 raise ConfigError(f"[data] path: {path} cannot be read: {fault}")
             if config.store_url is not None:
-                from zerocopy.supervise.compose_store import open_store  # noqa: PLC0415 - an extra
+                from zerocopy.supervise.compose_store import (  # noqa: PLC0415 - an extra
+                    begin_cache,
+                    open_store,
+                )
 
                 open_store(config)
+                if path != self._current.root:
+                    begin_cache(config)
             check_announce(config)
             self._missing = on_one_line(f"[server] host: {config.server.host} was not resolved")
             host = self._resolve(config)
