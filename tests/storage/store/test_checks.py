@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -231,3 +233,16 @@ def test_cache_without_attributes_is_written_to_the_disk_and_believed(
     assert content_of(CacheDirectory(str(tmp_path), GENEROUS).open(SERIES, NAME, ENTRY)) == CONTENT
     monkeypatch.undo()
     assert ATTRIBUTE not in os.listxattr(path_of(tmp_path))
+
+
+def test_full_disk_is_not_one_without_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what a power cut has ruined would be believed, and be sent."""
+
+    def refuse(number: int, *_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.ENOTSUP):
+        monkeypatch.setattr(os, "setxattr", partial(refuse, number))
+        assert Checks(str(tmp_path)).are_kept is (number != errno.ENOTSUP)

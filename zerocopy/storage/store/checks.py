@@ -8,6 +8,7 @@ the disk one by one. The number of the start lies in `{path}/start`, for workers
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -125,8 +126,8 @@ def _keeps_attributes(path: str) -> bool:
     fd = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.setxattr(fd, ATTRIBUTE, b"")
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}  # it has them, and no room now
     finally:
         os.unlink(probe)
         os.close(fd)
