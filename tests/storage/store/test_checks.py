@@ -123,6 +123,23 @@ def test_copy_with_a_flipped_bit_is_fetched_again(tmp_path: Path, ruin: str) -> 
     assert path.read_bytes() == CONTENT
 
 
+def test_wrong_copy_that_another_process_trims_meanwhile_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone before this one comes to delete it."""
+    cache = CacheDirectory(str(tmp_path), GENEROUS)
+    close_file(cache.fill(SERIES, NAME, ENTRY, writes()))
+    start_of(str(tmp_path), is_new=True)
+
+    def is_wrong(_checks: Checks, _fd: int, _size: int) -> bool:
+        path_of(tmp_path).unlink()
+        return False
+
+    monkeypatch.setattr(Checks, "check", is_wrong)
+    cache = CacheDirectory(str(tmp_path), GENEROUS)
+    assert content_of(cache.fill(SERIES, NAME, ENTRY, writes())) == CONTENT
+
+
 def test_node_that_starts_anew_serves_no_flipped_bit(
     bucket: Standin, warm: Node, tmp_path: Path
 ) -> None:

@@ -191,7 +191,8 @@ class CacheDirectory:
             return fd
         self._tally.add(slots.STORE_CACHE_RUINED)
         close_file(fd)
-        os.unlink(path)  # nobody else writes to it: this one has its lock
+        with suppress(FileNotFoundError):  # it was trimmed meanwhile
+            os.unlink(path)  # nobody else writes to it: this one has its lock
         return None
 
     def _write(self, path: str, entry: Entry, read_into: Callable[[int], object]) -> int:
