@@ -244,6 +244,16 @@ def test_series_that_is_expected_to_have_changed_is_listed_at_once(bench: Bench)
     assert sum(not name for _, name in bench.bucket.requests) == lists
 
 
+def test_expectation_of_a_clock_that_was_set_back_is_forgotten(bench: Bench) -> None:
+    """Else the store would be asked at each look, until the clock shows that time again."""
+    bench.follower.expect(SERIES)
+    bench.node.clock.now_s -= 3_600
+    bench.look(fresh=False)
+    bench.bucket.requests.clear()
+    bench.look(fresh=False)
+    assert not bench.bucket.requests
+
+
 def test_cursor_of_a_server_that_has_seen_more_is_reached(bench: Bench) -> None:
     """It would look as if the day had become shorter. One that was reached asks nobody."""
     bench.look()

@@ -250,6 +250,8 @@ class StoreFollower:
 
     def _listing(self, series: Series, wrong: StoreListing | None = None) -> StoreListing:
         after_s = self._expected.get(series, -1.0)
+        if after_s > self._clock():  # it was set back: each look would ask the store
+            after_s = -1.0
         return self._listings.of(series, newer_than=wrong, after_s=after_s)
 
     # ---- what is opened
