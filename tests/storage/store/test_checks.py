@@ -154,7 +154,9 @@ def test_node_that_starts_anew_serves_no_flipped_bit(
         assert again.body() == expected
         assert [key.rpartition("/")[2] for key in bucket.fetched()] == [path.name]
         assert again.counters[slots.STORE_CACHE_RUINED] == 1
-        assert again.counters[slots.STORE_CACHE_HITS] == again.counters[slots.STORE_CACHE_CHECKED]
+        # Its times are asked for by two threads: one checks them, the other one finds them checked.
+        assert again.counters[slots.STORE_CACHE_CHECKED] == 1
+        assert again.counters[slots.STORE_CACHE_HITS] >= 1
 
 
 def test_whole_copies_are_served_after_a_start_without_the_store(
