@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -31,6 +30,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import open_row, reset_gauges
 from zerocopy.observe.log import Log, configure_logging, get_logger
+from zerocopy.storage.malloc import give_back_freed_memory, keep_freed_memory
 from zerocopy.supervise.certificate import make_context
 from zerocopy.supervise.compose import (
     build_guard,
@@ -68,13 +68,6 @@ TEND_S = 1.0
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a planning thread may keep the interpreter from the event loop (CPython: 5 ms)."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of <malloc.h>, for mallopt(3)."""
-
-MMAP_THRESHOLD_BYTES = 16_777_216
-TRIM_THRESHOLD_BYTES = 33_554_432
-"""Freed memory that a worker keeps at most at the top of its heap."""
 
 CROWD_MIN = 64
 """Connections that are worth a look at the memory that they leave."""
@@ -246,26 +239,6 @@ def _on_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         _log.debug("connection_lost", cause=repr(error))
     else:
         _log.error("loop_error", detail=context["message"], exc_info=error)
-
-
-def keep_freed_memory() -> None:
-    """Have malloc(3) reuse the buffers of large responses instead of asking the kernel each time.
-
-    Each batch of frames is some buffers of 256 KiB that live for a fraction of a millisecond. With
-    glibc's defaults they may be mapped, faulted in and given back for every batch, which took half
-    of the throughput. Other C libraries have no mallopt(3); nothing happens then.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
-
-
-def give_back_freed_memory() -> None:
-    """Have malloc(3) return what lies free between what is used: malloc_trim(3); for a thread."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
 
 
 class Crowd:
