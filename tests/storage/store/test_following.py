@@ -254,18 +254,34 @@ def test_expectation_of_a_clock_that_was_set_back_is_forgotten(bench: Bench) -> 
     assert not bench.bucket.requests
 
 
+def reach(bench: Bench, position: int) -> None:
+    """What is done before a stream begins there."""
+    bench.follower.reaching(FOLLOWED, Cursor(DAY, position))()
+
+
 def test_cursor_of_a_server_that_has_seen_more_is_reached(bench: Bench) -> None:
     """It would look as if the day had become shorter. One that was reached asks nobody."""
     bench.look()
     bench.put(DAY, 5)
     bench.bucket.requests.clear()
-    bench.follower.reach(FOLLOWED, Cursor(DAY, 3))
+    reach(bench, 3)
     assert not bench.bucket.requests
     with away(bench.bucket), pytest.raises(StoreError):
-        bench.follower.reach(FOLLOWED, Cursor(DAY, 4))
-    bench.follower.reach(FOLLOWED, Cursor(DAY, 4))
+        reach(bench, 4)
+    reach(bench, 4)
     assert bench.look(fresh=False).sight.aligned == 5
-    bench.follower.reach(FOLLOWED, Cursor(DAY, 9))
+    reach(bench, 9)
+
+
+def test_cursors_that_no_server_gave_cost_one_listing_together(bench: Bench) -> None:
+    """Of all who have come before it was begun; who comes later has the store asked again."""
+    bench.look()
+    for _ in range(2):
+        asked = [bench.follower.reaching(FOLLOWED, Cursor(DAY, 99)) for _ in range(5)]
+        bench.bucket.requests.clear()
+        for each in asked:
+            each()
+        assert sum(not name for _, name in bench.bucket.requests) == 1
 
 
 def test_beginning_by_time(bench: Bench) -> None:

@@ -174,8 +174,9 @@ class Live:
 
     async def _begin(self, tail: Tail, query: LiveQuery) -> Cursor:
         if query.cursor is not None:
-            if query.cursor.position and not self._is_watching:
-                await self._jobs.run(partial(self._follower.reach, tail.followed, query.cursor))
+            reach = self._follower.reaching(tail.followed, query.cursor)
+            if reach is not None and query.cursor.position:
+                await self._jobs.run(reach)
             return query.cursor
         if query.start_s is not None:
             return await self._jobs.run(

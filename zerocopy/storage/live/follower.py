@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zerocopy.core.cursor import Cursor
     from zerocopy.storage.live.following import Followed, Look
     from zerocopy.storage.tree import Series
@@ -28,8 +30,11 @@ class DayFollower(Protocol):
     def first_at(self, followed: Followed, start_s: int) -> Cursor:
         """The cursor before the first record at a time; see `Follower.first_at`."""
 
-    def reach(self, followed: Followed, cursor: Cursor) -> None:
-        """Assure that looks show what a client with this cursor has seen, be it elsewhere."""
+    def reaching(self, followed: Followed, cursor: Cursor) -> Callable[[], None] | None:
+        """What a thread has to do before looks show what a client with this cursor has seen.
+
+        That may have been elsewhere. None where there is nothing to do; waits for nothing.
+        """
 
     def look(self, followed: Followed, day: int, known: Look | None = None) -> Look:
         """Look at a day; see `Follower.look`."""

@@ -271,7 +271,7 @@ class Follower:
             cause = UnsortedError(f"{path}: {error}")
             raise DataError(f"the times of {day_label(day)} are not sorted") from cause
 
-    def reach(self, followed: Followed, cursor: Cursor) -> None:
+    def reaching(self, followed: Followed, cursor: Cursor) -> None:
         """Nothing: see `expect`."""
 
     def look(self, followed: Followed, day: int, known: Look | None = None) -> Look:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
@@ -164,19 +165,23 @@ class StoreFollower:
                 close_file(fd)
         raise _changing()
 
-    def reach(self, followed: Followed, cursor: Cursor) -> None:
-        """Assure that looks from now on show what a client with this cursor has seen elsewhere.
+    def reaching(self, followed: Followed, cursor: Cursor) -> Callable[[], None]:
+        """What assures that looks show what a client with this cursor has seen elsewhere.
 
-        Another server may have asked the store later than this one. One request of a series is made
-        at a time, whatever cursors there are.
+        Another server may have asked the store later than this one. A listing that is begun now or
+        later will do. So one request of a series is made at a time, and those who have come before
+        it need no other, whatever cursors they have.
 
         Raises:
-            StoreError: the store is away, and was last seen with fewer records.
+            StoreError: what is returned does: the store is away, and had fewer records.
         """
+        return partial(self._reach, followed, cursor, self._clock())
+
+    def _reach(self, followed: Followed, cursor: Cursor, asked_s: float) -> None:
         line, series = self._line(followed), followed.series
         if line.aligned(self._listing(series), cursor.day) >= cursor.position:
             return
-        listing = self._listings.of(series, after_s=self._clock())
+        listing = self._listings.of(series, after_s=asked_s)
         if listing.is_old and line.aligned(listing, cursor.day) < cursor.position:
             raise StoreError("the object store cannot be read now, and has more; try again")
 
