@@ -22,8 +22,8 @@ from zerocopy.service import service as service_module
 from zerocopy.service.service import Service
 from zerocopy.storage import planner as planner_module
 from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.libc.memlock import MemoryLocks
 from zerocopy.storage.mapping import MappedFiles
-from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.symbols.index import SymbolIndex
 from zerocopy.transport import asgi, readahead

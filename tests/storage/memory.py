@@ -31,7 +31,7 @@ from tests.storage.memory import kernel_locked_bytes
 from tests.storage.test_dayfile_views import fetched
 from zerocopy.storage.dayfile import OpenFiles
 from zerocopy.storage.mapping import MappedFiles
-from zerocopy.storage.memlock import MemoryLocks
+from zerocopy.storage.libc.memlock import MemoryLocks
 mapped = MappedFiles(9, MemoryLocks(1 << 30, lambda sentence: print("said", sentence)))
 files = OpenFiles(sys.argv[1], 9, mapped)
 for column in ["c0", "c1", "c2"]:

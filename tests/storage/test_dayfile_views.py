@@ -27,8 +27,8 @@ from tests.storage.memory import (
 from tests.storage.trees import append, open_descriptors, path_of, put, replace
 from zerocopy.core.errors import DataChangedError, DataError
 from zerocopy.storage.dayfile import DayFile, OpenFiles
+from zerocopy.storage.libc.memlock import MemoryLocks
 from zerocopy.storage.mapping import MappedFiles
-from zerocopy.storage.memlock import MemoryLocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from tests.storage.memory import PAGE, REFUSING, FakeLibc, kernel_locked_bytes, 
 from tests.storage.trees import open_descriptors
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.catalog import Stamp, stamp_of
+from zerocopy.storage.libc.memlock import MemoryLocks
 from zerocopy.storage.mapping import MappedFiles, Mapping
-from zerocopy.storage.memlock import MemoryLocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from zerocopy.core.errors import DataChangedError, DataError
 from zerocopy.core.plan import Segment, in_memory
 from zerocopy.core.window import Window
 from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.libc.memlock import MemoryLocks
 from zerocopy.storage.mapping import MappedFiles
-from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.reading import Reading
 from zerocopy.storage.residency import PageCache
 

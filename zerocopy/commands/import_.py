@@ -195,7 +195,7 @@ def _with_progress(request: Request, console: Console) -> Outcome:
     )
 
     from zerocopy.ingest.importing import run
-    from zerocopy.storage.malloc import keep_freed_memory
+    from zerocopy.storage.libc.malloc import keep_freed_memory
 
     keep_freed_memory()
     sizes = {each.path: os.path.getsize(each.path) for each in request.sources if each.path}

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.catalog import stamp_of
-from zerocopy.storage.memlock import address_of
+from zerocopy.storage.libc.memlock import address_of
 
 if TYPE_CHECKING:
     from zerocopy.storage.catalog import Stamp
-    from zerocopy.storage.memlock import MemoryLocks
+    from zerocopy.storage.libc.memlock import MemoryLocks
 
 Check = Callable[[os.stat_result], object]
 """Raises `DataChangedError` where a file is not the one that was planned."""

@@ -25,8 +25,8 @@ from zerocopy.service.live.live import Live
 from zerocopy.service.page import page_documents
 from zerocopy.service.service import Service
 from zerocopy.storage.dayfile import OpenFiles
+from zerocopy.storage.libc.memlock import MemoryLocks
 from zerocopy.storage.mapping import MappedFiles
-from zerocopy.storage.memlock import MemoryLocks
 from zerocopy.storage.planner import Planner
 from zerocopy.storage.rollups import Rollups
 from zerocopy.storage.symbols.index import SymbolIndex

@@ -30,7 +30,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import open_row, reset_gauges
 from zerocopy.observe.log import Log, configure_logging, get_logger
-from zerocopy.storage.malloc import give_back_freed_memory, keep_freed_memory
+from zerocopy.storage.libc.malloc import give_back_freed_memory, keep_freed_memory
 from zerocopy.supervise.certificate import make_context
 from zerocopy.supervise.compose import (
     build_guard,

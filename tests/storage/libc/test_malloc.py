@@ -12,7 +12,7 @@ ROUNDS, BUFFERS, BUFFER_BYTES, PAGE_BYTES = 20, 8, 1 << 20, 4096
 
 FAULTS = f"""
 import resource
-from zerocopy.storage.malloc import keep_freed_memory
+from zerocopy.storage.libc.malloc import keep_freed_memory
 keep_freed_memory()
 for number in range({ROUNDS} + 1):
     if number == 1:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.storage.memory import PAGE, REFUSING, FakeLibc, kernel_locked_bytes
-from zerocopy.storage.memlock import LIBC, MemoryLocks, SystemLibc, address_of, sentence_for
+from zerocopy.storage.libc.memlock import LIBC, MemoryLocks, SystemLibc, address_of, sentence_for
 
 EHWPOISON = 133
 """errno(3); the module errno has no name for it."""
