@@ -45,7 +45,7 @@ WAKE_MAX = 64
 
 HINTED_S, HINTED_AFAR_S = 0.1, 1.0
 """Seconds between two looks at a series that hints ask for: where a look asks the file system, and
-where it asks more than that. So forged ones cost no more than polling does."""
+where it asks more than that. So forged ones cost what polling does, or a listing a second."""
 
 _NS = 1_000_000_000
 
