@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 URL = f"s3://{BUCKET}/p"
+NOBODY = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture(name="bucket")
@@ -102,8 +103,9 @@ def test_import_puts_its_days_into_a_store(bucket: Standin, tmp_path: Path) -> N
         *("import", str(tmp_path / "trades.csv"), "--root", str(tmp_path / "new")),
         *("--exchange=kraken", "--symbol=NEW", "--type=TRADES", "--map=price=price", f"--to={URL}"),
     )
-    done = run(bucket, tmp_path / "cache", *arguments)
+    done = run(bucket, tmp_path / "cache", *arguments, ZEROCOPY_LIVE_ANNOUNCE=NOBODY)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"appends are not announced: ") == 1
     assert b"6 files, 24 bytes" in done.stdout
     for name in ("time.31.12.24.bin", "price.01.01.25.bin"):
         stored = bucket.objects[f"p/kraken/NEW/TRADES/{name}"].content
@@ -113,12 +115,16 @@ def test_import_puts_its_days_into_a_store(bucket: Standin, tmp_path: Path) -> N
 
 
 def test_recorder_puts_days_that_are_over_into_a_store(bucket: Standin, tmp_path: Path) -> None:
-    """At its end at the latest; files and objects are the same bytes."""
+    """At its end at the latest; files and objects are the same bytes.
+
+    A Redis that is away is told of once, and nothing waits for it.
+    """
     row = '{"time":%d,"symbol":"R","price":1.5}\n'
     rows = (row % 1_748_736_000 + row % 1_748_822_400).encode()
     arguments = ("record", "--root", str(tmp_path), "--exchange=e", "--type=T", f"--to={URL}")
-    done = run(bucket, tmp_path / "cache", *arguments, given=rows)
+    done = run(bucket, tmp_path / "cache", *arguments, f"--announce={NOBODY}", given=rows)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count(b"appends are not announced: ") == 1
     found = {name for name in bucket.objects if name.startswith("p/e/R/T/")}
     assert {name.rpartition("/")[2] for name in found} == {
         f"{column}.{label}.bin"
@@ -135,6 +141,7 @@ def test_recorder_puts_days_that_are_over_into_a_store(bucket: Standin, tmp_path
         (("verify",), {}, b"is an object store: name a directory"),
         (("prefetch",), {"DATA_PATH": "/tmp"}, b"is no object store"),
         (("check-config",), {"ZEROCOPY_S3_CACHE_PATH": ""}, b"[s3] cache_path"),
+        (("check-config",), {"ZEROCOPY_LIVE_ANNOUNCE": "http://x"}, b"ZEROCOPY_LIVE_ANNOUNCE"),
         (("check-config",), {"DATA_PATH": "wrong://bucket"}, b"wrong://bucket is no object store"),
         (("check-config",), {"DATA_PATH": "s3://key:hid/den@bucket"}, b"credentials do not belong"),
     ],

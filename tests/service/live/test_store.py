@@ -306,6 +306,35 @@ def test_readers_of_two_days_wait_for_a_store_that_is_away(bucket: Standin, tmp_
     asyncio.run(again())
 
 
+def test_who_comes_while_a_day_is_replaced_gets_none_of_its_old_records(
+    bucket: Standin, tmp_path: Path
+) -> None:
+    """Its `time` is away for a moment. Others have read the old files, and wait as well."""
+
+    async def test(bench: Bench) -> None:
+        one = await bench.open(cursor=Cursor(DAY, 0))
+        await bench.message(one)
+        assert ids_of(await bench.message(one)) == [1, 2, 3]
+        assert one.next() is None
+        del bucket.objects[key(file_name("time", DAY))]
+        bench.parts.clock.now_s += 1_000
+        other = await bench.open(cursor=Cursor(DAY, 0))
+        await bench.message(other)
+        for _ in range(3):  # it asks again with each poll
+            assert other.next() is None
+            while other not in one._tail._stalled:
+                await asyncio.wait_for(bench.ended.wait(), PATIENCE_S)
+                bench.ended.clear()
+            while other in one._tail._stalled:
+                await asyncio.wait_for(bench.woken.wait(), PATIENCE_S)
+                bench.woken.clear()
+        bench.put(DAY, 7, 8, 9, 10)
+        assert ids_of(await bench.message(other)) == [7, 8, 9, 10]
+        assert b"event: reset" in (await bench.message(one)).content
+
+    run(bucket, tmp_path, test)
+
+
 def test_stream_does_not_begin_while_nothing_is_known(bucket: Standin, tmp_path: Path) -> None:
     """503: the client asks again, elsewhere perhaps."""
 

@@ -49,8 +49,9 @@ class LiveFeed:
     """Everything from `cursor` on, in messages of a `kind`; at least `gap_ns` between two."""
 
     __slots__ = (
-        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_items",
-        "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_spoke_ns", "_tail", "is_drained",
+        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_is_stalled",
+        "_items", "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_spoke_ns", "_tail",
+        "is_drained",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
@@ -62,6 +63,8 @@ class LiveFeed:
         """Of the files it reads from; None before it has seen any, and while `_items` wait."""
         self._is_new = True
         """No look at its day has ended since it came to it."""
+        self._is_stalled = False
+        """The last look failed, and it has not asked for another one."""
         self._items: tuple[Item, ...] = (tail.opening(kind, cursor),)
         self._seen: tuple[int, Look] | None = None
         self._beats = False
@@ -120,9 +123,13 @@ class LiveFeed:
 
     def wake(self) -> None:
         """See `Reader`."""
-        self._is_new = False
+        self._is_new = self._is_new and self._is_stalled
         if self._on_ready is not None:
             self._on_ready()
+
+    def stall(self) -> None:
+        """See `Reader`."""
+        self._is_stalled = True
 
     def beat(self) -> None:
         """See `Reader`."""
@@ -157,6 +164,7 @@ class LiveFeed:
             if look is None:
                 if self._beats:
                     return self._heartbeat()  # the look may take long, or be in vain
+                self._is_stalled = False
                 self._tail.seek(self._day, self)
                 return None
             step = next_step(Cursor(self._day, self._position), look.sight, self._identity)

@@ -16,6 +16,9 @@ class Reader(Protocol):
     def wake(self) -> None:
         """Something may have come."""
 
+    def stall(self) -> None:
+        """What it asked for cannot be seen now: it is to ask again when it is woken."""
+
     def beat(self) -> None:
         """Nothing has come for long."""
 

@@ -117,7 +117,8 @@ class Tail:
         self._stalled.pop(reader, None)
 
     def seek(self, day: int, reader: Reader) -> None:
-        """Have a thread look at a day from now on, then wake the reader."""
+        """Have a thread look at a day from now on, then wake the reader, and not before."""
+        self.leave(reader)
         self._seeking.setdefault(day, {})[reader] = None
         known = self.look
         self._begin_look(day, known if known is not None and known.sight.day == day else None)
@@ -262,8 +263,9 @@ class Tail:
             self._again.discard(day)
             self._begin_look(day, None)
         if isinstance(look, StoreError):
-            self._waiting.update(seeking)
-            self._stalled.update(seeking)
+            for reader in seeking:
+                reader.stall()
+                self._waiting[reader] = self._stalled[reader] = None
             return
         if isinstance(look, Exception):
             for reader in seeking:
@@ -279,8 +281,7 @@ class Tail:
 
         The newest is the last that has records: whoever waits does so there, or on a later day, or,
         until the next poll, where an object store cannot tell what comes behind a day. `is_sure`:
-        nobody has told or asked of the day meanwhile. Returns False where it has other files
-        already.
+        nobody has told or asked of the day meanwhile. False where it has other files already.
         """
         look = self._identities.named(look, self._known(look.sight.day))
         day, aligned, _, later = look.sight

@@ -198,8 +198,8 @@ class StoreFollower:
         for _ in range(_ATTEMPTS):
             with line.lock:
                 listed = self._listed(line, followed, day, wrong)
-            if listed.is_absent:
-                return _held(listed, day, known)
+            if listed.is_absent:  # who has read of it keeps what he has, nobody else gets that
+                raise _replacing(day)
             if not listed.entries:
                 return Look(Sight(day, None, None, listed.later), None, None)
             if known is not None and _shows(known, listed):
@@ -338,21 +338,6 @@ def _shows(known: Look, listed: _Listed) -> bool:
         and later == listed.later
         and opened.entries == listed.entries
     )
-
-
-def _held(listed: _Listed, day: int, known: Look | None) -> Look:
-    """A day without `time`, as it was seen last.
-
-    Raises:
-        StoreError: it was not.
-    """
-    if known is not None and known.opened is not None:
-        return known
-    version = listed.version
-    opened = None if version is None else version.opened()
-    if version is None or opened is None:
-        raise _replacing(day)
-    return Look(Sight(day, version.aligned, opened.identity, None), opened, None)
 
 
 def _replacing(day: int) -> StoreError:
