@@ -2,24 +2,109 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.storage.store.bench import key, node
+from tests.storage.store.bench import Ticking, key, node
 from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, put, query, u32
+from zerocopy.core import counters as slots
 from zerocopy.core.errors import StoreError
 from zerocopy.core.window import Window
 from zerocopy.storage.reading import Reading
 from zerocopy.storage.residency import PageCache
+from zerocopy.storage.store.cache import GROWN_BYTES_MIN
+from zerocopy.storage.store.fetching import StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.standin import Standin
+    from tests.storage.store.bench import Node
 
 COLUMNS = ("price", "size")
+NAME = f"price.{DAY:%d.%m.%y}.bin"
+FIRST = os.urandom(GROWN_BYTES_MIN)
+MIB = 1 << 20
+
+
+def fetched(opened: Node, content: bytes) -> int:
+    """Fetch the file as the store lists it now, which is `content`; the bytes that came."""
+    before = opened.counters[slots.STORE_BYTES]
+    listing = opened.listings.of(SERIES, newer_than=None, after_s=opened.clock.now_s)
+    entry = listing.entries[NAME]
+    wanted = StoredFile(opened.files, SERIES, NAME, entry, is_closed=False, lost=[])
+    fd = opened.fetcher.fetch(wanted)
+    try:
+        assert os.pread(fd, len(content) + 1, 0) == content
+    finally:
+        os.close(fd)
+    return opened.counters[slots.STORE_BYTES] - before
+
+
+@pytest.mark.parametrize("parts_bytes", [None, 5 * MIB, 8 * MIB])
+def test_of_a_file_that_grew_only_the_rest_is_fetched(
+    bucket: Standin, tmp_path: Path, parts_bytes: int | None
+) -> None:
+    """If the ETag proves that it begins as before: of one put at once, or in usual parts."""
+
+    def put_file(content: bytes) -> bytes:
+        parts = None
+        if parts_bytes is not None:
+            parts = [content[at : at + parts_bytes] for at in range(0, len(content), parts_bytes)]
+        bucket.put(key(NAME), content, parts=parts)
+        return content
+
+    first = FIRST if parts_bytes is None else FIRST * (9 * MIB // len(FIRST))
+    with node(bucket, str(tmp_path), clock=Ticking()) as opened:
+        assert fetched(opened, put_file(first)) == len(first)
+        assert fetched(opened, put_file(first + b"abcd")) == 4
+        assert fetched(opened, put_file(first + b"abcdefgh")) == 4
+        assert [method for method, name in bucket.requests if name] == ["GET"] * (
+            3 if parts_bytes is None else 4
+        )
+
+
+@pytest.mark.parametrize("is_ruined", [False, True])
+def test_of_a_file_that_begins_differently_all_is_fetched(
+    bucket: Standin, tmp_path: Path, *, is_ruined: bool
+) -> None:
+    """Be it that it was replaced, or that the copy is no longer what it was."""
+    with node(bucket, str(tmp_path), clock=Ticking()) as opened:
+        bucket.put(key(NAME), FIRST)
+        assert fetched(opened, FIRST) == len(FIRST)
+        content = FIRST + b"abcd" if is_ruined else b"x" + FIRST + b"abcd"
+        if is_ruined:
+            with open(os.path.join(opened.cache.root, *SERIES, NAME), "r+b") as file:
+                file.write(b"~~~~")
+        bucket.put(key(NAME), content)
+        assert fetched(opened, content) == len(content)
+
+
+@pytest.mark.parametrize(
+    ("first", "parts", "options"),
+    [
+        (FIRST[:-1], None, {}),
+        (FIRST, [FIRST, b"abcd"], {}),  # parts of a size that nobody uses
+        (FIRST, None, {"check_md5": False}),
+    ],
+)
+def test_what_is_small_or_cannot_be_proved_is_fetched_whole(
+    bucket: Standin,
+    tmp_path: Path,
+    first: bytes,
+    parts: list[bytes] | None,
+    options: dict[str, bool],
+) -> None:
+    """At once, with one request."""
+    with node(bucket, str(tmp_path), clock=Ticking(), **options) as opened:
+        bucket.put(key(NAME), first)
+        fetched(opened, first)
+        bucket.put(key(NAME), first + b"abcd", parts=parts)
+        assert fetched(opened, first + b"abcd") == len(first) + 4
+        assert len(bucket.fetched()) == 2
 
 
 def test_gathering_that_may_not_wait_does_not_wait_for_the_store(

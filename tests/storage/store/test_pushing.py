@@ -15,7 +15,7 @@ from tests.storage.store.bench import Clock, key, node, store_of
 from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, put, query, u32
 from zerocopy.core.errors import DataError, StoreError
 from zerocopy.storage.store.breaker import Breaker
-from zerocopy.storage.store.objectstore import PUT_PART_BYTES
+from zerocopy.storage.store.etags import PUT_PART_BYTES
 from zerocopy.storage.store.pushing import DayPusher, Pushed, push_days
 
 if TYPE_CHECKING:

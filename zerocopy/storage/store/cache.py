@@ -51,6 +51,9 @@ SHARE_WRITTEN, SHARE_FREE = max(64, 16 * (os.cpu_count() or 1)), 8
 """Of the bound: what a process may add before it looks again, and what it leaves free then. Two
 generations of a worker a processor may add as much as is free, and no more."""
 
+GROWN_BYTES_MIN = 1 << 18
+"""Bytes of a copy of which a file that has grown is made: smaller ones are fetched as fast."""
+
 _PART = ".part"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,6 +122,32 @@ class CacheDirectory:
         path = os.path.join(self.root, *series)
         os.makedirs(path, exist_ok=True)
         return path
+
+    def copy_into(self, fd: int, series: Series, name: str, size: int) -> int:
+        """Write the copy that is there to a descriptor, if it is large and shorter than `size`.
+
+        Returns its bytes; 0 where there is nothing worth it.
+        """
+        try:
+            source_fd = os.open(self._path_of(series, name), _READ)
+        except OSError:
+            return 0
+        try:
+            nbytes = os.fstat(source_fd).st_size
+            if not GROWN_BYTES_MIN <= nbytes < size:
+                return 0
+            done = 0
+            while done < nbytes:  # within the file system: one that shares blocks copies nothing
+                count = os.copy_file_range(source_fd, fd, nbytes - done, done, done)
+                if not count:
+                    break
+                done += count
+        except OSError:
+            os.ftruncate(fd, 0)
+            return 0
+        finally:
+            close_file(source_fd)
+        return done
 
     def fill(
         self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]

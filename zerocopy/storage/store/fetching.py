@@ -218,13 +218,32 @@ class Fetcher:
         def read_into(fd: int) -> None:
             self._tally.add(slots.STORE_FETCHES)
             try:
-                self._store.read_into(day_file.key_in_store, day_file.entry, fd)
+                if not self._read_rest(day_file, fd):
+                    self._store.read_into(day_file.key_in_store, day_file.entry, fd)
+                    self._tally.add(slots.STORE_BYTES, day_file.size)
             except ZerocopyError:
                 self._tally.add(slots.STORE_FAILURES)
                 raise
-            self._tally.add(slots.STORE_BYTES, day_file.size)
 
         return self.cache.fill(day_file.series, day_file.name, day_file.entry, read_into)
+
+    def _read_rest(self, day_file: StoredFile, fd: int) -> bool:
+        """Fetch what is new of a file that has grown since; whether that gave the file.
+
+        The copy of its earlier state is taken for its beginning, and its ETag judges that.
+        """
+        key, entry = day_file.key_in_store, day_file.entry
+        if not self._store.is_provable(entry):
+            return False
+        begin = self.cache.copy_into(fd, day_file.series, day_file.name, entry.size)
+        if not begin:
+            return False
+        is_whole = self._store.read_rest_into(key, entry, fd, begin)
+        if is_whole:
+            self._tally.add(slots.STORE_BYTES, day_file.size - begin)
+        else:
+            os.ftruncate(fd, 0)
+        return is_whole
 
 
 class StoredFiles(OpenFiles):

@@ -18,21 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zerocopy.core.errors import ConfigError, DataChangedError, StoreError
+from zerocopy.storage.store.etags import CHUNK_BYTES, PUT_PART_BYTES, is_of, md5_of, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from zerocopy.storage.store.breaker import Breaker
 
-CHUNK_BYTES = 1 << 20
-"""Bytes of a stream that are in memory at a time, of each thread."""
-
 PART_BYTES = 8 << 20
 PARTS = 4
 """A file of more than one part is fetched by so many threads."""
-
-PUT_PART_BYTES = 5 << 20
-"""A larger file is put in parts of so many bytes, and S3 makes its ETag of theirs."""
 
 _CONNECT_S = 5.0
 _RETRIES = 3
@@ -165,23 +160,37 @@ class ObjectStore:
         """
         known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
         digest = None
-        with self._asking("get"):
-            try:
-                if entry.size > PART_BYTES:
-                    self._read_parts(key, entry, fd)
-                elif known is None:
-                    self._read_range(key, entry, fd)
-                else:
-                    digest = hashlib.md5(usedforsecurity=False)
-                    self._read_range(key, entry, fd, look=digest.update)
-            except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
-                if "NoSuchBucket" in str(error):
-                    raise
-                cause = ConnectionError(f"{key}: {_reason(error)}")
-                raise ObjectChangedError("a file of the object store was replaced") from cause
-        if known is not None and (digest or _md5_of(fd, entry.size)).hexdigest() != known[1]:
+        with self._getting(key):
+            if entry.size > PART_BYTES:
+                self._read_parts(key, entry, fd)
+            elif known is None:
+                self._read_range(key, entry, fd)
+            else:
+                digest = hashlib.md5(usedforsecurity=False)
+                self._read_range(key, entry, fd, look=digest.update)
+        if known is not None and (digest or md5_of(fd, entry.size)).hexdigest() != known[1]:
             raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
         self._breaker.note(is_answered=True)
+
+    def read_rest_into(self, key: str, entry: Entry, fd: int, begin: int) -> bool:
+        """Write what is behind `begin` of the file `key`; what is before it, the descriptor has.
+
+        That may be of an earlier state of the file, or of another one. Returns whether all of it is
+        the file that was listed, which its ETag proves.
+
+        Raises:
+            ObjectChangedError: it is gone, or another one by now.
+            StoreError: the store is away, or what it gave is not what it listed.
+            OSError: the descriptor cannot be read or written.
+        """
+        with self._getting(key):
+            self._read_parts(key, entry, fd, begin)
+        self._breaker.note(is_answered=True)
+        return is_of(fd, entry.etag, entry.size)
+
+    def is_provable(self, entry: Entry) -> bool:
+        """Whether an ETag says what its file holds."""
+        return self._check_md5 and bool(parts_of(entry.etag, entry.size))
 
     def put(self, key: str, path: str) -> None:
         """Store a local file under `key`, in parts where it is large.
@@ -204,27 +213,9 @@ class ObjectStore:
             except FileNotFoundError:
                 return
 
-    @staticmethod
-    def is_etag_of(etag: str, path: str) -> bool:
-        """Whether S3 gives this ETag to the content of a local file, put whole or by `put`.
-
-        The MD5 of it, or that of the MD5s of its parts and their number.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        told, _, count = etag.strip('"').partition("-")
-        digest = hashlib.md5(usedforsecurity=False)
-        number = 0
-        with open(path, "rb") as file:
-            while part := file.read(PUT_PART_BYTES):
-                number += 1
-                digest.update(hashlib.md5(part, usedforsecurity=False).digest() if count else part)
-        return digest.hexdigest() == told and count in {"", str(number)}
-
-    def _read_parts(self, key: str, entry: Entry, fd: int) -> None:
-        """Read a large file by several threads."""
-        begins = iter(range(0, entry.size, PART_BYTES))
+    def _read_parts(self, key: str, entry: Entry, fd: int, begin: int = 0) -> None:
+        """Read what is behind `begin` of a file, much of it by several threads."""
+        begins = iter(range(begin, entry.size, PART_BYTES))
         lock, faults = threading.Lock(), list[Exception]()
 
         def work() -> None:
@@ -240,7 +231,7 @@ class ObjectStore:
                     faults.append(error)
                     return
 
-        count = min(PARTS, -(-entry.size // PART_BYTES))
+        count = min(PARTS, -(-(entry.size - begin) // PART_BYTES))
         threads = [threading.Thread(target=work, name="part", daemon=True) for _ in range(count)]
         for thread in threads:
             thread.start()
@@ -297,6 +288,18 @@ class ObjectStore:
         return error
 
     @contextmanager
+    def _getting(self, key: str) -> Iterator[None]:
+        """`_asking` for a file, which may be gone or another one by now."""
+        with self._asking("get"):
+            try:
+                yield
+            except (FileNotFoundError, self._obstore.exceptions.PreconditionError) as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                cause = ConnectionError(f"{key}: {_reason(error)}")
+                raise ObjectChangedError("a file of the object store was replaced") from cause
+
+    @contextmanager
     def _asking(self, what: str) -> Iterator[None]:
         """Turn the faults of a call into a `StoreError`, and tell the breaker how it went."""
         self._breaker.check()
@@ -321,17 +324,6 @@ def _entry_of(meta: Any) -> Entry:
     below = int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big")
     seconds = int(modified.timestamp())
     return Entry(meta["size"], seconds * _NS_PER_S + below % _NS_PER_S, etag)
-
-
-def _md5_of(fd: int, size: int) -> hashlib._Hash:
-    digest, offset = hashlib.md5(usedforsecurity=False), 0
-    while offset < size:
-        chunk = os.pread(fd, CHUNK_BYTES, offset)
-        if not chunk:
-            break
-        digest.update(chunk)
-        offset += len(chunk)
-    return digest
 
 
 def _write(fd: int, piece: memoryview, offset: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zerocopy.core.errors import DataError, NotFoundError, ZerocopyError
 from zerocopy.core.layout import DAY_S, TIME_COLUMN, file_name
 from zerocopy.storage.catalog import Catalog
+from zerocopy.storage.store.etags import is_of_file
 from zerocopy.storage.tree import Series, data_error, open_series
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def _push_day(
         OSError: one of them cannot be read.
     """
     prefix, paths = "/".join(series), {name: os.path.join(root, *series, name) for name in names}
-    new = [
-        name for name in names if not _is_there(store, paths[name], known.get(f"{prefix}/{name}"))
-    ]
+    new = [name for name in names if not _is_there(paths[name], known.get(f"{prefix}/{name}"))]
     time_name = names[-1]
     if new and f"{prefix}/{time_name}" in known:
         store.remove(f"{prefix}/{time_name}")
@@ -198,11 +197,11 @@ class DayPusher:
             self.push()
 
 
-def _is_there(store: ObjectStore, path: str, entry: Entry | None) -> bool:
+def _is_there(path: str, entry: Entry | None) -> bool:
     """Whether the store has those very bytes: by their length and ETag."""
     if entry is None:
         return False
     status = os.stat(path, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
         return False
-    return store.is_etag_of(entry.etag, path)
+    return is_of_file(path, entry.etag)
