@@ -40,8 +40,8 @@ def test_etag_is_that_of_a_file_put_at_once_or_in_usual_parts(
 ) -> None:
     """Nothing else proves what the file holds."""
     path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    assert is_of_file(str(path), etag) is is_its
+    path.write_bytes(CONTENT + b"more")
+    assert is_of_file(str(path), etag, len(CONTENT)) is is_its
 
 
 def test_no_part_is_tried_that_does_not_fit_the_number_of_parts() -> None:

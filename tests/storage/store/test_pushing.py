@@ -79,6 +79,29 @@ def test_replaced_day_is_never_mixed(bucket: Standin, tmp_path: Path) -> None:
         assert time in bucket.objects
 
 
+def test_day_that_has_only_grown_is_never_away(bucket: Standin, tmp_path: Path) -> None:
+    """Its `time` stays until the longer one takes its place: a run that breaks off cuts nothing."""
+    time_key = key(f"time.{DAY:%d.%m.%y}.bin")
+    put(str(tmp_path), {"price": marks(10), "time": u32(*range(DAY_START_S, DAY_START_S + 10))})
+    push_days(store_of(bucket), str(tmp_path), SERIES, [FIRST])
+    put(str(tmp_path), {"price": marks(15), "time": u32(*range(DAY_START_S, DAY_START_S + 15))})
+    bucket.requests.clear()
+
+    def refuse_time(method: str, name: str) -> Reply | None:
+        is_refused = method == "PUT" and name == time_key
+        return error_reply(403, "ExpiredToken") if is_refused else None
+
+    bucket.fault = refuse_time
+    with pytest.raises(StoreError):
+        push_days(store_of(bucket), str(tmp_path), SERIES, [FIRST])
+    assert len(bucket.objects[time_key].content) == 40
+    bucket.fault = lambda _method, _name: None
+    assert push_days(store_of(bucket), str(tmp_path), SERIES, [FIRST]).files == 1
+    assert len(bucket.objects[time_key].content) == 60
+    changes = [method for method, _ in bucket.requests if method != "GET"]
+    assert changes == ["PUT", "PUT", "PUT"], "nothing was deleted"
+
+
 def test_large_file_is_put_once(bucket: Standin, tmp_path: Path) -> None:
     """S3 makes its ETag of those of its parts; the day never loses its `time` for it."""
     fill(tmp_path)

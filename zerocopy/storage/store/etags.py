@@ -46,14 +46,14 @@ def is_of(fd: int, etag: str, size: int) -> bool:
     return any(_etag_of(fd, size, part) == etag.strip('"') for part in parts_of(etag, size))
 
 
-def is_of_file(path: str, etag: str) -> bool:
-    """The same of a whole local file.
+def is_of_file(path: str, etag: str, size: int) -> bool:
+    """The same of the first `size` bytes of a local file.
 
     Raises:
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        return is_of(file.fileno(), etag, os.fstat(file.fileno()).st_size)
+        return is_of(file.fileno(), etag, size)
 
 
 def md5_of(fd: int, end: int, begin: int = 0) -> hashlib._Hash:

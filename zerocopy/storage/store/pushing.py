@@ -2,6 +2,7 @@
 
 Owns the order. A day is there once it has its `time`, so that goes last. A day that the store has
 in another shape loses its `time` there first: until it is whole again it is skipped, never mixed.
+One that has only grown keeps it, for its shortest column says how far it goes.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _push_day(
     prefix, paths = "/".join(series), {name: os.path.join(root, *series, name) for name in names}
     new = [name for name in names if not _is_there(paths[name], known.get(f"{prefix}/{name}"))]
     time_name = names[-1]
-    if new and f"{prefix}/{time_name}" in known:
+    has_grown = all(_begins_with(paths[name], known.get(f"{prefix}/{name}")) for name in new)
+    if not has_grown and f"{prefix}/{time_name}" in known:
         store.remove(f"{prefix}/{time_name}")
         new = [*(name for name in new if name != time_name), time_name]
     sizes = []
@@ -199,9 +201,16 @@ class DayPusher:
 
 def _is_there(path: str, entry: Entry | None) -> bool:
     """Whether the store has those very bytes: by their length and ETag."""
+    if entry is None or os.stat(path, follow_symlinks=False).st_size != entry.size:
+        return False
+    return _begins_with(path, entry)
+
+
+def _begins_with(path: str, entry: Entry | None) -> bool:
+    """Whether a file begins with what the store has of it: by its length and ETag."""
     if entry is None:
         return False
     status = os.stat(path, follow_symlinks=False)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
+    if not stat.S_ISREG(status.st_mode) or status.st_size < entry.size:
         return False
-    return is_of_file(path, entry.etag)
+    return is_of_file(path, entry.etag, entry.size)
