@@ -155,7 +155,8 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
         ["zerocopy", "cat", "sha256sum"],
     ]
     ways = re.findall(r"^\| 20 of 0.02 MB \| ([^|]*) \|", sections[cold], re.MULTILINE)
-    assert ways == ["plain download", "plain download, MD5 checked", "zerocopy, cold cache"]
+    checked = ["plain download, MD5 checked", "zerocopy"]
+    assert ways == ["plain download", "zerocopy, check_md5 = false", *checked]
     assert len(re.findall(r"^\| 4k \| over ", sections[cached], re.MULTILINE)) == 2
     skipped = ["chdb"] * (find_spec("chdb") is None) + ["redis-server"] * (not has_redis)
     assert re.findall("(\\S+) skipped", report.lower()) == skipped
