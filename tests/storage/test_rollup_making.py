@@ -17,7 +17,7 @@ from zerocopy.storage import rollup_making
 from zerocopy.storage.catalog import stamp_of
 from zerocopy.storage.rollup_file import Key, Wanted
 from zerocopy.storage.rollup_making import Maker, Outcome
-from zerocopy.storage.rollup_source import TreeDays
+from zerocopy.storage.rollups import TreeDays
 
 if TYPE_CHECKING:
     from collections.abc import Callable

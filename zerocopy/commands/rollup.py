@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from zerocopy.core.layout import Dtypes
     from zerocopy.storage.catalog import Listing
     from zerocopy.storage.rollup_making import Maker
-    from zerocopy.storage.rollup_source import DaySource
-    from zerocopy.storage.rollups import Rollups
+    from zerocopy.storage.rollups import DaySource, Rollups
     from zerocopy.storage.tree import Series
 
 TASKS_MAX = 1_000
@@ -238,7 +237,7 @@ def _begin(config: Config) -> None:
 
 def _source(config: Config) -> DaySource:
     """Where the day files are; those of an object store are fetched."""
-    from zerocopy.storage.rollup_source import TreeDays
+    from zerocopy.storage.rollups import TreeDays
 
     if config.store_url is None:
         return TreeDays(config.root)

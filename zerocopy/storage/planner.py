@@ -34,7 +34,7 @@ from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.proof import Proof
-from zerocopy.storage.rollup_source import TreeDays
+from zerocopy.storage.rollups import TreeDays
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
     from zerocopy.storage.catalog import Listing
-    from zerocopy.storage.rollup_source import DaySource
-    from zerocopy.storage.rollups import Rollups
+    from zerocopy.storage.rollups import DaySource, Rollups
 
 _ATTEMPTS = 3
 """How often planning starts anew if a file vanishes or is replaced meanwhile."""

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from zerocopy.core.layout import Dtype
     from zerocopy.core.settling import Settling
     from zerocopy.storage.rollup_file import Key, Rollup
-    from zerocopy.storage.rollup_source import DaySource
-    from zerocopy.storage.rollups import Rollups
+    from zerocopy.storage.rollups import DaySource, Rollups
 
 
 class Outcome(enum.StrEnum):

@@ -1,26 +1,33 @@
 """The roll-ups of one data root: in memory up to a bound, and in files below a directory.
 
 Owns which roll-up is believed: one that was made of the very files that a plan names. Nothing
-depends on a roll-up but time. Used by threads; the lock guards a few dictionary operations and
-numbers, never a system call.
+depends on a roll-up but time. A `DaySource` tells where these files come from. Used by threads; the
+lock guards a few dictionary operations and numbers, never a system call.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zerocopy.core import counters as slots
+from zerocopy.core.layout import file_name
+from zerocopy.storage.catalog import Stamp, stamp_of
 from zerocopy.storage.rollup_directory import NOTED_S, RollupDirectory
+from zerocopy.storage.tree import close_file, open_file, open_series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from contextlib import ExitStack
 
     from zerocopy.core.counters import Counters
+    from zerocopy.storage.dayfile import DayFile
     from zerocopy.storage.rollup_file import Key, Rollup, Wanted
+    from zerocopy.storage.tree import Series
 
 ENTRY_BYTES = 1_100
 """A roll-up in memory beside its rows: by tracemalloc, on CPython 3.11."""
@@ -28,6 +35,63 @@ ENTRY_BYTES = 1_100
 RECORDS_MIN = 32_768
 """Records of a day below which there is no roll-up: they are read as fast, in a third of a
 millisecond, and the rows could take as much of the disk as they do."""
+
+
+class OpenedFile(NamedTuple):
+    """A descriptor, what it is of, and when that last changed, in unix nanoseconds."""
+
+    fd: int
+    stamp: Stamp
+    changed_ns: int
+
+
+class DaySource(Protocol):
+    """Opens the files of a day for who makes roll-ups."""
+
+    def open(
+        self, stack: ExitStack, series: Series, day: int, columns: Iterable[str]
+    ) -> dict[str, OpenedFile]:
+        """The files of `columns`, open until `stack` is closed; blocks.
+
+        Raises:
+            NotFoundError: there is no such series.
+            DataError: a file cannot be opened.
+            OverloadError: it cannot be had now.
+            OSError: a file is not there.
+        """
+
+    def is_same(self, opened: OpenedFile) -> bool:
+        """Whether a file is still what was opened."""
+
+    def spare(self, day_files: Iterable[DayFile]) -> None:
+        """Roll-ups have what a plan wants of these files: nobody need bring them here."""
+
+
+class TreeDays:
+    """The day files below `root`; see `DaySource`."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def open(
+        self, stack: ExitStack, series: Series, day: int, columns: Iterable[str]
+    ) -> dict[str, OpenedFile]:
+        """The files of `columns`, open until `stack` is closed."""
+        directory_fd = stack.enter_context(open_series(self._root, series))
+        opened: dict[str, OpenedFile] = {}
+        for column in dict.fromkeys(columns):
+            fd, status = open_file(directory_fd, file_name(column, day))
+            stack.callback(close_file, fd)
+            changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+            opened[column] = OpenedFile(fd, stamp_of(status), changed_ns)
+        return opened
+
+    def is_same(self, opened: OpenedFile) -> bool:
+        """Whether nothing of a file has changed."""
+        return stamp_of(os.fstat(opened.fd)) == opened.stamp
+
+    def spare(self, day_files: Iterable[DayFile]) -> None:
+        """They are here."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zerocopy.core.errors import NotFetchedError
 from zerocopy.core.layout import file_name
-from zerocopy.storage.rollup_source import OpenedFile
+from zerocopy.storage.rollups import OpenedFile
 from zerocopy.storage.store.fetching import StoredFile
 from zerocopy.storage.tree import close_file
 

@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from zerocopy.core.plan import Represent, Representation, Segment
     from zerocopy.core.query import Query
     from zerocopy.core.settling import Settling
-    from zerocopy.storage.rollup_source import DaySource
-    from zerocopy.storage.rollups import Rollups
+    from zerocopy.storage.rollups import DaySource, Rollups
     from zerocopy.storage.store.breaker import Breaker
     from zerocopy.storage.store.fetching import Fetcher, StoredFiles
     from zerocopy.storage.store.listings import Listings, StoreListing
