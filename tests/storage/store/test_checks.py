@@ -79,6 +79,19 @@ def test_start_is_a_larger_number_each_time_and_survives_its_file(tmp_path: Path
     assert start_of(path) > second
 
 
+def test_machine_that_was_started_anew_is_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For commands, too, which run without a server."""
+    first = start_of(str(tmp_path))
+    (tmp_path / "boot").write_text("0000-0000\n")
+    monkeypatch.setattr(checks, "_BOOT_PATH", str(tmp_path / "boot"))
+    second = start_of(str(tmp_path))
+    assert start_of(str(tmp_path)) == second > first
+    monkeypatch.setattr(checks, "_BOOT_PATH", str(tmp_path / "none"))
+    assert start_of(str(tmp_path)) > second
+
+
 def test_sum_covers_all_of_a_file_in_pieces(tmp_path: Path) -> None:
     """One that is shorter than it should be has another sum."""
     content = os.urandom(2 * CHUNK_BYTES + 5)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import struct
 import threading
 import time
@@ -26,13 +27,15 @@ Read = Callable[[int, int, int], bytes]
 """Reads of a descriptor so many bytes from an offset, as os.pread does."""
 
 _NOTE = struct.Struct("<QI")
-_DIGITS = 20
+_NUMBER = re.compile(rb"([0-9]{20}) ([0-9a-f-]*)\n")
+_BOOT_PATH = "/proc/sys/kernel/random/boot_id"
 
 
 def start_of(path: str, *, is_new: bool = False) -> int:
     """The number of the server's last start over the cache at `path`; a later one is larger.
 
-    With `is_new` this is a start. The first one to ask is one, too.
+    With `is_new` this is a start. So is the first time that anybody asks, and the first since the
+    machine was started: what was in memory when the power went may be missing on the disk.
 
     Raises:
         OSError: it cannot be kept there.
@@ -40,17 +43,27 @@ def start_of(path: str, *, is_new: bool = False) -> int:
     fd = os.open(os.path.join(path, "start"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        told = os.pread(fd, _DIGITS + 1, 0)
-        known = int(told) if len(told) == _DIGITS and told.isdigit() else 0
-        if known and not is_new:
+        told, boot = _NUMBER.fullmatch(os.pread(fd, 100, 0)), _boot()
+        known = 0 if told is None else int(told[1])
+        if told is not None and told[2] == boot and not is_new:
             return known
         number = max(known + 1, time.time_ns())  # without the file, too, it is a later one
-        os.pwrite(fd, f"{number:0{_DIGITS}}".encode(), 0)
-        os.ftruncate(fd, _DIGITS)
+        line = b"%020d %s\n" % (number, boot)
+        os.pwrite(fd, line, 0)
+        os.ftruncate(fd, len(line))
         os.fsync(fd)
         return number
     finally:
         os.close(fd)
+
+
+def _boot() -> bytes:
+    """What tells one start of the machine from the next; see random(4)."""
+    try:
+        with open(_BOOT_PATH, "rb") as file:
+            return file.read().strip()
+    except OSError:
+        return b""
 
 
 class Checks:
