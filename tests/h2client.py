@@ -269,9 +269,10 @@ class H2Client:
         self.pump(lambda: opaque in self.pongs, "the answer to a PING")
 
     def pump(
-        self, until: Callable[[], bool], what: str = "something", timeout_s: float = TIMEOUT_S
+        self, until: Callable[[], bool], what: str = "something", timeout_s: float | None = None
     ) -> None:
         """Read until `until` holds; AssertionError when the connection or the time ends first."""
+        timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
         while not until():
             assert not self.is_closed, f"the connection ended before {what}: {self.goaways}"
@@ -280,7 +281,7 @@ class H2Client:
             self.sock.settimeout(left_s)
             self._read(what)
 
-    def pump_to_end(self, timeout_s: float = TIMEOUT_S) -> None:
+    def pump_to_end(self, timeout_s: float | None = None) -> None:
         """Read until the server closes the connection."""
         self.pump(lambda: self.is_closed, "the end of the connection", timeout_s)
 

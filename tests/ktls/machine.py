@@ -42,7 +42,7 @@ MODULES = ("tls", "aesni-intel", "ghash-clmulni-intel", "gcm", "ctr", "ccm", "ch
 PACKAGES = ("zerocopy", "tests")
 """What each run brings of this repository."""
 
-GUEST_PACKAGES = ("trustme", "pytest", "pytest-timeout")
+GUEST_PACKAGES = ("trustme", "pytest", "pytest-timeout", "websockets")
 """What the guest's programs need beyond the server's dependencies."""
 
 LEFT_OUT = re.compile(
