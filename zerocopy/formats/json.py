@@ -54,7 +54,12 @@ def encode(plan: Plan, read: Read, write: Write) -> None:
     write(b"}," + orjson.dumps(end)[1:])
 
 
-def document(columns: Sequence[tuple[str, Dtype]], blocks: Sequence[bytes], count: int) -> bytes:
+def document(
+    columns: Sequence[tuple[str, Dtype]],
+    blocks: Sequence[bytes],
+    count: int,
+    skipped: Sequence[int] = (),
+) -> bytes:
     """The same of `count` records that are in memory, at once: for the few of a live message.
 
     Example:
@@ -67,7 +72,9 @@ def document(columns: Sequence[tuple[str, Dtype]], blocks: Sequence[bytes], coun
         else np.frombuffer(block, dtype.name)
         for (name, dtype), block in zip(columns, blocks, strict=True)
     }
-    found = {"columns": values, "num_records": count}
+    found: dict[str, object] = {"columns": values, "num_records": count}
+    if skipped:
+        found["skipped"] = [day_label(day) for day in skipped]
     return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -12,7 +12,7 @@ from zerocopy.core import counters as slots
 from zerocopy.core.cursor import Advance, Cursor, Records, Reset, next_step
 from zerocopy.core.errors import OverloadError, ZerocopyError
 from zerocopy.core.http.stream import HEARTBEAT, End
-from zerocopy.service.live.messages import FAILED, reset_items
+from zerocopy.service.live.messages import FAILED, Part, reset_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +50,8 @@ class LiveFeed:
 
     __slots__ = (
         "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_is_stalled",
-        "_items", "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_spoke_ns", "_tail",
-        "is_drained",
+        "_items", "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_skipped", "_spoke_ns",
+        "_tail", "is_drained",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, tail: Tail, kind: int, cursor: Cursor, gap_ns: int) -> None:
@@ -67,6 +67,8 @@ class LiveFeed:
         """The last look failed, and it has not asked for another one."""
         self._items: tuple[Item, ...] = (tail.opening(kind, cursor),)
         self._seen: tuple[int, Look] | None = None
+        self._skipped: tuple[int, ...] = ()
+        """Days that it has passed over, of which the next message tells."""
         self._beats = False
         self._gap_ns = gap_ns
         self._is_paused = False
@@ -91,6 +93,7 @@ class LiveFeed:
             and stop == tail.aligned
             and not self._gap_ns
             and not self._items
+            and not self._skipped
         ):
             tail.tally.note_newest(stop - first)
             tail.wait(self)
@@ -145,7 +148,7 @@ class LiveFeed:
         # Else it was asked for twice, or its day is over since.
         if begin == (self._day, self._position) and not self._items:
             self._note_message(stop)
-            self._items = (message,)
+            self._items, self._skipped = (message,), ()
 
     def fail(self, error: Exception) -> None:
         """See `Reader`."""
@@ -170,6 +173,8 @@ class LiveFeed:
             step = next_step(Cursor(self._day, self._position), look.sight, self._identity)
             if isinstance(step, Advance):
                 (self._day, self._position), self._identity = step.cursor, None
+                self._skipped += look.lacking
+                self._hub.counters[slots.DAYS_SKIPPED] += len(look.lacking)
                 self._is_new = True
             elif isinstance(step, Records):
                 return self._records(look, step)
@@ -183,10 +188,11 @@ class LiveFeed:
         self._identity = look.opened.identity
         if self._gap_ns and self._must_pause():
             return None
-        found = self._tail.message(self._kind, look.opened, step.first, step.stop, self)
+        wanted = Part(step.first, step.stop, self._skipped)
+        found = self._tail.message(self._kind, look.opened, wanted, self)
         if found is None:
             return None
-        message, stop = found
+        (message, stop), self._skipped = found, ()
         self._note_message(stop)
         return message
 

@@ -6,8 +6,10 @@ free once nobody has it open. So files that replace others twice may have the ke
 
 from __future__ import annotations
 
-from zerocopy.core.cursor import Sight
-from zerocopy.storage.live.following import Look
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zerocopy.storage.live.following import Look
 
 
 class Identities:
@@ -24,7 +26,7 @@ class Identities:
 
     def named(self, look: Look, known: Look | None) -> Look:
         """The look with an identity; `known` is the last one at that day, if it is kept."""
-        (day, aligned, _, later), opened = look.sight, look.opened
+        day, opened = look.sight.day, look.opened
         if opened is None:
             return look
         before = None if known is None else known.opened
@@ -34,4 +36,4 @@ class Identities:
             if before is not None:
                 self.note_replaced(day)
             opened.identity = self._replaced.get(day, 0), opened.keys
-        return Look(Sight(day, aligned, opened.identity, later), opened, look.directory)
+        return look._replace(sight=look.sight._replace(identity=opened.identity))

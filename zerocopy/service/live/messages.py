@@ -44,6 +44,9 @@ HEADER_BYTES, HEADER_COLUMN_BYTES = 96, 192
 EVENT_BYTES, EVENT_COLUMN_BYTES = 128, 80
 """Bytes of an event beside its values, and for each column."""
 
+SKIPPED_BYTES = 16
+"""What a skipped day takes of a message at most: so many records less, of a byte at least."""
+
 _JSON = "zerocopy.formats.json"
 
 RESET_CODE = 4001
@@ -52,6 +55,14 @@ FAILED = End(1011, "the data cannot be read")
 _TEXT_VALUES = 8
 _JSON_BYTES = {1: 5, 2: 7, 4: 16, 8: 26}
 """Bytes of one number in json at most, with its comma, by the bytes it has in a file."""
+
+
+class Part(NamedTuple):
+    """The records [first, stop) of a day, and the days passed over before it."""
+
+    first: int
+    stop: int
+    skipped: tuple[int, ...] = ()
 
 
 class Made(NamedTuple):
@@ -126,43 +137,49 @@ class Composer:
             max(1, (message_bytes_max - HEADER_BYTES - HEADER_COLUMN_BYTES * count) // self._width),
         )
 
-    def stop_of(self, kind: int, first: int, aligned: int) -> int:
-        """Where a message from `first` ends."""
-        return min(aligned, first + self._records_max[kind])
+    def cut(self, kind: int, wanted: Part) -> Part:
+        """As much of what is wanted as one message may have."""
+        first, stop, skipped = wanted
+        most = self._records_max[kind]
+        if skipped:
+            most = max(1, most - SKIPPED_BYTES * (1 + len(skipped)))
+        return Part(first, min(stop, first + most), skipped)
 
-    def make_now(self, kind: int, day: LiveDay, first: int, stop: int) -> Message | None:
-        """The records [first, stop) as a message; None: it takes a thread to make it.
+    def make_now(self, kind: int, day: LiveDay, part: Part) -> Message | None:
+        """A part as a message; None: it takes a thread to make it.
 
         Raises:
             DataChangedError: a file has less records.
             DataError: the system cannot tell of a file.
             OverloadError: there are no descriptors left.
         """
+        first, stop, skipped = part
         cursor, count = str(Cursor(day.day, stop)), stop - first
         if kind == COLUMNS:
-            return self._in_columns(day, first, stop, cursor)
+            return self._in_columns(day, part, cursor)
         if count * self._record_values > INLINE_VALUES_MAX or not _imported:
             return None  # the first event imports numpy, in a thread
         blocks = self._read_now(day, first, stop)
         if blocks is None:
             return None
-        document = _imported[0].document(self._columns, blocks, count)
+        document = _imported[0].document(self._columns, blocks, count, skipped)
         return _whole(events.records(cursor, document))
 
-    def make(self, day: LiveDay, first: int, stop: int) -> Message:
-        """The records [first, stop) as an event; blocks, and may run in any thread.
+    def make(self, day: LiveDay, part: Part) -> Message:
+        """A part as an event; blocks, and may run in any thread.
 
         Raises:
             DataChangedError: a file has become shorter.
             DataError: a file cannot be read.
         """
+        first, stop, skipped = part
         names = self._names
         from zerocopy.formats import json  # noqa: PLC0415 - with numpy, once it is asked for
 
         parts: list[bytes] = []
         records = DayRecords(day.day, RecordRange(first, stop), [_UNREAD] * len(names))
         json.encode(
-            Plan(self._columns, [records]),
+            Plan(self._columns, [records], skipped),
             lambda _day, place, begin, count: day.read(names[place], begin, count),
             parts.append,
         )
@@ -174,7 +191,8 @@ class Composer:
             return _whole(events.opening(str(cursor)))
         return _whole(columns.header_line(Plan(self._columns, [], cursor=str(cursor))))
 
-    def _in_columns(self, day: LiveDay, first: int, stop: int, cursor: str) -> Message:
+    def _in_columns(self, day: LiveDay, part: Part, cursor: str) -> Message:
+        first, stop, skipped = part
         nbytes = (stop - first) * self._width
         blocks = None
         if nbytes <= self._read_bytes_max:
@@ -182,11 +200,12 @@ class Composer:
         if blocks is not None:
             records = RecordRange(0, stop - first)
             sources = [in_memory(block).source for block in blocks]
-            plan = Plan(self._columns, [DayRecords(day.day, records, sources)], cursor=cursor)
+            read = DayRecords(day.day, records, sources)
+            plan = Plan(self._columns, [read], skipped, cursor=cursor)
             return _whole(b"".join((columns.header_line(plan), *blocks)))
         records = RecordRange(first, stop)
         day_records = DayRecords(day.day, records, day.sources(self._files, self._names, stop))
-        found = columns.represent(Plan(self._columns, [day_records], cursor=cursor))
+        found = columns.represent(Plan(self._columns, [day_records], skipped, cursor=cursor))
         return Message(found.content, found.segments, found.nbytes)
 
     def _read_now(self, day: LiveDay, first: int, stop: int) -> list[bytes] | None:

@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from zerocopy.core import counters as slots
-from zerocopy.core.cursor import Cursor, Sight
+from zerocopy.core.cursor import Cursor
 from zerocopy.core.errors import DataChangedError, StoreError
 from zerocopy.core.layout import TIME_COLUMN, parse_file_name
 from zerocopy.service.live.identities import Identities
 from zerocopy.service.live.messages import NOT_MADE, Kept, Made
 from zerocopy.service.live.tally import Tally
-from zerocopy.storage.live.following import Look
 from zerocopy.storage.watch.inotify import IN_ATTRIB, IN_MODIFY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from zerocopy.core.http.stream import Message
-    from zerocopy.service.live.messages import Composer
+    from zerocopy.service.live.messages import Composer, Part
     from zerocopy.service.live.reader import Reader
     from zerocopy.service.live.shared import Shared
-    from zerocopy.storage.live.following import Followed, LiveDay
+    from zerocopy.storage.live.following import Followed, LiveDay, Look
 
 _NOTHING: Final = object()
 
@@ -124,32 +123,32 @@ class Tail:
         self._begin_look(day, known if known is not None and known.sight.day == day else None)
 
     def message(
-        self, kind: int, day: LiveDay, first: int, aligned: int, reader: Reader
+        self, kind: int, day: LiveDay, wanted: Part, reader: Reader
     ) -> tuple[Message, int] | None:
-        """A message from the record `first` on, and where it ends; None: it is given later.
+        """A message of what is `wanted`, and where it ends; None: it is given later.
 
         Raises:
             DataError: a file cannot be read.
             OverloadError: there are no descriptors left.
         """
-        stop = self.composer.stop_of(kind, first, aligned)
-        key = (kind, self._epoch, day.identity, first, stop)
+        part = first, stop, skipped = self.composer.cut(kind, wanted)
+        key = (kind, self._epoch, day.identity, part)
         message = self._made.get(key)
         if message is None:
             try:
-                message = self.composer.make_now(kind, day, first, stop)
+                message = self.composer.make_now(kind, day, part)
             except DataChangedError:
                 self._seek_anew(day.day, (reader,))
                 return None
             if message is None:
-                self._compose(key, day, first, stop, reader)
+                self._compose(key, day, part, reader)
                 return None
             if message.segments:
                 # Its files, as they are now: once they have grown, and are no longer kept open, it
                 # could not be sent, nor could those who come back for it get another.
                 return message, stop
             self._made.add(key, message)
-        if stop == self.aligned and day.identity is self.current:
+        if stop == self.aligned and day.identity is self.current and not skipped:
             self.newest[kind] = Made(day.identity, first, stop, message)
         return message, stop
 
@@ -196,8 +195,7 @@ class Tail:
 
     def _note_aligned(self, look: Look, aligned: int) -> None:
         if aligned != self.aligned:
-            day, _, identity, later = look.sight
-            self._set(Look(Sight(day, aligned, identity, later), look.opened, look.directory))
+            self._set(look._replace(sight=look.sight._replace(aligned=aligned)))
 
     def on_anything(self) -> None:
         """Nobody has told what happened: nothing that was seen is to be believed."""
@@ -349,20 +347,18 @@ class Tail:
 
     # ---- messages
 
-    def _compose(
-        self, key: tuple[object, ...], day: LiveDay, first: int, stop: int, reader: Reader
-    ) -> None:
+    def _compose(self, key: tuple[object, ...], day: LiveDay, part: Part, reader: Reader) -> None:
         known = self._composing.get(key)
         if known is not None:
             known[reader] = None
             return
         self._composing[key] = {reader: None}
         # Of a reference that keeps no file open while it waits for a thread.
-        work = partial(self._make, ref(day), day.day, day.keys, first, stop)
-        on_made = partial(self._on_made, key, Cursor(day.day, first), stop)
+        work = partial(self._make, ref(day), day.day, day.keys, part)
+        on_made = partial(self._on_made, key, Cursor(day.day, part.first), part.stop)
         self._shared.jobs.submit(work, on_made, urgent=False)
 
-    def _make(self, known: ref[LiveDay], day: int, keys: object, first: int, stop: int) -> Message:
+    def _make(self, known: ref[LiveDay], day: int, keys: object, part: Part) -> Message:
         """Make a message in a thread.
 
         Raises:
@@ -375,7 +371,7 @@ class Tail:
             opened = look.opened
             if opened is None or opened.keys != keys:
                 raise DataChangedError("a day file was replaced")
-        return self.composer.make(opened, first, stop)
+        return self.composer.make(opened, part)
 
     def _on_made(
         self, key: tuple[object, ...], begin: Cursor, stop: int, made: Message | Exception

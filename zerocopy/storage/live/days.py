@@ -30,6 +30,11 @@ def has_files(listing: Listing, day: int, sizes: Mapping[str, int]) -> bool:
     return sizes.keys() <= listing.columns_of(day)
 
 
+def lacking(listing: Listing, first: int, last: int, sizes: Mapping[str, int]) -> list[int]:
+    """The days from `first` to `last` that have files, and none of a column."""
+    return [day for day in listing.between(first, last) if not has_files(listing, day, sizes)]
+
+
 def later_day(
     directory_fd: int, listing: Listing, day: int, last_day: int, sizes: Mapping[str, int]
 ) -> int | None:

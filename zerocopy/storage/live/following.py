@@ -25,7 +25,7 @@ from zerocopy.core.layout import (
 from zerocopy.core.timeindex import UnsortedError, lower_bound
 from zerocopy.storage.catalog import RACY_NS, Catalog, Stamp, stamp_of
 from zerocopy.storage.dayfile import DayFile, OpenFiles, TimeFile
-from zerocopy.storage.live.days import aligned_records, has_files, is_replaced, later_day
+from zerocopy.storage.live.days import aligned_records, has_files, is_replaced, lacking, later_day
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import Series, close_file, data_error, open_file, open_series
 
@@ -183,12 +183,14 @@ class Look(NamedTuple):
     """What was seen of a day; `opened` are its files, where it has all that are asked for.
 
     `directory` is the stamp of the series' directory, None where it proves nothing: names may have
-    changed since, or a later day has files and no records yet.
+    changed since, or a later day has files and no records yet. `lacking` are the days before the
+    later one, this one among them, that have files and lack a column: who goes on leaves them out.
     """
 
     sight: Sight
     opened: LiveDay | None
     directory: Stamp | None
+    lacking: tuple[int, ...] = ()
 
 
 class Follower:
@@ -339,7 +341,8 @@ class Follower:
         )
         identity = None if opened is None else opened.identity
         stamp = listing.stamp if proves else None
-        return Look(Sight(day, aligned, identity, later), opened, stamp)
+        left_out = [] if later is None else lacking(listing, day, later - 1, sizes)
+        return Look(Sight(day, aligned, identity, later), opened, stamp, tuple(left_out))
 
     def _sizes(self, followed: Followed) -> dict[str, int]:
         wanted = dict.fromkeys((TIME_COLUMN, *followed.columns))

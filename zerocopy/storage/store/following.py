@@ -20,6 +20,7 @@ from zerocopy.core.errors import DataChangedError, DataError, NotFoundError, Sto
 from zerocopy.core.layout import DAY_S, LAST_DAY, TIME_COLUMN, day_label, day_of, file_name
 from zerocopy.core.timeindex import UnsortedError, lower_bound
 from zerocopy.storage.dayfile import TimeFile
+from zerocopy.storage.live.days import lacking
 from zerocopy.storage.live.following import Look
 from zerocopy.storage.store.fetching import StoredFile
 from zerocopy.storage.store.lines import Line, Version
@@ -201,7 +202,8 @@ class StoreFollower:
             if listed.is_absent:  # who has read of it keeps what he has, nobody else gets that
                 raise _replacing(day)
             if not listed.entries:
-                return Look(Sight(day, None, None, listed.later), None, None)
+                left_out = self._left_out(followed, day, listed)
+                return Look(Sight(day, None, None, listed.later), None, None, left_out)
             if known is not None and _shows(known, listed):
                 return known
             try:
@@ -219,10 +221,17 @@ class StoreFollower:
             if listed.version is None and listed.later is not None:
                 self._fetch_ahead(followed, listed.listing, listed.later)
             sight = Sight(day, listed.aligned, opened.identity, listed.later)
-            return Look(sight, opened, None)
+            return Look(sight, opened, None, self._left_out(followed, day, listed))
         raise _changing()
 
     # ---- what is listed
+
+    def _left_out(self, followed: Followed, day: int, listed: _Listed) -> tuple[int, ...]:
+        """The days that who goes on leaves out; see `Look`."""
+        if listed.later is None:
+            return ()
+        sizes = self._sizes(followed)
+        return tuple(lacking(listed.listing.days, day, listed.later - 1, sizes))
 
     def _listed(
         self, line: Line, followed: Followed, day: int, wrong: StoreListing | None
