@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.forkserver import Forked
 from tests.server import write_column
 from zerocopy.access.keys import add_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.server import RunningServer
@@ -116,6 +119,40 @@ def run(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[byt
     settings: dict[str, Any] = {"env": environment(), "timeout": 30}
     settings |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.run([*ZEROCOPY, *arguments], check=False, **(settings | options))
+
+
+def run_forked(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    given: bytes = b"",
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """The same without a start: for tests of what a command does, not of how it comes to be.
+
+    See `tests.forkserver`. Its streams are files, with `given` as standard input.
+    """
+    with TemporaryFile() as source, TemporaryFile() as out, TemporaryFile() as err:
+        source.write(given)
+        source.seek(0)
+        streams = (source.fileno(), out.fileno(), err.fileno())
+        process = Forked(arguments, env, streams, folder)
+        try:
+            code = process.wait(50)
+        finally:
+            process.kill()
+        told = []
+        for file in (out, err):
+            file.seek(0)
+            told.append(file.read())
+    return subprocess.CompletedProcess([*arguments], code, *told)
+
+
+def in_text(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[str]:
+    """The same with what was written as text."""
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
 
 
 def end(process: subprocess.Popen[Any]) -> int:

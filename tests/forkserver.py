@@ -1,16 +1,17 @@
-"""Servers forked off a process that has imported everything once, for tests that start many.
+"""Commands forked off a process that has imported everything once, for tests that start many.
 
 Owns that process, one for each process of tests: `python -m tests.forkserver`. Of each start of
 `zerocopy serve` four fifths are imports, once in the supervisor and once in each worker. Here both
 are forks, and all else is as it is: the command line, the environment, the supervisor as the parent
-of its workers, orders by pipe, signals, exit codes.
+of its workers, orders by pipe, signals, exit codes. So are commands that end by themselves.
 
-What a fork cannot prove is left to `tests.server.RunningServer`, which executes the command: that a
-start imports what it needs, survives any standard stream, signal and directory, and that a worker
-inherits nothing but what it is told.
+What a fork cannot prove is left to `tests.server.RunningServer` and `tests.command_line.run`, which
+execute the command: that a start imports what it needs, survives any standard stream, signal and
+directory, and that a worker inherits nothing but what it is told.
 
-Protocol: one packet asks, with the environment as JSON, the descriptor of standard error and one
-that the answers are written to: the pid, and later the wait status.
+Protocol: one packet asks, with environment, arguments and working directory as JSON, the
+descriptors of the standard streams and one that the answers are written to: the pid, and later the
+wait status.
 """
 
 from __future__ import annotations
@@ -49,16 +50,22 @@ _OF_SUPERVISORS = (
 
 
 class Forked:
-    """A server's process, with what tests use of `subprocess.Popen`."""
+    """A process of `zerocopy`, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, environ: Mapping[str, str], stderr_fd: int) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        streams: Sequence[int],
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
         read_at_start = {name for name in environ if name.startswith(("PYTHON", "OPENSSL_"))}
         assert not read_at_start, "a RunningServer would read these"
         self._answers, writing = os.pipe()
         try:
-            asked = json.dumps(dict(environ)).encode()
+            asked = json.dumps([dict(environ), [*arguments], os.fspath(folder or "/")]).encode()
             assert len(asked) < _ASKED_BYTES_MAX
-            socket.send_fds(_fork_server(), [asked], [stderr_fd, writing])
+            socket.send_fds(_fork_server(), [asked], [*streams, writing])
         finally:
             os.close(writing)
         self.returncode: int | None = None
@@ -83,7 +90,7 @@ class Forked:
         """
         if self.returncode is None:
             if not select.select([self._answers], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("zerocopy serve", timeout or 0)
+                raise subprocess.TimeoutExpired("zerocopy", timeout or 0)
             self.returncode = os.waitstatus_to_exitcode(self._read())
             os.close(self._answers)
         return self.returncode
@@ -122,28 +129,30 @@ def _fork_server() -> socket.socket:
 
 
 def main() -> None:
-    """Import what a server does, then fork one for whoever asks, until nobody can."""
-    import zerocopy.cli  # noqa: PLC0415 - tests import this module, too
+    """Import what commands do, then fork one for whoever asks, until nobody can."""
+    import zerocopy.cli  # noqa: PLC0415
     import zerocopy.commands.serve  # noqa: PLC0415
     import zerocopy.observe.log  # noqa: PLC0415
     import zerocopy.supervise.activation  # noqa: PLC0415
     import zerocopy.supervise.compose_tls  # noqa: PLC0415
     import zerocopy.supervise.supervisor  # noqa: PLC0415
-    import zerocopy.supervise.worker  # noqa: F401, PLC0415
+    import zerocopy.supervise.worker  # noqa: PLC0415
 
+    zerocopy.cli.command_line()
     gc.collect()
     gc.freeze()
     # Python 3.12 warns of the supervisor's threads, which the worker has no use for.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     asking = socket.socket(fileno=os.dup(0))
     while True:
-        asked, fds, _, _ = socket.recv_fds(asking, _ASKED_BYTES_MAX, 2)
+        asked, fds, _, _ = socket.recv_fds(asking, _ASKED_BYTES_MAX, 4)
         if not asked:
             _reap()
             return
         if not os.fork():
             asking.close()
-            _wait_for_server(json.loads(asked), *fds)
+            environ, arguments, folder = json.loads(asked)
+            _wait_for_command(environ, arguments, folder, fds[:3], fds[3])
         for fd in fds:
             os.close(fd)
         _reap()
@@ -156,13 +165,21 @@ def _reap() -> None:
             pass
 
 
-def _wait_for_server(environ: Mapping[str, str], stderr_fd: int, answers_fd: int) -> NoReturn:
-    """Fork the supervisor, tell its pid, and its end when that has come."""
+def _wait_for_command(
+    environ: Mapping[str, str],
+    arguments: Sequence[str],
+    folder: str,
+    streams: Sequence[int],
+    answers_fd: int,
+) -> NoReturn:
+    """Fork the command, tell its pid, and its end when that has come."""
     pid = os.fork()
     if not pid:
-        os.dup2(stderr_fd, 2)
+        for fd, stream in enumerate(streams):
+            os.dup2(stream, fd)
         _keep_only(())
-        _end_as_python_does(functools.partial(_be_supervisor, environ))
+        os.chdir(folder)
+        _end_as_python_does(functools.partial(_be_command, environ, arguments))
     os.write(answers_fd, _NUMBER.pack(pid))
     status = os.waitpid(pid, 0)[1]
     with contextlib.suppress(BrokenPipeError):  # the test has ended without it
@@ -170,17 +187,15 @@ def _wait_for_server(environ: Mapping[str, str], stderr_fd: int, answers_fd: int
     os._exit(0)
 
 
-def _be_supervisor(environ: Mapping[str, str]) -> None:
-    """`zerocopy serve`, but for how it starts workers."""
+def _be_command(environ: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """`zerocopy`, but for how it starts workers."""
     from zerocopy import cli  # noqa: PLC0415
 
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.close(nothing)
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
-    sys.argv = ["zerocopy", "serve"]
+    _open_streams()
+    sys.argv = ["zerocopy", *arguments]
     vars(control)["subprocess"] = SimpleNamespace(Popen=_Worker, PIPE=subprocess.PIPE)
     cli.main()
 
@@ -264,6 +279,20 @@ def _forget_supervisor() -> None:
             vars(logger).pop("bind", None)  # kept since its first line
 
 
+def _open_streams() -> None:
+    """The standard streams as a new process has them, where no locale is set."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = open(  # noqa: SIM115 - as long as the process
+            fd,
+            "w" if fd else "r",
+            buffering=1 if name == "stderr" else -1,
+            encoding="utf-8",
+            errors="backslashreplace" if name == "stderr" else "surrogateescape",
+            closefd=False,
+        )
+        vars(sys).update({name: stream, f"__{name}__": stream})
+
+
 def _be_worker() -> None:
     from zerocopy.supervise import worker  # noqa: PLC0415
 
@@ -298,6 +327,7 @@ def _end_as_python_does(run: Callable[[], None]) -> NoReturn:
         with contextlib.suppress(Exception):
             threading._shutdown()  # type: ignore[attr-defined] # waits for pools of threads
             atexit._run_exitfuncs()
+            sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
 

@@ -237,7 +237,9 @@ class ForkedServer(RunningServer):
     """
 
     def _launch(self) -> Forked:
-        return Forked(self._environ, self.log.fileno())
+        with open(os.devnull, "r+b") as nothing:
+            streams = (nothing.fileno(), nothing.fileno(), self.log.fileno())
+            return Forked(["serve"], self._environ, streams)
 
 
 def port_of(address: str) -> int:

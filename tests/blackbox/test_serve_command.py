@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.command_line import in_text, run_forked
 from tests.faults.client import (
     SMALL_RECORDS,
     body_of,
@@ -40,14 +41,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run_command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `zerocopy` to its end."""
     clean = {"PATH": os.environ["PATH"], "ZEROCOPY_CONFIG": os.devnull, "USE_TLS": "false"}
-    return subprocess.run(
-        [sys.executable, "-m", "zerocopy", *arguments],
-        env=clean | {"PORT": "0", "METRICS_PORT": "0", "COLUMNS": "200"} | environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    env = clean | {"PORT": "0", "METRICS_PORT": "0", "COLUMNS": "200"} | environ
+    return in_text(run_forked(arguments, env))
 
 
 def assert_one_line(text: str, *words: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
+
+from tests.command_line import environment, in_text, run_forked
+
+if TYPE_CHECKING:
+    import subprocess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = ["ca.crt", "ca.key", "localhost.crt", "localhost.key"]
@@ -15,11 +18,7 @@ FILES = ["ca.crt", "ca.key", "localhost.crt", "localhost.key"]
 
 def zerocopy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line in a directory."""
-    command = [sys.executable, "-m", "zerocopy", *arguments]
-    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, cwd=cwd, env=environ
-    )
+    return in_text(run_forked(arguments, environment(COLUMNS="80"), folder=cwd))
 
 
 def test_command_makes_certificates_and_says_how_to_trust_them(tmp_path: Path) -> None:

@@ -5,33 +5,25 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.command_line import environment, in_text, run_forked
+from tests.command_line import run as executed
 from zerocopy.access.keys import Entry, Keys, read_keys
 from zerocopy.commands.keys import _row
 from zerocopy.core.access import Allowance, Scope
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
-def run(
-    folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **environ: str
-) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, with a configuration that sets nothing."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "zerocopy", "keys", *arguments],
-        cwd=folder,
-        env={**os.environ, "ZEROCOPY_CONFIG": os.devnull, "COLUMNS": "200", **environ},
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    env = environment(COLUMNS="200", **environ)
+    return in_text(run_forked(["keys", *arguments], env, folder=folder))
 
 
 def test_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
@@ -99,7 +91,7 @@ def test_key_that_nobody_saw_is_not_kept(tmp_path: Path) -> None:
     """Standard output is full: the key would be in the file, and nowhere else."""
     path = str(tmp_path / "keys.json")
     with open("/dev/full", "wb") as full:
-        done = run(tmp_path, "add", "desk", "--file", path, stdout=full.fileno())
+        done = executed(["keys", "add", "desk", "--file", path], stdout=full.fileno())
     assert done.returncode == 1
-    assert "No space left" in done.stderr
+    assert b"No space left" in done.stderr
     assert read_keys(path) == ()

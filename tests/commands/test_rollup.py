@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import ZEROCOPY, environment, run
+from tests.command_line import ZEROCOPY, environment, run_forked
 from tests.faults.client import poll
 from tests.naive_bars import naive_bars_answer
 from tests.server import ForkedServer
@@ -54,7 +54,7 @@ def environ(root: Path, **others: str) -> dict[str, str]:
 
 def rolled(root: Path, *arguments: str, processes: int = 1) -> str:
     """What a run that succeeds prints; each process costs a start."""
-    done = run(["rollup", "--processes", str(processes), *arguments], env=environ(root))
+    done = run_forked(["rollup", "--processes", str(processes), *arguments], environ(root))
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 
@@ -109,7 +109,7 @@ def test_bound_is_kept_and_told(root: Path) -> None:
     nbytes = max(path.stat().st_size for path in made(root))
     bound = {"ZEROCOPY_ROLLUPS_DISK_BYTES_MAX": str(nbytes * 5 // 2)}
     for _ in range(2):
-        done = run(["rollup", "--processes", "1"], env=environ(root, **bound))
+        done = run_forked(["rollup", "--processes", "1"], environ(root, **bound))
         assert done.returncode == 0
         assert b" deleted: more than [rollups] disk_bytes_max\n" in done.stdout
         assert len(made(root)) == 2
@@ -121,7 +121,7 @@ def test_bound_is_kept_and_told(root: Path) -> None:
 )
 def test_run_that_can_keep_nothing_fails_with_one_line(root: Path, path: str, words: bytes) -> None:
     """No directory is named, or it cannot be written."""
-    done = run(["rollup"], env=environ(root) | {"ZEROCOPY_ROLLUPS_PATH": path})
+    done = run_forked(["rollup"], environ(root) | {"ZEROCOPY_ROLLUPS_PATH": path})
     assert done.returncode == 1
     assert done.stderr.startswith(b"zerocopy: ")
     assert words in done.stderr

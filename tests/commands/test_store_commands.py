@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from tests.command_line import ZEROCOPY, environment
+from tests.command_line import environment, run_forked
 from tests.naive import naive_answer
 from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -48,9 +48,7 @@ def run(
         **CREDENTIALS,
         **environ,
     }
-    env = environment(**options)
-    command = [*ZEROCOPY, *arguments]
-    return subprocess.run(command, input=given, check=False, capture_output=True, env=env)
+    return run_forked(arguments, environment(**options), given=given)
 
 
 def test_symbols_and_query_read_the_store(bucket: Standin, tmp_path: Path) -> None:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tests.command_line import environment, run_forked
 from tests.storage.trees import DAY, marks, put, u32
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(root: Path, *arguments: str, **environment: str) -> str:
+def run(root: Path, *arguments: str, **environ: str) -> str:
     """What the command prints."""
-    command = [sys.executable, "-m", "zerocopy", "symbols", "--data-path", str(root), *arguments]
-    environ = {**os.environ, "COLUMNS": "200", **environment}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
-    return done.stdout
+    env = environment(**{"COLUMNS": "200", **environ})
+    done = run_forked(["symbols", "--data-path", str(root), *arguments], env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
 
 
 def test_long_list_tells_types_columns_and_days(tmp_path: Path) -> None:
