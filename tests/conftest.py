@@ -37,12 +37,14 @@ gc.disable()  # until all tests are collected: what that makes stays, and is wal
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a folder together, in the order that pytest-randomly has chosen otherwise.
 
-    A folder's tests share servers, proxies, a browser and what they import. Else each of the
-    processes that share the tests would start and import all of it.
+    A folder's tests share servers, proxies and what they import, and all that need a browser share
+    one. Else each of the processes that share the tests would start and import all of it.
     """
     folders: dict[str, list[pytest.Item]] = {}
     for item in items:
-        folders.setdefault(item.nodeid.partition("::")[0].split("/")[1], []).append(item)
+        folder = item.nodeid.partition("::")[0].split("/")[1]
+        uses_browser = "browser" in getattr(item, "fixturenames", ())
+        folders.setdefault("web" if uses_browser else folder, []).append(item)
     items[:] = itertools.chain.from_iterable(folders.values())
 
 

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from tests.descriptors import held
 from zerocopy.config.load import Config, load
 from zerocopy.core.errors import ConfigError
 from zerocopy.observe.counter_rows import make_counters
@@ -118,12 +119,12 @@ def test_successor_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatc
     rows = SharedCounters(collector := Collector(make_counters(0), 0))
     with selectors.DefaultSelector() as selector:
         generations = Generations(config_of(), {}, collector, rows, selector)
-        before = len(os.listdir("/proc/self/fd"))
+        before = held()
         monkeypatch.setattr(SharedCounters, "take", lambda *_: 1 // 0)
         with pytest.raises(ConfigError, match="cannot be served: ZeroDivisionError"):
             generations.propose(config_of(PORT="0", ZEROCOPY_SERVER_WORKERS="3"))
         assert not generations.is_changing
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert held() - before == set()
         generations.stop(forced=True)
 
 

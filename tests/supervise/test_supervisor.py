@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.descriptors import held
 from zerocopy.config.load import Config, load
 from zerocopy.core.counters import CONNECTIONS, CONNECTIONS_ACCEPTED
 from zerocopy.observe.counter_rows import make_counters
@@ -136,11 +137,11 @@ def test_worker_that_hangs_in_its_start_is_killed_and_started_again(nursery: Nur
 def test_process_that_cannot_be_made_is_tried_again(nursery: Nursery) -> None:
     """At a bound of the system the supervisor waits like after a death, and leaks nothing."""
     generation = nursery.make(Unborn, is_candidate=False)
-    before = len(os.listdir("/proc/self/fd"))
+    before = held()
     with capture_logs() as logs:
         generation.advance()
     assert [(log["event"], log["restart_in_s"]) for log in logs] == [("worker_not_started", 0.1)]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert held() - before == set()
     assert generation.due_at_s > time.monotonic()
 
 

@@ -182,7 +182,9 @@ def known_requests(method: bytes) -> bytes:
     return flood
 
 
-@pytest.mark.parametrize("method", [GET, b"\x02\x04HEAD"], ids=["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "method", [GET, pytest.param(b"\x02\x04HEAD", marks=pytest.mark.slow)], ids=["GET", "HEAD"]
+)
 def test_heads_that_a_client_does_not_read_are_bounded(tmp_path: Path, method: bytes) -> None:
     """Requests of a few bytes each, which are answered by heads alone: the server reads no more."""
 
