@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tests.server import write_column
 from zerocopy.access.keys import add_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.server import RunningServer
@@ -119,6 +120,21 @@ def run(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[byt
     settings: dict[str, Any] = {"env": environment(), "timeout": 30}
     settings |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.run([*ZEROCOPY, *arguments], check=False, **(settings | options))
+
+
+@contextmanager
+def started(
+    arguments: Sequence[str], *, under: Sequence[str] = (), **options: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """Start `zerocopy`; it ends with the block, whatever the test finds.
+
+    `under` is a command that executes it in its place.
+    """
+    with subprocess.Popen([*under, *ZEROCOPY, *arguments], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_forked(

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import EVERY_COMMAND, ZEROCOPY, Place, end, environment, make_root, run
+from tests.command_line import (
+    EVERY_COMMAND,
+    ZEROCOPY,
+    Place,
+    end,
+    environment,
+    make_root,
+    run,
+    started,
+)
 from tests.faults.client import poll
 from tests.server import ForkedServer
 
@@ -80,14 +89,14 @@ def test_demo_serves_whatever_streams_are_closed(tmp_path: Path, fds: tuple[int,
     """Its URLs are those of a server that answers."""
     assert run(["generate", str(tmp_path / "data"), "--records", "10"]).returncode == 0
     options = f"--root {tmp_path}/data --certs {tmp_path} --port 0 --tls-port 0"
-    demo = subprocess.Popen(
-        [*closing(fds), *ZEROCOPY, "demo", *options.split()],
+    with started(
+        ["demo", *options.split()],
+        under=closing(fds),
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert demo.stdout is not None
-    with demo.stdout:
+    ) as demo:
+        assert demo.stdout is not None
         urls = (re.search(r"http://\S+/api/symbols", line) for line in demo.stdout)
         assert answered(next(url.group() for url in urls if url))
         assert end(demo) == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.command_line import ZEROCOPY, end, environment, make_root, run
+from tests.command_line import end, environment, make_root, run, started
 from tests.server import ForkedServer, RunningServer
 
 if TYPE_CHECKING:
@@ -63,15 +63,14 @@ def test_signals_of_log_rotation_do_not_end_the_demo(tmp_path: Path) -> None:
     """It is a server like any other."""
     assert run(["generate", str(tmp_path / "data"), "--records", "10"]).returncode == 0
     options = ["--root", f"{tmp_path}/data", "--certs", str(tmp_path), "--port=0", "--tls-port=0"]
-    demo = subprocess.Popen(
-        [*ZEROCOPY, "demo", *options],
+    with started(
+        ["demo", *options],
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert demo.stdout is not None
-    assert demo.stderr is not None
-    with demo.stdout, demo.stderr:
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
         assert any(b"Ctrl-C" in line for line in demo.stdout)
         demo.send_signal(signal.SIGUSR1)
         assert b"signal_ignored" in demo.stderr.readline()

@@ -40,7 +40,7 @@ TICKS_MAX = 40
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The sample data, and 160 MB an answer by giving one column five names."""
+    """The sample data, and 80 MB an answer by giving one column five names."""
     path = tmp_path_factory.mktemp("system_calls")
     make_root(path)
     for column in HUGE_COLUMNS[1:]:
@@ -73,7 +73,7 @@ def peak_resident_bytes(pid: int) -> int:
 def test_large_answer_leaves_through_sendfile(
     server: RunningServer, tmp_path: Path, form: str
 ) -> None:
-    """Of 160 MB, 99 % and more is moved by sendfile(2), in turns, and none of it passes memory."""
+    """Of 80 MB, 99 % and more is moved by sendfile(2), in turns, and none of it passes memory."""
     (worker,) = server.worker_pids()
     request = request_of(f"{HUGE}&format={form}")
     received = 0
@@ -145,7 +145,7 @@ def test_repeated_304_costs_a_wait_a_read_a_send_and_its_proof(
 
 
 def test_large_answer_is_exact(server: RunningServer, root: Path) -> None:
-    """Five columns of 32 MB each arrive as they lie on disk, in order, behind the header line."""
+    """Five columns of 16 MB each arrive as they lie on disk, in order, behind the header line."""
     (worker,) = server.worker_pids()
     expected = body_of(root, "LARGE", HUGE_COLUMNS)
     with Client(server) as client:

@@ -18,6 +18,7 @@ from tests.command_line import (
     environment,
     make_root,
     run,
+    started,
 )
 from tests.server import ForkedServer, RunningServer
 
@@ -100,13 +101,12 @@ def test_demo_executes_nothing_of_the_working_directory(tmp_path: Path) -> None:
     """Nor does the first command that a newcomer runs, wherever that is."""
     made = run(["generate", str(tmp_path / "data"), "--records", "10"])
     assert made.returncode == 0
-    demo = subprocess.Popen(
-        [*ZEROCOPY, *f"demo --root {tmp_path}/data --port 0 --tls-port 0".split()],
+    with started(
+        f"demo --root {tmp_path}/data --port 0 --tls-port 0".split(),
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
-    )
-    assert demo.stdout is not None
-    with demo.stdout:
+    ) as demo:
+        assert demo.stdout is not None
         assert any(b"Ctrl-C" in line for line in demo.stdout)
         assert end(demo) == 0
 

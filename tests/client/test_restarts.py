@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-RECORDS = 6_000_000
-"""Two columns of it, 48 MB, are more than all buffers between server and client hold."""
+RECORDS = 3_000_000
+"""Two columns of it, 24 MB, are more than all buffers between server and client hold."""
 
 KILL_AT = 1 << 20
 

@@ -80,7 +80,7 @@ def test_stopped_node_fails_no_request(front: Front, three: list[Node]) -> None:
 
 
 def test_stopped_node_finishes_what_it_sends(front: Front, three: list[Node], root: Path) -> None:
-    """HAProxy takes it for down, and passes on all of 32 MB that had begun before."""
+    """HAProxy takes it for down, and passes on all of 16 MB that had begun before."""
     expected = body_of(root, "LARGE", ["price"])
     with Client(front, TINY_BUFFER_BYTES) as client:
         client.send(request_of(LARGE))
@@ -135,7 +135,7 @@ def test_killed_node_costs_no_more_than_what_it_was_sending(
 
 
 def test_transfer_goes_on_at_another_node(front: Front, three: list[Node], root: Path) -> None:
-    """The node dies amid 32 MB; our client resumes by If-Range at another, and hashes are equal."""
+    """The node dies amid 16 MB; our client resumes by If-Range at another, and hashes are equal."""
     name, node = node_of(front, three, LARGE)
     killed: list[Node] = []
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_tls_and_http2_end_at_the_front(front: Front, root: Path, tmp_path: Path) -> None:
-    """32 MB by both protocols over TLS are the bytes that the node has."""
+    """16 MB by both protocols over TLS are the bytes that the node has."""
     authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     for version in ("2", "1.1"):
         done = subprocess.run(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
-from tests.command_line import ZEROCOPY, environment
+from tests.command_line import environment, started
 from tests.faults.client import poll
 from zerocopy.commands.record import record
 from zerocopy.core.errors import ConfigError, IngestError
@@ -23,6 +23,7 @@ from zerocopy.ingest.recorders import Recorders
 from zerocopy.ingest.times import EXAMPLES
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 AT_S = 1_748_736_000
@@ -33,11 +34,11 @@ LOST = (
 )
 
 
-def start(root: Path, *flags: str) -> subprocess.Popen[bytes]:
+def recording(root: Path, *flags: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """The command, with pipes."""
-    command = [*ZEROCOPY, "record", "--root", str(root), "--exchange", "e", "--type", "T", *flags]
+    arguments = ["record", "--root", str(root), "--exchange", "e", "--type", "T", *flags]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment())
+    return started(arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment())
 
 
 def column(root: Path, symbol: str, name: str, code: str) -> list[float]:
@@ -58,8 +59,8 @@ def test_rows_go_to_the_files_of_their_symbol_and_refusals_are_told(tmp_path: Pa
         f'{{"time":{AT_S + 1},"symbol":"A","price":1,"size":3}}',
         f'{{"time":{AT_S + 2},"symbol":"B","side":0,"price":3}}',
     ]
-    process = start(tmp_path)
-    out, err = process.communicate("\n".join(lines).encode(), timeout=20)
+    with recording(tmp_path) as process:
+        out, err = process.communicate("\n".join(lines).encode(), timeout=20)
     assert (process.returncode, out) == (1, b"")
     assert err.decode().splitlines() == [
         f"zerocopy: line 4: time: 'x' is no time: {EXAMPLES}",
@@ -78,21 +79,17 @@ def test_a_signal_writes_what_has_come_and_ends_with_0(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """Rows are in the files while standard input is open; half a line is no row."""
-    process = start(tmp_path, "--flush-ms=1", "--symbol=A", "--reorder-s=60")
-    assert process.stdin is not None
-    process.stdin.write(f"time,price\n{AT_S},1\n{AT_S + 100},2\n".encode())
-    process.stdin.flush()
-    poll(lambda: column(tmp_path, "A", "time", "I") == [AT_S], "the row that is due")
-    process.stdin.write(f"{AT_S + 99},3\n{AT_S + 200},".encode())
-    process.stdin.flush()
-    process.send_signal(number)
-    try:
+    with recording(tmp_path, "--flush-ms=1", "--symbol=A", "--reorder-s=60") as process:
+        assert process.stdin is not None
+        process.stdin.write(f"time,price\n{AT_S},1\n{AT_S + 100},2\n".encode())
+        process.stdin.flush()
+        poll(lambda: column(tmp_path, "A", "time", "I") == [AT_S], "the row that is due")
+        process.stdin.write(f"{AT_S + 99},3\n{AT_S + 200},".encode())
+        process.stdin.flush()
+        process.send_signal(number)
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b"zerocopy: recorded 3 rows of 1 series\n"
-    finally:
-        process.kill()
-        process.communicate()
     assert column(tmp_path, "A", "price", "f") == [1, 3, 2]
 
 

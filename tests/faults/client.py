@@ -82,7 +82,7 @@ def unseal(root: str | os.PathLike[str], series: str) -> None:
 
 
 def make_root(root: str | os.PathLike[str]) -> None:
-    """All three series: 4 KB, 800 KB and 32 MB an answer."""
+    """All three series: 4 KB, 800 KB and 16 MB an answer."""
     write_series(root, "SMALL", SMALL_RECORDS)
     write_series(root, "MEDIUM", MEDIUM_RECORDS)
     write_series(root, "LARGE", LARGE_RECORDS)

@@ -67,7 +67,7 @@ those come later and later (the persist timer, RFC 9293 section 3.8.6.1)."""
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Closed days, so all of it is mapped: 4 KB, 800 KB and 32 MB an answer."""
+    """Closed days, so all of it is mapped: 4 KB, 800 KB and 16 MB an answer."""
     path = tmp_path_factory.mktemp("slow-tls")
     make_root(path)
     for series in ("SMALL", "MEDIUM", "LARGE"):
@@ -154,7 +154,7 @@ def is_steady(server: RunningServer, seen: list[float]) -> bool:
 def test_connections_that_never_read_cost_bounded_memory(
     server: RunningServer, root: Path, before: Held
 ) -> None:
-    """60 connections ask for 7 GB with open windows and read none; twice, so a leak would show."""
+    """60 connections ask for 3 GB with open windows and read none; twice, so a leak would show."""
     (worker,) = server.worker_pids()
     start, slack_bytes = before, STALLED * STALLED_BYTES_MAX
     for _ in range(2):

@@ -105,18 +105,18 @@ def test_live_readers_and_bars_agree_with_a_recorder_at_full_speed(
     start_s = int(time.time()) // 86_400 * 86_400
     command = [sys.executable, "-c", RECORDER, str(tmp_path), str(start_s), str(seconds)]
     with ForkedServer(tmp_path, USE_TLS="false") as server:
+        label = time.strftime("%d.%m.%y", time.gmtime(start_s))
+        first = tmp_path / "e" / "s" / "T" / f"time.{label}.bin"
         recorder = subprocess.Popen(command, stdout=subprocess.PIPE)
-        first = (
-            tmp_path
-            / "e"
-            / "s"
-            / "T"
-            / f"time.{time.strftime('%d.%m.%y', time.gmtime(start_s))}.bin"
-        )
         deadline_s = time.monotonic() + 20
-        while not first.exists() or not os.stat(first).st_size:
-            assert time.monotonic() < deadline_s, "the recorder does not begin"
-            time.sleep(0.01)
+        try:
+            while not first.exists() or not os.stat(first).st_size:
+                assert time.monotonic() < deadline_s, "the recorder does not begin"
+                time.sleep(0.01)
+        except BaseException:
+            recorder.kill()
+            recorder.communicate()
+            raise
         tail = Tail(server)
         tail.start()
         resident: list[list[int]] = []

@@ -109,7 +109,7 @@ def test_answer_comes_through_as_it_is(
 
 
 def test_large_answer_comes_whole_and_with_its_length(proxy: ReverseProxy, root: Path) -> None:
-    """32 MB arrive byte for byte, and the client is told how many before."""
+    """16 MB arrive byte for byte, and the client is told how many before."""
     answer = proxy.get(LARGE)
     expected = body_of(root, "LARGE", ["price"])
     assert answer.status == 200

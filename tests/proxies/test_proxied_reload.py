@@ -62,7 +62,7 @@ def has_reloaded(server: RunningServer, times: int) -> bool:
 def test_stop_under_way_finishes_the_answer_that_a_proxy_passes_on(
     proxy_type: type[ReverseProxy], root: Path, tmp_path: Path
 ) -> None:
-    """SIGTERM amid 32 MB for a slow client: it gets all of them, and the exit code is 0."""
+    """SIGTERM amid 16 MB for a slow client: it gets all of them, and the exit code is 0."""
     with ForkedServer(root) as server, proxy_type(str(tmp_path), server.port) as proxy:
         expected = body_of(root, "LARGE", ["price"])
         with Client(proxy, TINY_BUFFER_BYTES) as client:

@@ -19,7 +19,7 @@ import pyarrow.ipc  # type: ignore[import-untyped]
 import pytest
 
 from tests.client.liar import BODY, TIMES, WHOLE, Liar, Say, response
-from tests.command_line import ZEROCOPY, environment
+from tests.command_line import ZEROCOPY, environment, started
 from tests.commands.client.conftest import DAY, RECORDS_MAX, day_of, write_day
 from tests.terminal import open_terminal
 from zerocopy.commands.client import making
@@ -291,14 +291,16 @@ def test_get_without_polars_leaves_csv_to_the_server(
 def test_get_on_a_terminal_is_a_table(place: Place) -> None:
     """The newest records, times in UTC, no value cut however narrow the terminal is."""
     ours, theirs = open_terminal()
-    with open(ours, "rb", buffering=0) as terminal:
-        process = subprocess.Popen(
-            [*ZEROCOPY, *MD],
+    with (
+        open(ours, "rb", buffering=0) as terminal,
+        started(
+            MD,
             env=environment(ZEROCOPY_URL=place.url, COLUMNS="30"),
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=subprocess.PIPE,
-        )
+        ) as process,
+    ):
         os.close(theirs)
         text = b""
         try:
@@ -307,8 +309,7 @@ def test_get_on_a_terminal_is_a_table(place: Place) -> None:
         except OSError:  # EIO: the other end is closed
             pass
         assert process.stderr is not None
-        with process.stderr:
-            assert process.stderr.read() == b""
+        assert process.stderr.read() == b""
         assert process.wait(20) == 0
     head, *rows, count = text.decode().splitlines()
     assert [word for word in ("time", "price", "side") if word in head] == ["time", "price", "side"]
@@ -370,12 +371,12 @@ def test_get_goes_on_where_it_broke_off(
     """The next run fetches what is missing, no more, and leaves nothing beside the file."""
     path = tmp_path / "out.npz"
     arguments = ["get", "LARGE", "--type=MD", "--columns=time,price", "-o", str(path)]
-    with Relay(place.server.port, 3_000_000) as relay:
-        process = subprocess.Popen(
-            [*ZEROCOPY, *arguments],
-            env=environment(ZEROCOPY_URL=relay.url),
-            stderr=subprocess.PIPE,
-        )
+    with (
+        Relay(place.server.port, 3_000_000) as relay,
+        started(
+            arguments, env=environment(ZEROCOPY_URL=relay.url), stderr=subprocess.PIPE
+        ) as process,
+    ):
         part = tmp_path / ".out.npz.columns.part"
         deadline_s = time.monotonic() + 30
         while not part.exists() or part.stat().st_size < 2_000_000:

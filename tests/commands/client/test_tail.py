@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.command_line import ZEROCOPY, environment
+from tests.command_line import environment, started
 from tests.commands.client.conftest import DAY, write_day
 from zerocopy.core.layout import DAY_S, file_name
 
@@ -48,8 +48,8 @@ def make(place: Place, symbol: str) -> Path:
 def test_tail_ends_once_nobody_reads(place: Place) -> None:
     """Not with the next record: `tail X | head -2` gives the prompt back."""
     make(place, "HEAD")
-    with subprocess.Popen(
-        [*ZEROCOPY, "tail", "HEAD", "--cursor=20241004.0", "--format=csv"],
+    with started(
+        ["tail", "HEAD", "--cursor=20241004.0", "--format=csv"],
         env=environment(ZEROCOPY_URL=place.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -66,16 +66,16 @@ def test_tail_ends_once_nobody_reads(place: Place) -> None:
 def test_tail_prints_what_is_appended_until_ctrl_c(place: Place) -> None:
     """From the cursor on, a line a record; a reset is told, and the end is no failure."""
     folder = make(place, "TAIL")
-    process = subprocess.Popen(
-        [*ZEROCOPY, "tail", "TAIL", "--cursor", "20241004.1"],
+    with started(
+        ["tail", "TAIL", "--cursor", "20241004.1"],
         env=environment(ZEROCOPY_URL=place.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout as out, process.stderr as err:
+    ) as process:
+        out, err = process.stdout, process.stderr
+        assert out is not None
+        assert err is not None
         assert [out.readline(), out.readline()] == ["time,price\n", f"{SECOND + 1},NaN\n"]
         append(folder, [SECOND + 2, SECOND + 2], [2.5, 1e-7])
         assert [out.readline(), out.readline()] == [f"{SECOND + 2},2.5\n", f"{SECOND + 2},1e-07\n"]

@@ -22,7 +22,7 @@ FLOOD_FRAMES = 100
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """4 KB, 800 KB and 32 MB an answer, and 40 KB of a closed day; tests may add, not change."""
+    """4 KB, 800 KB and 16 MB an answer, and 40 KB of a closed day; tests may add, not change."""
     path = tmp_path_factory.mktemp("http2")
     make_root(path)
     write_series(path, "HALF", 5_000)

@@ -332,7 +332,7 @@ def test_tiny_window_updates_send_what_they_allow(server: RunningServer, root: P
 
 
 def test_streams_that_never_read_cost_no_memory(server: RunningServer, root: Path) -> None:
-    """Ten connections with a hundred 32 MB answers each behind closed windows."""
+    """Ten connections with a hundred 16 MB answers each behind closed windows."""
     (worker,) = server.worker_pids()
     resident = resident_bytes(worker)
     clients = [H2Client(server, initial_window=0) for _ in range(10)]

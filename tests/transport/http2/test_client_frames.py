@@ -181,7 +181,7 @@ def test_unknown_frames_settings_and_flags_are_ignored(client: H2Client, root: P
 def test_ping_amid_a_body_is_answered_at_once_with_its_bytes(
     server: RunningServer, root: Path
 ) -> None:
-    """The answer comes while most of 32 MB is still to come."""
+    """The answer comes while most of 16 MB is still to come."""
     with H2Client(
         server, initial_window=WINDOW_BYTES_MAX, connection_window=WINDOW_BYTES_MAX
     ) as client:

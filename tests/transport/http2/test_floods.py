@@ -143,7 +143,7 @@ class Neighbour(threading.Thread):
         """Ask, with a breath between, for its own work must not be what a test measures."""
         try:
             with H2Client(self._server) as client:
-                while not self.stopped.wait(0.005):
+                while not self.stopped.wait(0.02):
                     assert client.ask(SMALL).status == 200
                     self.answered += 1
         except BaseException as error:  # noqa: BLE001 - told by the test, in its own thread

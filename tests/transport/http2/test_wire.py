@@ -82,7 +82,7 @@ def test_window_of_none_holds_the_body_until_it_is_opened(
 
 
 def test_windows_as_wide_as_they_can_be(server: RunningServer, root: Path) -> None:
-    """32 MB without one WINDOW_UPDATE after the start."""
+    """16 MB without one WINDOW_UPDATE after the start."""
     windows = {"initial_window": WINDOW_BYTES_MAX, "connection_window": WINDOW_BYTES_MAX}
     with H2Client(server, auto_window=False, **windows) as client:
         assert client.ask(LARGE).content == body_of(root, "LARGE", ["price"])
@@ -332,7 +332,7 @@ def test_head_ends_its_stream_without_data(server: RunningServer) -> None:
 
 
 def test_small_answer_does_not_wait_for_a_huge_one(server: RunningServer, root: Path) -> None:
-    """With windows wide open, what is asked later and is small ends long before 32 MB do."""
+    """With windows wide open, what is asked later and is small ends long before 16 MB do."""
     windows = {"initial_window": WINDOW_BYTES_MAX, "connection_window": WINDOW_BYTES_MAX}
     with H2Client(server, auto_window=False, **windows) as client:
         huge = client.request(LARGE)
