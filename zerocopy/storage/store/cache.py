@@ -239,9 +239,10 @@ class CacheDirectory:
                 os.fsync(fd)
             os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
             read_fd = os.open(temporary, _READ)
+            os.rename(temporary, path)
+            # Not earlier: between the two locks a trim could take it for left over.
             for each in (fd, read_fd):
                 fcntl.flock(each, fcntl.LOCK_SH)
-            os.rename(temporary, path)
         except BaseException:
             if read_fd >= 0:
                 close_file(read_fd)
