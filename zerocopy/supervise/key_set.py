@@ -97,17 +97,18 @@ class KeySetFetcher:
             keys = read_key_set(text)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be the last fetch
             reason = error.detail if isinstance(error, ConfigError) else repr(error)
-            collector.key_set_fetches["failed"] += 1
             if reason != self._told:
                 self._told = reason
                 _log.error("key_set_not_fetched", url=self.url, reason=reason)
+            collector.key_set_fetches["failed"] += 1
             return False
         write_memory(self._memory_fd, text)
-        collector.key_set_fetches["done"] += 1
         if not collector.key_set_fetched_at_s or self._told:
             _log.info("key_set_fetched", url=self.url, keys=len(keys))
         self._told = ""
         collector.key_set_fetched_at_s = time.monotonic()
+        # Last, so that a page which counts it has its age, too.
+        collector.key_set_fetches["done"] += 1
         return True
 
 
