@@ -44,13 +44,16 @@ OVERLOADED = End(1013, "the server is short of descriptors or threads; go on wit
 
 _NS = 1_000_000_000
 
+_NO_STALL, _MAY_ASK, _STALLED = range(3)
+"""Whether its last look failed: not, or it was woken since, or it waits to be."""
+
 
 class LiveFeed:
     """Everything from `cursor` on, in messages of a `kind`; at least `gap_ns` between two."""
 
     __slots__ = (
-        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_is_stalled",
-        "_items", "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_skipped", "_spoke_ns",
+        "_beats", "_day", "_gap_ns", "_hub", "_identity", "_is_new", "_is_paused", "_items",
+        "_kind", "_next_ns", "_on_ready", "_position", "_seen", "_skipped", "_spoke_ns", "_stall",
         "_tail", "is_drained",
     )  # fmt: skip
 
@@ -63,8 +66,7 @@ class LiveFeed:
         """Of the files it reads from; None before it has seen any, and while `_items` wait."""
         self._is_new = True
         """No look at its day has ended since it came to it."""
-        self._is_stalled = False
-        """The last look failed, and it has not asked for another one."""
+        self._stall = _NO_STALL
         self._items: tuple[Item, ...] = (tail.opening(kind, cursor),)
         self._seen: tuple[int, Look] | None = None
         self._skipped: tuple[int, ...] = ()
@@ -126,13 +128,16 @@ class LiveFeed:
 
     def wake(self) -> None:
         """See `Reader`."""
-        self._is_new = self._is_new and self._is_stalled
+        if self._stall:
+            self._stall = _MAY_ASK
+        else:
+            self._is_new = False
         if self._on_ready is not None:
             self._on_ready()
 
     def stall(self) -> None:
         """See `Reader`."""
-        self._is_stalled = True
+        self._stall = _STALLED
 
     def beat(self) -> None:
         """See `Reader`."""
@@ -165,11 +170,7 @@ class LiveFeed:
         while True:
             look = self._look()
             if look is None:
-                if self._beats:
-                    return self._heartbeat()  # the look may take long, or be in vain
-                self._is_stalled = False
-                self._tail.seek(self._day, self)
-                return None
+                return self._ask()
             step = next_step(Cursor(self._day, self._position), look.sight, self._identity)
             if isinstance(step, Advance):
                 (self._day, self._position), self._identity = step.cursor, None
@@ -182,6 +183,15 @@ class LiveFeed:
                 return self._reset(step)
             else:
                 return self._wait(look)
+
+    def _ask(self) -> Item | None:
+        """Ask for a look, unless the last one was in vain and nobody has woken it since."""
+        if self._beats:
+            return self._heartbeat()  # the look may take long, or be in vain
+        if self._stall != _STALLED:
+            self._stall = _NO_STALL
+            self._tail.seek(self._day, self)
+        return None
 
     def _records(self, look: Look, step: Records) -> Message | None:
         assert look.opened is not None, "records lie in files"
