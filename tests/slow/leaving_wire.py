@@ -178,8 +178,9 @@ class Wire:
         self.sock.shutdown(socket.SHUT_WR)
 
     async def notify(self) -> None:
-        """Send close_notify; TCP stays open."""
-        assert self._tls is not None, "a way of leaving TLS"
+        """Send close_notify, if the server did not end the handshake; TCP stays open."""
+        if self._tls is None:
+            return
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()

@@ -46,7 +46,7 @@ BUFFER_BYTES = 65_536
 """Of sockets in the kernel, at both ends."""
 
 CLIENTS = 48
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 CONTENT_READ_S = 1.0
 
 
