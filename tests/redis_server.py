@@ -58,7 +58,9 @@ class RedisServer:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                self.client().ping()
+                # Closed here: a client that had to try again is in a circle with its first error.
+                with self.client() as client:
+                    client.ping()
             except redis.RedisError:
                 assert time.monotonic() < deadline_s, "redis-server does not answer"
                 time.sleep(0.02)
@@ -88,8 +90,10 @@ class RedisServer:
 
     def fill(self) -> None:
         """It refuses whatever takes memory."""
-        self.client().config_set("maxmemory", 1)
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
 
     def empty(self) -> None:
         """It refuses nothing."""
-        self.client().config_set("maxmemory", 0)
+        with self.client() as client:
+            client.config_set("maxmemory", 0)
