@@ -61,14 +61,15 @@ class Heads(Protocol):
 class _HeadsOfNetwork:
     """The same bytes of two networks are two requests."""
 
-    __slots__ = ("_heads", "network")
+    __slots__ = ("_heads", "_prefix", "network")
 
     def __init__(self, heads: KnownHeads, network: bytes) -> None:
         self._heads = heads
+        self._prefix = bytes((len(network),)) + network
         self.network = network
 
     def get(self, head: bytes, /) -> Message | None:
-        return self._heads.get(self.network + head)
+        return self._heads.get(self._prefix + head)
 
     def remember(self, head: bytes, message: Message) -> None:
-        self._heads.remember(self.network + head, message)
+        self._heads.remember(self._prefix + head, message)
