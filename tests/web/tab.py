@@ -116,9 +116,10 @@ class Tab:
         self.evaluate(IDLE)
 
     def open_chart(self, url: str) -> None:
-        """The same, until something is drawn."""
+        """The same, until something is drawn, the last second too, which a live stream brings."""
         self.open(url)
         self.until("window.zerocopy.panes().some((pane) => pane.x.length)")
+        self.until("(({ tail }) => !tail || tail.length)(window.zerocopy.chart.loader)")
         self.idle()
 
     def view(self) -> tuple[float, float]:
