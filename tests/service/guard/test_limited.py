@@ -152,6 +152,8 @@ def test_without_the_field_the_peer_counts(behind: Server) -> None:
 def test_probes_and_the_page_are_free(server: Server, target: bytes) -> None:
     """A probe that is refused would have a server restarted."""
     assert {server.ask(target=target) for _ in range(3 * MOST)} == {200}
+    assert not server.service.counts(Request(b"GET", target, ()))
+    assert server.service.counts(Request(b"GET", DATA, ()))
 
 
 def test_the_refusal_is_told_by_the_handler(server: Server) -> None:

@@ -46,6 +46,10 @@ class FakeHandler:
         self.asked += times
         return self.response
 
+    def counts(self, _request: Request) -> bool:
+        """Everybody has limits."""
+        return True
+
     def admits(self, _request: Request, response: Response) -> bool:
         """While some are left."""
         assert response is self.response
@@ -326,6 +330,18 @@ def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -
     waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
     assert lane.answer(waiting, wire.proved)[0] == 3
     assert (wire.handler.asked, wire.handler.left) == (1, -1)
+
+
+def test_who_has_no_limits_is_asked_about_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the proof; others on the same server may have limits."""
+    monkeypatch.setattr(wire.handler, "counts", lambda _request: False)
+    wire.handler.is_counting, wire.handler.left = True, 0
+    lane = Lane(wire.server, wire.context)
+    _, block = wire.ask()
+    lane.requests[block] = wire.lane.requests[block]
+    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
+    assert lane.answer(waiting, wire.proved)[0] == 5
+    assert (wire.handler.asked, wire.handler.left) == (1, 0)
 
 
 def test_bytes_count_at_once_and_not_when_the_turn_is_settled(wire: Wire) -> None:

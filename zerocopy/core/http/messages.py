@@ -194,7 +194,8 @@ def content_bytes(request: Request, response: Response) -> int:
 class Handler(Protocol):
     """What answers requests: the service, seen from a transport.
 
-    `is_counting`: somebody has limits. Then `admits` is asked before a response is given again.
+    `is_counting`: somebody may have limits. Then `counts` tells for whom `admits` is asked before a
+    response is given again.
     `asks_network`: each request is to have the network of its peer.
     """
 
@@ -213,6 +214,9 @@ class Handler(Protocol):
 
         A transport may cancel it once the client has left.
         """
+
+    def counts(self, request: Request) -> bool:
+        """Whether who has asked for what `respond_now` has just given has limits."""
 
     def admits(self, request: Request, response: Response) -> bool:
         """Whether `request` may have what `respond_now` gave to one like it; counts it, if so."""
@@ -240,6 +244,10 @@ class Unlimited:
 
     is_counting = False
     asks_network = False
+
+    def counts(self, request: Request) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
 
     def admits(self, request: Request, response: Response) -> bool:  # noqa: ARG002
         """Always."""

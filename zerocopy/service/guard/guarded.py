@@ -125,6 +125,10 @@ class GuardedService:
         is_admitted = grant.usage.admits(content_bytes(request, response), times, now_s)
         return response if is_admitted else None
 
+    def counts(self, request: Request) -> bool:
+        """See `Handler`."""
+        return request.grant is not None and request.grant.usage is not None
+
     def admits(self, request: Request, response: Response) -> bool:
         """See `Handler`."""
         grant, now_s = request.grant, time.time()

@@ -57,6 +57,10 @@ class LimitedService:
                 return self._handler.refuse(error)
         return await self._handler.respond(request)
 
+    def counts(self, request: Request) -> bool:
+        """See `Handler`."""
+        return not request.is_open
+
     def admits(self, request: Request, response: Response) -> bool:
         """See `Handler`."""
         if request.is_open:

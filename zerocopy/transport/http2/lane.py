@@ -167,7 +167,7 @@ class Lane:
             answer = proved.get(id(request))
             if answer is None:
                 answer = self._prove(block, request, proved)
-            elif self._is_counting and not handler.admits(request, answer.response):
+            elif answer.is_counted and not handler.admits(request, answer.response):
                 break
             if answer is None:
                 break
@@ -180,7 +180,7 @@ class Lane:
             connection.highest_inbound_stream_id = stream_id
             _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
             connection.outbound_flow_control_window -= answer.nbytes
-            if self._is_counting:  # at once: whoever is asked about next must know of it
+            if answer.is_counted:  # at once: whoever is asked about next must know of it
                 self._context.metrics.spend(request, answer.response)
             nbytes += answer.nbytes
             answer.times += 1
@@ -201,6 +201,7 @@ class Lane:
             self._context.handler.take_back(request)
             return None
         answer = proved[id(request)] = self._rendered(request, response)
+        answer.is_counted = self._is_counting and self._context.handler.counts(request)
         return answer
 
     def open(self, block: bytes, stream_id: int) -> Request | None:
