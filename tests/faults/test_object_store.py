@@ -7,123 +7,33 @@ import os
 import signal
 import socket
 import threading
-import time
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from tests.certificate import client_context
-from tests.naive import naive_answer
-from tests.server import Answer, ForkedServer, RunningServer
-from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
-from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
+from tests.faults.stored import (
+    CLOSED_S,
+    DAYS,
+    RECORDS,
+    TWO_WORKERS,
+    expected,
+    fill,
+    get_by_tls,
+    poll,
+    serving,
+    stored,
+    target,
+    until_right,
+)
+from tests.server import ForkedServer, RunningServer
+from tests.standin import CREDENTIALS, Standin, error_reply
+from tests.storage.trees import DAY, DAY_START_S, SERIES, marks, u32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-DAYS = 12
-RECORDS = 8_640
-"""Of a day, one each ten seconds: 34,560 bytes a column, so that a day is no small answer."""
-
-CLOSED_S = 1_700_000_000
-
-PATIENCE_S = 40.0
-"""A store that is back is asked again after 7.5 s at most; a busy machine takes its time."""
-
-TWO_WORKERS = {
-    "ZEROCOPY_SERVER_WORKERS": "2",
-    "ZEROCOPY_S3_LIST_S": "1",
-    "ZEROCOPY_TLS_PORT": "0",
-}
-
-
-def fill(root: Path) -> None:
-    """Days of `time` and `price`, on disk."""
-    for number in range(DAYS):
-        first_s = DAY_START_S + number * DAY_S
-        times = u32(*range(first_s, first_s + DAY_S, 10))
-        put(
-            str(root),
-            {"time": times, "price": marks(RECORDS, base=number * 10_000)},
-            DAY + timedelta(days=number),
-        )
-
-
-def target(first: int = 0, last: int = DAYS - 1, columns: str = "price", **more: str) -> str:
-    """A query of whole days, each cut by a second at both ends of the range."""
-    start_s, end_s = DAY_START_S + first * DAY_S + 1, DAY_START_S + (last + 1) * DAY_S - 2
-    rest = "".join(f"&{name}={value}" for name, value in more.items())
-    exchange, symbol, type_ = SERIES
-    return (
-        f"/api/data?exchange={exchange}&symbol={symbol}&type={type_}"
-        f"&start={start_s}&end={end_s}&columns={columns}{rest}"
-    )
-
-
-def expected(root: Path, first: int = 0, last: int = DAYS - 1, columns: str = "price") -> bytes:
-    """What the oracle answers to `target`."""
-    start_s, end_s = DAY_START_S + first * DAY_S + 1, DAY_START_S + (last + 1) * DAY_S - 2
-    return naive_answer(str(root), *SERIES, start_s, end_s, columns.split(","))
-
-
-@contextmanager
-def serving(
-    bucket: Standin, cache: Path, kind: type[RunningServer] = ForkedServer, /, **environ: str
-) -> Iterator[RunningServer]:
-    """A node over the store."""
-    options = {
-        "ZEROCOPY_S3_ENDPOINT": bucket.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(cache),
-        **CREDENTIALS,
-        **environ,
-    }
-    with kind(f"s3://{BUCKET}/p", **options) as server:
-        yield server
-
-
-def get_by_tls(server: RunningServer, asked: str) -> Answer:
-    """The answer over TLS and HTTP/1.1, which is sent from mappings."""
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", server.tls_port, timeout=20, context=client_context(["http/1.1"])
-    )
-    try:
-        connection.request("GET", asked)
-        response = connection.getresponse()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, response.read())
-    finally:
-        connection.close()
-
-
-def until_right(ask: Callable[[], Answer], body: bytes) -> None:
-    """Ask until the answer is 200, as a client does that is told to come again."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            answer = ask()
-        except (http.client.IncompleteRead, ConnectionError):
-            answer = None  # cut off, and told so
-        if answer is not None and answer.status == 200:
-            assert answer.content == body
-            return
-        if answer is not None:
-            assert answer.status == 503
-            assert answer.fields["retry-after"]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def poll(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", name="root")
@@ -138,10 +48,7 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fixture_bucket(root: Path) -> Iterator[Standin]:
     """A store of the test's own: nobody else's faults, requests or objects are in it."""
     pytest.importorskip("obstore", reason="the extra s3 is not installed")
-    with standin() as bucket:
-        bucket.upload(root, "p/")
-        for name, stored in list(bucket.objects.items()):
-            bucket.put(name, stored.content, CLOSED_S)
+    with stored(root) as bucket:
         yield bucket
 
 
@@ -250,9 +157,9 @@ def test_what_is_in_the_cache_does_not_wait_for_what_is_not(
     bucket: Standin, root: Path, tmp_path: Path
 ) -> None:
     """The store holds back files of as many responses as there are reader threads at least."""
-    for name, stored in list(bucket.objects.items()):
+    for name, kept in list(bucket.objects.items()):
         cold = name.replace(f"/{SERIES.symbol}/", "/COLD/")
-        bucket.put(cold, stored.content, CLOSED_S)
+        bucket.put(cold, kept.content, CLOSED_S)
     with serving(bucket, tmp_path) as server:
         assert server.get(target()).content == expected(root)
     go, first = threading.Event(), f"price.{DAY:%d.%m.%y}.bin"
@@ -287,8 +194,8 @@ def test_computed_answer_whose_file_is_gone_is_503(
 ) -> None:
     """Its first file is there, so it is planned; what it is computed of is not."""
     copied = f"GONE{path.replace('/', '-')}"
-    for name, stored in list(bucket.objects.items()):
-        bucket.put(name.replace(f"/{SERIES.symbol}/", f"/{copied}/"), stored.content, CLOSED_S)
+    for name, kept in list(bucket.objects.items()):
+        bucket.put(name.replace(f"/{SERIES.symbol}/", f"/{copied}/"), kept.content, CLOSED_S)
     bucket.listed = dict(bucket.objects)
     last = f"price.{DAY + timedelta(days=DAYS - 1):%d.%m.%y}.bin"
     [gone] = [name for name in bucket.objects if f"/{copied}/" in name and name.endswith(last)]

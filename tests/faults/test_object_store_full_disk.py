@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.stored import CLOSED_S
 from tests.faults.test_full_disk import Disk
-from tests.faults.test_object_store import CLOSED_S
 from tests.server import RunningServer
 from tests.standin import BUCKET, CREDENTIALS, standin
 from tests.storage.trees import DAY, DAY_START_S, SERIES

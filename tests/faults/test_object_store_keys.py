@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.test_object_store import CLOSED_S, serving
+from tests.faults.stored import CLOSED_S, serving
 from tests.server import ForkedServer
 from tests.standin import standin
 from tests.storage.trees import DAY, DAY_START_S, marks, put, u32

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.command_line import environment, run
-from tests.faults.test_object_store import CLOSED_S, TWO_WORKERS, poll, serving
+from tests.faults.stored import TWO_WORKERS, poll, serving, stored
 from tests.naive_bars import naive_bars_answer
-from tests.standin import BUCKET, CREDENTIALS, standin
+from tests.standin import BUCKET, CREDENTIALS
 from tests.storage.trees import DAY, DAY_START_S, SERIES, U32_MAX, put, start_of, u32
 from zerocopy.storage.rollups import RECORDS_MIN
 
@@ -45,10 +45,7 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fixture_bucket(root: Path) -> Iterator[Standin]:
     """A store that has them."""
     pytest.importorskip("obstore", reason="the extra s3 is not installed")
-    with standin() as bucket:
-        bucket.upload(root, "p/")
-        for name, stored in list(bucket.objects.items()):
-            bucket.put(name, stored.content, CLOSED_S)
+    with stored(root) as bucket:
         yield bucket
 
 
