@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 from zerocopy.core.plan import spread
 from zerocopy.transport.body import SEGMENT_COST_BYTES
 from zerocopy.transport.http2.head import (
-    DATA,
     END_STREAM,
     FRAME_HEADER_BYTES,
-    frame_header,
     write_data_header,
 )
 
@@ -31,10 +29,12 @@ _FLAGS_AT = 4
 class FrameBuffer:
     """Builds the frames of one turn of one stream. They are valid until the next `fill`."""
 
-    __slots__ = ("_view",)
+    __slots__ = ("_layout", "_payloads", "_view")
 
     def __init__(self) -> None:
         self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._layout: tuple[int, ...] = ()  # of the frames whose headers were written last
+        self._payloads: list[memoryview] = []  # their places
 
     def fill(
         self,
@@ -55,9 +55,9 @@ class FrameBuffer:
             DataError: a file changed or failed; the promise cannot be kept.
             OverloadError: the system is out of memory; so it cannot either.
         """
-        view, at, last = self._view, len(head), 0
-        view[:at] = head
-        full = frame_header(frame_bytes_max, DATA, 0, stream_id)
+        view, at = self._view, len(head)
+        if head:
+            view[:at], self._layout = head, ()
         step = FRAME_HEADER_BYTES + frame_bytes_max
         taken = cost = 0
         while cost < most and taken < most and body.left_bytes:
@@ -69,16 +69,8 @@ class FrameBuffer:
             count = body.allowed(room) if content is None else len(content)
             if not count:
                 break
-            whole, rest = divmod(count, frame_bytes_max)
-            payloads: list[memoryview] = []
-            for last in range(at, at + whole * step, step):
-                view[last : last + FRAME_HEADER_BYTES] = full
-                payloads.append(view[last + FRAME_HEADER_BYTES : last + step])
-            at += whole * step
-            if rest:
-                last, at = at, at + FRAME_HEADER_BYTES + rest
-                write_data_header(view, last, rest, stream_id)
-                payloads.append(view[at - rest : at])
+            payloads = self._lay_out(at, count, frame_bytes_max, stream_id)
+            at += count + FRAME_HEADER_BYTES * len(payloads)
             if content is None:
                 source, offset, _ = body.file_range
                 source.scatter(offset, payloads)
@@ -88,5 +80,25 @@ class FrameBuffer:
             taken += count
             cost += max(count, SEGMENT_COST_BYTES)
         if taken and is_last and not body.left_bytes:
-            view[last + _FLAGS_AT] = END_STREAM
+            last = at - len(self._payloads[-1]) - FRAME_HEADER_BYTES
+            view[last + _FLAGS_AT], self._layout = END_STREAM, ()
         return view[:at], taken
+
+    def _lay_out(
+        self, at: int, count: int, frame_bytes_max: int, stream_id: int
+    ) -> list[memoryview]:
+        """Write the headers of frames for `count` bytes. Returns where their payloads go.
+
+        Turn after turn of a long body has the same, which are then there already.
+        """
+        layout = (at, count, frame_bytes_max, stream_id)
+        if layout != self._layout:
+            view, self._layout, self._payloads = self._view, layout, []
+            while count:
+                nbytes = min(count, frame_bytes_max)
+                write_data_header(view, at, nbytes, stream_id)
+                at += FRAME_HEADER_BYTES
+                self._payloads.append(view[at : at + nbytes])
+                at += nbytes
+                count -= nbytes
+        return self._payloads

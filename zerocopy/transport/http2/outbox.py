@@ -51,25 +51,29 @@ class Outbox:
         if self._unsent:
             self._unsent += data
         elif data and (left := self._send(data)):
-            self._unsent += left
+            self._unsent += memoryview(data)[-left:]
             self._channel.wait_writable(self._on_writable)
 
-    def _send(self, data: Buffer) -> Buffer:
-        """Send `data`. Returns the part that the channel did not take."""
+    def _send(self, data: Buffer) -> int:
+        """Send `data`. Returns how many bytes the channel did not take."""
+        left = len(data)
         try:
-            while data:
+            while left:
                 sent = self._channel.send(data)
                 self.taken_bytes += sent
-                data = memoryview(data)[sent:] if sent < len(data) else b""
+                left -= sent
+                if left:
+                    data = memoryview(data)[sent:]
         except BlockingIOError:
-            return data
+            return left
         except OSError:
             self._owner.end()
-        return b""
+        return 0
 
     @contained
     def _on_writable(self) -> None:
-        left = len(self._send(bytes(self._unsent)))
+        with memoryview(self._unsent) as unsent:
+            left = self._send(unsent)
         del self._unsent[: len(self._unsent) - left]
         if not left:
             self._channel.stop_writing()
