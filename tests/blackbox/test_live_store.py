@@ -169,7 +169,7 @@ def test_store_that_is_away_is_waited_for(nodes: Nodes) -> None:
             await until(lambda: all(follower.count == 50 for follower in followers))
             nodes.bucket.requests.clear()
             nodes.bucket.fault = lambda _method, _key: error_reply(403, "AccessDenied")
-            await until(lambda: len(nodes.bucket.requests) >= 8)
+            await until(lambda: len(nodes.bucket.requests) >= 4)
             series.append(50)
             nodes.bucket.fault = lambda _method, _key: None
 

@@ -180,7 +180,7 @@ def test_reload_whose_host_is_not_resolved_is_given_up_and_stops_nothing(
 ) -> None:
     """Meanwhile a worker that dies is started again; then one line says why, and names work."""
     (tmp_path / "sitecustomize.py").write_text(STUCK, encoding="utf-8")
-    text = "[server]\nhost = '{}'\nstart_deadline_s = 10\n"
+    text = "[server]\nhost = '{}'\nstart_deadline_s = 6\n"
     known = text.format("known.invalid")
     environ = {"HOST": "", "PYTHONPATH": str(tmp_path)}
     configured = Configured(root, tmp_path, known, kind=RunningServer, **environ)
@@ -195,7 +195,7 @@ def test_reload_whose_host_is_not_resolved_is_given_up_and_stops_nothing(
         poll(lambda: server.event("reload_refused") is not None, "the deadline")
         event = server.event("reload_refused")
         assert event is not None
-        assert "[server] host: stuck.invalid was not resolved within 10 s" in event["reason"]
+        assert "[server] host: stuck.invalid was not resolved within 6 s" in event["reason"]
         assert server.get(SMALL).status == 200
         event = configured.reload(known)
         assert int(event["generation"]) == 2

@@ -251,7 +251,7 @@ def test_a_reset_before_the_first_message_is_one_of_the_iterator() -> None:
     def gone(head: Head) -> Say:
         reason = b"a file was replaced; it begins at 20250131.0"
         close = struct.pack("!BBH", 0x88, 2 + len(reason), 4001) + reason
-        return Say(upgrade(head) + close, "hold")
+        return Say(upgrade(head) + close, "close")
 
     def there(head: Head) -> Say:
         return Say(upgrade(head, message(0, "20250131.0"), message(2, "20250131.2")), "hold")

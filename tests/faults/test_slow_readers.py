@@ -159,20 +159,21 @@ def impatient(root: Path) -> Iterator[RunningServer]:
 def test_write_deadline_aborts_who_stalls_and_spares_who_is_slow(
     impatient: RunningServer, root: Path
 ) -> None:
-    """After 1 s without a byte taken comes a reset; steady reading goes on four times as long."""
+    """After 1 s without a byte taken comes a reset; steady reading goes on."""
     with Client(impatient, TINY_BUFFER_BYTES) as stalled, Client(impatient, 65_536) as steady:
         for client in (stalled, steady):
             client.send(request_of(LARGE))
             _, fields = client.head()
         received = bytearray()
-        begun_s = time.monotonic()
-        while time.monotonic() < begun_s + 4:
+        aborted = "zerocopy_transfers_aborted_total"
+        end_s = time.monotonic() + 2
+        while time.monotonic() < end_s or impatient.metric(aborted) < 1:
             received += steady.read_some(65_536)
             time.sleep(0.1)
         body, is_reset = stalled.read_until_end(LARGE_BYTES)
         assert is_reset
         assert len(body) < LARGE_BYTES
-        assert impatient.metric("zerocopy_transfers_aborted_total") == 1
+        assert impatient.metric(aborted) == 1
         rest, is_reset = steady.read_until_end(int(fields["content-length"]) - len(received))
         assert not is_reset
         assert received + rest == body_of(root, "LARGE", ["price"])
@@ -196,7 +197,7 @@ def test_write_deadline_resets_who_pipelines_and_never_reads(
     with Client(hasty, TINY_BUFFER_BYTES) as stalled, Client(hasty, 65_536) as slow:
         slow.send(request_of(SMALL) * 3_000)
         stalled.send(request_of(target) * PIPELINED)
-        while rounds < 30 or hasty.metric("zerocopy_transfers_aborted_total") == before:
+        while rounds < 15 or hasty.metric("zerocopy_transfers_aborted_total") == before:
             assert all(slow.answer().content == small for _ in range(25))
             time.sleep(0.1)  # it takes 100 KB, and rests
             rounds += 1

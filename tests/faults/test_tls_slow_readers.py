@@ -58,7 +58,7 @@ PLANNERS = 4
 DISCONNECTS = 32
 PACES = [(8_192, 1_024, 0.02), (8_192, 8_192, 0.2), (16_384, 16_384, 0.1), (65_536, 65_536, 0.25)]
 """Receive buffer, bytes of one read, seconds between two."""
-DRIBBLE_S = 8.0
+DRIBBLE_S = 6.0
 PATIENCE_S = "4"
 """With the smallest of these buffers TCP itself stops for a second or two: the client's window
 opens by less than a segment, so nothing moves before the next probe of the server's kernel, and

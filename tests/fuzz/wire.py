@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-AT_ONCE = 100
+AT_ONCE = 200
 END_S = 30.0
 """Seconds in which every connection must have ended: far more than all deadlines together."""
 GROWTH_BYTES_MAX = 64 << 20
