@@ -93,6 +93,7 @@ def test_what_proves_nothing_is_401_with_the_reason_for_machines(guarded: Guarde
         "a ticket": guarded.ticket(everything()),
     }
     texts = {what: word if isinstance(word, str) else word.decode() for what, word in words.items()}
+    assert guarded.server.get(f"{SMALL}&ticket={texts['a ticket']}").status == 200  # seen before
     for what, text in texts.items():
         for fields in (bearer(text), {"Cf-Access-Jwt-Assertion": text}):
             answer = guarded.server.get(SMALL, fields=fields)

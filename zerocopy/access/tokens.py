@@ -33,6 +33,9 @@ TOKENS_MAX = 4_096
 WAITING_MAX = 64
 """Tokens that are or wait to be verified: ten milliseconds of a thread."""
 
+_TICKET = b"ticket\0"
+"""Before a ticket that is remembered, or it would be a token ever after, past its minute too."""
+
 _NO_KEYS = "the keys of tokens are not known now; try again"
 _GONE = "the token is not valid: its key is no longer known"
 
@@ -125,7 +128,7 @@ class Tokens:
             OverloadError: the keys are not known.
         """
         self._held_keys()
-        digest = hashlib.sha256(word).digest()
+        digest = hashlib.sha256(_TICKET + word).digest()
         return self._remembered(digest, time.time()) or self._remember(
             digest, name, scope, until_s, mark
         )
