@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UNITS := tests/core tests/config tests/formats tests/storage tests/service tests/observe
-# Three at a time: many wait. worksteal keeps a file's tests together, and with them its servers.
-TESTS := $(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
-# Else each of the three rewrites the assertions of all tests in each run, 7 s of a processor.
+# Four at a time, for half of the time is waiting. worksteal keeps a file's tests together, and with
+# them its servers.
+TESTS := $(BIN)/python -m pytest -n 4 --dist worksteal -m 'not slow'
+# Else each of the four rewrites the assertions of all tests in each run, 7 s of a processor.
 unexport PYTHONDONTWRITEBYTECODE
 # Debian keeps venv's installer in a package of its own; root or sudo may fetch it.
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)

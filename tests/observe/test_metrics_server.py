@@ -75,10 +75,7 @@ def scrape(port: int, method: str = "GET", **fields: str) -> tuple[int, dict[str
 
 def threads_of_clients() -> int:
     """How many threads serve a client of the metrics; the one that accepts is none of them."""
-    return sum(
-        "process_request_thread" in thread.name or thread.name == "metrics client"
-        for thread in threading.enumerate()
-    )
+    return sum(thread.name == "metrics client" for thread in threading.enumerate())
 
 
 def is_ended(sock: socket.socket) -> bool:

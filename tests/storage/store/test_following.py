@@ -75,8 +75,9 @@ def prices(look: Look, count: int) -> bytes:
 
 
 @contextmanager
-def away(bucket: Standin) -> Iterator[None]:
-    """A store that refuses everything."""
+def away(bench: Bench) -> Iterator[None]:
+    """A store that refuses everything, what other threads ask meanwhile too."""
+    bucket = bench.bucket
 
     def refuse(_method: str, _key: str) -> Reply:
         return error_reply(403, "AccessDenied")
@@ -85,6 +86,7 @@ def away(bucket: Standin) -> Iterator[None]:
     try:
         yield
     finally:
+        bench.node.fetcher.close()  # a failure that comes later would open the breaker then
         bucket.fault = sound
 
 
@@ -163,7 +165,7 @@ def test_later_day_is_not_believed_while_the_store_cannot_say_so(bench: Bench) -
     """One listing is not enough, and there is no second one: the reader waits."""
     bench.put(DAY + 1, 1)
     bench.node.listings.of(SERIES)
-    with away(bench.bucket), pytest.raises(StoreError):
+    with away(bench), pytest.raises(StoreError):
         bench.look(fresh=False)
     assert bench.look().sight.later == DAY + 1
 
@@ -206,7 +208,7 @@ def test_day_without_its_time_is_no_beginning(bench: Bench) -> None:
 def test_store_that_is_away_leaves_what_was_seen(bench: Bench) -> None:
     """The last listing holds, and what is in the cache; what is not, is asked for again."""
     first = bench.look()
-    with away(bench.bucket):
+    with away(bench):
         assert bench.look(known=first) is first
         assert bench.look().sight == first.sight
     bench.put(DAY, 4)
@@ -214,6 +216,7 @@ def test_store_that_is_away_leaves_what_was_seen(bench: Bench) -> None:
     bench.bucket.fault = lambda _method, asked: error_reply(403, "AccessDenied") if asked else None
     with pytest.raises(StoreError):
         bench.look(known=first)
+    bench.node.fetcher.close()
     bench.bucket.fault = listed
     assert bench.look(known=first).sight.aligned == 4
 
@@ -265,7 +268,7 @@ def test_cursor_of_a_server_that_has_seen_more_is_reached(bench: Bench) -> None:
     bench.bucket.requests.clear()
     reach(bench, 3)
     assert not bench.bucket.requests
-    with away(bench.bucket), pytest.raises(StoreError):
+    with away(bench), pytest.raises(StoreError):
         reach(bench, 4)
     reach(bench, 4)
     assert bench.look(fresh=False).sight.aligned == 5
