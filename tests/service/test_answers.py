@@ -7,7 +7,6 @@ import random
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
-from zerocopy.core.codings import NOTHING
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Response
 from zerocopy.service.answers import ANSWER_BYTES, STAMP_BYTES, Answer, Answers
@@ -15,12 +14,12 @@ from zerocopy.storage.catalog import Stamp
 from zerocopy.storage.proof import Proof
 
 if TYPE_CHECKING:
-    from zerocopy.service.answers import Key
+    from zerocopy.core.http.messages import AnswerKey
 
 
-def of(target: bytes) -> Key:
+def of(target: bytes) -> AnswerKey:
     """What chooses the answer to a target that has one form alone."""
-    return target, NOTHING
+    return target
 
 
 def make_answer(content_bytes: int = 0, stamps: int = 0) -> Answer:

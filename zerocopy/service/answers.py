@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from zerocopy.core import counters as slots
 
 if TYPE_CHECKING:
-    from zerocopy.core.codings import Accepted
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Request, Response
+    from zerocopy.core.http.messages import AnswerKey, Response
     from zerocopy.storage.proof import Proof
 
 STAMP_BYTES = 450
@@ -26,16 +25,6 @@ SEGMENT_BYTES = 350
 
 ANSWER_BYTES = 2_300
 """The rest of an answer: response, fields, rendered heads, its 304, dictionary entry."""
-
-
-Key = tuple[bytes, "Accepted"]
-"""All that chooses an answer, preconditions and ranges aside: the request target, and the content
-codings that the client takes where the answer has several."""
-
-
-def key_of(request: Request) -> Key:
-    """What chooses the answer to `request`; a plain tuple, for it is made for each one."""
-    return request.target, request.accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +40,11 @@ class Answer:
     begins_s: float
     expires_s: float
 
-    def nbytes(self, key: Key) -> int:
+    def nbytes(self, key: AnswerKey) -> int:
         """About how much memory it takes."""
         return (
             ANSWER_BYTES
-            + len(key[0])
+            + len(key if isinstance(key, bytes) else key[0])
             + len(self.response.content)
             + SEGMENT_BYTES * len(self.response.segments)
             + STAMP_BYTES * len(self.proof.stamps)
@@ -69,16 +58,16 @@ class Answers:
         self._nbytes_max = nbytes_max
         self._nbytes = 0
         self._counters = counters
-        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._answers: OrderedDict[AnswerKey, Answer] = OrderedDict()
 
-    def get(self, key: Key) -> Answer | None:
+    def get(self, key: AnswerKey) -> Answer | None:
         """The answer last given for `key`, still to be proved."""
         answer = self._answers.get(key)
         if answer is not None:
             self._answers.move_to_end(key)
         return answer
 
-    def put(self, key: Key, answer: Answer) -> None:
+    def put(self, key: AnswerKey, answer: Answer) -> None:
         """Keep an answer, unless it alone is a quarter of all the room there is."""
         self.drop(key)
         nbytes = answer.nbytes(key)
@@ -91,7 +80,7 @@ class Answers:
             self._nbytes -= evicted.nbytes(oldest)
         self._counters[slots.PLAN_CACHE_BYTES] = self._nbytes
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: AnswerKey) -> None:
         """Forget an answer that no longer holds."""
         answer = self._answers.pop(key, None)
         if answer is not None:

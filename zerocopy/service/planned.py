@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Fields, Request
+    from zerocopy.core.http.messages import AnswerKey, Fields, Request
     from zerocopy.core.query import Query
-    from zerocopy.service.answers import Answers, Key
+    from zerocopy.service.answers import Answers
     from zerocopy.storage.planner import Planned
 
 CLOCK_LAG_S = 0.02
@@ -58,7 +58,7 @@ class PlannedResponses:
         self._closed_max_age_s = closed_max_age_s
         self._is_private = is_private
 
-    def response(self, key: Key, query: Query, planned: Planned) -> Response:
+    def response(self, key: AnswerKey, query: Query, planned: Planned) -> Response:
         """The 200 to `query`, kept for `key` where its proof allows it.
 
         A body of the spool is not: what keeps it can give it up.

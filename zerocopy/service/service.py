@@ -35,7 +35,7 @@ from zerocopy.core.query import (
 from zerocopy.core.timeindex import UnsortedError
 from zerocopy.observe.access_log import naming
 from zerocopy.observe.log import get_logger
-from zerocopy.service.answers import Answers, key_of
+from zerocopy.service.answers import Answers
 from zerocopy.service.bars import BarsWork
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.documents import Documents, description
@@ -61,10 +61,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from zerocopy.core.counters import Counters
-    from zerocopy.core.http.messages import Request
+    from zerocopy.core.http.messages import AnswerKey, Request
     from zerocopy.core.query import Query
     from zerocopy.core.window import Window
-    from zerocopy.service.answers import Key
     from zerocopy.service.computed import ComputedWork
     from zerocopy.service.live.live import Live
     from zerocopy.storage.dayfile import OpenFiles
@@ -161,7 +160,7 @@ class Service(Unlimited):
 
     def respond_now(self, request: Request, times: int = 1) -> Response | None:
         """A kept response, if its proof is short and holds."""
-        key = key_of(request)
+        key = request.answer_key
         answer = self._answers.get(key)
         if answer is None:
             # Whether the process lives must be told even when requests for plans are refused.
@@ -285,7 +284,7 @@ class Service(Unlimited):
             raise MethodNotAllowedError("the method must be GET, HEAD or OPTIONS")
         return await endpoint(query_string, request)
 
-    async def _kept(self, key: Key) -> Response | None:
+    async def _kept(self, key: AnswerKey) -> Response | None:
         """A kept response whose proof is too long for the event loop, if it holds."""
         answer = self._answers.get(key)
         if answer is None:
@@ -298,7 +297,7 @@ class Service(Unlimited):
         return None
 
     async def _bars(self, query_string: bytes, request: Request) -> Response:
-        key = key_of(request)
+        key = request.answer_key
         kept = await self._kept(key)
         if kept is not None:
             return kept
@@ -311,7 +310,7 @@ class Service(Unlimited):
         return self._planned.response(key, query.records, planned)
 
     async def _data(self, query_string: bytes, request: Request) -> Response:
-        key = key_of(request)
+        key = request.answer_key
         kept = await self._kept(key)
         if kept is not None:
             return kept
@@ -330,7 +329,7 @@ class Service(Unlimited):
         self._planned.note(query, planned)
         return self._planned.response(key, query, planned)
 
-    async def _computed_data(self, key: Key, query: Query, request: Request) -> Response:
+    async def _computed_data(self, key: AnswerKey, query: Query, request: Request) -> Response:
         found = await in_thread(self._executor, lambda: self._computed.begin(query))
         if not found.is_complete:
             unchanged = self._planned.unchanged(request, query, found.planned)

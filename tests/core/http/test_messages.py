@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.sources import Scatters
-from zerocopy.core.http.messages import Request, Response
+from zerocopy.core.http.messages import AnswerKey, Request, Response
 from zerocopy.core.plan import Segment
 
 FIELDS = ((b"host", b"a"), (b"accept", b"x"), (b"accept", b"y"), (b"x-accept", b"z"))
@@ -101,6 +101,20 @@ def test_request_knows_that_its_fields_change_nothing(name: bytes) -> None:
 def test_request_knows_whether_its_response_has_content(method: bytes, *, is_head: bool) -> None:
     """RFC 9110 section 9.3.2; methods are case-sensitive."""
     assert Request(method, b"/", ()).is_head is is_head
+
+
+def test_codings_choose_an_answer_only_where_it_has_several_forms() -> None:
+    """Nor does a key ever mean that of another target, whatever stands in one."""
+
+    def key(target: bytes, *fields: tuple[bytes, bytes]) -> AnswerKey:
+        return Request(b"GET", target, fields).answer_key
+
+    gzip, zstd = ((b"accept-encoding", coding) for coding in (b"gzip", b"zstd"))
+    assert key(b"/api/data?symbol=A", gzip) == key(b"/api/data?symbol=A") == b"/api/data?symbol=A"
+    text = b"/api/data?symbol=A&format=csv"
+    keys = {key(text), key(text, gzip), key(text, zstd), key(text + b" gzip"), key(b"/", gzip)}
+    assert len(keys) == 5
+    assert key(text, gzip) == key(text, gzip, (b"range", b"bytes=0-1"))
 
 
 def test_requests_of_two_networks_are_two() -> None:

@@ -344,6 +344,25 @@ def test_who_has_no_limits_is_asked_about_once(wire: Wire, monkeypatch: pytest.M
     assert (wire.handler.asked, wire.handler.left) == (1, 0)
 
 
+def test_whether_it_counts_is_asked_again_for_another_grant(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of a head without limits may have some in the next reading of the file."""
+    free, limited = Grant("free"), Grant("limited")
+    monkeypatch.setattr(wire.handler, "counts", lambda request: request.grant is limited)
+    wire.handler.is_counting, wire.handler.left = True, 1
+    lane = Lane(wire.server, wire.context)
+    _, block = wire.ask()
+    request = lane.requests[block] = wire.lane.requests[block]
+    stream_id = wire.client.get_next_available_stream_id()
+    for grant, answered in ((free, 3), (limited, 2)):
+        request.be_granted(grant)
+        waiting = [(0, block, stream_id + 2 * n) for n in range(3)]
+        assert lane.answer(waiting, wire.proved)[0] == answered
+        wire.proved.settle(wire.context, 0)
+        stream_id += 6
+
+
 def test_bytes_count_at_once_and_not_when_the_turn_is_settled(wire: Wire) -> None:
     """Whoever is judged later in the same turn, on whatever connection, has had them already."""
     spent: list[int] = []

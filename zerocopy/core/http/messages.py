@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from zerocopy.core.codings import accepted_by
+from zerocopy.core.codings import NOTHING, accepted_by
 from zerocopy.core.endpoints import OPEN, endpoint_of
 from zerocopy.core.http.authority import is_authority
 from zerocopy.core.plan import ends_of
@@ -64,6 +64,10 @@ _ERROR = 400
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
+AnswerKey = bytes | tuple[bytes, "Accepted"]
+"""All that chooses an answer, preconditions and ranges aside: the request target, and the content
+codings that the client takes where the answer has several."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -72,11 +76,12 @@ class Request:
     `target` is the request target in origin-form, still percent-encoded. `is_conditional` tells
     whether its fields may change a 200 into another response (RFC 9110 sections 13 and 14), and
     `endpoint` is what its path names, and `accepts` which content codings may be of use.
-    `is_websocket`: it is a valid opening handshake (RFC 6455 section 4.2.1, RFC 8441); who answers
-    may ignore it (RFC 9110 section 7.8). `network` is the peer's (`core/network.py`), where the
-    handler asks for it: then requests of different networks are different ones. `grant` is who
-    asks, once that was found out and is allowed to see this target; it lives as long as the
-    request, which transports keep beside the bytes it came in.
+    `answer_key` is what finds a kept response, and `is_head` whether that goes without its content
+    (section 9.3.2). `is_websocket`: it is a valid opening handshake (RFC 6455 section 4.2.1, RFC
+    8441); who answers may ignore it (RFC 9110 section 7.8). `network` is the peer's
+    (`core/network.py`), where the handler asks for it: then requests of different networks are
+    different ones. `grant` is who asks, once that was found out and is allowed to see this target;
+    it lives as long as the request, which transports keep beside the bytes it came in.
     """
 
     method: bytes
@@ -87,6 +92,8 @@ class Request:
     is_conditional: bool = field(init=False, compare=False)
     endpoint: int = field(init=False, compare=False)
     accepts: Accepted = field(init=False, compare=False, repr=False)
+    answer_key: AnswerKey = field(init=False, compare=False, repr=False)
+    is_head: bool = field(init=False, compare=False, repr=False)
     grant: Grant | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -95,12 +102,12 @@ class Request:
         object.__setattr__(self, "is_conditional", conditional)
         endpoint = endpoint_of(self.target)
         object.__setattr__(self, "endpoint", endpoint)
-        object.__setattr__(self, "accepts", accepted_by(self.target, endpoint, self.fields))
-
-    @property
-    def is_head(self) -> bool:
-        """Whether the response goes without its content, RFC 9110 section 9.3.2."""
-        return self.method == b"HEAD"
+        accepts = accepted_by(self.target, endpoint, self.fields)
+        object.__setattr__(self, "accepts", accepts)
+        # The target alone where that will do: bytes keep their hash, and a tuple does not.
+        key = self.target if accepts is NOTHING else (self.target, accepts)
+        object.__setattr__(self, "answer_key", key)
+        object.__setattr__(self, "is_head", self.method == b"HEAD")
 
     def unconditional(self) -> Request:
         """The same without preconditions, ranges and content codings."""

@@ -111,18 +111,19 @@ def _string(value: bytes) -> bytes:
 class Answer:
     """One response to `request` as frames, alike on every connection but for the stream's number.
 
-    `nbytes` is its content's, which is cut into frames that every client takes. `is_counted`: the
-    handler is asked before it is given again, and told of its bytes at once.
+    `nbytes` is its content's, which is cut into frames that every client takes. `grant` is who has
+    asked. `is_counted`: the handler is asked before it is given again, and its bytes count at once.
     """
 
     __slots__ = (
-        "_frames", "_places", "_view", "date", "is_counted", "nbytes", "request", "response",
-        "times",
+        "_frames", "_places", "_view", "date", "grant", "is_counted", "nbytes", "request",
+        "response", "times",
     )  # fmt: skip
 
     def __init__(self, request: Request, response: Response, date: bytes) -> None:
         self.request = request
         self.response = response
+        self.grant = request.grant
         self.date = date
         self.times = 0  # it was sent, and not counted yet
         self.is_counted = False

@@ -58,7 +58,8 @@ _TableState = tuple[object, int, int]
 class Proved(dict[int, Answer]):
     """Responses that were proved in one iteration of the loop, by the identity of their request.
 
-    An `Answer` keeps its request, so no other object gets that identity meanwhile. Every connection
+    Those of who has limits are at its negative: each request for them has to be admitted first. An
+    `Answer` keeps its request, so no other object gets that identity meanwhile. Every connection
     that asked before the proof was made may have them. `settle` counts, once for all, what was sent
     of them.
     """
@@ -158,24 +159,20 @@ class Lane:
         look at a block not seen before, a stream that may not be opened, a request that needs a
         plan, or a response that does not fit the windows.
         """
-        connection, handler, answered, nbytes = self._connection, self._context.handler, 0, 0
+        connection, answered, nbytes = self._connection, 0, 0
         frames: list[Buffer] = []
         for _, block, stream_id in requests:
             request = self.requests.get(block)
             if request is None or nbytes >= LANE_BYTES_MAX or not self._may_open(stream_id):
                 break
-            answer = proved.get(id(request))
-            if answer is None:
-                answer = self._prove(block, request, proved)
-            elif answer.is_counted and not handler.admits(request, answer.response):
-                break
+            answer = proved.get(id(request)) or self._prove(block, request, proved)
             if answer is None:
                 break
             if (
                 answer.nbytes > connection.outbound_flow_control_window
                 or answer.nbytes > self.initial_window
             ):
-                handler.take_back(request)
+                self._context.handler.take_back(request)
                 break
             connection.highest_inbound_stream_id = stream_id
             _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
@@ -193,15 +190,18 @@ class Lane:
         return answered, frames[0] if answered == 1 else b"".join(frames)
 
     def _prove(self, block: bytes, request: Request, proved: Proved) -> Answer | None:
-        response = self._context.handler.respond_now(request)
+        handler = self._context.handler
+        if self._is_counting and (counted := proved.get(-id(request))) is not None:
+            return counted if handler.admits(request, counted.response) else None
+        response = handler.respond_now(request)
         if response is None:
             return None
         if response.segments:
             self._remember(self._large, block, self.requests.pop(block))
-            self._context.handler.take_back(request)
+            handler.take_back(request)
             return None
-        answer = proved[id(request)] = self._rendered(request, response)
-        answer.is_counted = self._is_counting and self._context.handler.counts(request)
+        answer = self._rendered(request, response)
+        proved[-id(request) if answer.is_counted else id(request)] = answer
         return answer
 
     def open(self, block: bytes, stream_id: int) -> Request | None:
@@ -235,10 +235,16 @@ class Lane:
         """Take the frames made of this response earlier in this second, or make them."""
         rendered, date = self._context.batch.rendered, self._context.date_h2
         answer = rendered.get(id(request))
-        if answer is None or answer.response is not response or answer.date is not date:
+        if (
+            answer is None
+            or answer.response is not response
+            or answer.date is not date
+            or answer.grant is not request.grant
+        ):
             if len(rendered) >= RENDERED_MAX:
                 rendered.clear()
             answer = rendered[id(request)] = Answer(request, response, date)
+            answer.is_counted = self._is_counting and self._context.handler.counts(request)
         return answer
 
 

@@ -55,15 +55,14 @@ class Outbox:
             self._channel.wait_writable(self._on_writable)
 
     def _send(self, data: Buffer) -> int:
-        """Send `data`. Returns how many bytes the channel did not take."""
+        """Send `data`, which has some. Returns how many bytes the channel did not take."""
         left = len(data)
         try:
-            while left:
-                sent = self._channel.send(data)
+            while (sent := self._channel.send(data)) < left:
                 self.taken_bytes += sent
                 left -= sent
-                if left:
-                    data = memoryview(data)[sent:]
+                data = memoryview(data)[sent:]
+            self.taken_bytes += sent
         except BlockingIOError:
             return left
         except OSError:
