@@ -67,6 +67,7 @@ def test_a_body_that_breaks_is_resumed_where_it_broke(ending: Ending, at: int) -
     assert resumed.fields.get("if-range") == (TAG if resumed.first else None)
     assert resumed.first <= at
     assert resumed.first or at <= LINE_NBYTES
+    assert resumed.first == at or at <= LINE_NBYTES or ending == "reset", "what came is kept"
 
 
 @pytest.mark.usefixtures("pauses")

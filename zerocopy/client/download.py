@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Self
 
 from zerocopy.client.errors import BadRequest, WriteFailed
 from zerocopy.client.requests import Call, span_parameters, target_of
-from zerocopy.client.sinks import Pace, finish, require_end
+from zerocopy.client.sinks import finish, require_end
 from zerocopy.client.times import span
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
     from zerocopy.client.requests import Series
+    from zerocopy.client.response import Response
     from zerocopy.client.sinks import Progress
     from zerocopy.client.times import TimeLike
 
@@ -37,6 +36,8 @@ FORMATS = {
 """The format that the ending of a name asks for."""
 
 PIECE_BYTES = 1 << 20
+PIECE_S = 0.05
+"""Bytes of one write at most, and seconds in which they come."""
 
 
 def download(  # noqa: PLR0917 - as its two callers have them
@@ -114,7 +115,7 @@ class FileSink:
         self.received = 0
         self.tag = tag
 
-    def take(self, response: HTTPResponse) -> None:
+    def take(self, response: Response) -> None:
         """Append a response to the part.
 
         Raises:
@@ -122,18 +123,27 @@ class FileSink:
         """
         require_end(response)
         total = None if response.length is None else self.received + response.length
-        piece, pace = memoryview(bytearray(PIECE_BYTES)), Pace()
-        begun_s = time.monotonic()
-        while count := response.readinto(piece[: pace.nbytes]):
-            pace.took(count, time.monotonic() - begun_s)
+        piece = memoryview(bytearray(PIECE_BYTES))
+        with response.waiting_in_kernel():
+            while self._take_piece(response, piece):
+                if self._progress is not None:
+                    self._progress(self.received, total)
+        finish(response)
+
+    def _take_piece(self, response: Response, piece: memoryview) -> bool:
+        """Write what comes in a moment, and what has come where it breaks; False: nothing did."""
+        filled, end_s = 0, time.monotonic() + PIECE_S
+        try:
+            while count := response.read_some(piece[filled:]):
+                filled += count
+                if filled == len(piece) or time.monotonic() > end_s:
+                    break
+        finally:
             try:
-                self._write(piece[:count])
+                self._write(piece[:filled])
             except OSError as error:
                 raise self._failure(error) from error
-            if self._progress is not None:
-                self._progress(self.received, total)
-            begun_s = time.monotonic()
-        finish(response)
+        return filled > 0
 
     def result(self) -> Path:
         """Give the file its name, once it is on the disk."""

@@ -22,7 +22,7 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, TypeVar
 
 from zerocopy.client.errors import (
@@ -38,6 +38,7 @@ from zerocopy.client.errors import (
     error_of,
 )
 from zerocopy.client.pool import Pool
+from zerocopy.client.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -135,7 +136,7 @@ class Fetcher:
         if refusal is not None:
             raise refusal
 
-    def _ask(self, connection: HTTPConnection, target: str, sink: Sink, stop: Stop) -> HTTPResponse:
+    def _ask(self, connection: HTTPConnection, target: str, sink: Sink, stop: Stop) -> Response:
         fields = {"User-Agent": USER_AGENT, **self._options.fields}
         if sink.received and sink.tag is not None:
             fields |= {"Range": f"bytes={sink.received}-", "If-Range": sink.tag}
@@ -145,7 +146,7 @@ class Fetcher:
                 connection.connect()
             stop.attach(connection.sock)
             connection.request("GET", self._options.prefix + target, headers=fields)
-            return connection.getresponse()
+            response = connection.getresponse()
         except TimeoutError as error:
             raise Timeout(
                 f"{self._options.origin} did not answer within {self._options.timeout_s:g} s"
@@ -156,8 +157,10 @@ class Fetcher:
                 connection.close()
                 return self._ask(connection, target, sink, stop)
             raise ConnectionFailed(sentence_of(self._options, error)) from error
+        assert isinstance(response, Response), "the pool makes no others"
+        return response
 
-    def _receive(self, response: HTTPResponse, sink: Sink, restarts: Restarts) -> Error | None:
+    def _receive(self, response: Response, sink: Sink, restarts: Restarts) -> Error | None:
         """Take the body, or return what the server refuses with."""
         try:
             if response.length is None and not response.chunked and not response.peek(1):
@@ -213,7 +216,7 @@ class Restarts:
             )
 
 
-def check_part(response: HTTPResponse, sink: Sink) -> None:
+def check_part(response: Response, sink: Sink) -> None:
     """Raise UnexpectedAnswer unless a 206 is the rest of what has come."""
     told = _CONTENT_RANGE.fullmatch(response.getheader("Content-Range", ""))
     first, last, total = map(int, told.groups()) if told else (-1, -1, -1)
@@ -345,7 +348,7 @@ def refusal_of(
     return error
 
 
-def _strong_tag(response: HTTPResponse) -> str | None:
+def _strong_tag(response: Response) -> str | None:
     tag = response.getheader("ETag", "")
     return tag if tag.startswith('"') else None
 

@@ -11,6 +11,8 @@ import threading
 from http.client import HTTPConnection, HTTPSConnection
 from typing import TYPE_CHECKING
 
+from zerocopy.client.response import Response
+
 if TYPE_CHECKING:
     from zerocopy.client.options import Options
 
@@ -66,6 +68,7 @@ class Pool:
             if options.context is None
             else HTTPSConnection(host, port, timeout=timeout_s, context=options.context)
         )
+        connection.response_class = Response
         connection.set_debuglevel(0)  # the class may have another, which prints keys
         return connection
 

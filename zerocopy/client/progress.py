@@ -20,6 +20,9 @@ Shown: TypeAlias = Progress | bool | None
 
 SHOW_AFTER_S = 1.0
 
+DRAW_S = 0.05
+"""Seconds between two changes of the bar: over TLS a read has no more than 16 KB."""
+
 
 @contextmanager
 def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
@@ -39,20 +42,24 @@ def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
 class Bar:
     """Appears when a transfer has lasted `SHOW_AFTER_S`, and goes with its end."""
 
-    __slots__ = ("_begun_s", "_progress", "_task", "_title")
+    __slots__ = ("_begun_s", "_drawn_s", "_progress", "_task", "_title")
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._begun_s = time.monotonic()
+        self._begun_s = self._drawn_s = time.monotonic()
         self._progress: Any = None
         self._task: Any = None
 
     def __call__(self, received: int, total: int | None) -> None:
         """Show it, if it is time."""
+        now_s = time.monotonic()
         if self._progress is None:
-            if time.monotonic() - self._begun_s < SHOW_AFTER_S:
+            if now_s - self._begun_s < SHOW_AFTER_S:
                 return
             self._open()
+        elif received != total and now_s - self._drawn_s < DRAW_S:
+            return
+        self._drawn_s = now_s
         self._progress.update(self._task, completed=received, total=total)
 
     def close(self) -> None:

@@ -6,9 +6,8 @@ object, but not how it was asked for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from http.client import HTTPResponse, IncompleteRead
+from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zerocopy.client.errors import UnexpectedAnswer
@@ -18,12 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from zerocopy.client.response import Response
+
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes of the body that have come, and with all, None where unknown."""
-
-PIECE_MIN, PIECE_MAX = 1 << 16, 1 << 24
-PIECE_S = 0.05
-"""Bytes of one read, and what it is to take: a break costs no more than this to fetch again."""
 
 HEADER_LINE_MAX = 1 << 24
 """Bytes: 32 columns and a million skipped days stay below it."""
@@ -45,7 +42,7 @@ class Sink(Protocol):
     def restart(self, tag: str | None) -> None:
         """Forget what is kept: a whole body comes, with this strong ETag."""
 
-    def take(self, response: HTTPResponse) -> None:
+    def take(self, response: Response) -> None:
         """Read a response to its end.
 
         Raises:
@@ -68,7 +65,7 @@ class SmallSink:
     def restart(self, tag: str | None) -> None:
         """Nothing is kept of a part."""
 
-    def take(self, response: HTTPResponse) -> None:
+    def take(self, response: Response) -> None:
         """Read all."""
         self.content = response.read(SMALL_BODY_MAX)
         finish(response)
@@ -77,11 +74,10 @@ class SmallSink:
 class ColumnsSink:
     """A body in the format `columns`: each column is read into its place in one buffer."""
 
-    __slots__ = ("_at", "_header_nbytes", "_layout", "_memory", "_pace", "_progress", "tag")
+    __slots__ = ("_at", "_header_nbytes", "_layout", "_memory", "_progress", "tag")
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
-        self._pace = Pace()
         self.restart(None)
 
     def restart(self, tag: str | None) -> None:
@@ -97,7 +93,7 @@ class ColumnsSink:
         """Bytes of header line and records."""
         return self._header_nbytes + self._at
 
-    def take(self, response: HTTPResponse) -> None:
+    def take(self, response: Response) -> None:
         """Read the header line, if it has not come yet, then what is left of each column."""
         if self._layout is None:
             self._begin(response)
@@ -105,12 +101,13 @@ class ColumnsSink:
         assert self._memory is not None, "with the header line"
         _check_length(response, self._layout.nbytes - self._at)
         begin = 0
-        for column in self._layout.columns:
-            end = begin + column.nbytes
-            view = self._memory.data[column.offset : column.offset + column.nbytes]
-            while self._at < end:
-                self._read_into(response, view[self._at - begin :])
-            begin = end
+        with response.waiting_in_kernel():
+            for column in self._layout.columns:
+                end = begin + column.nbytes
+                view = self._memory.data[column.offset : column.offset + column.nbytes]
+                while self._at < end:
+                    self._read_into(response, view[self._at - begin :])
+                begin = end
         finish(response)
 
     def result(self) -> tuple[Layout, NDArray[np.uint8]]:
@@ -119,7 +116,7 @@ class ColumnsSink:
         assert self._memory is not None, "with its layout"
         return self._layout, self._memory
 
-    def _begin(self, response: HTTPResponse) -> None:
+    def _begin(self, response: Response) -> None:
         line = _line_of(response)
         if not line.endswith(b"\n"):
             finish(response)  # tells a broken body from one that is none of zerocopy's
@@ -128,21 +125,19 @@ class ColumnsSink:
         self._memory = layout.allocate()
         self._layout, self._header_nbytes = layout, len(line)
 
-    def _read_into(self, response: HTTPResponse, view: memoryview) -> None:
-        begun_s = time.monotonic()
-        count = response.readinto(view[: self._pace.nbytes])
+    def _read_into(self, response: Response, view: memoryview) -> None:
+        count = response.read_some(view)
         if not count and response.chunked:  # the last chunk: http.client tells a break itself
             raise UnexpectedAnswer("the answer is shorter than its header line says")
         if not count:
             raise IncompleteRead(b"", response.length)
         self._at += count
-        self._pace.took(count, time.monotonic() - begun_s)
         if self._progress is not None:
             assert self._layout is not None, "the header line has come"
             self._progress(self.received, self._header_nbytes + self._layout.nbytes)
 
 
-def _line_of(response: HTTPResponse) -> bytes:
+def _line_of(response: Response) -> bytes:
     """The first line of a body, whole or as far as the body goes."""
     if not response.chunked:
         return response.readline(HEADER_LINE_MAX)
@@ -152,21 +147,7 @@ def _line_of(response: HTTPResponse) -> bytes:
     return bytes(line)
 
 
-class Pace:
-    """How many bytes one read asks for: what comes in about `PIECE_S`."""
-
-    __slots__ = ("nbytes",)
-
-    def __init__(self) -> None:
-        self.nbytes = PIECE_MIN
-
-    def took(self, count: int, seconds: float) -> None:
-        """Learn from a read; the next is at most twice as long."""
-        wanted = int(count * PIECE_S / max(seconds, 1e-6))
-        self.nbytes = min(max(wanted, PIECE_MIN), 2 * self.nbytes, PIECE_MAX)
-
-
-def _check_length(response: HTTPResponse, nbytes: int) -> None:
+def _check_length(response: Response, nbytes: int) -> None:
     """Refuse a response whose framing has another length than is to come."""
     if response.length not in {None, nbytes}:
         raise UnexpectedAnswer(
@@ -175,7 +156,7 @@ def _check_length(response: HTTPResponse, nbytes: int) -> None:
         )
 
 
-def require_end(response: HTTPResponse) -> None:
+def require_end(response: Response) -> None:
     """Refuse a body whose end cannot be told from a break.
 
     Raises:
@@ -185,7 +166,7 @@ def require_end(response: HTTPResponse) -> None:
         raise UnexpectedAnswer("the answer has no length, so its end cannot be told from a break")
 
 
-def finish(response: HTTPResponse) -> None:
+def finish(response: Response) -> None:
     """Read the end of a body's framing; nothing may be left of the body.
 
     Raises:

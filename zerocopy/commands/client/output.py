@@ -14,7 +14,7 @@ from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from zerocopy.client.errors import ChangedData, WriteFailed
-from zerocopy.client.sinks import PIECE_MAX, require_end
+from zerocopy.client.sinks import require_end
 from zerocopy.commands.client.lines import cells_of
 from zerocopy.commands.client.options import refuse_to_overwrite
 from zerocopy.commands.shared import terminal
@@ -23,13 +23,16 @@ from zerocopy.streams import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from http.client import HTTPResponse
 
     from zerocopy.client.frame import Frame
+    from zerocopy.client.response import Response
     from zerocopy.client.sinks import Progress
 
 ROWS_MAX: Final = 20
 """Rows of a table; of a longer frame the first and the last half."""
+
+_PIECE_BYTES_MAX: Final = 1 << 24
+"""Of a body that is handed on as it comes."""
 
 _WIDTH_MAX: Final = 10_000
 """Of a table: 32 columns are narrower."""
@@ -124,12 +127,12 @@ class StreamSink:
             raise ChangedData("the data changed while they were printed: ask again, or use -o FILE")
         self.tag = tag
 
-    def take(self, response: HTTPResponse) -> None:
+    def take(self, response: Response) -> None:
         """Hand on a response, to its end."""
         require_end(response)
         left = response.length
         total = None if left is None else self.received + left
-        while piece := response.read1(PIECE_MAX):
+        while piece := response.read1(_PIECE_BYTES_MAX):
             try:
                 self._file.write(piece)
             except OSError as error:
