@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import zerocopy
 from zerocopy.core import counters as slots
+from zerocopy.core.access import SENT_BYTES
 from zerocopy.core.counters import (
     DURATION_BOUNDS_S,
     PLAIN,
@@ -149,7 +150,7 @@ def test_page_has_what_each_key_asked_for(counters_fd: int) -> None:
     collector.names_fd = named_counters.make_names()
     named_counters.add_row(collector.names_fd, 1)
     row = named_counters.NamedCounters(collector.names_fd, 0)
-    row.count("desk", named_counters.SENT_BYTES, 7)
+    row.count("desk", SENT_BYTES, 7)
     samples = samples_of(collector)
     assert samples['zerocopy_key_sent_bytes_total{key="desk"}'] == 7
     assert samples['zerocopy_key_requests_total{key="(others)"}'] == 0

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zerocopy.core.access import Grant
+from zerocopy.core.access import REFUSALS, REQUESTS, SENT_BYTES, Grant
 from zerocopy.observe import named_counters
 from zerocopy.observe.named_counters import (
     NAMES_MAX,
     OTHERS,
-    REFUSALS,
-    REQUESTS,
-    SENT_BYTES,
     NamedCounters,
     totals,
 )

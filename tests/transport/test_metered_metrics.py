@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 from zerocopy.core.access import Grant
 from zerocopy.core.counters import PLAIN, REQUESTS_IN_FLIGHT, SLOTS
 from zerocopy.core.http.messages import Request, Response
+from zerocopy.observe.named_counters import OTHERS, NamedCounters, add_row, make_names, totals
 from zerocopy.transport.metered_metrics import MeteredMetrics
+
+if TYPE_CHECKING:
+    from zerocopy.core.http.pending import PendingRequest
 
 TODAY = 20_000
 
@@ -36,9 +43,9 @@ class Meter:
         self.given.append((nbytes, day))
 
 
-def granted(method: bytes = b"GET") -> tuple[Request, Meter]:
+def granted(method: bytes = b"GET", name: str = "desk") -> tuple[Request, Meter]:
     """A request of somebody whose bytes are counted."""
-    request, grant, meter = Request(method, b"/api/data", ()), Grant("desk"), Meter()
+    request, grant, meter = Request(method, b"/api/data", ()), Grant(name), Meter()
     grant.usage = meter
     request.be_granted(grant)
     return request, meter
@@ -54,10 +61,17 @@ def test_a_batch_tells_what_it_has_sent(metrics: MeteredMetrics) -> None:
     """Equal responses count each; so batches must see that somebody listens."""
     request, meter = granted()
     assert metrics.access is not None
-    metrics.spend(request, Response(200, (), bytes(100)), 7)
-    assert meter.spent == [700]
     metrics.note(request, Response(200, (), bytes(100)), 0, 7)
     assert meter.spent == [700]
+
+
+def test_what_was_spent_one_by_one_is_not_spent_once_more(metrics: MeteredMetrics) -> None:
+    """The lane of HTTP/2 does so, for whoever is judged next in the same turn."""
+    request, meter = granted()
+    metrics.spend(request, Response(200, (), bytes(100)))
+    assert meter.spent == [100]
+    metrics.note_spent(request, Response(200, (), bytes(100)), 0, 1)
+    assert meter.spent == [100]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +123,27 @@ def test_who_asks_may_be_known_of_the_request_under_way_alone(metrics: MeteredMe
     metrics.promise(pending, Response(200, (), bytes(100)))
     metrics.end(pending)
     assert meter.spent == [100]
+
+
+@pytest.mark.parametrize("has_log", [False, True])
+def test_each_request_counts_for_its_name_from_the_first_to_the_last(*, has_log: bool) -> None:
+    """The first finds the counts of the name, the next have them, with limits or a log or none."""
+    logged: list[PendingRequest] = []
+    log = (lambda _, pending, __: logged.append(pending)) if has_log else None
+    names_fd = make_names()
+    add_row(names_fd, 1)
+    metrics = MeteredMetrics(PLAIN, [0] * len(SLOTS), log, NamedCounters(names_fd, 0).tally)
+    get, head = (Request(method, b"/api/data", ()) for method in (b"GET", b"HEAD"))
+    for request in (get, head):
+        request.be_granted(Grant("desk"))
+    limited, _ = granted(name="limited")
+    for request in (get, head, limited, Request(b"GET", b"/healthz", ())):
+        for times in (1, 2):
+            metrics.note(request, Response(200, (), bytes(100)), 0, times)
+    told = totals(names_fd)
+    os.close(names_fd)
+    assert told == {OTHERS: (0, 0, 0), "desk": (6, 300, 0), "limited": (3, 300, 0)}
+    assert len(logged) == 12 * has_log
 
 
 def test_nobody_and_those_without_a_limit_cost_nothing(metrics: MeteredMetrics) -> None:

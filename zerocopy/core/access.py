@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 EVERYTHING = ("*",)
 """Patterns that match any name."""
 
+TALLIED = ("requests", "sent_bytes", "refusals")
+REQUESTS, SENT_BYTES, REFUSALS = range(3)
+"""What is counted of each name, in this order."""
+
 PATTERNS_MAX = 256
 """Patterns of one kind in a scope."""
 
@@ -105,11 +109,13 @@ class Grant:
     It holds until `until_s` (unix seconds), or until it is revoked. Requests, streams and kept
     heads have the same object, so what is revoked is revoked for all of them. `mark` tells what
     proved it from anything else that proves the same name, so that a ticket can say so. `usage`
-    counts what it has had, where that is limited.
+    counts what it has had, where that is limited. `tallied` has the `TALLIED` of its name, once
+    something was counted.
     """
 
     __slots__ = (
-        "__weakref__", "_watchers", "allowance", "mark", "name", "scope", "until_s", "usage",
+        "__weakref__", "_watchers", "allowance", "mark", "name", "scope", "tallied", "until_s",
+        "usage",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +132,7 @@ class Grant:
         self.until_s = until_s
         self.mark = mark
         self.usage: Usage | None = None
+        self.tallied: memoryview | None = None
         self._watchers: set[Callable[[], None]] = set()
 
     def revoke(self) -> None:

@@ -22,6 +22,7 @@ from prometheus_client.core import (
 )
 
 from zerocopy import __version__
+from zerocopy.core.access import TALLIED
 from zerocopy.core.counters import CONNECTIONS, HISTOGRAMS, SLOTS, TRANSPORTS
 from zerocopy.observe import named_counters
 from zerocopy.observe.counter_rows import ROW_BYTES, open_row
@@ -162,7 +163,7 @@ _NAMED_HELP = {
 def _named(names_fd: int) -> Iterator[Metric]:
     """What each key or token asked for; the first 500 names of a worker have their own series."""
     found = named_counters.totals(names_fd)
-    for place, what in enumerate(named_counters.COUNTS):
+    for place, what in enumerate(TALLIED):
         name = f"zerocopy_key_{what}"
         family = CounterMetricFamily(name, _NAMED_HELP[what], labels=["key"])
         for key, counts in found.items():

@@ -3,7 +3,7 @@
 Owns how a row is laid out. It has room for `NAMES_MAX` names and never grows: names that come later
 are counted together. So a metric that has names as labels stays bounded, whoever issues tokens.
 
-    used    names (64 bytes each, UTF-8, padded by NUL)    COUNTS numbers of 64 bits for each name
+    used    names (64 bytes each, UTF-8, padded by NUL)    TALLIED numbers of 64 bits for each name
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import mmap
 import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
+
+from zerocopy.core.access import REQUESTS, SENT_BYTES, TALLIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,15 +26,11 @@ NAMES_MAX = 500
 OTHERS = "(others)"
 """Stands for the names that came when all room was taken; no key can be called so."""
 
-COUNTS = ("requests", "sent_bytes", "refusals")
-REQUESTS, SENT_BYTES, REFUSALS = range(3)
-"""What is counted of each name, in this order."""
-
 _NUMBER_BYTES = 8
 _NAME_BYTES = 64
 _NAMES_AT = _NUMBER_BYTES
 _COUNTS_AT = _NAMES_AT + (NAMES_MAX + 1) * _NAME_BYTES
-ROW_BYTES = _COUNTS_AT + (NAMES_MAX + 1) * len(COUNTS) * _NUMBER_BYTES
+ROW_BYTES = _COUNTS_AT + (NAMES_MAX + 1) * len(TALLIED) * _NUMBER_BYTES
 
 
 def make_names() -> int:
@@ -58,23 +56,27 @@ class NamedCounters:
             self._add(OTHERS)
 
     def count(self, name: str, count: int, amount: int) -> None:
-        """Add `amount` to one of `COUNTS` of `name`."""
-        place = self._places.get(name)
-        if place is None:
-            place = self._add(name)
-        self._counts[place * len(COUNTS) + count] += amount
+        """Add `amount` to one of `TALLIED` of `name`."""
+        self._counts_of(name)[count] += amount
 
     def tally(self, grant: Grant, nbytes: int, times: int) -> None:
         """Count requests that have ended; see `transport.request_metrics.Tally`.
 
-        Called for every request, so both counts are found at once.
+        Called for every request, so a grant keeps the counts of its name.
         """
-        place = self._places.get(grant.name)
+        counts = grant.tallied
+        if counts is None:
+            counts = grant.tallied = self._counts_of(grant.name)
+        counts[REQUESTS] += times
+        counts[SENT_BYTES] += nbytes * times
+
+    def _counts_of(self, name: str) -> memoryview[int]:
+        """Those of `TALLIED`, in their order."""
+        place = self._places.get(name)
         if place is None:
-            place = self._add(grant.name)
-        counts, first = self._counts, place * len(COUNTS)
-        counts[first] += times  # REQUESTS
-        counts[first + 1] += nbytes * times  # SENT_BYTES
+            place = self._add(name)
+        first = place * len(TALLIED)
+        return self._counts[first : first + len(TALLIED)]
 
     def _add(self, name: str) -> int:
         """Give a name its place, which may be that of all others."""
@@ -89,15 +91,15 @@ class NamedCounters:
 
 
 def totals(names_fd: int) -> dict[str, tuple[int, ...]]:
-    """The `COUNTS` of each name, of all rows together; blocks no worker."""
-    found: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(COUNTS))
+    """The `TALLIED` of each name, of all rows together; blocks no worker."""
+    found: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(TALLIED))
     size = os.fstat(names_fd).st_size
     for begin in range(0, size, ROW_BYTES):
         row = memoryview(os.pread(names_fd, ROW_BYTES, begin))
         counts = row[_COUNTS_AT:].cast("Q")
         for place, name in enumerate(_names(row)):
-            for kind in range(len(COUNTS)):
-                found[name][kind] += counts[place * len(COUNTS) + kind]
+            for kind in range(len(TALLIED)):
+                found[name][kind] += counts[place * len(TALLIED) + kind]
     return {name: tuple(counted) for name, counted in sorted(found.items())}
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
+from zerocopy.core.access import REQUESTS, SENT_BYTES
 from zerocopy.core.http.messages import content_bytes
 from zerocopy.core.http.pending import PendingRequest
-from zerocopy.transport.request_metrics import RequestMetrics
+from zerocopy.transport.request_metrics import RequestMetrics, write_nothing
 
 if TYPE_CHECKING:
     from zerocopy.core.http.messages import Request, Response
@@ -33,16 +34,24 @@ class MeteredMetrics(RequestMetrics):
 
     __slots__ = ()
 
-    def spend(self, request: Request, response: Response, times: int = 1) -> None:
+    def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
+        """See `RequestMetrics`. Who has no limits and asks once more costs the two counts alone."""
+        grant = request.grant
+        if grant is not None:
+            usage, counts = grant.usage, grant.tallied
+            if usage is None and counts is not None and self.access is write_nothing:
+                counts[REQUESTS] += times
+                counts[SENT_BYTES] += 0 if request.is_head else response.nbytes * times
+                return
+            if usage is not None:
+                usage.spend(content_bytes(request, response) * times)
+        self.note_spent(request, response, begun_ns, times)
+
+    def spend(self, request: Request, response: Response) -> None:
         """See `RequestMetrics`."""
         grant = request.grant
         if grant is not None and grant.usage is not None:
-            grant.usage.spend(content_bytes(request, response) * times)
-
-    def answered(self, request: Request, response: Response, begun_ns: int) -> None:
-        """See `RequestMetrics`."""
-        self.spend(request, response)
-        super().answered(request, response, begun_ns)
+            grant.usage.spend(content_bytes(request, response))
 
     def begin(self, request: Request, begun_ns: int) -> PendingRequest:
         """See `RequestMetrics`."""

@@ -43,7 +43,7 @@ class Tally(Protocol):
         """So many requests of `grant` have ended; each was sent `nbytes` of content."""
 
 
-def _write_nothing(_transport: str, _pending: PendingRequest, _duration_ns: int) -> None:
+def write_nothing(_transport: str, _pending: PendingRequest, _duration_ns: int) -> None:
     """The access log of those who have a tally alone: nobody else pays for the question."""
 
 
@@ -65,7 +65,7 @@ class RequestMetrics:
         self._durations = [slots.duration_of(transport, endpoint).first for endpoint in kinds]
         self._due_ns = 0
         self._tally = tally
-        self.access = _write_nothing if access is None and tally is not None else access
+        self.access = write_nothing if access is None and tally is not None else access
         self.slots = [
             {status: slots.requests_slot(transport, endpoint, status) for status in REASONS}
             for endpoint in kinds
@@ -84,16 +84,20 @@ class RequestMetrics:
         counters[first + bisect_left(_BOUNDS_NS, duration_ns)] += times
         counters[first + _SUM] += duration_ns * times
 
-    def spend(self, request: Request, response: Response, times: int = 1) -> None:
-        """Responses that were at hand are sent: their bytes count, where those of names do."""
+    def spend(self, request: Request, response: Response) -> None:
+        """A response is sent, and `note_spent` later: its bytes count, where those of names do."""
 
     def note(self, request: Request, response: Response, begun_ns: int, times: int = 1) -> None:
-        """Equal requests have their last byte: write them to the access log, if there is one."""
+        """Equal requests have the whole of a response that was at hand."""
+        self.note_spent(request, response, begun_ns, times)
+
+    def note_spent(self, request: Request, response: Response, begun_ns: int, times: int) -> None:
+        """The same, and their bytes were counted: write them to the access log, if there is one."""
         if self.access is not None:
             grant = request.grant
             if self._tally is not None and grant is not None:
                 self._tally(grant, 0 if request.is_head else response.nbytes, times)
-            if self.access is _write_nothing:
+            if self.access is write_nothing:
                 return
             duration_ns = monotonic_ns() - begun_ns
             for _ in range(times):

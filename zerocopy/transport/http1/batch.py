@@ -142,7 +142,6 @@ class Batch:
         counters[slots.SENT_BYTES_COPY] += total
         counters[metrics.slots[request.endpoint][response.status]] += whole
         if metrics.access is not None:
-            metrics.spend(request, response, whole)
             metrics.note(request, response, self._begun_ns, whole)
         return whole
 

@@ -77,7 +77,9 @@ class Proved(dict[int, Answer]):
                 counters[slots.SENT_BYTES_COPY] += times * answer.nbytes
                 total += times
                 repeated += times - 1
-                if metrics.access is not None:
+                if answer.is_counted:
+                    metrics.note_spent(answer.request, answer.response, begun_ns, times)
+                elif metrics.access is not None:
                     metrics.note(answer.request, answer.response, begun_ns, times)
         self.clear()
         if repeated:
@@ -191,8 +193,10 @@ class Lane:
 
     def _prove(self, block: bytes, request: Request, proved: Proved) -> Answer | None:
         handler = self._context.handler
-        if self._is_counting and (counted := proved.get(-id(request))) is not None:
-            return counted if handler.admits(request, counted.response) else None
+        if self._is_counting and proved:
+            counted = proved.get(-id(request))
+            if counted is not None:
+                return counted if handler.admits(request, counted.response) else None
         response = handler.respond_now(request)
         if response is None:
             return None
