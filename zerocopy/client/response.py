@@ -2,8 +2,9 @@
 
 Owns how one waits for bytes. `HTTPResponse.readinto` waits until its buffer is full, and forgets
 what came where a connection breaks before; a socket with a timeout asks poll(2) before each
-recv(2), which costs an eighth of the rate. So a body of known length is taken by `read_some`, and
-on a plain socket the kernel keeps the time (SO_RCVTIMEO, socket(7)).
+recv(2), which costs an eighth of the rate. So what a plain socket has is taken as it is, and the
+kernel keeps the time (SO_RCVTIMEO, socket(7)). Neither can be with TLS, which gives a record of 16
+KB a call and would wait for ever, nor with chunks: those are read in pieces.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHUNKED_BYTES_MAX = 1 << 16
-"""Bytes of one read from a body in chunks, whose framing `http.client` takes off: a break costs no
-more than these to fetch again."""
+PIECE_BYTES_MAX = 1 << 16
+"""Bytes of a piece: a break costs no more than these to fetch again."""
 
 
 class Response(HTTPResponse):
@@ -30,9 +30,10 @@ class Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
         self._connected = sock
+        self._is_plain = not isinstance(sock, ssl.SSLSocket)
 
     def read_some(self, view: memoryview) -> int:
-        """Take what has come of the body, at most `view`; waits for the first byte. 0: the end.
+        """Take what has come of the body, at most `view`; waits while nothing has. 0: the end.
 
         The body may end before its length: `length` is then what is missing.
 
@@ -40,8 +41,8 @@ class Response(HTTPResponse):
             TimeoutError: nothing came in time.
             OSError, HTTPException: the connection broke.
         """
-        if self.chunked:
-            return self.readinto(view[:CHUNKED_BYTES_MAX])
+        if self.chunked or not self._is_plain:
+            return self.readinto(view[:PIECE_BYTES_MAX])
         if self.length == 0 or self.fp is None:
             return 0
         count: int | None = self.fp.readinto1(view[: self.length])
@@ -53,14 +54,14 @@ class Response(HTTPResponse):
 
     @contextmanager
     def waiting_in_kernel(self) -> Iterator[None]:
-        """Have reads wait in recv(2) itself, where that can be: not of chunks, nor by OpenSSL."""
+        """Have reads wait in recv(2) itself, where that can be."""
         sock = self._connected
         timeout_s = sock.gettimeout()
-        is_plain = not isinstance(sock, ssl.SSLSocket) and not self.chunked
-        if not (is_plain and timeout_s and sys.platform == "linux"):
+        if self.chunked or not (self._is_plain and timeout_s and sys.platform == "linux"):
             yield
             return
-        time = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
+        microseconds = max(1, round(timeout_s * 1e6))  # 0 would be for ever
+        time = struct.pack("ll", *divmod(microseconds, 1_000_000))
         with suppress(OSError):  # the connection was closed meanwhile
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
             sock.settimeout(None)
