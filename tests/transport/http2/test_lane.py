@@ -385,6 +385,11 @@ def test_a_response_that_does_not_fit_was_counted_in_vain() -> None:
     """h2 asks for it once more."""
     wire = Wire(initial_window=len(CONTENT) - 1)
     wire.warm()
+    wire.handler.is_counting = True
+    lane = Lane(wire.server, wire.context)
     stream_id, block = wire.ask()
-    assert not wire.is_answered(block, stream_id)
+    lane.requests[block] = wire.lane.requests[block]
+    assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
+    assert (wire.handler.asked, wire.handler.left) == (1, 101)
+    assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0  # it is admitted, and again
     assert (wire.handler.asked, wire.handler.left) == (1, 101)

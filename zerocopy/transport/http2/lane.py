@@ -168,19 +168,15 @@ class Lane:
             if request is None or nbytes >= LANE_BYTES_MAX or not self._may_open(stream_id):
                 break
             answer = proved.get(id(request)) or self._prove(block, request, proved)
-            if answer is None:
-                break
             if (
-                answer.nbytes > connection.outbound_flow_control_window
+                answer is None
+                or answer.nbytes > connection.outbound_flow_control_window
                 or answer.nbytes > self.initial_window
             ):
-                self._context.handler.take_back(request)
                 break
             connection.highest_inbound_stream_id = stream_id
             _note(connection._closed_streams, stream_id, _CLOSED)  # noqa: SLF001 - as h2 would
             connection.outbound_flow_control_window -= answer.nbytes
-            if answer.is_counted:  # at once: whoever is asked about next must know of it
-                self._context.metrics.spend(request, answer.response)
             nbytes += answer.nbytes
             answer.times += 1
             answered += 1
@@ -196,7 +192,8 @@ class Lane:
         if self._is_counting and proved:
             counted = proved.get(-id(request))
             if counted is not None:
-                return counted if handler.admits(request, counted.response) else None
+                is_admitted = handler.admits(request, counted.response)
+                return self._spend(request, counted) if is_admitted else None
         response = handler.respond_now(request)
         if response is None:
             return None
@@ -205,7 +202,22 @@ class Lane:
             handler.take_back(request)
             return None
         answer = self._rendered(request, response)
-        proved[-id(request) if answer.is_counted else id(request)] = answer
+        if answer.is_counted:
+            proved[-id(request)] = answer
+            return self._spend(request, answer)
+        proved[id(request)] = answer
+        return answer
+
+    def _spend(self, request: Request, answer: Answer) -> Answer | None:
+        """Count the bytes of an answer at once: whoever is asked about next must know of them.
+
+        None if it does not fit the windows: it will be asked for once more, and counted then.
+        """
+        window = min(self._connection.outbound_flow_control_window, self.initial_window)
+        if answer.nbytes > window:
+            self._context.handler.take_back(request)
+            return None
+        self._context.metrics.spend(request, answer.response)
         return answer
 
     def open(self, block: bytes, stream_id: int) -> Request | None:
