@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
+from bench.awake import awake
 from bench.clients import ClientError
 from bench.live_ways import PEERS, peer_way, zerocopy_way
 from bench.meter import Meter, memory_of
@@ -131,7 +132,8 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
         client=(
             "server-sent events over plain HTTP/1.1; listeners are sockets in one epoll, of which "
             f"{SAMPLES} are read; a message is one record, or a number; servers in turn in each "
-            "round. Where server and listeners waited for their cores, others used these"
+            "round. A process of SCHED_IDLE keeps each core awake. Where server and "
+            "listeners waited for their cores, others used these"
         ),
         head=(
             *("server", "listeners", "appends a second", "p50 ms", "p99 ms"),
@@ -145,6 +147,7 @@ def measure_live(options: Options, servers: Servers) -> Iterator[Table]:
         head=("server", "KB of the server each", "ms until the last has it, median (range)"),
     )
     with ExitStack() as stack:
+        stack.enter_context(awake(servers.server_core, servers.client_core))
         running = []
         for name, way in _ways(servers, latencies):
             with pinned(servers.server_core):
