@@ -99,6 +99,16 @@ def test_a_token_is_verified_once(
     assert verified == [word, other]
 
 
+def test_a_ticket_that_was_opened_is_no_token(executor: ThreadPoolExecutor) -> None:
+    """What it opens is remembered, but not as what a token proves: it would outlive its minute."""
+    tokens, ticket = make(Source(ONE), executor), b"a.ticket"
+    proved = grant(tokens, token())
+    opened = tokens.grant_again(ticket, proved.name, proved.scope, proved.until_s, proved.mark)
+    assert tokens.grant_again(ticket, "", proved.scope, proved.until_s, proved.mark) is opened
+    with pytest.raises(UnauthorizedError):
+        grant(tokens, ticket)
+
+
 def test_a_refused_token_is_not_remembered(executor: ThreadPoolExecutor) -> None:
     """It may hold a second later."""
     tokens = make(Source(ONE), executor)

@@ -72,3 +72,18 @@ def test_a_transfer_that_lasts_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> N
         shown(500_000, 1_000_000)
         shown(1_000_000, 1_000_000)
     assert "BTC-USD" in stream.getvalue()
+
+
+def test_a_bar_is_drawn_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each of the 60,000 records of TLS that a gigabyte has."""
+    terminal(monkeypatch)
+    monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "DRAW_S", float("inf"))
+    drawn: list[int] = []
+    with showing(None, "X") as shown:
+        assert isinstance(shown, Bar)
+        shown(1, 4)
+        shown._progress.update = lambda _, completed, **_others: drawn.append(completed)
+        for received in (2, 3, 4):
+            shown(received, 4)
+    assert drawn == [4]

@@ -268,3 +268,20 @@ def test_turn_of_several_segments_is_one_piece_of_the_channel(split: int) -> Non
     taken = take(body, frames)
     assert BUFFER_BYTES - 9 <= len(frames[0]) <= BUFFER_BYTES <= SEND_BYTES_MAX
     assert b"".join(payload for payload, _ in parse(frames[0])) == content[:taken]
+
+
+def test_frames_that_lie_there_are_those_of_the_same_stream_and_client() -> None:
+    """Equal turns of another stream, of a client with other frames, and behind a lone head."""
+    frames, bodies = FrameBuffer(), [body_of(b"", [b"x" * 1_000_000]) for _ in range(3)]
+
+    def first_of(body: Body, stream_id: int, frame_bytes_max: int) -> bytes:
+        built, _ = frames.fill(body, stream_id, b"", most=65_536, frame_bytes_max=frame_bytes_max)
+        return bytes(built[:9])
+
+    assert first_of(bodies[0], 1, 65_536) == b"\1\0\0\0\0\0\0\0\1"
+    assert first_of(bodies[1], 1, 16_384) == b"\0\x40\0\0\0\0\0\0\1"
+    assert first_of(bodies[2], 3, 16_384) == b"\0\x40\0\0\0\0\0\0\3"
+    late = body_of(b"", [b"y" * 100_000], is_ready=False)
+    _, taken = frames.fill(late, 5, b"a head alone", most=65_536, frame_bytes_max=16_384)
+    assert not taken
+    assert first_of(bodies[2], 3, 16_384) == b"\0\x40\0\0\0\0\0\0\3"
