@@ -124,7 +124,7 @@ class FileSink:
         require_end(response)
         total = None if response.length is None else self.received + response.length
         piece = memoryview(bytearray(PIECE_BYTES))
-        with response.asked_first():
+        with response.waiting_in_kernel():
             while self._take_piece(response, piece):
                 if self._progress is not None:
                     self._progress(self.received, total)

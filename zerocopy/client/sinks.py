@@ -101,7 +101,7 @@ class ColumnsSink:
         assert self._memory is not None, "with the header line"
         _check_length(response, self._layout.nbytes - self._at)
         begin = 0
-        with response.asked_first():
+        with response.waiting_in_kernel():
             for column in self._layout.columns:
                 end = begin + column.nbytes
                 view = self._memory.data[column.offset : column.offset + column.nbytes]
