@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import make_root, seal
+from tests.faults.client import column_path, make_root, seal, unseal
 from tests.proxies.reverse import PROXIES, ReverseProxy, is_installed
 from tests.server import ForkedServer, RunningServer
 
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+HUGE_BYTES = 64 << 20
+"""Of a column that no kernel takes whole for a proxy: 32 MB to receive and 4 to send, each way."""
+
+
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A root that no test changes; the day of SMALL is closed."""
     path = tmp_path_factory.mktemp("proxied")
     make_root(path)
     seal(path, "SMALL")
+    for column in ("time", "price"):
+        os.makedirs(os.path.dirname(column_path(path, "HUGE", column)), exist_ok=True)
+        with open(column_path(path, "HUGE", column), "wb") as file:
+            file.truncate(HUGE_BYTES)  # zeros that take no disk
+    unseal(path, "HUGE")
     yield path
     shutil.rmtree(path)
 

@@ -133,7 +133,8 @@ class Tab:
         return found
 
     def text(self, selector: str) -> str:
-        """The text of an element."""
+        """The text of an element, once it is there."""
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
         found: str = self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
         return found
 
@@ -160,7 +161,8 @@ class Tab:
             self.mouse(kind, x, y, button="left", clickCount=1)
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Where an element is."""
+        """Where an element is, once it is there."""
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
         box = self.evaluate(
             f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
             f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
