@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from tests.certificate import client_context
 from tests.faults.client import poll
 from tests.h2client import H2Client
 from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY_START_S, append, marks, path_of, put, u32
+from tests.web_socket import WebSocketClient
 from zerocopy.access.keys import add_key, revoke_key
 from zerocopy.core.access import Scope
 from zerocopy.storage.tree import Series
@@ -155,14 +155,10 @@ class WebSocket:
     def __init__(self, guarded: Guarded, key: str, *, over_tls: bool) -> None:
         server = guarded.server
         port = server.tls_port if over_tls else server.plain_port
-        self._stack = ExitStack()
-        self._socket = self._stack.enter_context(
-            connect(
-                f"ws{'s' * over_tls}://127.0.0.1:{port}{LIVE}",
-                additional_headers=bearer(key),
-                ssl=client_context(["http/1.1"]) if over_tls else None,
-                proxy=None,
-            )
+        self._socket = WebSocketClient(
+            f"ws{'s' * over_tls}://127.0.0.1:{port}{LIVE}",
+            additional_headers=bearer(key),
+            ssl=client_context(["http/1.1"]) if over_tls else None,
         )
         self._count = 0
 
@@ -188,7 +184,7 @@ class WebSocket:
 
     def close(self) -> None:
         """See `Stream`."""
-        self._stack.close()
+        self._socket.close()
 
 
 STREAMS: Sequence[Callable[[Guarded, str], Stream]] = (

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
-from websockets.sync.client import connect as connect_sync
 
 from tests.tls import trusting
 from tests.transport import tls_bench
@@ -22,8 +21,6 @@ from zerocopy.core.plan import Segment
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from websockets.sync.client import ClientConnection
 
     from tests.transport.http1.bench import Bench
 
@@ -108,35 +105,38 @@ def test_websockets_reads_a_stream_over_tls(tmp_path: Path) -> None:
         bench = TlsBench(tmp_path, LiveHandler())
         await bench.start()
 
-        def opened() -> ClientConnection:
-            return connect_sync(
-                f"wss://localhost:{bench.address[1]}/live", ssl=trusting(), max_size=None
+        def opened() -> connect_async:
+            return connect_async(
+                f"wss://localhost:{bench.address[1]}/live",
+                ssl=trusting(),
+                max_size=None,
+                proxy=None,
             )
 
-        def read() -> None:
-            with opened() as client:
-                assert client.recv() == b"small"
-                assert client.recv() == b"header\n" + bytes(LARGE_BYTES)
-                assert client.recv() == bytes(70_000)
-                assert client.ping().wait(tls_bench.PATIENCE_S)
-                client.close(1000)
+        async def read() -> None:
+            async with opened() as client:
+                assert await client.recv() == b"small"
+                assert await client.recv() == b"header\n" + bytes(LARGE_BYTES)
+                assert await client.recv() == bytes(70_000)
+                await (await client.ping())
+                await client.close(1000)
 
-        def left() -> ConnectionClosedOK:
-            with opened() as client:
+        async def left() -> ConnectionClosedOK:
+            async with opened() as client:
                 for _ in range(3):
-                    client.recv()
+                    await client.recv()
                 with pytest.raises(ConnectionClosedOK) as closed:
-                    client.recv()
+                    await client.recv()
             return closed.value
 
-        await bench.in_threads([read, read])
+        await asyncio.gather(read(), read())
         await bench.until_nothing_is_held(is_hurried=True)
-        waiting = asyncio.ensure_future(bench.in_threads([left]))
+        waiting = asyncio.ensure_future(left())
         await bench.until(
             lambda: len(bench.handler.feeds) == 3 and not bench.handler.feeds[2].items
         )
         await bench.stop()
-        (closed,) = await waiting
+        closed = await waiting
         assert closed.rcvd is not None
         assert closed.rcvd.code == 1001
         assert bench.failures == []
