@@ -75,7 +75,7 @@ def test_a_transfer_that_lasts_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_bar_is_drawn_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for each of the 60,000 records of TLS that a gigabyte has."""
+    """Not for each of the 16,000 reads in which a gigabyte comes over TLS."""
     terminal(monkeypatch)
     monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
     monkeypatch.setattr(progress, "DRAW_S", float("inf"))

@@ -37,7 +37,7 @@ FORMATS = {
 
 PIECE_BYTES = 1 << 20
 PIECE_S = 0.05
-"""Bytes of one write at most, and seconds in which they come."""
+"""Bytes of one write at most; a read after so many seconds ends the piece."""
 
 
 def download(  # noqa: PLR0917 - as its two callers have them
@@ -131,7 +131,7 @@ class FileSink:
         finish(response)
 
     def _take_piece(self, response: Response, piece: memoryview) -> bool:
-        """Write what comes in a moment, and what has come where it breaks; False: nothing did."""
+        """Write one piece, also what has come of it before a break. Returns False at the end."""
         filled, end_s = 0, time.monotonic() + PIECE_S
         try:
             while count := response.read_some(piece[filled:]):

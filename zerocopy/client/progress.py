@@ -21,7 +21,7 @@ Shown: TypeAlias = Progress | bool | None
 SHOW_AFTER_S = 1.0
 
 DRAW_S = 0.05
-"""Seconds between two changes of the bar: over TLS a read has no more than 16 KB."""
+"""Seconds between two changes of the bar; over TLS a gigabyte comes in 16,000 reads."""
 
 
 @contextmanager

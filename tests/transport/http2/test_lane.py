@@ -321,12 +321,18 @@ def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
     assert wire.is_answered(b"block %d" % BLOCKS_MAX, 99)
 
 
+def counting(wire: Wire, left: int) -> tuple[Lane, int, bytes]:
+    """A lane whose handler has so many left; a stream, and the block of a request that it knows."""
+    wire.handler.is_counting, wire.handler.left = True, left
+    lane = Lane(wire.server, wire.context)
+    stream_id, block = wire.ask()
+    lane.requests[block] = wire.lane.requests[block]
+    return lane, stream_id, block
+
+
 def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -> None:
     """The request that is proved has been counted; each that has the same response counts again."""
-    wire.handler.is_counting, wire.handler.left = True, 2
-    lane = Lane(wire.server, wire.context)
-    _, block = wire.ask()
-    lane.requests[block] = wire.lane.requests[block]
+    lane, _, block = counting(wire, 2)
     waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
     assert lane.answer(waiting, wire.proved)[0] == 3
     assert (wire.handler.asked, wire.handler.left) == (1, -1)
@@ -335,10 +341,7 @@ def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -
 def test_who_has_no_limits_is_asked_about_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the proof; others on the same server may have limits."""
     monkeypatch.setattr(wire.handler, "counts", lambda _request: False)
-    wire.handler.is_counting, wire.handler.left = True, 0
-    lane = Lane(wire.server, wire.context)
-    _, block = wire.ask()
-    lane.requests[block] = wire.lane.requests[block]
+    lane, _, block = counting(wire, 0)
     waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
     assert lane.answer(waiting, wire.proved)[0] == 5
     assert (wire.handler.asked, wire.handler.left) == (1, 0)
@@ -350,10 +353,8 @@ def test_whether_it_counts_is_asked_again_for_another_grant(
     """The key of a head without limits may have some in the next reading of the file."""
     free, limited = Grant("free"), Grant("limited")
     monkeypatch.setattr(wire.handler, "counts", lambda request: request.grant is limited)
-    wire.handler.is_counting, wire.handler.left = True, 1
-    lane = Lane(wire.server, wire.context)
-    _, block = wire.ask()
-    request = lane.requests[block] = wire.lane.requests[block]
+    lane, _, block = counting(wire, 1)
+    request = lane.requests[block]
     stream_id = wire.client.get_next_available_stream_id()
     for grant, answered in ((free, 3), (limited, 2)):
         request.be_granted(grant)
@@ -385,10 +386,7 @@ def test_a_response_that_does_not_fit_was_counted_in_vain() -> None:
     """h2 asks for it once more."""
     wire = Wire(initial_window=len(CONTENT) - 1)
     wire.warm()
-    wire.handler.is_counting = True
-    lane = Lane(wire.server, wire.context)
-    stream_id, block = wire.ask()
-    lane.requests[block] = wire.lane.requests[block]
+    lane, stream_id, block = counting(wire, 100)
     assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
     assert (wire.handler.asked, wire.handler.left) == (1, 101)
     assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0  # it is admitted, and again
