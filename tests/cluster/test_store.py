@@ -13,18 +13,17 @@ import pytest
 from bench.cluster_cache import Objects, hit_rate, kept
 from bench.cluster_ring import Ring, hashes_of
 from tests.cluster.front import HAPROXY, Front, Node
+from tests.cluster.stored import node_over, put
 from tests.faults.client import Client, request_of
-from tests.standin import BUCKET, CREDENTIALS, Standin, standin
+from tests.standin import Standin, standin
 from zerocopy.client import Client as PublicClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RECORDS = 1_000
 SYMBOLS = 300
 LARGE_RECORDS = 4_000_000
-CLOSED_S = 1_700_000_000
 CACHE_FILES = 60
 """Files of a column that fit the cache of a node, of some hundred that it is asked for."""
 FILE_BYTES = 4 * RECORDS
@@ -47,31 +46,13 @@ def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     times = np.arange(RECORDS, dtype="<u4").tobytes()
     with standin() as bucket, ExitStack() as stack:
         for number in range(SYMBOLS):
-            put(bucket, f"S{number}", times, prices_of(number))
+            put(bucket, "okx", f"S{number}", times, prices_of(number))
         large = np.arange(LARGE_RECORDS, dtype="<u4")
-        put(bucket, "LARGE", (large // 100).tobytes(), large.astype("<f4").tobytes())
+        put(bucket, "okx", "LARGE", (large // 100).tobytes(), large.astype("<f4").tobytes())
         caches = [tmp_path_factory.mktemp("cache") for _ in range(3)]
         nodes = [stack.enter_context(node_over(bucket, cache)) for cache in caches]
         front = Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
         yield Cluster(bucket, nodes, stack.enter_context(front))
-
-
-def node_over(bucket: Standin, cache: Path, **environ: str) -> Node:
-    """A node over the store, with a cache of its own."""
-    return Node(
-        f"s3://{BUCKET}/p",
-        ZEROCOPY_S3_ENDPOINT=bucket.url,
-        ZEROCOPY_S3_ALLOW_HTTP="true",
-        ZEROCOPY_S3_CACHE_PATH=str(cache),
-        **CREDENTIALS,
-        **environ,
-    )
-
-
-def put(bucket: Standin, symbol: str, time: bytes, price: bytes) -> None:
-    """A closed day of a symbol."""
-    for column, content in (("time", time), ("price", price)):
-        bucket.put(f"p/okx/{symbol}/MD/{column}.01.01.70.bin", content, CLOSED_S)
 
 
 def prices_of(number: int) -> bytes:
@@ -144,7 +125,7 @@ def test_hit_rate_of_small_caches_is_that_of_the_model(
     asked = np.random.default_rng(11).choice(SYMBOLS, 3_000, p=demand).tolist()
     with standin() as bucket, ExitStack() as stack:
         for number in range(SYMBOLS):
-            put(bucket, f"S{number}", bytes(FILE_BYTES), prices_of(number))
+            put(bucket, "okx", f"S{number}", bytes(FILE_BYTES), prices_of(number))
         options = {
             "ZEROCOPY_S3_CACHE_BYTES_MAX": str(CACHE_FILES * FILE_BYTES),
             "ZEROCOPY_S3_LIST_S": "3600",

@@ -1,0 +1,33 @@
+"""Nodes over an object store, each with a cache of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.cluster.front import Node
+from tests.standin import BUCKET, CREDENTIALS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.standin import Standin
+
+CLOSED_S = 1_700_000_000
+"""A modification time that makes a past day a closed one."""
+
+
+def node_over(bucket: Standin, cache: Path, **environ: str) -> Node:
+    """A node over the store, with a cache of its own."""
+    options = {
+        "ZEROCOPY_S3_ENDPOINT": bucket.url,
+        "ZEROCOPY_S3_ALLOW_HTTP": "true",
+        "ZEROCOPY_S3_CACHE_PATH": str(cache),
+        **CREDENTIALS,
+    }
+    return Node(f"s3://{BUCKET}/p", **{**options, **environ})
+
+
+def put(bucket: Standin, exchange: str, symbol: str, time: bytes, price: bytes) -> None:
+    """A closed day of a symbol."""
+    for column, content in (("time", time), ("price", price)):
+        bucket.put(f"p/{exchange}/{symbol}/MD/{column}.01.01.70.bin", content, CLOSED_S)
