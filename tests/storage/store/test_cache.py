@@ -41,12 +41,16 @@ CacheDirectory(sys.argv[1], 1 << 30).fill(SERIES, NAME, ENTRY, read_into)
 """
 
 
-def writes(content: bytes = CONTENT) -> Callable[[int], object]:
+def writes(content: bytes = CONTENT) -> Callable[[int], None]:
     """What fetches `content`."""
-    return lambda fd: os.pwrite(fd, content, 0)
+
+    def read_into(fd: int) -> None:
+        os.pwrite(fd, content, 0)
+
+    return read_into
 
 
-def fails(number: int) -> Callable[[int], object]:
+def fails(number: int) -> Callable[[int], None]:
     """What cannot be written."""
 
     def read_into(fd: int) -> None:
@@ -235,6 +239,21 @@ def test_trim_deletes_what_was_left_over_and_nothing_foreign(tmp_path: Path) -> 
         (directory / name).write_bytes(b"x")
     cache.trim(0)
     assert names(tmp_path) == [".hidden", "notes.txt"]
+
+
+def test_trim_leaves_what_is_being_fetched(tmp_path: Path) -> None:
+    """As another process would; a temporary name alone does not make it left over."""
+    cache, other = (CacheDirectory(str(tmp_path), GENEROUS) for _ in range(2))
+    seen: list[list[str]] = []
+
+    def read_into(fd: int) -> None:
+        os.pwrite(fd, CONTENT, 0)
+        other.trim(0)
+        seen.append(names(tmp_path))
+
+    assert content_of(cache.fill(SERIES, NAME, ENTRY, read_into)) == CONTENT
+    assert seen == [[f".{NAME}.part"]]
+    assert names(tmp_path) == [NAME]
 
 
 def test_full_disk_makes_room_once_and_then_says_so(tmp_path: Path) -> None:

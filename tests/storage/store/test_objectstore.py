@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,9 +71,20 @@ def test_large_file_comes_in_parts(bucket: Standin, fd: int, extra: int) -> None
     bucket.put(ODD, content)
     store = store_of(bucket)
     [(key, entry)] = store.files()
-    store.read_into(key, entry, fd)
+    assert store.read_into(key, entry, fd) == zlib.crc32(content)
     assert os.pread(fd, len(content) + 1, 0) == content
     assert len(bucket.fetched()) == len(content) // PART_BYTES + 1
+
+
+@pytest.mark.parametrize("check_md5", [True, False])
+def test_sum_of_what_came_is_told(bucket: Standin, fd: int, check_md5: bool) -> None:  # noqa: FBT001
+    """Of a file that comes at once, and of one in several pieces."""
+    store = store_of(bucket, check_md5=check_md5)
+    for size in (4, 3 << 20):
+        content = os.urandom(size)
+        bucket.put(ODD, content)
+        [(key, entry)] = store.files()
+        assert store.read_into(key, entry, fd) == zlib.crc32(content)
 
 
 def test_large_file_that_is_replaced_meanwhile_is_not_taken(bucket: Standin, fd: int) -> None:

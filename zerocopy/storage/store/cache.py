@@ -8,7 +8,7 @@ content, see `checks`. So nothing else has to be kept, a file that was written o
 one of before the server's start is read through before it is, and any number of processes share it.
 
 - One flight: who fetches holds a lock of fcntl(2), in threads and processes alike. One that is
-  killed leaves what it had fetched under a temporary name, which the next takes over.
+  killed leaves what it had fetched under a temporary name, which the next deletes, or a trim does.
 - A use is noted in the access time, which is set, for it is often not kept by itself.
 - An open file is held by a shared flock(2), and is not deleted while it is.
 - Each process looks at the whole directory after each 64th of the bound that it wrote, or less
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
     from zerocopy.storage.store.objectstore import Entry
     from zerocopy.storage.tree import Series
+
+    ReadInto = Callable[[int], int | None]
+    """Writes a file to a descriptor; its CRC-32 if that is known by then."""
 
 NOTED_S = 600
 """Seconds for which a use is not noted again."""
@@ -128,6 +131,8 @@ class CacheDirectory:
 
         Returns its bytes; 0 where there is nothing worth it.
         """
+        if size <= GROWN_BYTES_MIN:
+            return 0
         try:
             source_fd = os.open(self._path_of(series, name), _READ)
         except OSError:
@@ -149,9 +154,7 @@ class CacheDirectory:
             close_file(source_fd)
         return done
 
-    def fill(
-        self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]
-    ) -> int:
+    def fill(self, series: Series, name: str, entry: Entry, read_into: ReadInto) -> int:
         """`open`, with a copy made by `read_into` where there is none; one at a time makes it.
 
         Raises:
@@ -168,9 +171,7 @@ class CacheDirectory:
         except OSError as error:
             raise StoreError("the cache of the object store is full; try again") from error
 
-    def _fill(
-        self, series: Series, name: str, entry: Entry, read_into: Callable[[int], object]
-    ) -> int:
+    def _fill(self, series: Series, name: str, entry: Entry, read_into: ReadInto) -> int:
         path = self._path_of(series, name)
         with self._flight(path):
             # Another one may have made it meanwhile, or it has to be checked.
@@ -190,12 +191,12 @@ class CacheDirectory:
         return fd
 
     @contextmanager
-    def _flight(self, path: str) -> Iterator[None]:
+    def _flight(self, path: str, command: int = fcntl.F_OFD_SETLKW) -> Iterator[None]:
         """Be the only one, of threads and processes, that makes or checks the copy at `path`.
 
-        A byte of one file is locked, for a file of its own would be made and deleted with each
-        copy: ext4 does not use a deleted inode again for a while, and steps over all of them
-        whenever a file is made.
+        With F_OFD_SETLK it raises BlockingIOError where that is somebody else. A byte of one file
+        is locked, for a file of its own would be made and deleted with each copy: ext4 does not use
+        a deleted inode again for a while, and steps over all of them whenever a file is made.
         """
         try:
             fd = os.open(self._flights_path, _WRITE, 0o644)
@@ -204,7 +205,7 @@ class CacheDirectory:
             fd = os.open(self._flights_path, _WRITE, 0o644)
         try:
             place = zlib.crc32(path.encode())
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, 0, place, 1, 0))
+            fcntl.fcntl(fd, command, _FLOCK.pack(fcntl.F_WRLCK, 0, place, 1, 0))
             yield
         finally:
             os.close(fd)
@@ -224,34 +225,23 @@ class CacheDirectory:
             os.unlink(path)  # nobody else writes to it: this one has its lock
         return None
 
-    def _write(self, path: str, entry: Entry, read_into: Callable[[int], object]) -> int:
-        """Make the copy of `entry`, whole before it has its name; a descriptor of it."""
-        directory, name = os.path.split(path)
-        temporary = os.path.join(directory, f".{name}{_PART}")
-        fd = _lock_file(temporary)  # or a trim would take it for left over
-        read_fd = -1
+    def _write(self, path: str, entry: Entry, read_into: ReadInto) -> int:
+        """Make the copy of `entry`, whole before it has its name; a descriptor of it, held."""
+        temporary = _part_of(path)
+        fd = _create(temporary)
         try:
-            if os.fstat(fd).st_size:  # else ext4 would write it to the disk when it is closed
-                os.ftruncate(fd, 0)
-            read_into(fd)
-            self.checks.note(fd, entry.size)
+            self.checks.note(fd, entry.size, read_into(fd))
             if not self.checks.are_kept:
                 os.fsync(fd)
             os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
-            read_fd = os.open(temporary, _READ)
+            fcntl.flock(fd, fcntl.LOCK_SH)
             os.rename(temporary, path)
-            # Not earlier: between the two locks a trim could take it for left over.
-            for each in (fd, read_fd):
-                fcntl.flock(each, fcntl.LOCK_SH)
         except BaseException:
-            if read_fd >= 0:
-                close_file(read_fd)
+            os.close(fd)
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        finally:
-            os.close(fd)
-        return read_fd
+        return fd
 
     def trim(self, bytes_max: int | None = None) -> Trimmed:
         """Delete the least recently used until seven eighths of the bound are taken at most."""
@@ -295,9 +285,16 @@ class CacheDirectory:
             if parse_file_name(name[1 : -len(_PART)] if is_part else name) is None:
                 continue
             if is_part:
-                _delete(entry.path)
+                self._delete_part(entry.path)
             else:
                 yield entry.path, status.st_atime_ns, status.st_size
+
+    def _delete_part(self, temporary: str) -> None:
+        """Delete what was left half made, unless it is being made."""
+        directory, name = os.path.split(temporary)
+        path = os.path.join(directory, name[1 : -len(_PART)])
+        with suppress(OSError), self._flight(path, fcntl.F_OFD_SETLK):
+            os.unlink(temporary)
 
     def _path_of(self, series: Series, name: str) -> str:
         return os.path.join(self.root, *series, name)
@@ -323,20 +320,22 @@ def _hold(fd: int, entry: Entry, status: os.stat_result) -> None:
         pass
 
 
-def _lock_file(path: str) -> int:
-    """A descriptor of `path`, made if need be, that nobody else has locked."""
-    while True:
-        fd = os.open(path, _WRITE, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                return fd
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)  # it was deleted while it was waited for
+def _part_of(path: str) -> str:
+    """Where the copy at `path` is made; whoever does that is alone there, see `_flight`."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}{_PART}")
+
+
+def _create(path: str) -> int:
+    """A descriptor of a new file at `path`; one that was left there is deleted.
+
+    It is not emptied, for ext4 writes a file that was to the disk when it is closed.
+    """
+    try:
+        return os.open(path, _WRITE | os.O_EXCL, 0o644)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, _WRITE | os.O_EXCL, 0o644)
 
 
 def _check_times(path: str) -> None:

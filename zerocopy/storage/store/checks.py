@@ -85,14 +85,15 @@ class Checks:
         note = _read(copy)
         return note is not None and note[0] >= self.start
 
-    def note(self, fd: int, size: int) -> None:
-        """Note the sum of what was written just now.
+    def note(self, fd: int, size: int, found: int | None = None) -> None:
+        """Note the sum of what was written just now, which is `found` or is read back.
 
         Raises:
             OSError: there is no room for it.
         """
         if self.are_kept:
-            os.setxattr(fd, ATTRIBUTE, _NOTE.pack(self.start, sum_of(fd, size)))
+            found = sum_of(fd, size) if found is None else found
+            os.setxattr(fd, ATTRIBUTE, _NOTE.pack(self.start, found))
 
     def check(self, fd: int, size: int, read: Read = os.pread) -> bool:
         """Whether a copy has the content that was fetched; reads all of it, by `read`."""

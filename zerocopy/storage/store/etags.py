@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 20
 """Bytes of a file that are in memory at a time, of each thread."""
@@ -58,14 +62,17 @@ def is_of_file(path: str, etag: str, size: int) -> bool:
 
 def md5_of(fd: int, end: int, begin: int = 0) -> hashlib._Hash:
     """The MD5 of the bytes of a descriptor from `begin` to `end`."""
-    digest, offset = hashlib.md5(usedforsecurity=False), begin
-    while offset < end:
-        chunk = os.pread(fd, min(CHUNK_BYTES, end - offset), offset)
-        if not chunk:
-            break
-        digest.update(chunk)
-        offset += len(chunk)
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces_of(fd, end, begin):
+        digest.update(piece)
     return digest
+
+
+def pieces_of(fd: int, end: int, begin: int = 0) -> Iterator[bytes]:
+    """The bytes of a descriptor from `begin` to `end`, or to where the file ends."""
+    while begin < end and (piece := os.pread(fd, min(CHUNK_BYTES, end - begin), begin)):
+        yield piece
+        begin += len(piece)
 
 
 def _etag_of(fd: int, size: int, part_bytes: int | None) -> str:

@@ -205,8 +205,7 @@ class Fetcher:
             if day_file is None:
                 return
             try:
-                fetched = Fetched(day_file.stamp, self._fill(day_file))  # `start` has looked
-                fetched.close()
+                close_file(self._fill(day_file))  # `start` has looked
             except ZerocopyError:
                 pass
             finally:
@@ -215,15 +214,17 @@ class Fetcher:
                 del day_file
 
     def _fill(self, day_file: StoredFile) -> int:
-        def read_into(fd: int) -> None:
+        def read_into(fd: int) -> int | None:
             self._tally.add(slots.STORE_FETCHES)
             try:
-                if not self._read_rest(day_file, fd):
-                    self._store.read_into(day_file.key_in_store, day_file.entry, fd)
-                    self._tally.add(slots.STORE_BYTES, day_file.size)
+                if self._read_rest(day_file, fd):
+                    return None
+                found = self._store.read_into(day_file.key_in_store, day_file.entry, fd)
             except ZerocopyError:
                 self._tally.add(slots.STORE_FAILURES)
                 raise
+            self._tally.add(slots.STORE_BYTES, day_file.size)
+            return found
 
         return self.cache.fill(day_file.series, day_file.name, day_file.entry, read_into)
 

@@ -12,13 +12,14 @@ import hashlib
 import os
 import re
 import threading
+import zlib
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zerocopy.core.errors import ConfigError, DataChangedError, StoreError
-from zerocopy.storage.store.etags import CHUNK_BYTES, PUT_PART_BYTES, is_of, md5_of, parts_of
+from zerocopy.storage.store.etags import CHUNK_BYTES, PUT_PART_BYTES, is_of, parts_of, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,10 +149,10 @@ class ObjectStore:
             found = self._obstore.list_with_delimiter(self._store, prefix or None)
         return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
 
-    def read_into(self, key: str, entry: Entry, fd: int) -> None:
+    def read_into(self, key: str, entry: Entry, fd: int) -> int:
         """Write the file `key`, as it was listed, to the beginning of a descriptor.
 
-        Length, ETag and, where the ETag is one, MD5 are those of `entry`.
+        Length, ETag and, where the ETag is one, MD5 are those of `entry`. Returns the CRC-32.
 
         Raises:
             ObjectChangedError: it is gone, or another one by now.
@@ -159,18 +160,18 @@ class ObjectStore:
             OSError: the descriptor cannot be written.
         """
         known = _MD5.fullmatch(entry.etag) if self._check_md5 else None
-        digest = None
+        sums = _Sums(with_md5=known is not None)
         with self._getting(key):
             if entry.size > PART_BYTES:
                 self._read_parts(key, entry, fd)
-            elif known is None:
-                self._read_range(key, entry, fd)
+                for piece in pieces_of(fd, entry.size):
+                    sums.update(piece)
             else:
-                digest = hashlib.md5(usedforsecurity=False)
-                self._read_range(key, entry, fd, look=digest.update)
-        if known is not None and (digest or md5_of(fd, entry.size)).hexdigest() != known[1]:
+                self._read_range(key, entry, fd, look=sums.update)
+        if known is not None and sums.md5.hexdigest() != known[1]:
             raise self._wrong(f"{key}: its MD5 is not its ETag; see [s3] check_md5")
         self._breaker.note(is_answered=True)
+        return sums.crc32
 
     def read_rest_into(self, key: str, entry: Entry, fd: int, begin: int) -> bool:
         """Write what is behind `begin` of the file `key`; what is before it, the descriptor has.
@@ -232,10 +233,11 @@ class ObjectStore:
                     return
 
         count = min(PARTS, -(-(entry.size - begin) // PART_BYTES))
-        threads = [threading.Thread(target=work, name="part", daemon=True) for _ in range(count)]
-        for thread in threads:
+        others = [threading.Thread(target=work, name="part", daemon=True) for _ in range(1, count)]
+        for thread in others:
             thread.start()
-        for thread in threads:
+        work()
+        for thread in others:
             thread.join()
         if faults:
             raise faults[0]
@@ -315,6 +317,22 @@ class ObjectStore:
             raise away from ConnectionError(f"{what}: {_reason(error)}")  # not from what it said
         if what != "get":
             self._breaker.note(is_answered=True)
+
+
+class _Sums:
+    """The sums of a file, of pieces that a core still has in its cache."""
+
+    __slots__ = ("_with_md5", "crc32", "md5")
+
+    def __init__(self, *, with_md5: bool) -> None:
+        self._with_md5 = with_md5
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.crc32 = 0
+
+    def update(self, piece: bytes | memoryview) -> None:
+        self.crc32 = zlib.crc32(piece, self.crc32)
+        if self._with_md5:
+            self.md5.update(piece)
 
 
 def _entry_of(meta: Any) -> Entry:
