@@ -1,7 +1,7 @@
-"""Bars of one day and of many: with roll-ups, without, and by engines over the same ticks.
+"""Bars of one day, of many and of a billion ticks: with roll-ups, without, and by engines.
 
-Owns the days, and what is asked. zerocopy answers over HTTP, an engine reads its Parquet files;
-all are pinned to the server's core, all files are in the page cache. Every answer is compared.
+Owns what is asked. zerocopy answers over HTTP, an engine reads Parquet files of the same ticks; all
+are pinned to the server's core, all files are in the page cache. Every answer is compared.
 """
 
 from __future__ import annotations
@@ -12,150 +12,217 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.bars_data import (
+    CHANGED_PRICE,
+    FIRST_S,
+    NOON_S,
+    Ticks,
+    lack_of_room,
+    make_days,
+    make_parquet,
+    make_rollups,
+    one_changed,
+)
 from bench.bars_engine import COLUMNS, ENGINES, digest_of
 from bench.peers import missing, pinned
 from bench.rounds import progress
 from bench.section import Table, spread
 from tests.server import RunningServer
-from zerocopy.core.layout import file_name
+from zerocopy.core.layout import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from bench.rounds import Options
     from bench.servers import Servers
 
-DAY_S = 86_400
-FIRST_DAY = 20_089
-"""2025-01-01, in days since the epoch."""
+RECORDS, SMOKE_RECORDS = 4_000_000, 40_000
+"""Of a day. There are no roll-ups of days that have fewer than the latter."""
 
-SEED = 20_250_101
-NS_SETTLED = {"ZEROCOPY_DATA_SETTLE_S": "0"}
-"""The days were just written, and are to count as closed."""
+AGAIN = 5
+"""How often the same is asked for in a round."""
+
+NO_ROLLUPS, WITH_ROLLUPS = "zerocopy, no roll-ups", "zerocopy, roll-ups"
+
+WARM_UP = Ticks("WARM", 1, 1_000)
+"""Its bars are asked of a new server first: that loads numpy, and nothing of what is measured."""
+
+HEAD = (
+    *("question", "answered by", "first of a new server, ms (range)", "first, ms (range)"),
+    *("again, ms (range)", "one changed, ms (range)"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How many days of how many ticks; an hour's bars of many days, a minute's of one."""
+@dataclass(slots=True)
+class Took:
+    """Milliseconds of one question asked in one way."""
 
-    days: int
-    records: int
+    new: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    again: list[float] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
 
-
-SIZE = Size(days=50, records=4_000_000)
-SMOKE = Size(days=2, records=40_000)
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As they stand in the table."""
+        kinds = ((self.new, 1), (self.first, 1), (self.again, 2), (self.changed, 1))
+        return tuple(spread(each, digits) for each, digits in kinds)
 
 
 @dataclass(slots=True)
 class Asked:
-    """One question: its range in days, the length of its bars, and what all gave."""
+    """One question: all days of a series, the length of the bars, and what everybody gave."""
 
-    label: str
-    days: int
+    ticks: Ticks
     step_s: int
-    digests: dict[str, str] = field(default_factory=dict)
+    bars: str
+    digests: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Such as `50 days, 200 M ticks, to hours`."""
+        days = self.ticks.days
+        return f"{days} day{'s' * (days > 1)}, {self.ticks.total} ticks, to {self.bars}"
 
     @property
     def target(self) -> str:
         """For zerocopy."""
-        start_s = FIRST_DAY * DAY_S
         return (
-            f"/api/bars?symbol=X&type=MD&columns=price&interval={self.step_s}"
-            f"&start={start_s}&end={start_s + self.days * DAY_S - 1}"
+            f"/api/bars?symbol={self.ticks.symbol}&type=MD&columns=price&interval={self.step_s}"
+            f"&start={FIRST_S}&end={FIRST_S + self.ticks.days * DAY_S - 1}"
         )
 
 
 def measure_bars(options: Options, servers: Servers) -> Iterator[Table]:
-    """One table: a row for each question and each way to answer it."""
-    size = SMOKE if options.smoke else SIZE
-    folder = os.path.join(servers.directory, "bars")
-    progress("bars: making the days")
-    make_days(os.path.join(folder, "data", "coinbase", "X", "MD"), size)
-    engines = [name for name in ENGINES if missing(name) is None]
-    if engines:
-        make_parquet(folder, size)
+    """One table: a day to minutes and fifty to hours, a row for each way to answer."""
+    days, records = (2, SMOKE_RECORDS) if options.smoke else (50, RECORDS)
     questions = [
-        Asked(f"1 day of {size.records / 1e6:g} M ticks to minutes", 1, 60),
-        Asked(
-            f"{size.days} days ({size.days * size.records / 1e6:g} M ticks) to hours",
-            size.days,
-            3_600,
-        ),
+        Asked(Ticks("ONE", 1, records), 60, "minutes"),
+        Asked(Ticks("MANY", days, records), 3_600, "hours"),
     ]
+    yield _measure("Bars of one day and of many days", options, servers, questions)
+
+
+def measure_billion(options: Options, servers: Servers) -> Iterator[Table]:
+    """One table: 250 days of 4 M ticks to 2,000 bars of three hours."""
+    days, records = (3, SMOKE_RECORDS) if options.smoke else (250, RECORDS)
+    question = Asked(Ticks("BILLION", days, records), 10_800, f"{8 * days:,} bars")
+    yield _measure("Bars of a billion ticks", options, servers, [question])
+
+
+def _measure(title: str, options: Options, servers: Servers, questions: list[Asked]) -> Table:
     table = Table(
-        title="Bars of one day and of many days",
+        title=title,
         client=(
-            "one connection of plain HTTP/1.1, open, high, low and close; engines run in a process "
-            "of their own on the same core, over Parquet (zstd) of the same ticks, one file a day"
+            "one connection of plain HTTP/1.1, open, high, low and close; a new server has opened "
+            "no day and has no roll-up in memory; first is another target of a server that has; "
+            "one changed is the same target after one record of the first day was written in "
+            "place; engines run in a process of their own on the same core, over Parquet (zstd) "
+            "of the same ticks, one file a day"
         ),
-        head=("question", "answered by", "first, ms (range)", "again, ms (range)"),
+        head=HEAD,
     )
+    engines = [name for name in ENGINES if missing(name) is None]
     table.notes += [f"{name} skipped: {missing(name)}" for name in ENGINES if name not in engines]
+    series = [WARM_UP, *(asked.ticks for asked in questions)]
+    table.skipped = lack_of_room(servers.directory, series, with_parquet=bool(engines))
+    if table.skipped is not None:
+        return table
+    folder = os.path.join(servers.directory, questions[-1].ticks.symbol)
+    data, rollups = (os.path.join(folder, name) for name in ("data", "rollups"))
+    progress("bars: making the days")
+    for ticks in series:
+        make_days(data, ticks)
+    progress("bars: making the Parquet files")
+    for asked in questions if engines else ():
+        make_parquet(os.path.join(folder, asked.ticks.symbol), data, asked.ticks)
+    if not options.smoke:
+        os.sync()  # or the first rounds would share the disk and a core with the kernel's writes
+        progress("bars: making the roll-ups")
+        make_rollups(data, rollups)  # on all cores
     with pinned(servers.server_core):
-        rows = list(_measure_all(options, folder, questions, engines))
+        rows = [*_by_zerocopy(options, data, rollups, questions)]
+        for name in engines:
+            rows += _by_engine(options, folder, questions, name)
     table.rows = sorted(rows, key=lambda row: [each.label for each in questions].index(row[0]))
     for asked in questions:
-        if len(set(asked.digests.values())) != 1:
+        if len(set[str]().union(*asked.digests.values())) != 1:
             raise RuntimeError(f"bars: not all give the same bars: {asked.digests}")
-    table.verdicts.append("All gave the same bars, bit for bit.")
-    yield table
+    table.verdicts.append(
+        "All gave the same bars, bit for bit, and zerocopy the new ones after each change."
+    )
+    return table
 
 
-def _measure_all(
-    options: Options, folder: str, questions: list[Asked], engines: list[str]
+def _by_zerocopy(
+    options: Options, data: str, rollups: str, questions: Sequence[Asked]
 ) -> Iterator[tuple[str, ...]]:
-    data, rollups = (os.path.join(folder, name) for name in ("data", "rollups"))
-    ways: dict[str, Mapping[str, str]] = {
-        "zerocopy, no roll-ups": {"ZEROCOPY_ROLLUPS_BYTES_MAX": "0"},
-        "zerocopy, roll-ups": {"ZEROCOPY_ROLLUPS_PATH": rollups},
+    """A new server each time, or one would make roll-ups while the next question is measured."""
+    ways = {
+        NO_ROLLUPS: {"ZEROCOPY_ROLLUPS_BYTES_MAX": "0"},
+        WITH_ROLLUPS: {"ZEROCOPY_ROLLUPS_PATH": rollups},
     }
-    for name, environ in ways.items():
-        if "ZEROCOPY_ROLLUPS_PATH" in environ:
-            progress("bars: making the roll-ups")
-            command = [sys.executable, "-m", "zerocopy", "rollup", "--data-path", data]
-            settings = {**os.environ, **NS_SETTLED, "ZEROCOPY_CONFIG": os.devnull}
-            subprocess.run(
-                [*command, "--path", rollups], check=True, env=settings, stdout=sys.stderr
-            )
-        with RunningServer(data, USE_TLS="false", **NS_SETTLED, **environ) as server:
-            for asked in questions:
-                progress(f"bars: {asked.label}, {name}")
-                yield (asked.label, name, *_ask(server.port, asked, name, options.rounds))
-    for name in engines:
-        for asked in questions:
-            progress(f"bars: {asked.label}, {name}")
-            files = "*" if asked.days > 1 else f"{FIRST_DAY}"
-            command = [sys.executable, "-m", "bench.bars_engine", name]
-            command += [f"{folder}/parquet/{files}.parquet", str(asked.step_s)]
-            done = subprocess.run(
-                [*command, str(options.rounds + 1)], check=True, capture_output=True, text=True
-            )
-            found: dict[str, Any] = json.loads(done.stdout)
-            [asked.digests[name]] = found["digests"]
-            yield asked.label, name, spread(found["took_ms"][1:], 1), "as first"
+    took = {(asked.label, name): Took() for asked in questions for name in ways}
+    for number in range(options.rounds):
+        make_rollups(data, rollups)  # those of days that the round before changed
+        for asked, name in product(questions, (WITH_ROLLUPS, NO_ROLLUPS)):
+            progress(f"bars: {asked.label}, {name}, round {number + 1}")
+            with RunningServer(data, **ways[name]) as server:
+                _ask(server, data, asked, name, took[asked.label, name])
+    for (label, name), each in took.items():
+        yield label, name, *each.cells
 
 
-def _ask(port: int, asked: Asked, name: str, rounds: int) -> tuple[str, str]:
-    """Milliseconds of first and of repeated requests, once numpy is loaded."""
-    with ExitStack() as stack:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        stack.callback(connection.close)
-        _fetch(connection, f"{asked.target}&of=warm-up")
-        first, again = [], []
-        for number in range(rounds):
-            # What the server does not know is ignored, but makes the target another one.
-            target = f"{asked.target}&of={number}"
-            took_ms, body = _fetch(connection, target)
-            first.append(took_ms)
-            again += [_fetch(connection, target)[0] for _ in range(5)]
-        asked.digests[name] = digest_of(_columns(body))
-    return spread(first, 1), spread(again, 2)
+def _ask(server: RunningServer, root: str, asked: Asked, name: str, took: Took) -> None:
+    """One round of one question in one way.
+
+    Raises:
+        RuntimeError: a change did not change the bars as it had to, or a roll-up was not there.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+        fetch = partial(_fetch, connection)
+        fetch(Asked(WARM_UP, 3_600, "").target)
+        took.new.append(fetch(asked.target)[0])
+        used = server.metric("zerocopy_rollups_used_total")
+        if used != asked.ticks.days * (name == WITH_ROLLUPS):
+            raise RuntimeError(f"bars: {asked.label}, {name}: {used:.0f} roll-ups used")
+        # What the server does not know is ignored, but makes the target another one.
+        target = f"{asked.target}&of=another"
+        took_ms, body = fetch(target)
+        took.first.append(took_ms)
+        took.again += [fetch(target)[0] for _ in range(AGAIN)]
+        with one_changed(root, asked.ticks):
+            took_ms, changed = fetch(target)
+        took.changed.append(took_ms)
+    bars = _columns(body)
+    asked.digests.setdefault(name, set()).add(digest_of(bars))
+    is_noon = bars["time"] == NOON_S // asked.step_s * asked.step_s
+    bars["high"] = np.where(is_noon, CHANGED_PRICE, bars["high"])
+    if digest_of(bars) != digest_of(_columns(changed)):
+        raise RuntimeError(f"bars: {asked.label}, {name}: not what one changed record makes")
+
+
+def _by_engine(
+    options: Options, folder: str, questions: Sequence[Asked], name: str
+) -> Iterator[tuple[str, ...]]:
+    """It keeps nothing, so that each time is the first."""
+    progress(f"bars: {name}")
+    command = [sys.executable, "-m", "bench.bars_engine", name, str(options.rounds)]
+    for asked in questions:
+        command += [f"{folder}/{asked.ticks.symbol}/*.parquet", str(asked.step_s)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    for asked, line in zip(questions, done.stdout.splitlines(), strict=True):
+        told = json.loads(line)
+        asked.digests[name] = set(told["digests"])
+        yield asked.label, name, "-", spread(told["took_ms"], 1), "as first", "as first"
 
 
 def _fetch(connection: http.client.HTTPConnection, target: str) -> tuple[float, bytes]:
@@ -176,31 +243,3 @@ def _columns(body: bytes) -> dict[str, Any]:
         columns[name] = np.frombuffer(rest, told["dtype"], told["num_records"], offset)
         offset += told["data_length"]
     return columns
-
-
-def make_days(folder: str, size: Size) -> None:
-    """Write `time` and `price` of each day: ticks at random seconds, a walk of prices."""
-    os.makedirs(folder)
-    chance = np.random.default_rng(SEED)
-    seconds = np.sort(chance.integers(0, DAY_S, size.records)).astype("<u4")
-    walk = 100 + np.cumsum(chance.normal(0, 0.01, size.records))
-    for number in range(size.days):
-        day = FIRST_DAY + number
-        times = seconds + np.uint32(day * DAY_S)
-        prices = (np.roll(walk, 1_000 * number) + number).astype("<f4")
-        for name, values in (("time", times), ("price", prices)):
-            values.tofile(os.path.join(folder, file_name(name, day)))
-
-
-def make_parquet(folder: str, size: Size) -> None:
-    """Write the same days as one Parquet file each, by polars, which bench needs for it."""
-    import polars as pl  # noqa: PLC0415
-
-    progress("bars: making the Parquet files")
-    os.makedirs(f"{folder}/parquet")
-    for day in range(FIRST_DAY, FIRST_DAY + size.days):
-        columns = {
-            name: np.fromfile(f"{folder}/data/coinbase/X/MD/{file_name(name, day)}", dtype)
-            for name, dtype in (("time", "<u4"), ("price", "<f4"))
-        }
-        pl.DataFrame(columns).write_parquet(f"{folder}/parquet/{day}.parquet", compression="zstd")

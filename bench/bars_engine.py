@@ -1,8 +1,8 @@
-"""`python -m bench.bars_engine ENGINE FILES STEP_S TIMES`: bars by polars, DuckDB or ClickHouse.
+"""`python -m bench.bars_engine ENGINE TIMES (FILES STEP_S)…`: bars by polars, DuckDB or ClickHouse.
 
-Owns the query of each engine, written as its users would. Prints the milliseconds of each of so
-many runs and a digest of the bars, as JSON; a process of its own, so that it can be pinned and
-nothing of one engine stays in memory while another one is measured.
+Owns the query of each engine, written as its users would. Prints for each question a line of JSON:
+the milliseconds of each of so many runs, and a digest of the bars. A process of its own, so that it
+can be pinned and nothing of one engine stays in memory while another one is measured.
 """
 
 from __future__ import annotations
@@ -87,14 +87,17 @@ def digest_of(columns: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure one engine."""
-    engine, files, step_s, times = sys.argv[1:]
-    took_ms, digests = [], set()
-    for _ in range(int(times)):
-        begun = time.perf_counter()
-        bars = ENGINES[engine](files, int(step_s))
-        took_ms.append((time.perf_counter() - begun) * 1e3)
-        digests.add(digest_of(bars))
-    print(json.dumps({"took_ms": took_ms, "digests": sorted(digests)}))
+    name, times, *questions = sys.argv[1:]
+    bars_of = ENGINES[name]
+    for files, step_s in zip(questions[::2], map(int, questions[1::2]), strict=True):
+        bars_of(min(glob.glob(files)), step_s)  # loads what it needs
+        took_ms, digests = [], set()
+        for _ in range(int(times)):
+            begun = time.perf_counter()
+            bars = bars_of(files, step_s)
+            took_ms.append((time.perf_counter() - begun) * 1e3)
+            digests.add(digest_of(bars))
+        print(json.dumps({"took_ms": took_ms, "digests": sorted(digests)}))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ There is no peer that draws the same from the same server; the question is wheth
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from bench.bars import NS_SETTLED, Size, make_days
+from bench.bars_data import Ticks, make_days, make_rollups
 from bench.peers import pinned
 from bench.percentiles import quantile
 from bench.rounds import progress
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     from bench.rounds import Options
     from bench.servers import Servers
 
-SIZE = Size(days=250, records=1_000_000)
-SMOKE = Size(days=2, records=40_000)
+TICKS = Ticks("X", days=250, records=1_000_000)
+SMOKE = Ticks("X", days=2, records=40_000)
 STEPS = 60
 """Of the wheel: in to single records, then out again."""
 
@@ -57,9 +55,9 @@ ZOOM = """
 
 def measure_page(options: Options, servers: Servers) -> Iterator[Table]:
     """One table: the first drawing and the steps of a zoom, in milliseconds."""
-    size = SMOKE if options.smoke else SIZE
+    ticks = SMOKE if options.smoke else TICKS
     table = Table(
-        title=f"The page: {size.days * size.records / 1e6:g} M ticks in {size.days} days",
+        title=f"The page: {ticks.total} ticks in {ticks.days} days",
         client="headless Chromium, 1,200 by 760 pixels, no GPU; candles of price over all days",
         head=("what", "median, ms (range)", "p95, ms", "at most asked"),
     )
@@ -70,15 +68,12 @@ def measure_page(options: Options, servers: Servers) -> Iterator[Table]:
     folder = os.path.join(servers.directory, "page")
     data, rollups = (os.path.join(folder, name) for name in ("data", "rollups"))
     progress("page: making the days")
-    make_days(os.path.join(data, "coinbase", "X", "MD"), size)
+    make_days(data, ticks)
     progress("page: making the roll-ups")
-    command = [sys.executable, "-m", "zerocopy", "rollup", "--data-path", data, "--path", rollups]
-    settings = {**os.environ, **NS_SETTLED, "ZEROCOPY_CONFIG": os.devnull}
-    subprocess.run(command, check=True, env=settings, stdout=sys.stderr)
-    environ = {**NS_SETTLED, "ZEROCOPY_ROLLUPS_PATH": rollups}
+    make_rollups(data, rollups)
     with ExitStack() as stack:
         with pinned(servers.server_core):
-            server = stack.enter_context(RunningServer(data, **environ))
+            server = stack.enter_context(RunningServer(data, ZEROCOPY_ROLLUPS_PATH=rollups))
         stack.enter_context(pinned(servers.client_core))
         first, steps = _visit(server.port, options.rounds, 10 if options.smoke else STEPS)
     for what, took, most in (

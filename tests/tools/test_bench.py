@@ -9,13 +9,16 @@ import shutil
 import subprocess
 import sys
 from array import array
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.__main__ import chosen
+from bench.__main__ import QUESTIONS, chosen
+from bench.bars import measure_billion
 from bench.clients import (
     ClientError,
     TooShortError,
@@ -28,8 +31,11 @@ from bench.meter import Memory
 from bench.percentiles import Latencies, percentiles
 from bench.picture import svg
 from bench.report import markdown
+from bench.rounds import SMOKE_S, Options
 from bench.section import Machine, Round, Section, Table
-from bench.workload import pick_range
+from bench.servers import Servers
+from bench.workload import Workload, pick_range
+from tests.server import ForkedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +76,14 @@ traffic: 96.76MB (101465912) total, 2.97MB (3117375) headers (space savings 39.1
 (98187180) data
 time for request:       24us      2.62ms       647us       138us    91.47%
 """
+
+
+SMOKE = Options(rounds=1, seconds=SMOKE_S, smoke=True)
+
+
+def only_servers(directory: Path) -> Servers:
+    """What a question finds that starts its own."""
+    return Servers(ExitStack(), str(directory), Workload("", {}))
 
 
 def run_smoke(tmp_path: Path, path: str, *more: str) -> tuple[str, ET.Element]:
@@ -120,7 +134,7 @@ def test_smoke_with_peers_compares_all_servers_in_all_sections(tmp_path: Path) -
     for title in (keyed, keyed_tls):
         told = re.findall(r"^\| (zerocopy[^|]*?) \| \d", sections[title], re.MULTILINE)
         assert told == ["zerocopy without keys", "zerocopy, a key in each head"]
-    answered = re.findall(r"^\| 1 day [^|]*\| ([^|]*?) \|", sections[bars], re.MULTILINE)
+    answered = re.findall(r"^\| 1 day[^|]*\| ([^|]*?) \|", sections[bars], re.MULTILINE)
     engines = ["polars", "duckdb", *["chdb"] * (find_spec("chdb") is not None)]
     assert answered == ["zerocopy, no roll-ups", "zerocopy, roll-ups", *engines]
     assert "All gave the same bars" in sections[bars]
@@ -331,12 +345,47 @@ def test_report_of_a_table_tells_rows_verdicts_and_what_was_skipped() -> None:
     [
         ("scaling,plain-4k", ["plain-4k", "scaling"]),
         ("tls", ["tls-4k", "tls-64k", "tls-1m", "tls-48m"]),
+        ("billion", ["billion"]),
         ("plain-5k", None),
     ],
 )
 def test_only_takes_names_and_groups(only: str, expected: list[str] | None) -> None:
     """In the order of the report, and no name that means nothing."""
     assert chosen(only) == expected
+
+
+def test_all_but_the_billion_are_asked_without_only() -> None:
+    """It takes a disk and minutes."""
+    assert chosen(None) == [name for name in QUESTIONS if name != "billion"]
+
+
+def test_billion_is_measured_over_few_ticks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All ways give the same bars, and the new ones once a record has changed."""
+    monkeypatch.setattr("bench.bars.RunningServer", ForkedServer)
+    only = {"duckdb": None}
+    monkeypatch.setattr("bench.bars.missing", lambda name: only.get(name, "not asked"))
+    [table] = measure_billion(SMOKE, only_servers(tmp_path))
+    assert [row[:2] for row in table.rows] == [
+        ("3 days, 0.12 M ticks, to 24 bars", name)
+        for name in ("zerocopy, no roll-ups", "zerocopy, roll-ups", "duckdb")
+    ]
+    assert table.rows[-1][-2:] == ("as first", "as first")
+    assert not any("as first" in row for row in table.rows[:-1])
+    assert "All gave the same bars" in table.verdicts[0]
+
+
+def test_billion_is_skipped_where_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says how much is needed, and how to take another disk; nothing is written."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=7_900_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    [table] = measure_billion(replace(SMOKE, smoke=False), only_servers(tmp_path))
+    assert table.skipped is not None
+    assert "GB, and 7.9 GB are free; TMPDIR names" in table.skipped
+    assert os.listdir(tmp_path) == []
 
 
 def make_round(rate: float) -> Round:
