@@ -21,6 +21,7 @@ from httpx_sse import connect_sse
 from websockets.sync.client import connect
 
 from tests.eventstream import EventSource
+from tests.storage.trees import OPEN_START_S
 from zerocopy.core.layout import file_name
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Feed:
         self.subscribers: list[Subscriber] = []
         self.count = 0
         self._moved = threading.Condition()
-        self._day = int(time.time()) // DAY_S
+        self._day = OPEN_START_S // DAY_S
         self._write(0)
 
     def __enter__(self) -> Self:

@@ -182,6 +182,7 @@ def test_requests_of_http2_count_each(server: RunningServer, keys: tuple[Path, K
     assert statuses.count(200) + statuses.count(429) == 90
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_bytes_of_a_day_are_content_as_it_is_sent(
     server: RunningServer, keys: tuple[Path, Keys], small: bytes
 ) -> None:
@@ -208,6 +209,7 @@ def test_bytes_of_a_day_are_content_as_it_is_sent(
     assert server.get(SMALL, fields=unchanged).status == 304
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_bytes_of_a_day_hold_for_requests_of_http2_that_come_together(
     server: RunningServer, keys: tuple[Path, Keys]
 ) -> None:
@@ -222,6 +224,7 @@ def test_bytes_of_a_day_hold_for_requests_of_http2_that_come_together(
     assert statuses.count(429) == 17
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_what_was_promised_and_not_sent_is_given_back(
     server: RunningServer, keys: tuple[Path, Keys]
 ) -> None:
@@ -239,6 +242,7 @@ def test_what_was_promised_and_not_sent_is_given_back(
     poll(lambda: server.get(LARGE, fields=ranged).status == 206, "bytes that were given back")
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_what_a_stream_of_http2_has_not_sent_is_given_back(
     server: RunningServer, keys: tuple[Path, Keys]
 ) -> None:
@@ -280,6 +284,7 @@ def test_live_streams_are_counted_over_both_workers(
         two.sock.close()
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_live_messages_count_as_they_leave(server: RunningServer, keys: tuple[Path, Keys]) -> None:
     """The message that exceeds the bytes of a day is the last; who comes again is told when to."""
     target = "/api/live?symbol=BTC-USD&type=SMALL&columns=time,price&start=0"
@@ -293,6 +298,7 @@ def test_live_messages_count_as_they_leave(server: RunningServer, keys: tuple[Pa
         assert refused.fields["ratelimit"].startswith('"bytes";r=0;t=')
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_a_restarted_worker_knows_what_was_had(
     server: RunningServer, keys: tuple[Path, Keys]
 ) -> None:

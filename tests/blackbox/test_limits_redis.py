@@ -98,6 +98,7 @@ def test_servers_together_admit_what_one_would(cluster: Cluster) -> None:
     assert set(statuses) == {200, 429}
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_bytes_of_a_day_are_counted_over_servers(cluster: Cluster) -> None:
     """Turn by turn: a server knows all but the last that the other has admitted."""
     fields, client, admitted = bearer(cluster.bytes_key), cluster.redis.client(), 0

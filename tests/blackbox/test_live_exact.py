@@ -1,8 +1,8 @@
 """Each record of a live stream, once, in order: whoever reads, whatever happens to the server.
 
 Values of the column `price` count from 0 in each series. Writers append torn records and unequal
-columns, and go on in tomorrow's files; readers of each kind are dropped at any byte and go on with
-their cursor, while workers are killed and generations change.
+columns, and go on in the next day's files; readers of each kind are dropped at any byte and go on
+with their cursor, while workers are killed and generations change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import struct
-import time
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -21,6 +20,7 @@ import pytest
 
 from tests.blackbox.live_clients import READERS, EventsHttp2, RefusedError, next_pieces
 from tests.server import ForkedServer, RunningServer
+from tests.storage.trees import OPEN_START_S
 from zerocopy.core.cursor import Cursor
 from zerocopy.core.layout import file_name
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.blackbox.live_clients import Reader
 
 DAY_S = 86_400
+FIRST_DAY = OPEN_START_S // DAY_S
 TIMEOUT_S, SLOW_TIMEOUT_S = 50.0, 900
 RECORD_BYTES = 4
 LEAD_RECORDS = 400
@@ -93,7 +94,7 @@ class Series:
         self.count += count
 
     async def write(self, total: int, midnight_at: int) -> None:
-        """Append up to `total` records, the rest from `midnight_at` on in tomorrow's files."""
+        """Append up to `total` records, the rest from `midnight_at` on in the next day's files."""
         while self.count < total:
             if self.count < midnight_at:
                 most = midnight_at - self.count
@@ -108,7 +109,7 @@ class Series:
         self.is_complete = True
 
     def replace(self) -> None:
-        """Other files of as many records, renamed over today's."""
+        """Other files of as many records, renamed over those of the day."""
         for name in ("price", "time"):
             path = self.folder / file_name(name, self.day)
             other = path.with_suffix(".new")
@@ -233,13 +234,12 @@ def assert_exact(followers: list[Follower], total: int) -> None:
 def test_every_reader_gets_every_record_once_over_midnight(
     server: RunningServer, root: Path, seed: int
 ) -> None:
-    """Torn records, unequal columns, readers dropped at any byte, tomorrow's files."""
+    """Torn records, unequal columns, readers dropped at any byte, the next day's files."""
     rng = Random(seed)
-    today = int(time.time()) // DAY_S
     total = 1_500
 
     async def scenario() -> list[Follower]:
-        series = [Series(root, f"S{seed}{index}", today, rng) for index in range(2)]
+        series = [Series(root, f"S{seed}{index}", FIRST_DAY, rng) for index in range(2)]
         for one in series:
             one.append(1)  # a series that does not exist is 404
         followers = [f for one in series for f in followers_of(server, one, 2, seed)]
@@ -270,7 +270,7 @@ def test_readers_lose_nothing_to_killed_workers_and_reloads(
     total = 1_500
 
     async def scenario() -> list[Follower]:
-        series = Series(root, "K", int(time.time()) // DAY_S, rng)
+        series = Series(root, "K", FIRST_DAY, rng)
         series.append(1)
         followers = followers_of(server, series, 2, 7)
         disturbing = partial(disturb, server, series, total, 4)
@@ -289,8 +289,7 @@ def test_millions_of_records_are_delivered_once(server: RunningServer, root: Pat
     total = MANY_RECORDS
 
     async def scenario() -> list[Follower]:
-        today = int(time.time()) // DAY_S
-        series = [Series(root, f"M{index}", today, rng, MANY_SCALE) for index in range(2)]
+        series = [Series(root, f"M{index}", FIRST_DAY, rng, MANY_SCALE) for index in range(2)]
         for one in series:
             one.append(1)
         followers = [f for one in series for f in followers_of(server, one, 1, 13)]
@@ -310,7 +309,7 @@ def test_day_that_is_replaced_resets_whoever_reads_it(server: RunningServer, roo
     total = 400
 
     async def scenario() -> list[Follower]:
-        series = Series(root, "R", int(time.time()) // DAY_S, rng)
+        series = Series(root, "R", FIRST_DAY, rng)
         series.append(200)
         followers = followers_of(server, series, 1, 3)
 
@@ -333,12 +332,11 @@ def test_day_that_is_replaced_resets_whoever_reads_it(server: RunningServer, roo
 def test_day_that_appears_late_is_waited_for(server: RunningServer, root: Path) -> None:
     """A stream from a day without files begins once it has records."""
     rng = Random(5)
-    today = int(time.time()) // DAY_S
 
     async def scenario() -> list[Follower]:
-        series = Series(root, "L", today, rng)
-        (series.folder / file_name("time", today - 1)).touch()
-        (series.folder / file_name("price", today - 1)).touch()
+        series = Series(root, "L", FIRST_DAY, rng)
+        (series.folder / file_name("time", FIRST_DAY - 1)).touch()
+        (series.folder / file_name("price", FIRST_DAY - 1)).touch()
         followers = followers_of(server, series, 1, 5)
 
         async def appear() -> None:

@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import struct
-import time
 from contextlib import ExitStack, suppress
 from functools import partial
 from random import Random
@@ -21,6 +20,7 @@ from tests.blackbox.live_clients import READERS
 from tests.blackbox.test_live_exact import Follower, assert_exact, run, until
 from tests.server import ForkedServer, RunningServer
 from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
+from tests.storage.trees import OPEN_START_S
 from zerocopy.core.layout import file_name
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 LIST_S = "0.05"
-TODAY = int(time.time()) // DAY_S
+FIRST_DAY = OPEN_START_S // DAY_S
 
 
 class StoredSeries:
@@ -37,7 +37,7 @@ class StoredSeries:
     def __init__(self, bucket: Standin, symbol: str) -> None:
         self.bucket = bucket
         self.symbol = symbol
-        self.first_day = self.day = TODAY
+        self.first_day = self.day = FIRST_DAY
         self.days: dict[int, dict[str, bytes]] = {}
         self.base = self.count = self.read = 0
         self.moved = asyncio.Event()
@@ -61,7 +61,7 @@ class StoredSeries:
             self.bucket.put(self.key(column, self.day), day[column] + tail)
 
     async def write(self, total: int, midnight_at: int, rng: Random) -> None:
-        """Append up to `total`, the rest in tomorrow's files, never far ahead of the readers."""
+        """Append up to `total`, the rest in the next day's files, never far ahead of readers."""
         while self.count < total:
             if self.count >= midnight_at:
                 self.day = self.first_day + 1
@@ -193,7 +193,7 @@ def test_day_that_is_replaced_resets_whoever_reads_it(nodes: Nodes) -> None:
 
         async def replace() -> None:
             await until(lambda: all(follower.count == 60 for follower in followers))
-            del nodes.bucket.objects[series.key("time", TODAY)]
+            del nodes.bucket.objects[series.key("time", FIRST_DAY)]
             await until_listed(nodes)
             assert not any(follower.resets for follower in followers)
             series.days, series.base, series.count = {}, 500, 0
@@ -212,9 +212,9 @@ def test_day_that_appears_late_is_delivered(nodes: Nodes) -> None:
 
     async def scenario() -> list[Follower]:
         series = StoredSeries(nodes.bucket, "L")
-        series.day = TODAY - 1
+        series.day = FIRST_DAY - 1
         series.append(1)
-        series.count, series.day = 0, TODAY
+        series.count, series.day = 0, FIRST_DAY
         followers = nodes.followers_of(series, 4)
 
         async def appear() -> None:

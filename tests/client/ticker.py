@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tests.storage.trees import OPEN_START_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +18,12 @@ DAY_S = 86_400
 
 
 class Ticker:
-    """Appends records to today's files of `symbol`; their prices count from 0."""
+    """Appends records to the files of an open day of `symbol`; their prices count from 0."""
 
     def __init__(self, root: Path, symbol: str) -> None:
         self.symbol = symbol
         self.count = 0
-        self.day_s = int(time.time()) // DAY_S * DAY_S
+        self.day_s = OPEN_START_S
         self.day = datetime.fromtimestamp(self.day_s, UTC)
         self._folder = root / "coinbase" / symbol / "MD"
         self._folder.mkdir(parents=True)

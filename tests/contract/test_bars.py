@@ -6,7 +6,7 @@ import json
 import math
 import os
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -19,6 +19,8 @@ from tests.storage.trees import (
     DAY,
     DAY_START_S,
     DTYPES,
+    OPEN_DAY,
+    OPEN_START_S,
     U32_MAX,
     age,
     append,
@@ -217,9 +219,8 @@ def test_answer_is_given_again_while_its_files_are_unchanged(site: Site, ticks: 
 
 def test_open_day_that_grows_is_fresh(site: Site, series: Series) -> None:
     """Append, flush, ask twice; 100 times without a pause: the last bar changes, or a new one."""
-    today = datetime.now(UTC).date()
-    start_s = start_of(today)
-    paths = put(site.root, {"time": u32(start_s), "price": f32(0)}, today, series)
+    start_s = OPEN_START_S
+    paths = put(site.root, {"time": u32(start_s), "price": f32(0)}, OPEN_DAY, series)
     asked: dict[str, object] = {"start": start_s, "end": start_s + 86_399, "interval": "1m"}
     target = bars_target(series, "price:ohlc+count", **asked)
     with site.session() as session:

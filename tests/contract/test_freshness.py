@@ -7,7 +7,7 @@ import random
 import shutil
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +16,8 @@ from tests.contract.site import Site, data_of, data_target, header_of
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
+    OPEN_DAY,
+    OPEN_START_S,
     age,
     append,
     folder,
@@ -80,9 +82,8 @@ def test_append_to_the_open_day_is_in_the_next_answer(
     site: Site, series: Series, count: int, changes: int
 ) -> None:
     """Append, flush, ask twice; `changes` times without a pause."""
-    today = datetime.now(UTC).date()
-    start_s = start_of(today)
-    paths = put(site.root, {"time": u32(*[start_s] * count), "price": marks(count)}, today, series)
+    start_s, columns = OPEN_START_S, {"time": u32(*[OPEN_START_S] * count), "price": marks(count)}
+    paths = put(site.root, columns, OPEN_DAY, series)
     target = data_target(series, start_s, start_s + 86_399, ("price",))
     with site.session() as session:
         for index in range(count, count + changes):
@@ -99,13 +100,9 @@ def test_append_after_a_plan_was_used_again_is_in_the_next_answer(
     site: Site, series: Series, count: int, series_count: int
 ) -> None:
     """Settled files, so that the second answer is the first one used again; then they grow."""
-    today = datetime.now(UTC).date()
-    start_s = start_of(today)
+    start_s, columns = OPEN_START_S, {"time": u32(*[OPEN_START_S] * count), "price": marks(count)}
     many = many_series(series, series_count)
-    paths = {
-        one: put(site.root, {"time": u32(*[start_s] * count), "price": marks(count)}, today, one)
-        for one in many
-    }
+    paths = {one: put(site.root, columns, OPEN_DAY, one) for one in many}
     used_before = reused(site)
     with site.session() as session:
         for grown in range(3):

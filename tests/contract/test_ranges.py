@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +14,8 @@ from tests.contract.site import Site, data_target
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
+    OPEN_DAY,
+    OPEN_START_S,
     age,
     append,
     folder,
@@ -258,9 +260,8 @@ def test_ranges_of_a_plan_that_is_used_again(site: Site, filled: Series) -> None
 
 
 def test_part_of_a_day_that_is_written(site: Site, series: Series) -> None:
-    """Today's bytes by range, then more of them after an append, each as of its request."""
-    today = datetime.now(UTC).date()
-    paths = put(site.root, {"time": u32(start_of(today)), "price": marks(1)}, today, series)
+    """Its bytes by range, then more of them after an append, each as of its request."""
+    paths = put(site.root, {"time": u32(OPEN_START_S), "price": marks(1)}, OPEN_DAY, series)
     with site.session() as session:
         for number in range(1, 20):
             body = site.expected(series)
@@ -269,4 +270,4 @@ def test_part_of_a_day_that_is_written(site: Site, series: Series) -> None:
             assert (answer.status, answer.content) == (206, body[-8:])
             assert answer.fields["content-range"].endswith(f"/{len(body)}")
             append(paths["price"], marks(1, base=number))
-            append(paths["time"], u32(start_of(today) + number))
+            append(paths["time"], u32(OPEN_START_S + number))

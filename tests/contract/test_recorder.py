@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.recorder import COLUMNS, GONE, RECORDS_A_SECOND, SHARED_BYTES, column_of
 from tests.contract.site import Site, data_of, data_target, header_of
-from tests.storage.trees import SIZES, file_name, folder, put, start_of
+from tests.storage.trees import OPEN_DAY, OPEN_START_S, SIZES, file_name, folder, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,11 +129,10 @@ def test_open_day_while_a_recorder_writes_is_an_exact_prefix(
 
     Record i of every column encodes i, so a shift, a gap or a torn record anywhere shows.
     """
-    today = datetime.now(UTC).date()
-    put(site.root, dict.fromkeys(COLUMNS, b""), today, series)
+    put(site.root, dict.fromkeys(COLUMNS, b""), OPEN_DAY, series)
     ended = threading.Event()
     orders = [("time", "price", "id", "order"), ("order", "price"), ("id", "time")]
-    start_s = start_of(today)
+    start_s = OPEN_START_S
     clients = [
         Client(
             site,
@@ -147,7 +145,7 @@ def test_open_day_while_a_recorder_writes_is_an_exact_prefix(
         )
         for place, columns in enumerate(orders, 1)
     ]
-    label = file_name("", today).removeprefix(".").removesuffix(".bin")
+    label = file_name("", OPEN_DAY).removeprefix(".").removesuffix(".bin")
     command = [sys.executable, "-m", "tests.contract.recorder", folder(site.root, series), label]
     command += [str(start_s), str(count), str(tmp_path / "acknowledged")]
     recorder = subprocess.Popen(command)

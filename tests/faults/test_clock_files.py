@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.service.bench import Bench
-from tests.storage.trees import DAY, age, append, bench, marks, put, query, replace, start_of, u32
+from tests.storage.trees import (
+    DAY,
+    OPEN_DAY,
+    OPEN_START_S,
+    age,
+    append,
+    bench,
+    marks,
+    put,
+    query,
+    replace,
+    start_of,
+    u32,
+)
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.tree import Series
 
@@ -21,9 +33,7 @@ if TYPE_CHECKING:
     from zerocopy.core.http.messages import Response
 
 DAY_S = 86_400
-TODAY, PAST = Series("coinbase", "TODAY", "MD"), Series("coinbase", "PAST", "MD")
-TODAY_DATE = datetime.now(UTC).date()
-TODAY_START_S = start_of(TODAY_DATE)
+OPEN, PAST = Series("coinbase", "OPEN", "MD"), Series("coinbase", "PAST", "MD")
 PAST_START_S = start_of(DAY)
 JUMPS_S = (-400 * DAY_S, -DAY_S, -700, -1, 1, 700, 2 * DAY_S, 400 * DAY_S)
 
@@ -37,6 +47,10 @@ class Clock:
         patch.setattr(time, "time", lambda: real() + self.offset_s)
         patch.setattr(time, "time_ns", lambda: real_ns() + self.offset_s * 10**9)
 
+    def show(self, at_s: int) -> None:
+        """Go on from this unix second."""
+        self.offset_s += at_s - int(time.time())
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -46,9 +60,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    """Today, still recorded, and a day settled long ago; both changed a moment before."""
+    """A day still recorded, and one settled long ago; both changed a moment before."""
     root = str(tmp_path)
-    paths = put(root, {"time": u32(TODAY_START_S), "price": marks(1)}, TODAY_DATE, TODAY)
+    paths = put(root, {"time": u32(OPEN_START_S), "price": marks(1)}, OPEN_DAY, OPEN)
     past = put(root, {"time": u32(PAST_START_S), "price": marks(1)}, DAY, PAST)
     for path in past.values():
         os.utime(path, (PAST_START_S + 2 * DAY_S, PAST_START_S + 2 * DAY_S))
@@ -82,18 +96,18 @@ def test_clock_that_jumps_serves_nothing_stale(
     service: Bench, clock: Clock, root: str, jump_s: int
 ) -> None:
     """There and back, with appends and a replacement each time: answers are as the disk is."""
-    today = f"{root}/coinbase/TODAY/MD"
-    day = f"{TODAY_DATE:%d.%m.%y}"
+    folder = f"{root}/coinbase/OPEN/MD"
+    day = f"{OPEN_DAY:%d.%m.%y}"
     count = 1
     for offset_s in (0, jump_s, 0, jump_s, 0):
         clock.offset_s = offset_s
-        append(f"{today}/price.{day}.bin", marks(1, base=count))
-        append(f"{today}/time.{day}.bin", u32(TODAY_START_S + count))
+        append(f"{folder}/price.{day}.bin", marks(1, base=count))
+        append(f"{folder}/time.{day}.bin", u32(OPEN_START_S + count))
         replace(f"{root}/coinbase/PAST/MD/price.31.01.25.bin", marks(1, base=count))
         count += 1
         for _ in range(3):
-            content = service.ask(target_of(TODAY, TODAY_START_S)).content
-            times = u32(*range(TODAY_START_S, TODAY_START_S + count))
+            content = service.ask(target_of(OPEN, OPEN_START_S)).content
+            times = u32(*range(OPEN_START_S, OPEN_START_S + count))
             assert content.partition(b"\n")[2] == times + marks(count)
             content = service.ask(target_of(PAST, PAST_START_S)).content
             assert content.partition(b"\n")[2] == u32(PAST_START_S) + marks(1, base=count - 1)
@@ -103,7 +117,7 @@ def test_clock_set_back_opens_a_day_until_it_is_right_again(service: Bench, cloc
     """A closed day asked for by a clock that is behind it is not for shared caches."""
     target = target_of(PAST, PAST_START_S)
     assert is_public(service.ask(f"{target}&n=1"))
-    clock.offset_s = int(PAST_START_S - time.time())
+    clock.show(PAST_START_S)
     assert not is_public(service.ask(f"{target}&n=2"))
     clock.offset_s = 0
     assert is_public(service.ask(f"{target}&n=2")), "what was said by the wrong clock is not kept"
@@ -112,38 +126,41 @@ def test_clock_set_back_opens_a_day_until_it_is_right_again(service: Bench, cloc
 def test_answer_of_a_clock_that_was_ahead_is_not_public_once_it_is_right(
     service: Bench, clock: Clock
 ) -> None:
-    """Today's answer, kept while the clock was two days ahead, is not for shared caches."""
-    target = target_of(TODAY, TODAY_START_S)
-    clock.offset_s = 2 * DAY_S
+    """An answer kept while the clock was ahead of its open day is not for shared caches."""
+    target = target_of(OPEN, OPEN_START_S)
+    clock.show(OPEN_START_S + 2 * DAY_S)
     assert is_public(service.ask(target)), "by that clock the day is closed"
     clock.offset_s = 0
     assert not is_public(service.ask(target))
 
 
 def test_clock_that_passes_the_end_of_the_day_closes_it(service: Bench, clock: Clock) -> None:
-    """An answer kept since yesterday says so no longer once its day is closed."""
-    target = target_of(TODAY, TODAY_START_S)
+    """An answer kept since the day before says so no longer once its day is closed."""
+    target = target_of(OPEN, OPEN_START_S)
     assert not is_public(service.ask(target))
     assert not is_public(service.ask(target))
-    clock.offset_s = DAY_S + 601
+    clock.show(OPEN_START_S + DAY_S + 601)
     assert is_public(service.ask(target))
 
 
-@pytest.mark.parametrize("ahead_s", [0, 2 * DAY_S])
+@pytest.mark.parametrize("is_ahead", [False, True])
 def test_day_taken_for_closed_by_a_clock_ahead_is_never_sent_mixed(
-    root: str, clock: Clock, ahead_s: int
+    root: str,
+    clock: Clock,
+    is_ahead: bool,  # noqa: FBT001
 ) -> None:
     """A day that is recorded on all the same: cut off where it was taken for closed, else right."""
-    clock.offset_s = ahead_s
-    day = f"{TODAY_DATE:%d.%m.%y}"
+    if is_ahead:
+        clock.show(OPEN_START_S + 2 * DAY_S)
+    day = f"{OPEN_DAY:%d.%m.%y}"
     with bench(root, small_bytes_max=0) as opened:
-        planned = opened.plan(query(series=TODAY))
+        planned = opened.plan(query(series=OPEN))
         segment = planned.representation.segments[1]
-        append(f"{root}/coinbase/TODAY/MD/price.{day}.bin", marks(1, base=9))
-        if ahead_s:
+        append(f"{root}/coinbase/OPEN/MD/price.{day}.bin", marks(1, base=9))
+        if is_ahead:
             with pytest.raises(DataChangedError):
                 segment.source.fileno()
         else:
             assert segment.source.read(segment.offset, segment.count) == marks(1)
         clock.offset_s = 0
-        assert b'"num_records":1,' in opened.plan(query(series=TODAY)).representation.content
+        assert b'"num_records":1,' in opened.plan(query(series=OPEN)).representation.content

@@ -16,6 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.server import ForkedServer, RunningServer, resident_bytes
+from tests.storage.trees import DAY_START_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,10 +103,11 @@ def test_live_readers_and_bars_agree_with_a_recorder_at_full_speed(
     tmp_path: Path, seconds: int
 ) -> None:
     """Every record once and in order, every bar exact; no process takes more and more memory."""
-    start_s = int(time.time()) // 86_400 * 86_400
-    command = [sys.executable, "-c", RECORDER, str(tmp_path), str(start_s), str(seconds)]
-    with ForkedServer(tmp_path, USE_TLS="false") as server:
-        label = time.strftime("%d.%m.%y", time.gmtime(start_s))
+    command = [sys.executable, "-c", RECORDER, str(tmp_path), str(DAY_START_S), str(seconds)]
+    # A day that is past, so that no row is of the future; open while its files change.
+    settles = {"ZEROCOPY_DATA_SETTLE_S": "600"}
+    with ForkedServer(tmp_path, USE_TLS="false", **settles) as server:
+        label = time.strftime("%d.%m.%y", time.gmtime(DAY_START_S))
         first = tmp_path / "e" / "s" / "T" / f"time.{label}.bin"
         recorder = subprocess.Popen(command, stdout=subprocess.PIPE)
         deadline_s = time.monotonic() + 20
@@ -124,7 +126,7 @@ def test_live_readers_and_bars_agree_with_a_recorder_at_full_speed(
         try:
             seen = 0
             while recorder.poll() is None:
-                counted = check_bars(server, start_s)
+                counted = check_bars(server, DAY_START_S)
                 assert counted >= seen
                 seen = counted
                 assert not tail.faults
@@ -142,7 +144,7 @@ def test_live_readers_and_bars_agree_with_a_recorder_at_full_speed(
             tail.is_ending = True
             tail.join()
         assert tail.faults == []
-        assert tail.count == check_bars(server, start_s) == total
+        assert tail.count == check_bars(server, DAY_START_S) == total
     half = resident[len(resident) // 2 :]
     growth = [max(each) - min(each) for each in zip(*half, strict=True)]
     print(f"{total:,} rows in {seconds} s; growth in the second half: {growth}")  # noqa: T201

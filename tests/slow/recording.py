@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tests.contract.recorder import (
@@ -19,7 +18,7 @@ from tests.contract.recorder import (
     column_of,
 )
 from tests.contract.site import data_of, data_target, header_of
-from tests.storage.trees import SIZES, file_name, folder, put, start_of
+from tests.storage.trees import OPEN_DAY, OPEN_START_S, SIZES, file_name, folder, put
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -31,22 +30,21 @@ TAIL_SECONDS = 20
 
 
 class Recording:
-    """One recorder process that appends `records` to today's files of a series of its own."""
+    """One recorder process that appends `records` to an open day of a series of its own."""
 
     def __init__(self, root: str, number: int, records: int) -> None:
-        today = datetime.now(UTC).date()
         self.root = root
         self.series = Series("live", f"R{number}", "MD")
         self.records = records
-        self.start_s = start_of(today)
-        put(root, dict.fromkeys(COLUMNS, b""), today, self.series)
+        self.start_s = OPEN_START_S
+        put(root, dict.fromkeys(COLUMNS, b""), OPEN_DAY, self.series)
         self._written = {name: column_of(name, 0, records, self.start_s) for name in COLUMNS}
         shared = os.memfd_create("acknowledged")
         os.ftruncate(shared, SHARED_BYTES)
         self._flushed = memoryview(mmap.mmap(shared, SHARED_BYTES)).cast("Q")
         for reader in range(1, 1 + READERS):
             self._flushed[reader] = GONE  # the recorder waits for nobody
-        label = file_name("", today).removeprefix(".").removesuffix(".bin")
+        label = file_name("", OPEN_DAY).removeprefix(".").removesuffix(".bin")
         command = [sys.executable, "-m", "tests.contract.recorder", folder(root, self.series)]
         command += [label, str(self.start_s), str(records), f"/proc/{os.getpid()}/fd/{shared}"]
         self.process = subprocess.Popen(command)

@@ -217,25 +217,25 @@ class Moved:
 class Grown:
     """Today, appended to: one column and then the other, so every second step shows a record."""
 
-    def __init__(self, root: str, series: Series, today_s: int) -> None:
-        self.root, self.series, self._today_s = root, series, today_s
-        self._today = DAY + timedelta(days=(today_s - DAY_START_S) // DAY_S)
+    def __init__(self, root: str, series: Series, open_s: int) -> None:
+        self.root, self.series, self._open_s = root, series, open_s
+        self._day = DAY + timedelta(days=(open_s - DAY_START_S) // DAY_S)
         self._fds: list[int] = []
 
     def prepare(self) -> None:
         """See `Shape`."""
-        put(self.root, {"price": b"", "time": b""}, self._today, self.series)
+        put(self.root, {"price": b"", "time": b""}, self._day, self.series)
 
     def change(self, number: int) -> None:
         """See `Shape`."""
         if not self._fds:
             flags = os.O_WRONLY | os.O_APPEND
             for name in ("price", "time"):
-                path = path_of(self.root, name, self._today, self.series)
+                path = path_of(self.root, name, self._day, self.series)
                 self._fds.append(os.open(path, flags))
         record = (number - 1) // 2
         if record < GROWN_RECORDS_MAX:
-            values = record, self._today_s + record // RECORDS_A_SECOND
+            values = record, self._open_s + record // RECORDS_A_SECOND
             column = (number - 1) % 2
             os.write(self._fds[column], u32(values[column]))
 
@@ -244,8 +244,8 @@ class Grown:
 
     def target(self, done: int) -> str:
         """See `Shape`."""
-        begin_s = self._today_s + self._first_s(done)
-        return data_target(self.series, begin_s, self._today_s + DAY_S - 1, ("price",))
+        begin_s = self._open_s + self._first_s(done)
+        return data_target(self.series, begin_s, self._open_s + DAY_S - 1, ("price",))
 
     def judge(self, status: int, content: bytes, done: int, begun: int) -> str:
         """See `Shape`."""
@@ -261,7 +261,7 @@ class Grown:
         return "prefix"
 
 
-def shapes(root: str, today_s: int, calm: int) -> list[Shape]:
+def shapes(root: str, open_s: int, calm: int) -> list[Shape]:
     """The wild series, which change without a pause, then `calm` more, which pause."""
 
     def series(name: str) -> Series:
@@ -274,7 +274,7 @@ def shapes(root: str, today_s: int, calm: int) -> list[Shape]:
             Rewritten(root, series(f"OVER{mark}")),
             Gapped(root, series(f"GAP{mark}")),
             Moved(root, series(f"MOVED{mark}")),
-            Grown(root, series(f"GROWN{mark}"), today_s),
+            Grown(root, series(f"GROWN{mark}"), open_s),
         ]
 
     return [shape for mark in ("", *map(str, range(calm))) for shape in one_of_each(mark)]
@@ -285,10 +285,10 @@ WILD = 6
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write until the shared memory says stop; arguments: root, today, calm, file, seed."""
-    root, today_s, calm, shared, seed = arguments
+    """Write until the shared memory says stop; arguments: root, open day, calm, file, seed."""
+    root, open_s, calm, shared, seed = arguments
     rng = random.Random(int(seed))
-    writing = shapes(root, int(today_s), int(calm))
+    writing = shapes(root, int(open_s), int(calm))
     with open(shared, "r+b") as file:
         numbers = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
     now_s = time.monotonic()

@@ -14,14 +14,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.server import RunningServer, connect_to
 from tests.slow.storm import WILD, shapes
-from tests.storage.trees import start_of
+from tests.storage.trees import OPEN_START_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +77,7 @@ def storm(root: str, *, seconds: float, calm: int, seed: int) -> Counter[str]:
 
     It lasts for `seconds`, and on a busy machine until each of `KINDS` came.
     """
-    today_s = start_of(datetime.now(UTC).date())
-    asked = shapes(root, today_s, calm)
+    asked = shapes(root, OPEN_START_S, calm)
     for shape in asked:
         shape.prepare()
     shared = os.memfd_create("numbers")
@@ -87,7 +85,7 @@ def storm(root: str, *, seconds: float, calm: int, seed: int) -> Counter[str]:
     memory = mmap.mmap(shared, 0)
     numbers = memoryview(memory).cast("Q")
     path = f"/proc/{os.getpid()}/fd/{shared}"
-    command = [sys.executable, "-m", "tests.slow.storm", root, str(today_s), str(calm), path]
+    command = [sys.executable, "-m", "tests.slow.storm", root, str(OPEN_START_S), str(calm), path]
     kinds: Counter[str] = Counter()
     rng = random.Random(seed)
     with RunningServer(root) as server, contextlib.ExitStack() as stack:

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +15,8 @@ from tests.naive import naive_answer
 from tests.storage.trees import (
     DAY,
     DAY_START_S,
+    OPEN_DAY,
+    OPEN_START_S,
     SERIES,
     U32_MAX,
     Bench,
@@ -27,7 +29,6 @@ from tests.storage.trees import (
     put,
     query,
     replace,
-    start_of,
     u32,
 )
 from zerocopy.core.errors import (
@@ -347,9 +348,8 @@ def test_plan_times_outside_their_day_are_no_fault(root: str) -> None:
 
 def test_plan_of_a_growing_day_never_takes_it_for_unsorted(root: str) -> None:
     """A recorder appends without a pause, torn in the middle of records; every plan is right."""
-    today = datetime.now(UTC).date()
-    start_s = start_of(today)
-    paths = put(root, {"time": u32(*[start_s] * 3_000), "price": marks(3_000)}, today)
+    start_s = OPEN_START_S
+    paths = put(root, {"time": u32(*[start_s] * 3_000), "price": marks(3_000)}, OPEN_DAY)
     done = threading.Event()
 
     def record() -> None:

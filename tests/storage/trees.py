@@ -29,6 +29,9 @@ U32_MAX = 4_294_967_295
 DAY_S = 86_400
 DAY = date(2025, 1, 31)
 DAY_START_S = 1_738_281_600
+OPEN_DAY = date(2068, 7, 5)
+"""A day that is open whenever a test runs. Today is over once midnight comes during one."""
+OPEN_START_S = 3_108_672_000
 DTYPES = {"id": "u8", "order": "S16"}
 SIZES = {"id": 8, "order": 16}
 

@@ -248,6 +248,7 @@ def test_a_key_that_may_see_nothing_is_told_so(tab: Tab, guarded: Guarded) -> No
     tab.until("document.querySelector('#notice').textContent.includes('Nothing to see')")
 
 
+@pytest.mark.usefixtures("whole_day")
 def test_a_limit_of_the_server_is_told_in_its_words(tab: Tab, guarded: Guarded) -> None:
     """A day's bytes: the page goes on when the day ends."""
     key = add_key(guarded.path, "little", bytes_per_day=600)  # a list of symbols, and a catalog

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zerocopy.commands.development import demo_data, recorder
-from zerocopy.commands.development.demo_data import DemoRoot, claim, today
+from zerocopy.commands.development.demo_data import DemoRoot, claim
 from zerocopy.commands.development.recorder import Recorder, recording
 from zerocopy.core.layout import DAY_S, day_label
 
@@ -68,7 +68,7 @@ def test_recording_ends_with_the_demo_and_holds_the_lock_until_then(tmp_path: Pa
     began_s = int(time.time())
     root = claim(str(tmp_path), 7)
     assert isinstance(root, DemoRoot)
-    with recording(root, today()) as is_recording:
+    with recording(root, began_s // DAY_S) as is_recording:
         assert is_recording
         os.close(root.lock_fd)
         assert isinstance(claim(str(tmp_path), 7), str)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.storage.trees import OPEN_DAY
 from zerocopy.commands.development import sample_market
 from zerocopy.commands.development.sample_data import (
     COLUMNS,
@@ -252,9 +253,8 @@ def test_generate_files_appear_whole_with_time_last(
 
 def test_generate_past_day_carries_the_time_of_its_last_record(tmp_path: Path) -> None:
     """Files of a past day look as recorded then; those of a day to come were modified now."""
-    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     before_s = datetime.now(UTC).timestamp()
-    for day in (FIRST_DAY, tomorrow):
+    for day in (FIRST_DAY, OPEN_DAY):
         generate(make_spec(tmp_path, first_day=day))
         modified = [
             path.stat().st_mtime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +19,7 @@ from tests.faults.client import (
 )
 from tests.h2client import HEADERS, WINDOW_BYTES_MAX, H2Client
 from tests.server import ForkedServer, RunningServer
-from tests.storage.trees import put, u32
+from tests.storage.trees import OPEN_DAY, OPEN_START_S, put, u32
 from tests.transport.http2.frames import WHOLE, frame
 from zerocopy.storage.tree import Series
 
@@ -134,10 +133,9 @@ def test_new_settings_are_acknowledged_before_they_are_used(server: RunningServe
 
 def test_answer_that_waited_for_its_window_is_not_believed_later(tmp_path: Path) -> None:
     """A known request that did not fit; the next one like it has what was appended meanwhile."""
-    today = datetime.now(UTC).date()
-    start_s = int(datetime(today.year, today.month, today.day, tzinfo=UTC).timestamp())
+    start_s = OPEN_START_S
     series = Series("coinbase", "A", "MD")
-    path = put(str(tmp_path), {"time": u32(*[start_s] * 2_000)}, today, series)["time"]
+    path = put(str(tmp_path), {"time": u32(*[start_s] * 2_000)}, OPEN_DAY, series)["time"]
     os.utime(path, (start_s, start_s))
     target = f"/api/data?symbol=A&type=MD&start={start_s}&end={2**32 - 1}&columns=time"
     time.sleep(0.2)  # a stamp younger than RACY_NS is never used again

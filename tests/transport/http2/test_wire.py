@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +27,7 @@ from tests.h2client import (
     H2Client,
 )
 from tests.naive import naive_answer
-from tests.storage.trees import append, marks, put, start_of, u32
+from tests.storage.trees import OPEN_DAY, OPEN_START_S, append, marks, put, u32
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
@@ -293,9 +292,8 @@ def test_goaway_behind_a_request_does_not_refuse_it(server: RunningServer, targe
 def test_same_request_is_exact_and_fresh_every_time(server: RunningServer, root: Path) -> None:
     """Fifty times on one connection, and after each append to the open day once more."""
     series = Series("coinbase", "FRESH", "MD")
-    today = datetime.now(UTC).date()
-    start_s = start_of(today)
-    paths = put(str(root), {"time": u32(*[start_s] * 9), "price": marks(9)}, today, series)
+    start_s = OPEN_START_S
+    paths = put(str(root), {"time": u32(*[start_s] * 9), "price": marks(9)}, OPEN_DAY, series)
     target = (
         f"/api/data?symbol=FRESH&type=MD&start={start_s}&end={start_s + 86_399}&columns=time,price"
     )
