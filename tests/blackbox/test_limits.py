@@ -125,6 +125,7 @@ def test_both_workers_count_the_requests_of_a_second_together(
 ) -> None:
     """Answers kept, in batches or not: so many in each second that the clock has had, no more."""
     before = server.metric('zerocopy_requests_limited_total{policy="requests"}')
+    used = plans(server)
     begun_s = int(time.time())
     statuses = ask_often(server.plain_port, keys[1].requests, 240)
     seconds = int(time.time()) - begun_s + 1
@@ -134,6 +135,7 @@ def test_both_workers_count_the_requests_of_a_second_together(
     assert counted - before == statuses.count(429)
     refused = server.metric('zerocopy_key_refusals_total{key="requests"}')
     assert refused == statuses.count(429)
+    assert plans(server) - used == statuses.count(200)
 
 
 def test_a_refusal_says_what_was_exceeded_and_when_to_come_again(
@@ -155,6 +157,12 @@ def test_a_refusal_says_what_was_exceeded_and_when_to_come_again(
     assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(exposed)
 
 
+def plans(server: RunningServer) -> float:
+    """Plans made or used again: one for each response, none for what is refused."""
+    made, used = (f"zerocopy_plans_{what}_total" for what in ("made", "reused"))
+    return server.metric(made) + server.metric(used)
+
+
 def refusal(server: RunningServer, key: str) -> Answer:
     """The first response that is a 429."""
     connection = http.client.HTTPConnection("127.0.0.1", server.plain_port, timeout=20)
@@ -172,7 +180,7 @@ def refusal(server: RunningServer, key: str) -> Answer:
 
 def test_requests_of_http2_count_each(server: RunningServer, keys: tuple[Path, Keys]) -> None:
     """Many streams at once, equal ones: what was proved for one is not given to all."""
-    begun_s = int(time.time())
+    begun_s, used = int(time.time()), plans(server)
     with H2Client(server) as client:
         field = ("authorization", f"Bearer {keys[1].http2}")
         asked = [client.request(SMALL, fields=[field]) for _ in range(90)]
@@ -180,6 +188,7 @@ def test_requests_of_http2_count_each(server: RunningServer, keys: tuple[Path, K
     seconds = int(time.time()) - begun_s + 1
     assert PER_S <= statuses.count(200) <= PER_S * seconds
     assert statuses.count(200) + statuses.count(429) == 90
+    assert plans(server) - used == statuses.count(200)
 
 
 @pytest.mark.usefixtures("whole_day")

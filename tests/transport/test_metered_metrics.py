@@ -30,9 +30,6 @@ class Meter:
         """Whatever is asked."""
         return True
 
-    def take_back(self) -> None:
-        """See `Usage`."""
-
     def spend(self, nbytes: int) -> int:
         """See `Usage`."""
         self.spent.append(nbytes)

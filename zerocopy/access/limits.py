@@ -107,10 +107,6 @@ class Limits:
         meter, second = self._meter_of(network), int(self.clock())
         self.counts.add(meter, second, times, self._per_address_max)
 
-    def take_address_back(self, network: bytes) -> None:
-        """A request of an address that was counted will be counted again."""
-        self.counts.give_back(self._meter_of(network), int(self.clock()), 1)
-
     def check_address(self, network: bytes) -> None:
         """Count a request of an address.
 
@@ -203,11 +199,6 @@ class NameUsage:
             return False
         counts.add(self._requests, second, times, quota)
         return True
-
-    def take_back(self) -> None:
-        """See `Usage`."""
-        if self._allowance.requests_per_s is not None:
-            self._counts.give_back(self._requests, int(self._limits.clock()), 1)
 
     def check_request(self) -> None:
         """Count a request.

@@ -93,9 +93,6 @@ class Usage(Protocol):
     def admits(self, nbytes: int, times: int, now_s: float) -> bool:
         """Count so many requests for `nbytes` of content each, if there is room for all of them."""
 
-    def take_back(self) -> None:
-        """One of the requests that were counted will be counted again."""
-
     def spend(self, nbytes: int) -> int:
         """So many bytes are promised. Returns the day on which they count."""
 

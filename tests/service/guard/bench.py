@@ -21,6 +21,7 @@ from zerocopy.storage.tree import Series
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from zerocopy.access.limits import Limits
     from zerocopy.core.http.messages import Response
 
 SCOPE = Scope(("coinbase", "k*"), ("BTC-*",), ("MD", "T?ADES"))
@@ -57,7 +58,7 @@ def make_root(root: Path, series: list[Series]) -> None:
 class GuardedBench:
     """A guard over a service; `keys` makes keys, `ask` asks with one of them."""
 
-    def __init__(self, root: Path, keys_path: Path) -> None:
+    def __init__(self, root: Path, keys_path: Path, limits: Limits | None = None) -> None:
         self.inner = Bench(root, is_private=True)
         self.keys_path = str(keys_path)
         self.names_fd = named_counters.make_names()
@@ -72,13 +73,14 @@ class GuardedBench:
             columns_max=4,
             counters=self.inner.counters,
             named=named_counters.NamedCounters(self.names_fd, 0),
+            limits=limits,
         )
         self.known: dict[Request, Request] = {}
         self.pending: PendingRequest | None = None
 
-    def add(self, name: str, scope: Scope = Scope()) -> str:  # noqa: B008 - frozen
+    def add(self, name: str, scope: Scope = Scope(), **allowance: int) -> str:  # noqa: B008 - frozen
         """A key that is known at once."""
-        key = add_key(self.keys_path, name, scope=scope)
+        key = add_key(self.keys_path, name, scope=scope, **allowance)
         self.look()
         return key
 

@@ -23,6 +23,7 @@ from zerocopy.transport.request_metrics import RequestMetrics
 
 if TYPE_CHECKING:
     from zerocopy.core.access import Usage
+    from zerocopy.core.plan import Segment
     from zerocopy.transport.http2.context import Http2Context
 
 HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "t"), (":path", "/api/data?x")]
@@ -42,8 +43,9 @@ class FakeHandler:
         self.reused = 0
 
     def respond_now(self, _request: Request, times: int = 1) -> Response | None:
-        """The response, counted."""
-        self.asked += times
+        """The response, not counted: whether it is of use is known later."""
+        assert times == 0
+        self.asked += 1
         return self.response
 
     def counts(self, _request: Request) -> bool:
@@ -55,10 +57,6 @@ class FakeHandler:
         assert response is self.response
         self.left -= 1
         return self.left >= 0
-
-    def take_back(self, _request: Request) -> None:
-        """One was counted in vain."""
-        self.left += 1
 
     def count_reused(self, times: int) -> None:
         """Requests answered without asking."""
@@ -191,7 +189,7 @@ def test_equal_requests_are_proved_once_and_all_counted(wire: Wire) -> None:
             assert wire.is_answered(block, stream_id)
         assert sum(isinstance(event, StreamEnded) for event in wire.answer()) == 3
         assert wire.handler.asked == asked + 1
-    assert wire.handler.asked + wire.handler.reused == 6
+    assert wire.handler.reused == 6
 
 
 def test_entry_added_makes_all_blocks_forgotten(wire: Wire) -> None:
@@ -331,10 +329,10 @@ def counting(wire: Wire, left: int) -> tuple[Lane, int, bytes]:
 
 
 def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -> None:
-    """The request that is proved has been counted; each that has the same response counts again."""
+    """Each request that has the same response is counted, and asked about, before it has it."""
     lane, _, block = counting(wire, 2)
     waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
-    assert lane.answer(waiting, wire.proved)[0] == 3
+    assert lane.answer(waiting, wire.proved)[0] == 2
     assert (wire.handler.asked, wire.handler.left) == (1, -1)
 
 
@@ -356,7 +354,7 @@ def test_whether_it_counts_is_asked_again_for_another_grant(
     lane, _, block = counting(wire, 1)
     request = lane.requests[block]
     stream_id = wire.client.get_next_available_stream_id()
-    for grant, answered in ((free, 3), (limited, 2)):
+    for grant, answered in ((free, 3), (limited, 1)):
         request.be_granted(grant)
         waiting = [(0, block, stream_id + 2 * n) for n in range(3)]
         assert lane.answer(waiting, wire.proved)[0] == answered
@@ -382,12 +380,25 @@ def test_bytes_count_at_once_and_not_when_the_turn_is_settled(wire: Wire) -> Non
     assert spent == 3 * [len(CONTENT)]
 
 
-def test_a_response_that_does_not_fit_was_counted_in_vain() -> None:
-    """h2 asks for it once more."""
+@pytest.mark.parametrize("is_counting", [False, True])
+def test_a_response_that_does_not_fit_is_not_counted(*, is_counting: bool) -> None:
+    """h2 has it asked for once more, and there it counts: as a request, and as a plan reused."""
     wire = Wire(initial_window=len(CONTENT) - 1)
     wire.warm()
     lane, stream_id, block = counting(wire, 100)
+    wire.handler.is_counting = lane._is_counting = is_counting
+    for _ in range(2):
+        assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
+    wire.proved.settle(wire.context, 0)
+    assert (wire.handler.asked, wire.handler.left, wire.handler.reused) == (1, 100, 0)
+
+
+def test_a_response_with_segments_is_not_counted(wire: Wire) -> None:
+    """It is opened as a stream, and asked for there."""
+    segment = cast("Segment", SimpleNamespace(count=9))
+    wire.handler.response = Response(200, (), b"", (segment,))
+    lane, stream_id, block = counting(wire, 100)
     assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
-    assert (wire.handler.asked, wire.handler.left) == (1, 101)
-    assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0  # it is admitted, and again
-    assert (wire.handler.asked, wire.handler.left) == (1, 101)
+    wire.proved.settle(wire.context, 0)
+    assert (wire.handler.asked, wire.handler.left, wire.handler.reused) == (1, 100, 0)
+    assert lane.open(block, stream_id) is not None

@@ -213,6 +213,8 @@ class Handler(Protocol):
         """The response, where it takes no waiting: microseconds, no disk; else None.
 
         `times` is how many equal requests it answers; all of them were received before this call.
+        With 0 nothing is counted: who may use the response, or not, calls `admits` and
+        `count_reused` once that is known.
         It has no feed, for each request needs its own: `respond` gives those.
         """
 
@@ -228,11 +230,8 @@ class Handler(Protocol):
     def admits(self, request: Request, response: Response) -> bool:
         """Whether `request` may have what `respond_now` gave to one like it; counts it, if so."""
 
-    def take_back(self, request: Request) -> None:
-        """The response that `respond_now` gave was not used: it will be asked once more."""
-
     def count_reused(self, times: int) -> None:
-        """The last response of `respond_now` has answered so many more equal requests since."""
+        """A response of `respond_now` has answered so many requests that it has not counted."""
 
     async def prepare(self, window: Window) -> None:
         """Have a thread open, map and read in what is not ready, in order; wait for it.
@@ -259,6 +258,3 @@ class Unlimited:
     def admits(self, request: Request, response: Response) -> bool:  # noqa: ARG002
         """Always."""
         return True
-
-    def take_back(self, request: Request) -> None:
-        """Nothing was counted."""

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 _UNSCOPED = frozenset({endpoints.SYMBOLS, endpoints.CATALOG})
 """Endpoints whose document is cut to a scope; it is compared with the request after that."""
 
+_PLANNED = frozenset({endpoints.DATA, endpoints.BARS})
+"""Endpoints whose responses come of plans, which are counted when they are used again."""
+
 _FOR_EVER = math.inf
 """A global of ours costs half of one of another module, and the clock twenty times as much."""
 
@@ -122,12 +125,17 @@ class GuardedService:
             return self._service.respond_now(request, times) if request.is_open else None
         if grant.until_s < _FOR_EVER and grant.until_s <= time.time():
             return None
-        response = self._service.respond_now(request, times)
         usage = grant.usage
-        if response is None or usage is None:
+        if usage is None:
+            return self._service.respond_now(request, times)
+        response = self._service.respond_now(request, 0)
+        if response is None or not times:
             return response
-        is_admitted = usage.admits(content_bytes(request, response), times, time.time())
-        return response if is_admitted else None
+        if not usage.admits(content_bytes(request, response), times, time.time()):
+            return None  # each is judged by itself, and counted there
+        if request.endpoint in _PLANNED:
+            self._service.count_reused(times)
+        return response
 
     def counts(self, request: Request) -> bool:
         """See `Handler`."""
@@ -142,11 +150,6 @@ class GuardedService:
             return False
         nbytes = content_bytes(request, response)
         return grant.usage is None or grant.usage.admits(nbytes, 1, now_s)
-
-    def take_back(self, request: Request) -> None:
-        """See `Handler`."""
-        if request.grant is not None and request.grant.usage is not None:
-            request.grant.usage.take_back()
 
     async def respond(self, request: Request) -> Response:
         """See `Handler`."""

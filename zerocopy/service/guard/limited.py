@@ -44,7 +44,7 @@ class LimitedService:
         if not self._limits.admits_address(network, times):
             return None
         response = self._handler.respond_now(request, times)
-        if response is not None:
+        if response is not None and times:
             self._limits.take_address(network, times)
         return response
 
@@ -72,12 +72,6 @@ class LimitedService:
             return False
         self._limits.take_address(network)
         return True
-
-    def take_back(self, request: Request) -> None:
-        """See `Handler`."""
-        if not request.is_open:
-            self._limits.take_address_back(self._network(request))
-        self._handler.take_back(request)
 
     def count_reused(self, times: int) -> None:
         """See `Handler`."""

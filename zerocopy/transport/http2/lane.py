@@ -69,22 +69,20 @@ class Proved(dict[int, Answer]):
 
         Returns how many requests were answered.
         """
-        counters, metrics, total, repeated = context.counters, context.metrics, 0, 0
+        counters, metrics, total = context.counters, context.metrics, 0
         for answer in self.values():
             times, answer.times = answer.times, 0
             if times:
                 counters[metrics.slots[endpoints.DATA][answer.response.status]] += times
                 counters[slots.SENT_BYTES_COPY] += times * answer.nbytes
                 total += times
-                repeated += times - 1
                 if answer.is_counted:
                     metrics.note_spent(answer.request, answer.response, begun_ns, times)
                 elif metrics.access is not None:
                     metrics.note(answer.request, answer.response, begun_ns, times)
         self.clear()
-        if repeated:
-            context.handler.count_reused(repeated)
         if total:
+            context.handler.count_reused(total)
             metrics.time(endpoints.DATA, begun_ns, total)
             context.scheduler.hurry(total)
         return total
@@ -192,14 +190,12 @@ class Lane:
         if self._is_counting and proved:
             counted = proved.get(-id(request))
             if counted is not None:
-                is_admitted = handler.admits(request, counted.response)
-                return self._spend(request, counted) if is_admitted else None
-        response = handler.respond_now(request)
+                return self._spend(request, counted)
+        response = handler.respond_now(request, 0)
         if response is None:
             return None
         if response.segments:
             self._remember(self._large, block, self.requests.pop(block))
-            handler.take_back(request)
             return None
         answer = self._rendered(request, response)
         if answer.is_counted:
@@ -209,13 +205,12 @@ class Lane:
         return answer
 
     def _spend(self, request: Request, answer: Answer) -> Answer | None:
-        """Count the bytes of an answer at once: whoever is asked about next must know of them.
+        """Count a request and its bytes at once: whoever is asked about next must know of them.
 
-        None if it does not fit the windows: it will be asked for once more, and counted then.
+        None if it is not admitted, or does not fit the windows: h2 has it asked for, and counted.
         """
         window = min(self._connection.outbound_flow_control_window, self.initial_window)
-        if answer.nbytes > window:
-            self._context.handler.take_back(request)
+        if answer.nbytes > window or not self._context.handler.admits(request, answer.response):
             return None
         self._context.metrics.spend(request, answer.response)
         return answer
