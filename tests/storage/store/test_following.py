@@ -27,6 +27,7 @@ DAY = 20_000
 SETTLE_S = 600.0
 FOLLOWED = Followed(SERIES, ("time", "price"))
 OLD_S = 1_700_000_000
+LINES_MAX = 4
 
 
 class Bench:
@@ -42,7 +43,7 @@ class Bench:
             parts.files,
             Dtypes(DTYPES),
             settle_s=SETTLE_S,
-            lines_max=4,
+            lines_max=LINES_MAX,
             clock=parts.clock,
         )
 
@@ -102,6 +103,33 @@ def test_day_that_grew_is_the_same_to_its_readers(bench: Bench) -> None:
     assert (grown.sight.aligned, grown.opened.keys) == (5, first.opened.keys)
     assert prices(grown, 5) == marks(5)
     assert prices(first, 3) == marks(3)
+
+
+def others(bench: Bench) -> None:
+    """Look for more series than are kept."""
+    for number in range(LINES_MAX + 1):
+        bench.follower.newest(Followed(Series("coinbase", f"OTHER{number}", "MD"), ("time",)))
+
+
+def test_day_that_somebody_reads_is_known_however_many_others_are(bench: Bench) -> None:
+    """It grew, and is the same to its readers: they begin anew with none of its records."""
+    first = bench.look()
+    assert first.opened is not None
+    for count in (5, 8):
+        others(bench)
+        bench.put(DAY, count)
+        grown = bench.look(known=first)
+        assert grown.opened is not None
+        assert (grown.sight.aligned, grown.opened.keys) == (count, first.opened.keys)
+
+
+def test_what_nobody_reads_is_forgotten(bench: Bench) -> None:
+    """But for the last series and columns."""
+    assert bench.look().opened is not None
+    assert FOLLOWED in bench.follower._lines
+    others(bench)
+    assert FOLLOWED not in bench.follower._lines
+    assert len(bench.follower._lines) == LINES_MAX
 
 
 def test_day_that_grew_unseen_is_the_same_as_well(bench: Bench) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from zerocopy.core.cursor import Cursor, Sight
 from zerocopy.core.errors import DataChangedError, DataError, NotFoundError, StoreError
@@ -61,7 +61,8 @@ class StoreFollower:
     """Looks at the days of an object store, as new as its listings; see `DayFollower`.
 
     A day without `time` is passed over when nothing has happened to it for `settle_s`. What is
-    known of at most `lines_max` series and columns is kept.
+    known of series and columns is kept for the last `lines_max`, and for those of which somebody
+    reads a day: without it the day would be another to its readers once it has grown.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class StoreFollower:
         self._lines_max = lines_max
         self._clock = clock
         self._lock = threading.Lock()
-        self._lines: OrderedDict[Followed, Line] = OrderedDict()
+        self._lines: WeakValueDictionary[Followed, Line] = WeakValueDictionary()
+        self._recent: OrderedDict[Followed, Line] = OrderedDict()
         self._expected: OrderedDict[Series, float] = OrderedDict()
 
     def directory(self, series: Series) -> str:
@@ -207,7 +209,7 @@ class StoreFollower:
             if known is not None and _shows(known, listed):
                 return known
             try:
-                opened = self._opened(followed, day, listed)
+                opened = self._opened(followed, day, listed, line)
             except ObjectChangedError:
                 wrong = listed.listing
                 continue
@@ -270,7 +272,7 @@ class StoreFollower:
 
     # ---- what is opened
 
-    def _opened(self, followed: Followed, day: int, listed: _Listed) -> StoredDay:
+    def _opened(self, followed: Followed, day: int, listed: _Listed, line: Line) -> StoredDay:
         """The copies of a day, named as those which they continue.
 
         Raises:
@@ -281,18 +283,20 @@ class StoreFollower:
         version = listed.version
         before = None if version is None else version.opened()
         if version is not None and version.entries == listed.entries:
-            opened = before or self._open(followed, day, listed.entries)
+            opened = before or self._open(followed, day, listed.entries, line)
             if before is None:
                 opened.name_by(version.keys)
             return opened
-        opened = self._open(followed, day, listed.entries)
+        opened = self._open(followed, day, listed.entries, line)
         if version is None or before is None or listed.aligned < version.aligned:
             return opened
         if opened.begins_with(before, version.aligned):
             opened.name_by(version.keys)
         return opened
 
-    def _open(self, followed: Followed, day: int, entries: Mapping[str, Entry]) -> StoredDay:
+    def _open(
+        self, followed: Followed, day: int, entries: Mapping[str, Entry], line: Line
+    ) -> StoredDay:
         series = followed.series
         wanted = {
             column: self._stored(series, column, day, entry) for column, entry in entries.items()
@@ -308,7 +312,7 @@ class StoreFollower:
                 close_file(fd)
             raise
         directory, sizes = self.directory(series), self._sizes(followed)
-        return StoredDay(directory, series, day, opened, sizes, entries=entries)
+        return StoredDay(directory, series, day, opened, sizes, entries=entries, line=line)
 
     def _fetch_ahead(self, followed: Followed, listing: StoreListing, day: int) -> None:
         """A reader that is behind comes to the next day soon."""
@@ -332,9 +336,10 @@ class StoreFollower:
             line = self._lines.get(followed)
             if line is None:
                 line = self._lines[followed] = Line(self._sizes(followed), self._settle_s)
-            self._lines.move_to_end(followed)
-            if len(self._lines) > self._lines_max:
-                self._lines.popitem(last=False)
+            self._recent[followed] = line
+            self._recent.move_to_end(followed)
+            if len(self._recent) > self._lines_max:
+                self._recent.popitem(last=False)
             return line
 
 

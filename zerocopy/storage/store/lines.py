@@ -46,8 +46,8 @@ class Line:
     """
 
     __slots__ = (
-        "_absent", "_before", "_days", "_listed_s", "_others", "_settle_s", "_settles_s", "lock",
-        "sizes", "versions",
+        "__weakref__", "_absent", "_before", "_days", "_listed_s", "_others", "_settle_s",
+        "_settles_s", "lock", "sizes", "versions",
     )  # fmt: skip
 
     def __init__(self, sizes: Mapping[str, int], settle_s: float) -> None:

@@ -29,10 +29,11 @@ _CHUNK_BYTES = 1 << 20
 class StoredDay(LiveDay):
     """The copies of the asked columns of one day, `entries` of the store; see `LiveDay`.
 
-    `keys` are those of the day that it continues, so that its readers go on.
+    `keys` are those of the day that it continues, so that its readers go on. `line` is what
+    knows which that is; it is only held here, so that it is kept while somebody reads the day.
     """
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "line")
 
     def __init__(
         self,
@@ -43,9 +44,11 @@ class StoredDay(LiveDay):
         sizes: Mapping[str, int],
         *,
         entries: Mapping[str, Entry],
+        line: object,
     ) -> None:
         super().__init__(directory, series, day, opened, sizes)
         self.entries = entries
+        self.line = line
         self.name_by(tuple((entry.modified_ns, entry.size) for entry in entries.values()))
 
     def name_by(self, keys: Keys) -> None:
