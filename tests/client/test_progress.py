@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING
+import time
+
+import pytest
 
 from zerocopy.client import progress
 from zerocopy.client.progress import Bar, showing
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Terminal(io.StringIO):
@@ -45,13 +44,60 @@ def test_false_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
         assert shown is None
 
 
-def test_a_function_is_called_instead() -> None:
-    """As it is."""
-    calls: list[tuple[int, int | None]] = []
-    with showing(lambda *told: calls.append(told), "X") as shown:
+class Told(list[tuple[int, int | None]]):
+    """What a user's function was called with."""
+
+    def note(self, received: int, total: int | None) -> None:
+        """Be called."""
+        self.append((received, total))
+
+
+def test_a_function_is_called_at_once_then_some_times_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever comes in between: a thousand reads in a second of this clock are twenty calls."""
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    told = Told()
+    with showing(told.note, "X") as shown:
         assert shown is not None
-        shown(1, None)
-    assert calls == [(1, None)]
+        for received in range(1, 1_001):
+            shown(received, 2_000)
+            now_s += 0.001
+        assert told[0] == (1, 2_000)
+        assert len(told) in {20, 21}
+        assert told == sorted(set(told))
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_a_function_is_called_once_with_the_whole(
+    monkeypatch: pytest.MonkeyPatch, total: int | None
+) -> None:
+    """However soon after the call before, and where the length of the body was not known."""
+    monkeypatch.setattr(progress, "PACE_S", float("inf"))
+    told = Told()
+    with showing(told.note, "X") as shown:
+        assert shown is not None
+        for received in (1, 2, 3, 3):
+            shown(received, total)
+    assert told == [(1, total), (3, 3)]
+
+
+def test_what_breaks_off_is_never_told_as_whole() -> None:
+    """Nor is what has not begun."""
+    told = Told()
+
+    def transfer() -> None:
+        with showing(told.note, "X") as shown:
+            assert shown is not None
+            shown(1, None)
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        transfer()
+    with showing(told.note, "X"):
+        pass
+    assert told == [(1, None)]
 
 
 def test_a_short_transfer_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +124,7 @@ def test_a_bar_is_drawn_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPa
     """Not for each of the 16,000 reads in which a gigabyte comes over TLS."""
     terminal(monkeypatch)
     monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
-    monkeypatch.setattr(progress, "DRAW_S", float("inf"))
+    monkeypatch.setattr(progress, "PACE_S", float("inf"))
     drawn: list[int] = []
     with showing(None, "X") as shown:
         assert isinstance(shown, Bar)

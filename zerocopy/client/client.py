@@ -115,7 +115,8 @@ class Client:
             end: exclusive; None is the end.
             exchange: if it is not the client's.
             progress: None shows a bar in a terminal or notebook after a second, False none; a
-                function is called with the bytes that have come, and with all of them.
+                function is called with the bytes that have come and with all of them (None
+                while that is unknown), at most twenty times a second, and once when all have come.
 
         Raises:
             BadRequest: a time or name is malformed.

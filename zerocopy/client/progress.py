@@ -1,10 +1,12 @@
-"""A bar for transfers that last, where somebody looks.
+"""A bar for transfers that last, where somebody looks, or a function of the user.
 
-Owns when it is shown: in a terminal or a notebook, after `SHOW_AFTER_S`. rich draws it.
+Owns when the bar is shown: in a terminal or a notebook, after `SHOW_AFTER_S`. rich draws it. Owns
+how often it changes, or the function is called: each `PACE_S`, and at the end.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import contextmanager
@@ -20,15 +22,17 @@ Shown: TypeAlias = Progress | bool | None
 
 SHOW_AFTER_S = 1.0
 
-DRAW_S = 0.05
-"""Seconds between two changes of the bar; over TLS a gigabyte comes in 16,000 reads."""
+PACE_S = 0.05
+"""Seconds between two changes of what is told; over TLS a gigabyte comes in 16,000 reads."""
 
 
 @contextmanager
 def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
     """What to call with the bytes that have come, and with all of them; None: nothing to call."""
     if callable(wanted):
-        yield wanted
+        paced = Paced(wanted)
+        yield paced
+        paced.end()
     elif wanted is False or not _is_watched():
         yield None
     else:
@@ -37,6 +41,33 @@ def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
             yield bar
         finally:
             bar.close()
+
+
+class Paced:
+    """Calls a function now and then, and once with the whole."""
+
+    __slots__ = ("_called_s", "_is_over", "_received", "_tell")
+
+    def __init__(self, tell: Progress) -> None:
+        self._tell = tell
+        self._called_s = -math.inf
+        self._received = 0
+        self._is_over = False
+
+    def __call__(self, received: int, total: int | None) -> None:
+        """Call it, if it is time, or all has come."""
+        if self._is_over and received == total:
+            return  # the connection broke behind the last byte
+        self._received, self._is_over = received, received == total
+        now_s = time.monotonic()
+        if self._is_over or now_s - self._called_s >= PACE_S:
+            self._called_s = now_s
+            self._tell(received, total)
+
+    def end(self) -> None:
+        """All has come, of a body whose length nobody knew before: say so."""
+        if self._received and not self._is_over:
+            self._tell(self._received, self._received)
 
 
 class Bar:
@@ -57,7 +88,7 @@ class Bar:
             if now_s - self._begun_s < SHOW_AFTER_S:
                 return
             self._open()
-        elif received != total and now_s - self._drawn_s < DRAW_S:
+        elif received != total and now_s - self._drawn_s < PACE_S:
             return
         self._drawn_s = now_s
         self._progress.update(self._task, completed=received, total=total)

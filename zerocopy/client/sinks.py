@@ -101,6 +101,7 @@ class ColumnsSink:
         assert self._memory is not None, "with the header line"
         _check_length(response, self._layout.nbytes - self._at)
         begin = 0
+        self._tell()  # also where there are no records
         with response.waiting_in_kernel():
             for column in self._layout.columns:
                 end = begin + column.nbytes
@@ -132,6 +133,9 @@ class ColumnsSink:
         if not count:
             raise IncompleteRead(b"", response.length)
         self._at += count
+        self._tell()
+
+    def _tell(self) -> None:
         if self._progress is not None:
             assert self._layout is not None, "the header line has come"
             self._progress(self.received, self._header_nbytes + self._layout.nbytes)
