@@ -69,14 +69,16 @@ class Multitude:
 def hold(port: int, count: int, target: str, kind: str) -> list[socket.socket]:
     """Connections that asked once, read their answer, and stay.
 
-    `kind` is alike or different (whether a head was seen before), h2, or none: only connected.
+    `kind` is alike or different (whether a head was seen before), a protocol of ALPN (over TLS), or
+    none: only connected.
     """
     held: list[socket.socket] = []
-    context = unverified() if kind == "h2" else None
+    context = unverified(kind) if kind in {"h2", "http/1.1"} else None
     for number in range(count):
         sock: socket.socket = connect(port, number)
         if context is not None:
             sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
+        if kind == "h2":
             sock.sendall(HELLO + request_frame(target))
             read_h2_answer(sock)
         elif kind != "none":
@@ -87,12 +89,12 @@ def hold(port: int, count: int, target: str, kind: str) -> list[socket.socket]:
     return held
 
 
-def unverified() -> ssl.SSLContext:
+def unverified(protocol: str) -> ssl.SSLContext:
     """The certificate's authority is known to the process that runs the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     return context
 
 
