@@ -38,11 +38,6 @@ P99_MS_MAX_OF = {"slow read": 1_500.0, "comebacks over tls": 1_500.0}
 second take a core. Over TLS a hundred comebacks a second are as many times 4 MB, encrypted, until
 the kernel's buffer is full, which is a core too."""
 
-STALLED_BYTES_MAX = 2_500_000
-"""What one connection that stalls may take over TLS (tests/faults/test_tls_slow_readers.py). What
-many took stays in malloc(3)'s heap after they left, which a few live objects keep from shrinking;
-the next crowd is served from it."""
-
 DEADLINE_S = "2"
 SHORT = {
     "ZEROCOPY_TIMEOUTS_WRITE_PROGRESS_S": DEADLINE_S,
@@ -147,8 +142,7 @@ def test_honest_clients_beside_stalled_readers(
     before, counted = rested(server, str(root)), counts(server)
     with Honest(server.port, SMALL, body, is_tls=server.is_tls) as honest:
         alone, beside, tales = take_turns(honest, attack)
-    slack_bytes = STALLED * STALLED_BYTES_MAX if server.is_tls else 0
-    after = assert_given_back(server, str(root), before, slack_bytes)
+    after = assert_given_back(server, str(root), before)
     name = f"{STALLED} stalled, {f'TLS x{STREAMS} streams' if server.is_tls else 'plain'}"
     show(table(name, alone, beside))
     show(f"  met: {since(server, counted)}\n  crowd: {tales[-1]}")

@@ -1,4 +1,4 @@
-"""Ten thousand idle connections, accept storms, and a thousand answers that are read slowly.
+"""Ten thousand idle connections, accept storms, and answers that are read slowly or not at all.
 
 What is printed depends on the machine; what is asserted does not: memory for each connection, who
 was served, that every byte was right, and that descriptors end where they began. The clients are a
@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.client import SMALL, body_of, cpu_s, poll, seal, target_of, write_series
+from tests.faults.client import (
+    SMALL,
+    body_of,
+    cpu_s,
+    poll,
+    request_of,
+    seal,
+    target_of,
+    write_series,
+)
+from tests.faults.tls_client import TlsClient, reset
 from tests.server import RunningServer
 from tests.slow.footprint import descriptors_of
 from tests.slow.honest import Honest
@@ -25,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-WIDE = target_of("WIDE", "price")
+WIDE, WHOLE = target_of("WIDE", "price"), target_of("WIDE")
 IDLE = 10_000
 IDLE_BYTES_MAX = 5_000
 IDLE_TLS_BYTES_MAX = {"http/1.1": 20_000, "h2": 40_000}
@@ -34,6 +45,17 @@ STREAMING = 1_000
 STREAMED_S = 20.0
 STREAMING_BYTES_MAX = 16_000
 """Of anonymous memory for a connection whose answer is being sent; the answer has one segment."""
+
+STALLED = 300
+STALLED_BYTES_MAX = 300_000
+"""Of anonymous memory for a TLS connection whose client has stopped reading: 262,144 of the piece
+that OpenSSL wants again, 16,709 of the record it has begun, and what an idle one takes."""
+
+PIECE_BYTES_MIN = 131_072
+"""What leaves at least when something leaves to one of them."""
+
+LEFT_BYTES_MAX = 5_000_000
+"""Of some 90 MB, once a crowd of them has gone."""
 
 ONE_WORKER = {
     "ZEROCOPY_SERVER_WORKERS": "1",
@@ -203,3 +225,41 @@ def test_a_thousand_answers_that_are_read_slowly(
     assert report["ends"] == {"right": STREAMING}
     assert each <= STREAMING_BYTES_MAX
     poll(lambda: held_descriptors(pid, root) <= descriptors, "descriptors as before", 30)
+
+
+def is_still(server: RunningServer) -> bool:
+    """Whether nothing is sent to those who do not read, while others get ten small answers."""
+    sent = server.metric('zerocopy_sent_bytes_total{path="copy"}')
+    assert {server.get("/healthz").status for _ in range(10)} == {200}
+    return server.metric('zerocopy_sent_bytes_total{path="copy"}') - sent < PIECE_BYTES_MIN
+
+
+@pytest.mark.parametrize("read_bytes", [0, 2_000_000], ids=["at once", "after 2 MB"])
+def test_a_tls_reader_that_stalls_costs_at_most_300_kb(
+    server: RunningServer, root: Path, read_bytes: int, show: Callable[[str], None]
+) -> None:
+    """300 ask for 16 MB over HTTP/1.1 and stop reading, three times; their memory comes back."""
+    [pid] = server.worker_pids()
+    with TlsClient(server) as first:
+        first.send(request_of(WHOLE))
+        assert first.answer().content == body_of(root, "WIDE")
+    before = anonymous_bytes(pid)
+    for _ in range(3):
+        found, kernel = anonymous_bytes(pid), kernel_bytes()[0]
+        with ExitStack() as leaving:
+            for _ in range(STALLED):
+                client = TlsClient(server)
+                leaving.callback(reset, client.sock)
+                client.send(request_of(WHOLE))
+                assert len(client.read(read_bytes)) == read_bytes
+            poll(lambda: is_still(server), "all to stall", 60)
+            assert server.metric('zerocopy_connections{transport="tls"}') == STALLED
+            each = (anonymous_bytes(pid) - found) / STALLED
+            in_kernel = (kernel_bytes()[0] - kernel) / STALLED
+        poll(lambda: server.metric("zerocopy_connections") == 0, "nobody to be connected", 30)
+        poll(lambda: anonymous_bytes(pid) <= before + LEFT_BYTES_MAX, "nearly all of it back", 30)
+        show(
+            f"{STALLED} stalled TLS clients: {each:,.0f} bytes each of the worker, "
+            f"{in_kernel:,.0f} in socket buffers, {anonymous_bytes(pid) - before:,} left of all"
+        )
+        assert each < STALLED_BYTES_MAX
