@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-RECORDS_PER_DAY = 150_000
+SMALL, LARGE = 150_000, 2_100_000
+"""Records of each of three days: answers of 3.6 MB, and of 50 MB for `make slow`."""
+
 TIMEOUT_S = 50
-PART_BYTES = 1_234_567
-"""Of a download that broke off."""
 
 REQUESTS = """
 import requests
@@ -89,21 +90,28 @@ const headers = begin ? { Range: `bytes=${begin}-` } : {};
 """
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A root whose answer has 3.6 MB."""
-    path = tmp_path_factory.mktemp("tls-downloads")
-    make_ticks(str(path), RECORDS_PER_DAY)
-    yield str(path)
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def offer(root: str) -> Iterator[tuple[str, bytes]]:
+@contextmanager
+def offered(root: Path, records_per_day: int) -> Iterator[tuple[str, bytes]]:
     """An address, and what is there; nothing that a program does is a fault of the server."""
+    make_ticks(str(root), records_per_day)
     with ForkedServer(root, USE_TLS="true") as running:
-        yield f"https://127.0.0.1:{running.tls_port}{ticks_target()}", ticks_body(root)
+        yield f"https://127.0.0.1:{running.tls_port}{ticks_target()}", ticks_body(str(root))
         assert not [event for event in running.events() if event["level"] == "error"]
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, bytes]]:
+    """An answer of 3.6 MB."""
+    with offered(tmp_path_factory.mktemp("small"), SMALL) as offer:
+        yield offer
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, bytes]]:
+    """An answer of 50 MB."""
+    with offered(tmp_path_factory.mktemp("large"), LARGE) as offer:
+        yield offer
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +143,28 @@ def command_of(program: str, url: str, ca_path: str, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "begin",
-    [pytest.param(0, id="whole", marks=pytest.mark.slow), pytest.param(PART_BYTES, id="resumed")],
+    "wanted",
+    [
+        pytest.param(("small", 1_234_567), id="resumed"),
+        pytest.param(("large", 0), id="50 MB whole", marks=pytest.mark.slow),
+        pytest.param(("large", 12_345_678), id="50 MB resumed", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(
     "program", [*LIBRARIES, "curl --http1.1", "curl --http2", "wget", "aria2c", "node"]
 )
 def test_download_has_the_hash_of_the_data(
-    offer: tuple[str, bytes], ca_path: str, tmp_path: Path, program: str, begin: int
+    request: pytest.FixtureRequest,
+    ca_path: str,
+    tmp_path: Path,
+    program: str,
+    wanted: tuple[str, int],
 ) -> None:
     """From its first byte, or from where an earlier download of the same broke off."""
     if program in LIBRARIES and importlib.util.find_spec(program) is None:
         pytest.skip(f"{program} is not installed")
-    url, body = offer
+    name, begin = wanted
+    url, body = request.getfixturevalue(name)
     path = tmp_path / "download"
     if begin:
         path.write_bytes(body[:begin])
