@@ -10,7 +10,8 @@ import shutil
 import struct
 import subprocess
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,11 +20,13 @@ from tests.formats.readers import columns_of, text_of, values_of
 from tests.naive import naive_answer
 from tests.server import ForkedServer, RunningServer
 from tests.storage.trees import DAY, DAY_START_S, DTYPES, SERIES, U32_MAX, age, marks, put, u32
+from tests.web import node
+from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+MARKET_DATA = Path(__file__).resolve().parents[3] / "shared" / "market-data"
 COLUMNS = ("time", "price", "id", "order")
 RECORDS = 70_001
 """Of a day: more than a record batch holds, and no multiple of anything."""
@@ -31,22 +34,25 @@ RECORDS = 70_001
 SHEET_RECORDS = 1_000
 
 ARROW_JS = """\
-const { tableFromIPC } = require("apache-arrow");
+const [from, ...urls] = process.argv.slice(1);
+const { tableFromIPC } = require("node:module").createRequire(from)("apache-arrow");
 (async () => {
-  const table = await tableFromIPC(fetch(process.argv[1]));
-  const columns = table.schema.fields.map((field) => {
-    const column = table.getChild(field.name);
-    const values = column.toArray();
-    const bytes = ArrayBuffer.isView(values)
-      ? Buffer.from(values.buffer, values.byteOffset, values.byteLength)
-      : Buffer.concat([...column]);
-    return [field.name, {
-      type: String(field.type), nulls: column.nullCount, unit: field.metadata.get("unit") ?? null,
-      count: column.length, bytes: bytes.toString("base64") }];
-  });
-  console.log(JSON.stringify({ rows: table.numRows, columns,
-    symbol: table.schema.metadata.get("symbol"),
-    skipped: table.schema.metadata.get("skipped") ?? null }));
+  for (const url of urls) {
+    const table = await tableFromIPC(fetch(url));
+    const columns = table.schema.fields.map((field) => {
+      const column = table.getChild(field.name);
+      const values = column.toArray();
+      const bytes = ArrayBuffer.isView(values)
+        ? Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+        : Buffer.concat([...column]);
+      return [field.name, {
+        type: String(field.type), nulls: column.nullCount, unit: field.metadata.get("unit") ?? null,
+        count: column.length, bytes: bytes.toString("base64") }];
+    });
+    console.log(JSON.stringify({ rows: table.numRows, columns,
+      symbol: table.schema.metadata.get("symbol"),
+      skipped: table.schema.metadata.get("skipped") ?? null }));
+  }
 })();
 """
 
@@ -61,8 +67,10 @@ CSV_FILTER = "CSV:44,34,76,1"
 
 @pytest.fixture(name="root", scope="module")
 def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four days; one is empty, one lacks a column. Prices are any bits, NaN and infinities too."""
+    """Four days, one empty, one without a column, of any prices; beside them what was recorded."""
     root = tmp_path_factory.mktemp("readers")
+    for asked in RECORDED.values():
+        shutil.copytree(MARKET_DATA.joinpath(*asked.series), root.joinpath(*asked.series))
     for number, count in enumerate((RECORDS, 0, SHEET_RECORDS, RECORDS)):
         begin_s = DAY_START_S + number * 86_400
         columns = {
@@ -87,31 +95,75 @@ def fixture_server(root: Path) -> Iterator[RunningServer]:
         yield running
 
 
-def target(name: str, start_s: int = 0, end_s: int = U32_MAX) -> str:
+def target(
+    name: str,
+    start_s: int = 0,
+    end_s: int = U32_MAX,
+    series: Series = SERIES,
+    columns: Sequence[str] = COLUMNS,
+) -> str:
     """A request for a format."""
-    columns = ",".join(COLUMNS)
-    return f"/api/data?symbol=X&type=MD&columns={columns}&start={start_s}&end={end_s}&format={name}"
-
-
-@pytest.mark.parametrize("end_s", [U32_MAX, DAY_START_S, DAY_START_S - 1])
-def test_apache_arrow_for_javascript_reads_every_bit(
-    server: RunningServer, root: Path, end_s: int
-) -> None:
-    """Streamed by fetch: several days, one record, none; types, metadata and raw values."""
-    environ = {"PATH": os.environ["PATH"], "NODE_PATH": os.environ.get("NODE_PATH", "")}
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    command = [node, "-e", 'require("apache-arrow"); fetch']
-    if subprocess.run(command, env=environ, capture_output=True, check=False).returncode:
-        pytest.skip("apache-arrow is not in NODE_PATH, or node has no fetch")
-    url = f"http://127.0.0.1:{server.port}{target('arrow', 0, end_s)}"
-    done = subprocess.run(
-        [node, "-e", ARROW_JS, url], env=environ, capture_output=True, check=False, timeout=50
+    exchange, symbol, kind = series
+    return (
+        f"/api/data?exchange={exchange}&symbol={symbol}&type={kind}&columns={','.join(columns)}"
+        f"&start={start_s}&end={end_s}&format={name}"
     )
-    assert done.returncode == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
-    body = naive_answer(str(root), *SERIES, 0, end_s, COLUMNS, DTYPES)
+
+
+class Asked(NamedTuple):
+    """What JavaScript asks for: a series up to an end."""
+
+    series: Series
+    columns: tuple[str, ...]
+    end_s: int = U32_MAX
+
+
+MADE = {
+    "several days": Asked(SERIES, COLUMNS),
+    "one record": Asked(SERIES, COLUMNS, DAY_START_S),
+    "no record": Asked(SERIES, COLUMNS, DAY_START_S - 1),
+}
+RECORDED = {
+    "/".join(folder.parts[-3:]): Asked(
+        Series(*folder.parts[-3:]),
+        tuple(sorted({file.name.split(".", 1)[0] for file in folder.glob("*.bin")})),
+    )
+    for folder in sorted(MARKET_DATA.glob("*/*/*/"))
+}
+
+
+@pytest.fixture(name="by_arrow_js", scope="module")
+def fixture_by_arrow_js(server: RunningServer) -> dict[str, dict[str, Any]]:
+    """What apache-arrow for JavaScript read of each answer, streamed by fetch, in one process."""
+    asked = {**MADE, **RECORDED}
+    urls = (
+        f"http://127.0.0.1:{server.port}{target('arrow', 0, end_s, series, columns)}"
+        for series, columns, end_s in asked.values()
+    )
+    lines = node.run("-e", ARROW_JS, f"{node.packages()}/package.json", *urls).splitlines()
+    return dict(zip(asked, map(json.loads, lines), strict=True))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_apache_arrow_for_javascript_reads_every_bit(
+    by_arrow_js: dict[str, dict[str, Any]], root: Path, name: str
+) -> None:
+    """Several days, one record, none; types, metadata and raw values."""
+    check_arrow_js(by_arrow_js[name], root, MADE[name])
+
+
+@pytest.mark.skipif(not RECORDED, reason="../shared/market-data is not there")
+def test_apache_arrow_for_javascript_reads_recorded_market_data(
+    by_arrow_js: dict[str, dict[str, Any]], root: Path
+) -> None:
+    """Every series, whole."""
+    for name, asked in RECORDED.items():
+        check_arrow_js(by_arrow_js[name], root, asked)
+
+
+def check_arrow_js(found: dict[str, Any], root: Path, asked: Asked) -> None:
+    """Fail unless it read what the oracle's answer holds."""
+    body = naive_answer(str(root), *asked.series, 0, asked.end_s, asked.columns, DTYPES)
     wanted = columns_of(body)
     assert [name for name, _ in found["columns"]] == list(wanted)
     for name, told in found["columns"]:
@@ -121,7 +173,7 @@ def test_apache_arrow_for_javascript_reads_every_bit(
         assert (told["nulls"], told["count"]) == (0, found["rows"])
         assert told["unit"] == ("s" if name == "time" else None)
     assert found["rows"] == len(wanted["time"][1]) // 4
-    assert found["symbol"] == "X"
+    assert found["symbol"] == asked.series.symbol
     skipped = json.loads(body.partition(b"\n")[0]).get("skipped")
     assert (found["skipped"] and json.loads(found["skipped"])) == skipped
 

@@ -26,6 +26,7 @@ NODE_MAJOR_MIN = 20
 TIMEOUT_S = 50.0
 
 PACKAGES = {
+    "apache-arrow": "21.2.0",  # reads format=arrow
     "typescript": "7.0.2",  # judges zerocopy.d.ts
     "@types/ws": "8.18.1",  # its WebSocket is one that the client takes
     "ws": "8.23.0",  # a WebSocket for Node 20, which has none
