@@ -1,12 +1,16 @@
-"""Plans without files: sources that are recognised by their names."""
+"""Plans without files: sources that are recognised by their names, or that are in memory."""
 
 from __future__ import annotations
 
+import math
+import random
+import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.sources import Scatters
-from zerocopy.core.layout import Dtype
-from zerocopy.core.plan import Column, DayRecords, Plan
+from zerocopy.core.layout import Dtype, parse_dtype
+from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
 from zerocopy.core.timeindex import RecordRange
 
 if TYPE_CHECKING:
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from zerocopy.core.plan import Segment
 
 U4, F4, U8, S16 = Dtype("<u4", 4), Dtype("<f4", 4), Dtype("<u8", 8), Dtype("|S16", 16)
+
+Columns = dict[str, tuple[str, bytes]]
+"""Of each column its dtype, such as `u4`, and its records."""
 
 
 class NamedSource(Scatters):
@@ -61,3 +68,42 @@ def spelled(segments: Sequence[Segment]) -> list[tuple[str, int, int]]:
         assert isinstance(segment.source, NamedSource)
         found.append((segment.source.name, segment.offset, segment.count))
     return found
+
+
+def plan_in_memory(columns: Mapping[str, tuple[str, bytes]], cuts: Sequence[int]) -> Plan:
+    """A plan of days that hold these columns, cut at these records."""
+    described = tuple(Column(name, parse_dtype("x", kind)) for name, (kind, _) in columns.items())
+    days = []
+    for number, (first, stop) in enumerate(pairwise(cuts)):
+        if first < stop:
+            sources = [in_memory(data).source for _, data in columns.values()]
+            days.append(DayRecords(number, RecordRange(first, stop), sources))
+    return Plan(described, days, (40,))
+
+
+def sample(count: int) -> Columns:
+    """Some columns as users have them."""
+    chance = random.Random(count)
+    floats = [0.1, -0.0, 1e30, 1e-45, math.nan, math.inf, -math.inf, 16_777_216.0, 1e-7]
+    texts = [
+        b"\rx",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"#",
+        b"a,b",
+        b'q"q',
+        b"l\nf",
+        b"\xc3\xa9",
+        b"",
+        b"x",
+        b"NaN",
+        b"1",
+    ]
+    return {
+        "time": ("u4", struct.pack(f"<{count}I", *range(count))),
+        "price": ("f4", struct.pack(f"<{count}f", *chance.choices(floats, k=count))),
+        "exact": ("f8", struct.pack(f"<{count}d", *(chance.random() for _ in range(count)))),
+        "id": ("u8", struct.pack(f"<{count}Q", *(2**64 - 1 - at for at in range(count)))),
+        "order": ("S4", b"".join(text.ljust(4, b"\0") for text in chance.choices(texts, k=count))),
+    }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import random
 import struct
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.formats.readers import CHECKS, LETTERS, text_of, values_of
+from tests.formats.plans import Columns, plan_in_memory, sample
+from tests.formats.readers import CHECKS, LETTERS
 from tests.naive import naive_answer
 from tests.storage.trees import U32_MAX, bench, query
 from zerocopy.core.errors import OverloadError
-from zerocopy.core.layout import parse_dtype
-from zerocopy.core.plan import Column, DayRecords, Plan, in_memory
-from zerocopy.core.timeindex import RecordRange
 from zerocopy.service.representations import encoder_of, written
 from zerocopy.storage.records import Capture, RecordReader
 from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from zerocopy.core.plan import DayRecords
 
 pl = pytest.importorskip("polars", reason="polars is not installed")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -35,18 +33,6 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 MARKET_DATA = Path(__file__).resolve().parents[3] / "shared" / "market-data"
 EACH = pytest.mark.parametrize("name", CHECKS)
 KINDS = (*LETTERS, "S1", "S5")
-Columns = dict[str, tuple[str, bytes]]
-
-
-def plan_in_memory(columns: Mapping[str, tuple[str, bytes]], cuts: Sequence[int]) -> Plan:
-    """A plan of days that hold these columns, cut at these records."""
-    described = tuple(Column(name, parse_dtype("x", kind)) for name, (kind, _) in columns.items())
-    days = []
-    for number, (first, stop) in enumerate(pairwise(cuts)):
-        if first < stop:
-            sources = [in_memory(data).source for _, data in columns.values()]
-            days.append(DayRecords(number, RecordRange(first, stop), sources))
-    return Plan(described, days, (40,))
 
 
 def oracle(columns: Mapping[str, tuple[str, bytes]]) -> bytes:
@@ -107,34 +93,6 @@ def test_frames_with_texts_have_fewer_records(texts: int, most: int) -> None:
     assert {*heights[:-1]} == {most}
 
 
-def sample(count: int) -> Columns:
-    """Some columns as users have them."""
-    chance = random.Random(count)
-    floats = [0.1, -0.0, 1e30, 1e-45, math.nan, math.inf, -math.inf, 16_777_216.0, 1e-7]
-    texts = [
-        b"\rx",
-        b"\r\n",
-        b"\n",
-        b" ",
-        b"#",
-        b"a,b",
-        b'q"q',
-        b"l\nf",
-        b"\xc3\xa9",
-        b"",
-        b"x",
-        b"NaN",
-        b"1",
-    ]
-    return {
-        "time": ("u4", struct.pack(f"<{count}I", *range(count))),
-        "price": ("f4", struct.pack(f"<{count}f", *chance.choices(floats, k=count))),
-        "exact": ("f8", struct.pack(f"<{count}d", *(chance.random() for _ in range(count)))),
-        "id": ("u8", struct.pack(f"<{count}Q", *(2**64 - 1 - at for at in range(count)))),
-        "order": ("S4", b"".join(text.ljust(4, b"\0") for text in chance.choices(texts, k=count))),
-    }
-
-
 @EACH
 @pytest.mark.parametrize(
     ("batch", "count"),
@@ -153,74 +111,6 @@ def test_more_records_than_a_batch_are_all_there(
     _, body = written(name, plan)
     CHECKS[name](body, oracle(columns))
     assert written(name, plan)[1] == body
-
-
-def test_csv_is_read_by_pandas_duckdb_and_polars(tmp_path: Path) -> None:
-    """The values of each column, by readers that guess the types or are told them."""
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    columns = sample(1_000)
-    path = tmp_path / "a.csv"
-    path.write_bytes(written("csv", plan_in_memory(columns, [0, 1_000]))[1])
-    wanted = values_of(oracle(columns))
-    dtypes = {"time": "u4", "price": "f4", "exact": "f8", "id": "u8", "order": "str"}
-    frame = pandas.read_csv(path, dtype=dtypes, keep_default_na=False, na_values={"price": ["NaN"]})
-    kinds = ("UINTEGER", "FLOAT", "DOUBLE", "UBIGINT", "VARCHAR")
-    told = ", ".join(f"'{name}': '{kind}'" for name, kind in zip(dtypes, kinds, strict=True))
-    table = duckdb.sql(f"select * from read_csv('{path}', columns={{{told}}}, header=true)")
-    read = table.fetchnumpy()
-    schema = {
-        "time": pl.UInt32, "price": pl.Float32, "exact": pl.Float64, "id": pl.UInt64,
-        "order": pl.String,
-    }  # fmt: skip
-    own = pl.read_csv(path, schema=schema)
-    for name in ("time", "price", "exact", "id"):
-        records = columns[name][1]
-        for found in (frame[name].to_numpy(), read[name], own[name].to_numpy()):
-            assert same(found.tobytes(), records, columns[name][0]), name
-    texts = [text_of(raw) for raw in wanted["order"]]
-    assert frame["order"].tolist() == texts
-    for found in (own["order"].to_list(), read["order"].tolist()):
-        assert [text or "" for text in found] == texts, "some readers take no text for null"
-
-
-def test_parquet_is_read_by_pandas_and_duckdb(tmp_path: Path) -> None:
-    """Dtypes and values; text is raw."""
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    columns = sample(1_000)
-    path = tmp_path / "a.parquet"
-    path.write_bytes(written("parquet", plan_in_memory(columns, [0, 400, 1_000]))[1])
-    frame, read = pandas.read_parquet(path), duckdb.sql(f"from '{path}'").fetchnumpy()
-    for name, (_, records) in columns.items():
-        if name == "order":
-            assert b"".join(frame[name].tolist()) == records
-            assert b"".join(bytes(raw) for raw in read[name]) == records
-        else:
-            assert frame[name].to_numpy().tobytes() == records
-            assert read[name].tobytes() == records
-
-
-def test_json_is_read_by_pandas() -> None:
-    """The columns as they stand."""
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    columns = sample(1_000)
-    document = json.loads(written("json", plan_in_memory(columns, [0, 1_000]))[1])
-    frame = pandas.DataFrame(document["columns"])
-    for name in ("time", "exact", "id"):
-        kind, records = columns[name]
-        assert frame[name].to_numpy().astype(f"<{kind}").tobytes() == records
-
-
-def same(found: bytes, records: bytes, kind: str) -> bool:
-    """Whether two columns are equal, with one NaN for all."""
-    letter = LETTERS[kind]
-    count = len(records) // int(kind[1:])
-    pairs: Any = zip(
-        struct.unpack(f"<{count}{letter}", found), struct.unpack(f"<{count}{letter}", records),
-        strict=True,
-    )  # fmt: skip
-    return all(repr(one) == repr(other) for one, other in pairs)
 
 
 def test_row_groups_hold_at_most_so_many_records() -> None:
