@@ -61,3 +61,11 @@ def test_bounds_and_deadlines_fit_those_of_the_server() -> None:
     )
     assert of_data < config.limits.requests_in_flight_max
     assert of_live <= config.live.subscribers_max
+
+
+def test_each_server_line_has_the_timeout_of_unacknowledged_bytes() -> None:
+    """HAProxy 2.6 takes `tcp-ut` from there alone: see `test_partitions.py` for what it is for."""
+    lines = re.findall(r"^    (?:default-)?server .*", TEXT, re.MULTILINE)
+    assert [" tcp-ut 5s" in line for line in lines] == [
+        not line.startswith("    d") for line in lines
+    ]
