@@ -22,7 +22,7 @@ $(PYTHON) -m venv $(VENV)
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools test-ktls test-units slow lint bench load clean
+.PHONY: help install demo test test-tools test-moto test-ktls test-units slow lint bench load clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ test: install ## every test of the server but the slow ones
 
 test-tools: install ## the tests of bench, load test and container
 	$(TESTS) tests/tools
+
+# In a venv of its own, and without constraints.txt: botocore wants python-dateutil below 3, and pip
+# would look for one that does not for a quarter of an hour.
+test-moto: install ## the object store over moto's S3, which this installs below var/
+	$(PYTHON) -m venv var/moto
+	var/moto/bin/python -m pip install --quiet 'moto[s3]==5.2.5' flask flask-cors
+	MOTO_SERVER=var/moto/bin/moto_server $(BIN)/python -m pytest tests/tools/test_moto.py
 
 test-ktls: install ## kernel TLS in a virtual machine; skipped, with the reason, where that cannot run
 	$(BIN)/python -m pytest tests/ktls

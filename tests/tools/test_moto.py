@@ -1,0 +1,247 @@
+"""The object store over moto's S3, which others wrote; `MOTO_SERVER` names its command.
+
+What S3 does is in `tests/standin.py` as we understood it. Here the main ways meet others' reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import pytest
+
+from tests.command_line import environment, run_forked
+from tests.naive import naive_answer
+from tests.ports import free_port
+from tests.server import ForkedServer
+from tests.standin import BUCKET, CREDENTIALS
+from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
+from zerocopy.core.layout import day_of
+from zerocopy.storage.store.breaker import Breaker
+from zerocopy.storage.store.objectstore import PART_BYTES, ObjectChangedError, ObjectStore
+from zerocopy.storage.store.pushing import push_days
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMAND = shutil.which(
+    os.environ.get("MOTO_SERVER", "moto_server"),
+    path=os.pathsep.join((os.environ.get("PATH", ""), os.path.dirname(sys.executable))),
+)
+START_TIMEOUT_S = 30.0
+URL = f"s3://{BUCKET}/p"
+PAGE = 3
+"""Keys of a page of a listing: a thousand would take seconds to put there."""
+
+DAYS, RECORDS = 4, 8_640
+"""One record each ten seconds: a day of a column is no small answer."""
+
+TARGET = (
+    f"/api/data?exchange={SERIES.exchange}&symbol={SERIES.symbol}&type={SERIES.type}"
+    f"&start={DAY_START_S + 1}&end={DAY_START_S + DAYS * DAY_S - 2}&columns=time,price"
+)
+"""All days, the first and the last of them cut."""
+
+
+class MotoServer:
+    """moto's S3 with an empty bucket, in a process of its own; in memory."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start, and wait until the bucket is made."""
+        assert COMMAND is not None, "the test is skipped then"
+        try:
+            self._process = subprocess.Popen(
+                [COMMAND, "-H", "127.0.0.1", "-p", str(self.port)],
+                env={**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            deadline_s = time.monotonic() + START_TIMEOUT_S
+            while not self._makes_bucket():
+                assert self._process.poll() is None, "moto_server ended"
+                assert time.monotonic() < deadline_s, "moto_server does not answer"
+                time.sleep(0.02)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, method: str, path: str) -> tuple[int, bytes]:
+        """Status and content of a request by no client of S3."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _makes_bucket(self) -> bool:
+        try:
+            return self.ask("PUT", f"/{BUCKET}")[0] == 200
+        except OSError:
+            return False
+
+
+class Stored(NamedTuple):
+    """Day files on disk that were pushed to a store, and the store by our client."""
+
+    moto: MotoServer
+    root: Path
+    store: ObjectStore
+
+
+@pytest.fixture(scope="module", name="stored")
+def fixture_stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    """The days of a series."""
+    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    if COMMAND is None:
+        pytest.skip("moto_server is not installed, or MOTO_SERVER does not name it: make test-moto")
+    root = tmp_path_factory.mktemp("root")
+    for number in range(DAYS):
+        first_s = DAY_START_S + number * DAY_S
+        columns = {
+            "time": u32(*range(first_s, first_s + DAY_S, 10)),
+            "price": marks(RECORDS, base=number * RECORDS),
+        }
+        put(str(root), columns, DAY + timedelta(days=number))
+    first = day_of(DAY_START_S)
+    with pytest.MonkeyPatch.context() as patch, MotoServer() as moto:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        store = ObjectStore(URL, Breaker(), endpoint=moto.url, allow_http=True)
+        pushed = push_days(store, str(root), SERIES, range(first, first + DAYS))
+        assert pushed.files == 2 * DAYS
+        yield Stored(moto, root, store)
+
+
+def options_of(moto: MotoServer, cache: Path) -> dict[str, str]:
+    """The environment of a node over it."""
+    return {
+        "ZEROCOPY_S3_ENDPOINT": moto.url,
+        "ZEROCOPY_S3_ALLOW_HTTP": "true",
+        "ZEROCOPY_S3_CACHE_PATH": str(cache),
+        **CREDENTIALS,
+    }
+
+
+def test_listing_comes_in_pages_with_sizes_and_tags(stored: Stored) -> None:
+    """All that was pushed: its lengths and, as ETags, its MD5. Pushed again, nothing is put."""
+    status, page = stored.moto.ask("GET", f"/{BUCKET}?list-type=2&prefix=p/")
+    assert status == 200
+    assert b"<IsTruncated>true</IsTruncated>" in page
+    prefix, first = "/".join(SERIES), day_of(DAY_START_S)
+    found = {
+        key.removeprefix(f"{prefix}/"): (entry.size, entry.etag.strip('"'))
+        for key, entry in stored.store.files(prefix)
+    }
+    folder = stored.root.joinpath(*SERIES)
+    assert found == {
+        path.name: (path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest())
+        for path in folder.iterdir()
+    }
+    assert SERIES.exchange in stored.store.folders("")
+    again = push_days(stored.store, str(stored.root), SERIES, range(first, first + DAYS))
+    assert again == (0, 0, DAYS)
+
+
+def test_cold_query_is_that_of_the_files_on_every_node(stored: Stored, tmp_path: Path) -> None:
+    """Content as the oracle has it, one ETag, a range and a 304 by the other node's."""
+    expected = naive_answer(
+        str(stored.root),
+        *SERIES,
+        DAY_START_S + 1,
+        DAY_START_S + DAYS * DAY_S - 2,
+        ["time", "price"],
+    )
+    tags = []
+    for name in ("one", "other"):
+        with ForkedServer(URL, **options_of(stored.moto, tmp_path / name)) as server:
+            answer = server.get(TARGET)
+            assert (answer.status, answer.content) == (200, expected)
+            tags.append(answer.fields["etag"])
+            part = server.get(TARGET, fields={"Range": "bytes=100-", "If-Range": tags[0]})
+            assert (part.status, part.content) == (206, expected[100:])
+            assert server.get(TARGET, fields={"If-None-Match": tags[0]}).status == 304
+    assert tags[0] == tags[1]
+
+
+def test_object_put_in_parts_is_read_in_parts(stored: Stored, tmp_path: Path) -> None:
+    """Its ETag is that of its parts, and proves it; so it proves a copy of which the rest came."""
+    content = os.urandom(PART_BYTES + 12_345)
+    (tmp_path / "in").write_bytes(content)
+    stored.store.put("large/L/MD/price.01.01.25.bin", str(tmp_path / "in"))
+    [(key, entry)] = stored.store.files("large")
+    assert entry.etag.strip('"').endswith("-2")
+    assert stored.store.is_provable(entry)
+    fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    try:
+        assert stored.store.read_into(key, entry, fd) == zlib.crc32(content)
+        assert os.pread(fd, len(content) + 1, 0) == content
+        assert stored.store.read_rest_into(key, entry, fd, PART_BYTES)
+        os.pwrite(fd, bytes([content[0] ^ 1]), 0)
+        assert not stored.store.read_rest_into(key, entry, fd, PART_BYTES)
+    finally:
+        os.close(fd)
+
+
+def test_object_that_was_replaced_or_deleted_is_not_taken(stored: Stored, tmp_path: Path) -> None:
+    """Each says that another listing is needed, and neither that the store is away."""
+    key = "changing/C/MD/price.01.01.25.bin"
+    for content in (b"first", b"other"):
+        (tmp_path / "in").write_bytes(content)
+        before = dict(stored.store.files("changing"))
+        stored.store.put(key, str(tmp_path / "in"))
+    fd = os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT)
+    try:
+        with pytest.raises(ObjectChangedError):
+            stored.store.read_into(key, before[key], fd)
+        now = dict(stored.store.files("changing"))
+        for _ in range(2):
+            stored.store.remove(key)
+        with pytest.raises(ObjectChangedError):
+            stored.store.read_into(key, now[key], fd)
+    finally:
+        os.close(fd)
+
+
+def test_import_puts_days_that_prefetch_brings_back(stored: Stored, tmp_path: Path) -> None:
+    """The copies in the cache are the files that were imported."""
+    pytest.importorskip("polars", reason="the extra import is not installed")
+    (tmp_path / "trades.csv").write_text("time,price\n1735689599,2.5\n1735689600,3.5\n")
+    environ = environment(DATA_PATH=URL, **options_of(stored.moto, tmp_path / "cache"))
+    arguments = (
+        *("import", str(tmp_path / "trades.csv"), "--root", str(tmp_path / "new")),
+        *("--exchange=kraken", "--symbol=NEW", "--type=TRADES", "--map=price=price", f"--to={URL}"),
+    )
+    done = run_forked(arguments, environ)
+    assert done.returncode == 0, done.stderr
+    fetched = run_forked(("prefetch", "--exchange=kraken", "--symbol=NEW"), environ)
+    assert fetched.returncode == 0, fetched.stderr
+    folders = [tmp_path / "new", tmp_path / "cache" / "data"]
+    new, copies = (
+        {path.name: path.read_bytes() for path in folder.rglob("*.bin")} for folder in folders
+    )
+    assert new.keys() >= {"time.31.12.24.bin", "price.01.01.25.bin"}
+    assert copies == new
