@@ -84,6 +84,8 @@ def build_service(
 
         stored = build_stored(config, counters, mapped, build_rollups(config, counters))
         stored.check.start()
+        if not stored.check.is_possible:
+            _log.warning("store_cache_not_checked", path=config.s3.cache_path)
     files = stored.files if stored else OpenFiles(config.root, memory.open_files_max, mapped)
     planner: QueryPlanner = stored.planner if stored else build_planner(config, counters, files)
     return Service(

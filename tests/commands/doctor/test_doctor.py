@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -82,6 +83,28 @@ def test_directory_of_roll_ups_must_be_one_that_can_be_written(tmp_path: Path) -
     for path, verdict in ((tmp_path / "new" / "er", "ok"), (tmp_path / "file" / "er", "advice")):
         assert files.rollups(host, replace(NEEDS, rollup_path=str(path))).verdict == verdict
     assert files.rollups(host, replace(NEEDS, rollup_path=None)).verdict == "note"
+
+
+def test_store_cache_without_attributes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not exist yet; what cannot be asked is not known, and without a store all is well."""
+    host, needs = host_of(tmp_path), replace(NEEDS, cache_path=str(tmp_path / "new" / "er"))
+    assert files.store_cache(host, NEEDS).verdict == "ok"
+    asked: list[str] = []
+    for number, verdict in (
+        (errno.ENODATA, "ok"),
+        (errno.ENOTSUP, "advice"),
+        (errno.EACCES, "unknown"),
+    ):
+
+        def getxattr(path: str, _name: str, number: int = number) -> bytes:
+            asked.append(path)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "getxattr", getxattr)
+        assert files.store_cache(host, needs).verdict == verdict
+    assert set(asked) == {str(tmp_path)}
 
 
 def test_key_file_that_stops_the_server_must_change(tmp_path: Path) -> None:

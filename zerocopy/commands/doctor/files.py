@@ -5,6 +5,7 @@ Owns the checks of the root, its file system, its mount options and its block de
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,31 @@ def data_root(_host: Host, needs: Needs) -> Finding:
             "config.toml",
         )
     return ok(check, root)
+
+
+def store_cache(_host: Host, needs: Needs) -> Finding:
+    """Whether the copies of an object store can carry what they are checked by."""
+    check, path = "store cache", needs.cache_path
+    if path is None:
+        return ok(check, "none: [data] path is a directory")
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)  # it is made at the first start
+    try:
+        os.getxattr(place, "user.zerocopy.checked")
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return Finding(
+                check,
+                Verdict.ADVICE,
+                f"{path}: no extended attributes",
+                "[s3] cache_path on ext4, xfs or btrfs",
+                "copies are checked after a start, and need not be written to the disk at once",
+                "config.toml",
+            )
+        if error.errno != errno.ENODATA:
+            return unknown(check, path)
+    return ok(check, path)
 
 
 def rollups(_host: Host, needs: Needs) -> Finding:

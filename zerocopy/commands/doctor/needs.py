@@ -32,6 +32,7 @@ class Needs:
     watched_directories: int
     backlog: int
     data_root: str
+    cache_path: str | None
     keys_path: str | None
     has_tls: bool
 
@@ -57,6 +58,7 @@ def needs_of(config: Config) -> Needs:
         watched_directories=config.memory.watched_directories_max,
         backlog=config.server.backlog,
         data_root=config.root,
+        cache_path=config.s3.cache_path if config.store_url is not None else None,
         keys_path=config.auth.keys_path,
         has_tls=has_tls,
     )

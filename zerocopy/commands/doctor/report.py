@@ -29,6 +29,7 @@ CHECKS: tuple[Callable[[Host, Needs], Finding], ...] = (
     process.memory,
     process.processors,
     files.data_root,
+    files.store_cache,
     files.rollups,
     files.key_file,
     files.file_system,

@@ -219,7 +219,8 @@ class CacheDirectory:
             self._tally.add(slots.STORE_CACHE_CHECKED)
             self._tally.add(slots.STORE_CACHE_HITS)
             return fd
-        self._tally.add(slots.STORE_CACHE_RUINED)
+        if self.checks.is_noted(fd):
+            self._tally.add(slots.STORE_CACHE_RUINED)
         close_file(fd)
         with suppress(FileNotFoundError):  # it was trimmed meanwhile
             os.unlink(path)  # nobody else writes to it: this one has its lock

@@ -63,9 +63,14 @@ class CacheCheck:
         self._thread: threading.Thread | None = None
         self._listed: tuple[Series, Mapping[str, Entry] | None] | None = None
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether copies can be checked: their file system keeps attributes."""
+        return self._cache.checks.are_kept
+
     def start(self) -> None:
         """Begin, in a thread that nobody has to wait for."""
-        if self._bytes_per_s_max and self._cache.checks.are_kept:
+        if self._bytes_per_s_max and self.is_possible:
             self._thread = threading.Thread(target=self._work, name="cache check", daemon=True)
             self._thread.start()
 
@@ -124,7 +129,8 @@ class CacheCheck:
             if checks.check(fd, status.st_size, self._read):
                 self._tally.add(slots.STORE_CACHE_CHECKED)
             else:
-                self._tally.add(slots.STORE_CACHE_RUINED)
+                if checks.is_noted(fd):
+                    self._tally.add(slots.STORE_CACHE_RUINED)
                 self._cache.discard(path, status.st_ino)
         finally:
             close_file(fd)

@@ -95,6 +95,14 @@ class Checks:
             found = sum_of(fd, size) if found is None else found
             os.setxattr(fd, ATTRIBUTE, _NOTE.pack(self.start, found))
 
+    @staticmethod
+    def is_noted(fd: int) -> bool:
+        """Whether a copy has a sum: without one nothing tells that it is wrong, or right.
+
+        One that was copied without its attributes has none.
+        """
+        return _read(fd) is not None
+
     def check(self, fd: int, size: int, read: Read = os.pread) -> bool:
         """Whether a copy has the content that was fetched; reads all of it, by `read`."""
         note = _read(fd)
