@@ -103,16 +103,15 @@ def is_right(root: Path, times: np.ndarray, prices: np.ndarray) -> bool:
     )
 
 
+@pytest.mark.usefixtures("each_read")
 @pytest.mark.parametrize("act", ["kill_workers", pytest.param("restart", marks=pytest.mark.slow)])
 def test_a_transfer_outlives_its_server(
     client: Client,
     served: tuple[Restartable, Path],
     tmp_path: Path,
     act: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Into memory and into a file; it goes on where it broke and is never begun anew."""
-    monkeypatch.setattr("zerocopy.client.progress.PACE_S", 0.0)  # or it may act behind the end
     server, root = served
     progress = Once(getattr(server, act))
     frame = client.data("X", "time,price", type="MD", progress=progress)

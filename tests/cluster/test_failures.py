@@ -135,13 +135,15 @@ def test_killed_node_costs_no_more_than_what_it_was_sending(
     assert all(crowd.answers[RIGHT] >= 150 for crowd in asking)
 
 
+@pytest.mark.usefixtures("each_read")
 def test_transfer_goes_on_at_another_node(front: Front, three: list[Node], root: Path) -> None:
     """The node dies amid 16 MB; our client resumes by If-Range at another, and hashes are equal."""
     name, node = node_of(front, three, LARGE)
     killed: list[Node] = []
 
-    def kill(received: int, _total: int | None) -> None:
+    def kill(received: int, total: int | None) -> None:
         if received > 1 << 20 and not killed:
+            assert received != total
             node.kill()
             killed.append(node)
 

@@ -88,6 +88,7 @@ def test_node_that_the_network_loses_costs_no_request(parted: Parted) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("each_read")
 def test_transfer_and_stream_of_a_lost_node_go_on_at_another(parted: Parted, root: Path) -> None:
     """16 MB by If-Range, the stream by its cursor: hashes are equal, each record comes once."""
     front, nodes, relays = parted
@@ -95,8 +96,9 @@ def test_transfer_and_stream_of_a_lost_node_go_on_at_another(parted: Parted, roo
     number = nodes.index(node) + 1
     lost: list[Relay] = []
 
-    def lose(received: int, _total: int | None) -> None:
+    def lose(received: int, total: int | None) -> None:
         if received > 1 << 20 and not lost:
+            assert received != total
             lost.append(relays[number - 1])
             lost[0].lose()
 

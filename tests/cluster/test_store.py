@@ -95,13 +95,15 @@ def test_a_file_is_fetched_once_in_the_whole_cluster(cluster: Cluster) -> None:
     assert sum("/price." in key for key in fetches) == len(symbols)
 
 
+@pytest.mark.usefixtures("each_read")
 def test_transfer_from_the_store_goes_on_at_another_node(cluster: Cluster) -> None:
     """The node is killed amid 32 MB; another fetches the rest's files, and the hash is right."""
     killed: list[Node] = []
     [number] = cluster.front.nodes_of([target_of("LARGE", "time").replace("end=86399", "end=0")])
 
-    def kill(received: int, _total: int | None) -> None:
+    def kill(received: int, total: int | None) -> None:
         if received > 1 << 20 and not killed:
+            assert received != total
             killed.append(cluster.nodes[number - 1])
             killed[0].kill()
 
