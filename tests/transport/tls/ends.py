@@ -140,9 +140,8 @@ class Ends:
         return taken
 
     def unread_bytes(self) -> int:
-        """What has come for the channel and was not read (FIONREAD, tcp(7))."""
-        [nbytes] = struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))
-        return int(nbytes)
+        """What has come for the channel and was not read."""
+        return unread_bytes(self.sock)
 
     def fill(self, piece: bytes = bytes(1_000)) -> int:
         """Send until the socket is full; how many bytes count as sent."""
@@ -152,6 +151,12 @@ class Ends:
                 sent += self.channel.send(piece)
             except BlockingIOError:
                 return sent
+
+
+def unread_bytes(sock: socket.socket) -> int:
+    """What has come for a socket and was not read (FIONREAD, tcp(7))."""
+    [nbytes] = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))
+    return int(nbytes)
 
 
 def until(look: Callable[[], Any]) -> Any:
