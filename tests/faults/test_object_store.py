@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,38 @@ def test_what_is_in_the_cache_does_not_wait_for_what_is_not(
         for connection, response in connections:
             response.read()
             connection.close()
+
+
+def test_store_that_hangs_holds_up_nobody_who_needs_nothing_of_it(
+    bucket: Standin, root: Path, tmp_path: Path
+) -> None:
+    """Data and bars wait for it, the worker lives, and kept or new answers of the cache come."""
+    for name, kept in list(bucket.objects.items()):
+        bucket.put(name.replace(f"/{SERIES.symbol}/", "/COLD/"), kept.content, CLOSED_S)
+    go, held = threading.Event(), threading.Semaphore(0)
+
+    def hang(_method: str, key: str) -> None:
+        if "/COLD/" in key:
+            held.release()
+            assert go.wait(60)
+
+    options = {"ZEROCOPY_S3_TIMEOUT_S": "60", "ZEROCOPY_LIMITS_PLANNER_THREADS": "1"}
+    with serving(bucket, tmp_path, **options) as server, ThreadPoolExecutor() as clients:
+        kept_answer = server.get(target()).content
+        cold_data = target(0, 0).replace(f"symbol={SERIES.symbol}", "symbol=COLD")
+        cold_bars = cold_data.replace("/api/data", "/api/bars").replace("=price", "=price:ohlc")
+        bucket.fault = hang
+        asked = [clients.submit(server.get, each) for each in (cold_data, cold_bars)]
+        try:
+            assert held.acquire(timeout=30)
+            assert server.get("/healthz").status == 200
+            assert server.get(target()).content == kept_answer == expected(root)
+            assert server.get(target(1, 2)).content == expected(root, 1, 2)
+            assert not any(each.done() for each in asked)
+        finally:
+            go.set()
+        assert {each.result().status for each in asked} == {200}
+        assert server.metric("zerocopy_worker_restarts_total") == 0
 
 
 @pytest.mark.parametrize("path", ["/api/data", "/api/bars"])
