@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bench.arrow import measure_arrow
 from bench.bars import measure_bars, measure_billion
+from bench.bars_beside import measure_bars_beside
 from bench.client import measure_client
 from bench.clients import ClientError
 from bench.compression import measure_compression
@@ -59,6 +60,7 @@ QUESTIONS: dict[str, Callable[[Options, Servers], Iterable[Section | Table]]] = 
     "keys": measure_keys,
     "bars": measure_bars,
     "billion": measure_billion,
+    "bars-beside": measure_bars_beside,
     "arrow": measure_arrow,
     "compression": measure_compression,
     "live": measure_live,

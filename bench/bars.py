@@ -188,7 +188,7 @@ def _ask(server: RunningServer, root: str, asked: Asked, name: str, took: Took) 
         RuntimeError: a change did not change the bars as it had to, or a roll-up was not there.
     """
     with closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
-        fetch = partial(_fetch, connection)
+        fetch = partial(fetch_timed, connection)
         fetch(Asked(WARM_UP, 3_600, "").target)
         took.new.append(fetch(asked.target)[0])
         used = server.metric("zerocopy_rollups_used_total")
@@ -225,7 +225,8 @@ def _by_engine(
         yield asked.label, name, "-", spread(told["took_ms"], 1), "as first", "as first"
 
 
-def _fetch(connection: http.client.HTTPConnection, target: str) -> tuple[float, bytes]:
+def fetch_timed(connection: http.client.HTTPConnection, target: str) -> tuple[float, bytes]:
+    """Milliseconds and the body; raise RuntimeError unless it is a 200."""
     begun = time.perf_counter()
     connection.request("GET", target)
     response = connection.getresponse()
