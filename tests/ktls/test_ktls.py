@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(600)
 
 CONTRACT_TIMEOUT_S = 1_800.0
-"""The suite takes 4 minutes of an emulated processor over one wire, and more beside other work."""
+"""The suite takes minutes of an emulated processor over one wire, and more beside other work."""
 
-CONTRACT_TESTS_MIN = 130
-"""There are 143; fewer would mean that they were not found."""
+CONTRACT_TESTS_MIN = 230
+"""There are 241; fewer would mean that they were not found."""
 
 CONTRACT_CONNECTIONS_MIN = {"http1-tls": 250, "http2": 80}
 """HTTP/2 keeps a connection for many tests."""
@@ -170,7 +170,7 @@ def test_every_response_is_the_plain_one(tmp_path: Path) -> None:
 @pytest.mark.timeout(CONTRACT_TIMEOUT_S + 60)
 @pytest.mark.parametrize("wire", CONTRACT_CONNECTIONS_MIN)
 def test_the_contract_holds_where_the_kernel_encrypts(wire: str) -> None:
-    """The tests that the contract asks over every wire pass, on connections of the kernel's."""
+    """Twelve of the contract's 18 modules pass, on connections of the kernel's."""
     found = run("contract", wire, timeout_s=CONTRACT_TIMEOUT_S)
     assert found["failures"] == []
     assert found["passed"] >= CONTRACT_TESTS_MIN
