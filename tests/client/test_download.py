@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import errno
 import fcntl
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +30,7 @@ from tests.client.liar import (
     response,
 )
 from zerocopy.client import (
+    AsyncClient,
     BadRequest,
     Client,
     NotFound,
@@ -256,3 +259,28 @@ def test_progress_is_told_from_where_it_began(tmp_path: Path) -> None:
         client.data("X", "time,price", type="MD", progress=lambda *both: told.append(both))
     assert told[-1] == (len(BODY), len(BODY))
     assert (len(BODY), len(BODY)) in told[:-1]
+
+
+@pytest.mark.usefixtures("pauses", "each_read")
+def test_progress_tells_the_end_of_a_body_of_unknown_length(tmp_path: Path) -> None:
+    """Once, in the thread that reads, and never of what broke off."""
+    told: list[tuple[int, int | None]] = []
+    threads = set()
+
+    def note(received: int, total: int | None) -> None:
+        told.append((received, total))
+        threads.add(threading.get_ident())
+
+    async def get(liar: Liar) -> None:
+        async with AsyncClient(liar.url) as client:
+            path = tmp_path / "x.bin"
+            await client.download("X", "time,price", path, type="MD", progress=note)
+
+    early = chunked(BODY[:90_000], is_whole=False, ETag=TAG)
+    rest = chunked(BODY, ETag='"two"')  # of another version, so all of it comes
+    with Liar(Say(early, "close"), Say(rest)) as liar:
+        asyncio.run(get(liar))
+    wholes = [received for received, total in told if total is not None]
+    assert wholes == [len(BODY)]
+    assert told[-1] == (len(BODY), len(BODY))
+    assert threading.get_ident() not in threads

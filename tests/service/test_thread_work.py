@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from tests.storage.trees import age, open_descriptors
 from zerocopy.core import counters as slots
 from zerocopy.core.http.messages import Request
 from zerocopy.core.window import Window
+from zerocopy.service.thread_work import COMPUTING_NICE, computing_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
 
 LARGE = target_of("LARGE")
 WAIT_S = 60
+
+
+def test_threads_that_compute_give_way_to_the_event_loop() -> None:
+    """Each of them is nicer by ten; who has made them is not."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with computing_threads(2, "computing") as executor:
+        both = threading.Barrier(2)
+        nice = [
+            executor.submit(lambda: (both.wait(WAIT_S), os.getpriority(os.PRIO_PROCESS, 0))[1])
+            for _ in range(2)
+        ]
+        assert [each.result() for each in nice] == [min(19, before + COMPUTING_NICE)] * 2
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 class Gate:

@@ -215,7 +215,7 @@ class Moved:
 
 
 class Grown:
-    """Today, appended to: one column and then the other, so every second step shows a record."""
+    """An open day, appended to: one column, then the other; every second step shows a record."""
 
     def __init__(self, root: str, series: Series, open_s: int) -> None:
         self.root, self.series, self._open_s = root, series, open_s

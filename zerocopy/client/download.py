@@ -129,6 +129,8 @@ class FileSink:
                 if self._progress is not None:
                     self._progress(self.received, total)
         finish(response)
+        if self._progress is not None and total is None:
+            self._progress(self.received, self.received)
 
     def _take_piece(self, response: Response, piece: memoryview) -> bool:
         """Write one piece, also what has come of it before a break. Returns False at the end."""

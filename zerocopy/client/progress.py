@@ -30,9 +30,7 @@ PACE_S = 0.05
 def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
     """What to call with the bytes that have come, and with all of them; None: nothing to call."""
     if callable(wanted):
-        paced = Paced(wanted)
-        yield paced
-        paced.end()
+        yield Paced(wanted)
     elif wanted is False or not _is_watched():
         yield None
     else:
@@ -46,28 +44,22 @@ def showing(wanted: Shown, title: str) -> Iterator[Progress | None]:
 class Paced:
     """Calls a function now and then, and once with the whole."""
 
-    __slots__ = ("_called_s", "_is_over", "_received", "_tell")
+    __slots__ = ("_called_s", "_is_over", "_tell")
 
     def __init__(self, tell: Progress) -> None:
         self._tell = tell
         self._called_s = -math.inf
-        self._received = 0
         self._is_over = False
 
     def __call__(self, received: int, total: int | None) -> None:
         """Call it, if it is time, or all has come."""
         if self._is_over and received == total:
             return  # the connection broke behind the last byte
-        self._received, self._is_over = received, received == total
+        self._is_over = received == total
         now_s = time.monotonic()
         if self._is_over or now_s - self._called_s >= PACE_S:
             self._called_s = now_s
             self._tell(received, total)
-
-    def end(self) -> None:
-        """All has come, of a body whose length nobody knew before: say so."""
-        if self._received and not self._is_over:
-            self._tell(self._received, self._received)
 
 
 class Bar:

@@ -9,7 +9,6 @@ it. numpy is imported by the first query.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from zerocopy.formats.bars import bars_plan
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.representations import compressed, written
 from zerocopy.service.rollups import RollupWork
+from zerocopy.service.thread_work import computing_threads
 from zerocopy.storage.planner import CLOCK_TICK_NS, Planned
 from zerocopy.storage.records import Capture, PlanReader
 from zerocopy.storage.rollup_making import Maker
@@ -67,7 +67,7 @@ class BarsWork:
         self._planner = planner
         self._files = files
         self._rollups = _rollup_work(planner)
-        self._executor = ThreadPoolExecutor(COMPUTING_THREADS, "bars")
+        self._executor = computing_threads(COMPUTING_THREADS, "bars")
         self._rounds: dict[BarsQuery, _Round] = {}
 
     async def ask(self, query: BarsQuery) -> Planned:

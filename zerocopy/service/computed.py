@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from zerocopy.core.plan import ENCODING_THREADS, Representation, ends_of
 from zerocopy.formats.columns import header_line
 from zerocopy.service.coalesce import Coalescer
 from zerocopy.service.representations import encoder_of
+from zerocopy.service.thread_work import computing_threads
 from zerocopy.storage.planner import CLOCK_TICK_NS
 from zerocopy.storage.records import RecordReader, unread
 from zerocopy.storage.spool import Draft, Spool
@@ -37,6 +37,7 @@ from zerocopy.storage.tree import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
 
     from zerocopy.core.plan import DayRecords, Plan
     from zerocopy.core.query import Query
@@ -93,7 +94,7 @@ class ComputedWork:
         self._files = files
         self._records_max = records_max
         self._small_answer_bytes_max = small_answer_bytes_max
-        self._executor = ThreadPoolExecutor(ENCODING_THREADS, "encoder")
+        self._executor = computing_threads(ENCODING_THREADS, "encoder")
         self._rounds: dict[Query, _Round] = {}
         self.spool = Spool(spool_bytes_max, spool_path, files.residency, self._give_up)
         # Threads only take it, and for some microseconds; the event loop never does.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zerocopy.core import counters as slots
 from zerocopy.core.layout import TIME_COLUMN
+from zerocopy.service.thread_work import computing_threads
 from zerocopy.storage.dayfile import DayFile
 from zerocopy.storage.rollup_file import Key, Wanted
 from zerocopy.storage.rollup_making import Outcome
@@ -38,7 +38,7 @@ class RollupWork:
     def __init__(self, rollups: Rollups, maker: Maker) -> None:
         self.rollups = rollups
         self._maker = maker
-        self._executor = ThreadPoolExecutor(1, "rollup")
+        self._executor = computing_threads(1, "rollup")
         self._waiting: OrderedDict[Wanted, None] = OrderedDict()
         self._hopeless: OrderedDict[Wanted, None] = OrderedDict()
         self._is_making = False

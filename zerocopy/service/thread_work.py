@@ -1,13 +1,16 @@
 """Work that a request gives to a thread, and what becomes of it if the request is cancelled.
 
-Owns the hand-over. A request may be cancelled at any await. Work that has not begun then never
-begins; what a thread makes nevertheless is handed to a function that closes it. Used in the event
-loop's thread.
+Owns the hand-over, and the threads of what takes long. A request may be cancelled at any await.
+Work that has not begun then never begins; what a thread makes nevertheless is handed to a function
+that closes it. Used in the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from zerocopy.core.errors import OverloadError
@@ -17,6 +20,21 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 T = TypeVar("T")
+
+COMPUTING_NICE = 10
+"""How much nicer threads that compute are than the event loop (sched(7)): they get a tenth of a
+processor that both want. With 19 they would be starved beside other processes, and the event loop
+with them where they hold the interpreter's lock (decision 38)."""
+
+
+def computing_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Threads for what takes the processor for milliseconds; event loops go before them."""
+    return ThreadPoolExecutor(count, name, initializer=_give_way)
+
+
+def _give_way() -> None:
+    with suppress(OSError):  # a sandbox that allows no such thing
+        os.nice(COMPUTING_NICE)  # of this thread alone (setpriority(2), C library differences)
 
 
 class ThreadWork(Generic[T]):

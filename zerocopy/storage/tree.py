@@ -137,7 +137,7 @@ def open_file(directory_fd: int, name: str) -> tuple[int, os.stat_result]:
 
 
 def close_file(fd: int) -> None:
-    """Close a descriptor that was only read from; a fault of its file system changes nothing.
+    """Close a descriptor that has nothing to write; a fault of its file system changes nothing.
 
     The number is free again even where close(2) fails, and closing it once more could close what
     another thread has opened meanwhile.

@@ -60,7 +60,7 @@ def store_cache(_host: Host, needs: Needs) -> Finding:
                 Verdict.ADVICE,
                 f"{path}: no extended attributes",
                 "[s3] cache_path on ext4, xfs or btrfs",
-                "copies are checked after a start, and need not be written to the disk at once",
+                "as it is, each copy is written to the disk at once, and not checked after a start",
                 "config.toml",
             )
         if error.errno != errno.ENODATA:

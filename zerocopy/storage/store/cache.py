@@ -236,6 +236,7 @@ class CacheDirectory:
                 os.fsync(fd)
             os.utime(fd, ns=(time.time_ns(), entry.modified_ns))
             fcntl.flock(fd, fcntl.LOCK_SH)
+            os.close(os.dup(fd))  # NFS tells of a write that failed when a descriptor is closed
             os.rename(temporary, path)
         except BaseException:
             os.close(fd)
