@@ -118,8 +118,9 @@ def test_spool_on_a_full_disk(root: Path, tmp_path: Path) -> None:
             # No record lies in the last seconds of the day, so all have the same records.
             answers = clients.map(server.get, [target(FEW, number) for number in range(8)])
             assert [is_right(answer) for answer in answers].count(True) > 0
-        for number in range(3):  # what is kept of the one before gives way
-            assert is_right(server.get(target(FEW, 8 + number)))
+        for number in range(3):  # what is kept of the one before gives way, once its thread lets go
+            asked = target(FEW, 8 + number)
+            poll(lambda asked=asked: is_right(server.get(asked)), "room for another")  # type: ignore[misc]
         assert disk.taken(server) <= server.metric("zerocopy_spool_bytes") + 65_536
         assert disk.files(server) == []
         assert server.event("worker_died") is None

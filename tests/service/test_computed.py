@@ -161,6 +161,7 @@ def test_what_is_kept_is_dropped_once_a_file_changed(bench: Bench) -> None:
     bench.check(bench.ask()[0])
     assert bench.computed == 2
 
+    let_go(bench)
     bench.service._computed.spool.close_dropped()
     assert bench.service._computed.spool.nbytes < 2 * held
 
@@ -204,6 +205,7 @@ def test_spool_full_of_what_is_being_sent_is_503_until_it_has_left(
     assert (b"Retry-After", b"1") in refused.fields
     assert bench.ask(last="10")[0].status == 200
     held.clear()
+    let_go(bench)
     assert bench.ask(last=str(MANY - 1))[0].status == 200
 
 
@@ -214,6 +216,7 @@ def test_full_disk_is_503_that_leaks_nothing(bench: Bench, monkeypatch: pytest.M
     assert bench.ask()[0].status == 503
     monkeypatch.undo()
 
+    let_go(bench)
     bench.service._computed.spool.close_dropped()
     assert bench.service._computed.spool.nbytes == 0
     assert open_descriptors() <= begun + OWN_DESCRIPTORS
@@ -260,6 +263,7 @@ def test_files_that_change_each_time_are_an_error_that_leaks_nothing(
     monkeypatch.setattr(bench.service._planner, "plan", planned)
     assert bench.ask()[0].status == 500
 
+    let_go(bench)
     bench.service._computed.spool.close_dropped()
     assert open_descriptors() <= begun + OWN_DESCRIPTORS
 
