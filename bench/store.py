@@ -25,7 +25,7 @@ from bench.section import Table, spread
 from bench.servers import check_same, warm_endpoints
 from bench.store_standin import CLOSED_S, LAST_DAY
 from bench.workload import warm
-from tests.standin import BUCKET, CREDENTIALS
+from tests.standin import BUCKET, CREDENTIALS, environ_of
 from zerocopy.core.layout import DAY_S
 
 if TYPE_CHECKING:
@@ -218,12 +218,7 @@ def _compare(
 
 
 def _environ(port: int, cache: str) -> dict[str, str]:
-    return {
-        "ZEROCOPY_S3_ENDPOINT": f"http://127.0.0.1:{port}",
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": cache,
-        **CREDENTIALS,
-    }
+    return environ_of(f"http://127.0.0.1:{port}", cache)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ HeadObject, PutObject, DeleteObjects and multipart uploads, path style. No signa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, unescape
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
 
 BUCKET = "market"
@@ -31,6 +31,16 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "secret/of/the/test",
     "AWS_REGION": "us-east-1",
 }
+
+
+def environ_of(url: str, cache: str | os.PathLike[str]) -> dict[str, str]:
+    """The environment of a node over the store at `url`, whose copies lie below `cache`."""
+    return {
+        "ZEROCOPY_S3_ENDPOINT": url,
+        "ZEROCOPY_S3_ALLOW_HTTP": "true",
+        "ZEROCOPY_S3_CACHE_PATH": os.fspath(cache),
+        **CREDENTIALS,
+    }
 
 
 @dataclass(frozen=True)

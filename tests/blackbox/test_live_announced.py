@@ -14,7 +14,7 @@ from tests.blackbox.test_live_store import StoredSeries
 from tests.faults.client import poll
 from tests.redis_server import COMMAND, RedisServer
 from tests.server import ForkedServer, RunningServer
-from tests.standin import BUCKET, CREDENTIALS, Standin, standin
+from tests.standin import BUCKET, Standin, environ_of, standin
 from zerocopy.formats.announcement import OBJECTS
 from zerocopy.ingest.recording.announcing import Announcer
 
@@ -42,13 +42,10 @@ def site(cache: Path, list_s: str) -> Iterator[Site]:
         RedisServer() as redis,
         ForkedServer(
             f"s3://{BUCKET}/p",
-            ZEROCOPY_S3_ENDPOINT=bucket.url,
-            ZEROCOPY_S3_ALLOW_HTTP="true",
-            ZEROCOPY_S3_CACHE_PATH=str(cache),
             ZEROCOPY_S3_LIST_S=list_s,
             ZEROCOPY_LIVE_ANNOUNCE=redis.url,
             ZEROCOPY_SERVER_WORKERS="1",
-            **CREDENTIALS,
+            **environ_of(bucket.url, cache),
         ) as server,
     ):
         yield Site(bucket, redis, server)

@@ -19,7 +19,7 @@ import pytest
 from tests.blackbox.live_clients import READERS
 from tests.blackbox.test_live_exact import Follower, assert_exact, run, until
 from tests.server import ForkedServer, RunningServer
-from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
+from tests.standin import BUCKET, Standin, environ_of, error_reply, standin
 from tests.storage.trees import OPEN_START_S
 from zerocopy.core.layout import file_name
 
@@ -122,15 +122,12 @@ def fixture_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             stack.enter_context(
                 ForkedServer(
                     f"s3://{BUCKET}/p",
-                    ZEROCOPY_S3_ENDPOINT=bucket.url,
-                    ZEROCOPY_S3_ALLOW_HTTP="true",
-                    ZEROCOPY_S3_CACHE_PATH=str(tmp_path_factory.mktemp("cache")),
                     ZEROCOPY_S3_LIST_S=LIST_S,
                     ZEROCOPY_LIVE_POLL_MS="10",
                     ZEROCOPY_DATA_SETTLE_S="600",
                     ZEROCOPY_TLS_PORT="0",
                     ZEROCOPY_SERVER_WORKERS="2",
-                    **CREDENTIALS,
+                    **environ_of(bucket.url, tmp_path_factory.mktemp("cache")),
                 )
             )
             for _ in range(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.cluster.front import Node
-from tests.standin import BUCKET, CREDENTIALS
+from tests.standin import BUCKET, environ_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +18,7 @@ CLOSED_S = 1_700_000_000
 
 def node_over(bucket: Standin, cache: Path, **environ: str) -> Node:
     """A node over the store, with a cache of its own."""
-    options = {
-        "ZEROCOPY_S3_ENDPOINT": bucket.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(cache),
-        **CREDENTIALS,
-    }
-    return Node(f"s3://{BUCKET}/p", **{**options, **environ})
+    return Node(f"s3://{BUCKET}/p", **{**environ_of(bucket.url, cache), **environ})
 
 
 def put(bucket: Standin, exchange: str, symbol: str, time: bytes, price: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import environment, run_forked
 from tests.naive import naive_answer
-from tests.standin import BUCKET, CREDENTIALS, Standin, error_reply, standin
+from tests.standin import BUCKET, CREDENTIALS, Standin, environ_of, error_reply, standin
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ def run(
     bucket: Standin, cache: Path, *arguments: str, given: bytes = b"", **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     """A command over the store."""
-    options = {
-        "DATA_PATH": URL,
-        "ZEROCOPY_S3_ENDPOINT": bucket.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(cache),
-        **CREDENTIALS,
-        **environ,
-    }
+    options = {"DATA_PATH": URL, **environ_of(bucket.url, cache), **environ}
     return run_forked(arguments, environment(**options), given=given)
 
 

@@ -216,6 +216,13 @@ def poll(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> N
         time.sleep(0.02)
 
 
+def is_still(server: RunningServer, nbytes: int) -> bool:
+    """Whether fewer than `nbytes` are sent from memory while others get ten small answers."""
+    sent = server.metric('zerocopy_sent_bytes_total{path="copy"}')
+    assert {server.get("/healthz").status for _ in range(10)} == {200}
+    return server.metric('zerocopy_sent_bytes_total{path="copy"}') - sent < nbytes
+
+
 def cpu_s(pid: int) -> float:
     """Seconds of processor time a process has used."""
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.certificate import client_context
 from tests.naive import naive_answer
 from tests.server import Answer, ForkedServer, RunningServer
-from tests.standin import BUCKET, CREDENTIALS, Standin, standin
+from tests.standin import BUCKET, Standin, environ_of, standin
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
 
 if TYPE_CHECKING:
@@ -68,14 +68,7 @@ def serving(
     bucket: Standin, cache: Path, kind: type[RunningServer] = ForkedServer, /, **environ: str
 ) -> Iterator[RunningServer]:
     """A node over the store."""
-    options = {
-        "ZEROCOPY_S3_ENDPOINT": bucket.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(cache),
-        **CREDENTIALS,
-        **environ,
-    }
-    with kind(f"s3://{BUCKET}/p", **options) as server:
+    with kind(f"s3://{BUCKET}/p", **{**environ_of(bucket.url, cache), **environ}) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.stored import CLOSED_S
 from tests.faults.test_full_disk import Disk
 from tests.server import RunningServer
-from tests.standin import BUCKET, CREDENTIALS, standin
+from tests.standin import BUCKET, environ_of, standin
 from tests.storage.trees import DAY, DAY_START_S, SERIES
 
 if TYPE_CHECKING:
@@ -48,11 +48,8 @@ def test_full_disk_makes_room_or_is_a_503(tmp_path: Path) -> None:
         with RunningServer(
             f"s3://{BUCKET}/p",
             under=disk.under,
-            ZEROCOPY_S3_ENDPOINT=bucket.url,
-            ZEROCOPY_S3_ALLOW_HTTP="true",
-            ZEROCOPY_S3_CACHE_PATH=str(disk.path),
             ZEROCOPY_MEMORY_OPEN_FILES_MAX="1",  # an open file is not deleted
-            **CREDENTIALS,
+            **environ_of(bucket.url, disk.path),
         ) as server:
             for turn in range(2):
                 for number in range(DAYS):

@@ -12,7 +12,7 @@ import pytest
 from tests.command_line import environment, run
 from tests.faults.stored import TWO_WORKERS, poll, serving, stored
 from tests.naive_bars import naive_bars_answer
-from tests.standin import BUCKET, CREDENTIALS
+from tests.standin import BUCKET, environ_of
 from tests.storage.trees import DAY, DAY_START_S, SERIES, U32_MAX, put, start_of, u32
 from zerocopy.storage.rollups import RECORDS_MIN
 
@@ -85,13 +85,7 @@ def test_bars_over_a_store_have_roll_ups_made_and_use_them(
 
 def test_rollup_command_makes_those_of_a_store(bucket: Standin, root: Path, tmp_path: Path) -> None:
     """A day's files are fetched for it; the server uses what was made from its first query on."""
-    options = {
-        "ZEROCOPY_S3_ENDPOINT": bucket.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(tmp_path),
-        "DATA_PATH": f"s3://{BUCKET}/p",
-        **CREDENTIALS,
-    }
+    options = {"DATA_PATH": f"s3://{BUCKET}/p", **environ_of(bucket.url, tmp_path)}
     done = run(["rollup", "--processes", "1"], env=environment(**options))
     assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"3 made\n")
     with serving(bucket, tmp_path) as server:

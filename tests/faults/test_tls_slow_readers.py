@@ -20,6 +20,7 @@ from tests.faults.client import (
     SMALL,
     TINY_BUFFER_BYTES,
     body_of,
+    is_still,
     make_root,
     poll,
     request_of,
@@ -151,13 +152,6 @@ def before(server: RunningServer, root: Path) -> Held:
     return held(server)
 
 
-def is_still(server: RunningServer) -> bool:
-    """Whether nothing is sent to those who do not read while others get five small answers."""
-    sent = server.metric('zerocopy_sent_bytes_total{path="copy"}')
-    assert {server.get("/healthz").status for _ in range(5)} == {200}
-    return server.metric('zerocopy_sent_bytes_total{path="copy"}') - sent < TURN_BYTES_MIN
-
-
 def test_connections_that_never_read_cost_bounded_memory(
     server: RunningServer, root: Path, before: Held
 ) -> None:
@@ -171,7 +165,7 @@ def test_connections_that_never_read_cost_bounded_memory(
                 stack.enter_context(client)
                 requests = [client.request_bytes(LARGE)[1] for _ in range(STREAMS)]
                 client.send_bytes(b"".join(requests))
-            poll(lambda: is_still(server), "all to stall", 20)
+            poll(lambda: is_still(server, TURN_BYTES_MIN), "all to stall", 20)
             assert server.metric('zerocopy_connections{transport="tls"}') == STALLED
             assert server.metric("zerocopy_streams") == STALLED * STREAMS
             assert server.metric("zerocopy_requests_in_flight") == STALLED * STREAMS

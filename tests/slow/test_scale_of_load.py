@@ -18,6 +18,7 @@ from tests.faults.client import (
     SMALL,
     body_of,
     cpu_s,
+    is_still,
     poll,
     request_of,
     seal,
@@ -227,13 +228,6 @@ def test_a_thousand_answers_that_are_read_slowly(
     poll(lambda: held_descriptors(pid, root) <= descriptors, "descriptors as before", 30)
 
 
-def is_still(server: RunningServer) -> bool:
-    """Whether nothing is sent to those who do not read, while others get ten small answers."""
-    sent = server.metric('zerocopy_sent_bytes_total{path="copy"}')
-    assert {server.get("/healthz").status for _ in range(10)} == {200}
-    return server.metric('zerocopy_sent_bytes_total{path="copy"}') - sent < PIECE_BYTES_MIN
-
-
 @pytest.mark.parametrize("read_bytes", [0, 2_000_000], ids=["at once", "after 2 MB"])
 def test_a_tls_reader_that_stalls_costs_at_most_300_kb(
     server: RunningServer, root: Path, read_bytes: int, show: Callable[[str], None]
@@ -252,7 +246,7 @@ def test_a_tls_reader_that_stalls_costs_at_most_300_kb(
                 leaving.callback(reset, client.sock)
                 client.send(request_of(WHOLE))
                 assert len(client.read(read_bytes)) == read_bytes
-            poll(lambda: is_still(server), "all to stall", 60)
+            poll(lambda: is_still(server, PIECE_BYTES_MIN), "all to stall", 60)
             assert server.metric('zerocopy_connections{transport="tls"}') == STALLED
             each = (anonymous_bytes(pid) - found) / STALLED
             in_kernel = (kernel_bytes()[0] - kernel) / STALLED

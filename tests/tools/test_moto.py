@@ -22,7 +22,7 @@ from tests.command_line import environment, run_forked
 from tests.naive import naive_answer
 from tests.ports import free_port
 from tests.server import ForkedServer
-from tests.standin import BUCKET, CREDENTIALS
+from tests.standin import BUCKET, CREDENTIALS, environ_of
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
 from zerocopy.core.layout import day_of
 from zerocopy.storage.store.breaker import Breaker
@@ -136,16 +136,6 @@ def fixture_stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]
         yield Stored(moto, root, store)
 
 
-def options_of(moto: MotoServer, cache: Path) -> dict[str, str]:
-    """The environment of a node over it."""
-    return {
-        "ZEROCOPY_S3_ENDPOINT": moto.url,
-        "ZEROCOPY_S3_ALLOW_HTTP": "true",
-        "ZEROCOPY_S3_CACHE_PATH": str(cache),
-        **CREDENTIALS,
-    }
-
-
 def test_listing_comes_in_pages_with_sizes_and_tags(stored: Stored) -> None:
     """All that was pushed: its lengths and, as ETags, its MD5. Pushed again, nothing is put."""
     status, page = stored.moto.ask("GET", f"/{BUCKET}?list-type=2&prefix=p/")
@@ -177,7 +167,7 @@ def test_cold_query_is_that_of_the_files_on_every_node(stored: Stored, tmp_path:
     )
     tags = []
     for name in ("one", "other"):
-        with ForkedServer(URL, **options_of(stored.moto, tmp_path / name)) as server:
+        with ForkedServer(URL, **environ_of(stored.moto.url, tmp_path / name)) as server:
             answer = server.get(TARGET)
             assert (answer.status, answer.content) == (200, expected)
             tags.append(answer.fields["etag"])
@@ -230,7 +220,7 @@ def test_import_puts_days_that_prefetch_brings_back(stored: Stored, tmp_path: Pa
     """The copies in the cache are the files that were imported."""
     pytest.importorskip("polars", reason="the extra import is not installed")
     (tmp_path / "trades.csv").write_text("time,price\n1735689599,2.5\n1735689600,3.5\n")
-    environ = environment(DATA_PATH=URL, **options_of(stored.moto, tmp_path / "cache"))
+    environ = environment(DATA_PATH=URL, **environ_of(stored.moto.url, tmp_path / "cache"))
     arguments = (
         *("import", str(tmp_path / "trades.csv"), "--root", str(tmp_path / "new")),
         *("--exchange=kraken", "--symbol=NEW", "--type=TRADES", "--map=price=price", f"--to={URL}"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zerocopy.core.access import Usage
     from zerocopy.core.plan import Segment
     from zerocopy.transport.http2.context import Http2Context
+    from zerocopy.transport.http2.lane import Waiting
 
 HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "t"), (":path", "/api/data?x")]
 CONTENT = bytes(range(256)) * 16
@@ -319,19 +320,18 @@ def test_memory_of_blocks_is_bounded(wire: Wire) -> None:
     assert wire.is_answered(b"block %d" % BLOCKS_MAX, 99)
 
 
-def counting(wire: Wire, left: int) -> tuple[Lane, int, bytes]:
-    """A lane whose handler has so many left; a stream, and the block of a request that it knows."""
+def counting(wire: Wire, left: int) -> tuple[Lane, bytes, list[Waiting]]:
+    """A lane whose handler has so many left; the block of a request it knows, six times asked."""
     wire.handler.is_counting, wire.handler.left = True, left
     lane = Lane(wire.server, wire.context)
     stream_id, block = wire.ask()
     lane.requests[block] = wire.lane.requests[block]
-    return lane, stream_id, block
+    return lane, block, [(0, block, stream_id + 2 * n) for n in range(6)]
 
 
 def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -> None:
     """Each request that has the same response is counted, and asked about, before it has it."""
-    lane, _, block = counting(wire, 2)
-    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
+    lane, _, waiting = counting(wire, 2)
     assert lane.answer(waiting, wire.proved)[0] == 2
     assert (wire.handler.asked, wire.handler.left) == (1, -1)
 
@@ -339,9 +339,8 @@ def test_what_was_proved_for_one_is_not_given_to_who_has_none_left(wire: Wire) -
 def test_who_has_no_limits_is_asked_about_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the proof; others on the same server may have limits."""
     monkeypatch.setattr(wire.handler, "counts", lambda _request: False)
-    lane, _, block = counting(wire, 0)
-    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(5)]
-    assert lane.answer(waiting, wire.proved)[0] == 5
+    lane, _, waiting = counting(wire, 0)
+    assert lane.answer(waiting, wire.proved)[0] == 6
     assert (wire.handler.asked, wire.handler.left) == (1, 0)
 
 
@@ -351,30 +350,26 @@ def test_whether_it_counts_is_asked_again_for_another_grant(
     """The key of a head without limits may have some in the next reading of the file."""
     free, limited = Grant("free"), Grant("limited")
     monkeypatch.setattr(wire.handler, "counts", lambda request: request.grant is limited)
-    lane, _, block = counting(wire, 1)
+    lane, block, waiting = counting(wire, 1)
     request = lane.requests[block]
-    stream_id = wire.client.get_next_available_stream_id()
     for grant, answered in ((free, 3), (limited, 1)):
         request.be_granted(grant)
-        waiting = [(0, block, stream_id + 2 * n) for n in range(3)]
-        assert lane.answer(waiting, wire.proved)[0] == answered
+        assert lane.answer(waiting[:3], wire.proved)[0] == answered
         wire.proved.settle(wire.context, 0)
-        stream_id += 6
+        del waiting[:3]
 
 
 def test_bytes_count_at_once_and_not_when_the_turn_is_settled(wire: Wire) -> None:
     """Whoever is judged later in the same turn, on whatever connection, has had them already."""
     spent: list[int] = []
     metrics = MeteredMetrics(TLS, wire.counters, None, lambda _grant, _nbytes, _times: None)
-    wire.handler.is_counting, wire.context.metrics = True, metrics
-    lane = Lane(wire.server, wire.context)
-    _, block = wire.ask()
-    request = lane.requests[block] = wire.lane.requests[block]
+    wire.context.metrics = metrics
+    lane, block, waiting = counting(wire, 100)
+    request = lane.requests[block]
     grant = Grant("desk")
     grant.usage = cast("Usage", SimpleNamespace(spend=spent.append))
     request.be_granted(grant)
-    waiting = [(0, block, wire.client.get_next_available_stream_id() + 2 * n) for n in range(3)]
-    assert lane.answer(waiting, wire.proved)[0] == 3
+    assert lane.answer(waiting[:3], wire.proved)[0] == 3
     assert spent == 3 * [len(CONTENT)]
     wire.proved.settle(wire.context, 0)
     assert spent == 3 * [len(CONTENT)]
@@ -385,10 +380,10 @@ def test_a_response_that_does_not_fit_is_not_counted(*, is_counting: bool) -> No
     """h2 has it asked for once more, and there it counts: as a request, and as a plan reused."""
     wire = Wire(initial_window=len(CONTENT) - 1)
     wire.warm()
-    lane, stream_id, block = counting(wire, 100)
+    lane, _, waiting = counting(wire, 100)
     wire.handler.is_counting = lane._is_counting = is_counting
     for _ in range(2):
-        assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
+        assert lane.answer(waiting[:1], wire.proved)[0] == 0
     wire.proved.settle(wire.context, 0)
     assert (wire.handler.asked, wire.handler.left, wire.handler.reused) == (1, 100, 0)
 
@@ -397,8 +392,8 @@ def test_a_response_with_segments_is_not_counted(wire: Wire) -> None:
     """It is opened as a stream, and asked for there."""
     segment = cast("Segment", SimpleNamespace(count=9))
     wire.handler.response = Response(200, (), b"", (segment,))
-    lane, stream_id, block = counting(wire, 100)
-    assert lane.answer([(0, block, stream_id)], wire.proved)[0] == 0
+    lane, block, waiting = counting(wire, 100)
+    assert lane.answer(waiting[:1], wire.proved)[0] == 0
     wire.proved.settle(wire.context, 0)
     assert (wire.handler.asked, wire.handler.left, wire.handler.reused) == (1, 100, 0)
-    assert lane.open(block, stream_id) is not None
+    assert lane.open(block, waiting[0][2]) is not None
