@@ -330,6 +330,16 @@ def test_key_revoked_on_an_open_connection_opens_nothing_more(
 def test_log_and_metrics_name_who_asked_and_hold_no_credential(guarded: Guarded) -> None:
     """Not in the access log, not in any other line, parameters included."""
     server, desk = guarded.server, guarded.keys["desk"]
+    assert server.get(data_target(SEEN), fields=bearer(desk)).status == 200
+
+    def is_counted() -> bool:
+        """A key has no sample before it has asked, and no other test need have done so."""
+        try:
+            return server.metric('zerocopy_key_requests_total{key="desk"}') > 0
+        except AssertionError:
+            return False
+
+    poll(is_counted, "the key to have samples")
     before = server.metric('zerocopy_key_requests_total{key="desk"}')
     sent = server.metric('zerocopy_key_sent_bytes_total{key="desk"}')
     nbytes = 0
