@@ -330,7 +330,8 @@ def test_key_revoked_on_an_open_connection_opens_nothing_more(
 def test_log_and_metrics_name_who_asked_and_hold_no_credential(guarded: Guarded) -> None:
     """Not in the access log, not in any other line, parameters included."""
     server, desk = guarded.server, guarded.keys["desk"]
-    assert server.get(data_target(SEEN), fields=bearer(desk)).status == 200
+    authorized = {"Authorization": f"Bearer {desk}"}
+    assert server.get(data_target(SEEN), fields=authorized).status == 200
 
     def is_counted() -> bool:
         """A key has no sample before it has asked, and no other test need have done so."""
@@ -345,7 +346,7 @@ def test_log_and_metrics_name_who_asked_and_hold_no_credential(guarded: Guarded)
     nbytes = 0
     for number in range(3):
         target = f"{data_target(SEEN)}&ticket=hunter2&n={number}"
-        nbytes += len(server.get(target, fields={"Authorization": f"Bearer {desk}"}).content)
+        nbytes += len(server.get(target, fields=authorized).content)
         assert server.get(target, fields={"Authorization": "Bearer hunter2"}).status == 401
     poll(
         lambda: server.metric('zerocopy_key_requests_total{key="desk"}') >= before + 3,
