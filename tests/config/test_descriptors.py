@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from tests.storage.trees import DAY, bench, open_descriptors, put, query, start_of, u32
+from tests.descriptors import held_files
+from tests.storage.trees import DAY, bench, put, query, start_of, u32
 from zerocopy.config.descriptors import descriptors_kept
 from zerocopy.config.load import Config
 from zerocopy.core import timeindex
@@ -37,12 +38,12 @@ def test_plan_never_holds_more_than_is_kept_for_it(
     columns = [f"c{number}" for number in range(columns_max)]
     for day in (DAY - timedelta(days=number) for number in range(days)):
         put(str(tmp_path), {"time": u32(start_of(day)), **dict.fromkeys(columns, bytes(4))}, day)
-    begun, most = open_descriptors(), 0
+    begun, most = held_files(), 0
     search = timeindex.record_range
 
     def counted(column: TimeColumn, start_s: int, end_s: int) -> RecordRange:
         nonlocal most
-        most = max(most, open_descriptors() - begun)
+        most = max(most, len(held_files() - begun))
         return search(column, start_s, end_s)
 
     monkeypatch.setattr(planner_module, "record_range", counted)

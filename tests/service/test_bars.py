@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.naive_bars import naive_bars_answer
 from tests.server import ForkedServer
 from tests.storage.trees import (
@@ -20,7 +21,6 @@ from tests.storage.trees import (
     DTYPES,
     SERIES,
     U32_MAX,
-    open_descriptors,
     path_of,
     put,
     replace,
@@ -157,11 +157,11 @@ def test_files_that_change_each_time_are_an_error_that_leaks_nothing(
 ) -> None:
     """500 after some attempts, and no descriptor is left open."""
     path = path_of(str(tmp_path), "price")
-    begun = open_descriptors()
+    begun = held_files()
     after_plans(monkeypatch, service, lambda: os.truncate(path, os.stat(path).st_size - 40))
     [response] = ask(service)
     assert response.status == 500
-    assert open_descriptors() <= begun + 3, "the event loop's own"
+    assert len(held_files() - begun) <= 3, "the event loop's own"
 
 
 def test_more_days_than_descriptors_are_read(service: Service, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_more_days_than_descriptors_are_read(service: Service, tmp_path: Path) -
         day = DAY + timedelta(days=number)
         times = u32(*(start_of(day) + second for second in range(50)))
         put(str(tmp_path), {"time": times, "price": f32(50, number)}, day)
-    begun = open_descriptors()
+    begun = held_files()
     assert ask(service)[0].content == expected(tmp_path)
-    assert open_descriptors() <= begun + 3, "the event loop's own"
+    assert len(held_files() - begun) <= 3, "the event loop's own"
 
 
 def test_server_loads_numpy_with_the_first_bars_and_not_before(tmp_path: Path) -> None:

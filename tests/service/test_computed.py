@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.formats.readers import check_json
 from tests.naive import naive_answer
 from tests.server import ForkedServer
@@ -20,7 +21,6 @@ from tests.storage.trees import (
     SERIES,
     U32_MAX,
     marks,
-    open_descriptors,
     path_of,
     put,
     replace,
@@ -211,7 +211,7 @@ def test_spool_full_of_what_is_being_sent_is_503_until_it_has_left(
 
 def test_full_disk_is_503_that_leaks_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENOSPC in the middle of a body: /dev/full stands for the disk."""
-    begun = open_descriptors()
+    begun = held_files()
     monkeypatch.setattr(os, "memfd_create", lambda *_: os.open("/dev/full", os.O_RDWR))
     assert bench.ask()[0].status == 503
     monkeypatch.undo()
@@ -219,7 +219,7 @@ def test_full_disk_is_503_that_leaks_nothing(bench: Bench, monkeypatch: pytest.M
     let_go(bench)
     bench.service._computed.spool.close_dropped()
     assert bench.service._computed.spool.nbytes == 0
-    assert open_descriptors() <= begun + OWN_DESCRIPTORS
+    assert len(held_files() - begun) <= OWN_DESCRIPTORS
     bench.check(bench.ask()[0])
 
 
@@ -252,7 +252,7 @@ def test_files_that_change_each_time_are_an_error_that_leaks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """500 after some attempts, and no descriptor is left open."""
-    path, begun = path_of(bench.root, "price"), open_descriptors()
+    path, begun = path_of(bench.root, "price"), held_files()
     plan = bench.service._planner.plan
 
     def planned(*arguments: Any) -> Planned:
@@ -265,7 +265,7 @@ def test_files_that_change_each_time_are_an_error_that_leaks_nothing(
 
     let_go(bench)
     bench.service._computed.spool.close_dropped()
-    assert open_descriptors() <= begun + OWN_DESCRIPTORS
+    assert len(held_files() - begun) <= OWN_DESCRIPTORS
 
 
 def test_encoding_ends_when_nobody_waits_for_it(
@@ -317,10 +317,10 @@ def test_more_days_than_descriptors_are_read(bench: Bench) -> None:
         day = DAY + timedelta(days=number)
         times = u32(*(start_of(day) + second for second in range(50)))
         put(bench.root, {"time": times, "price": marks(50, base=number)}, day)
-    begun = open_descriptors()
+    begun = held_files()
     responses = bench.ask()
     bench.check(responses[0])
-    assert open_descriptors() <= begun + OWN_DESCRIPTORS + 1, "and that of the body"
+    assert len(held_files() - begun) <= OWN_DESCRIPTORS + 1, "and that of the body"
 
 
 def test_server_loads_polars_and_zstd_with_the_first_that_needs_them(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.faults.client import SMALL, body_of, seal, target_of, write_series
 from tests.service.bench import Bench
-from tests.storage.trees import age, open_descriptors
+from tests.storage.trees import age
 from zerocopy.core import counters as slots
 from zerocopy.core.http.messages import Request
 from zerocopy.core.window import Window
@@ -94,9 +95,9 @@ def ask(bench: Bench, target: str) -> asyncio.Task[Response]:
     return asyncio.ensure_future(bench.service.respond(Request(b"GET", target.encode(), ())))
 
 
-def is_back_at(count: int) -> bool:
-    """Whether no more descriptors are open than there were."""
-    return open_descriptors() <= count
+def is_back_at(begun: set[tuple[str, str]]) -> bool:
+    """Whether no file is open that was not."""
+    return held_files() <= begun
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
@@ -117,12 +118,12 @@ def test_cancelled_request_leaves_no_descriptor_of_its_plan_open(
 
     async def scenario() -> None:
         await bench._respond(Request(b"GET", b"/readyz", ()))  # a thread and its loop are there
-        begun = open_descriptors()
+        begun = held_files()
         left = ask(bench, LARGE)
         await until(lambda: (gate.begun if before else gate.ended) == 1)
         await cancel(left)
         gate.open()
-        await until(lambda: open_descriptors() <= begun)
+        await until(lambda: not held_files() - begun)
         assert (len(bench.files), bench.service._requests_in_flight) == (0, 0)
         assert bench.counters[slots.PLAN_CACHE_BYTES] == 0
         answer = await ask(bench, LARGE)
@@ -150,7 +151,7 @@ def test_plan_that_is_done_when_its_request_is_cancelled_is_closed(
     async def scenario() -> None:
         await bench._respond(Request(b"GET", b"/readyz", ()))
         for turns in range(5):
-            begun = open_descriptors()
+            begun = held_files()
             made.clear()
             left = ask(bench, target_of("LARGE", end=86_300 - turns))
             await asyncio.sleep(0)
@@ -237,13 +238,13 @@ def test_cancelled_window_gives_back_what_it_was_lent_and_its_place(
         loop, preparation = asyncio.get_running_loop(), bench.service._prefetcher
         blocked = [loop.run_in_executor(bench.executor, gate) for _ in range(2)]
         await until(lambda: gate.begun == 2)
-        begun = open_descriptors()
+        begun = held_files()
         runs: list[int] = []
         monkeypatch.setattr("zerocopy.service.prefetch.Reading.run", lambda _: runs.append(1))
         left = [asyncio.ensure_future(bench.service.prepare(window())) for _ in range(4)]
-        await until(lambda: open_descriptors() == begun + 2)
+        await until(lambda: len(held_files() - begun) == 2)
         await cancel(*left)
-        await until(lambda: open_descriptors() == begun)
+        await until(lambda: not held_files() - begun)
         assert not preparation._readers_free.locked()
         gate.open()
         await asyncio.gather(*blocked)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.trees import (
     SERIES,
     append,
     folder,
     marks,
-    open_descriptors,
     path_of,
     put,
     replace,
@@ -44,12 +44,12 @@ def fixture_root(tmp_path: Path) -> str:
 @pytest.fixture(name="files")
 def fixture_files(root: str) -> Iterator[OpenFiles]:
     """At most three open files; none is left open."""
-    before = open_descriptors()
+    before = held_files()
     files = OpenFiles(root, 3)
     yield files
     files.close()
     assert len(files) == 0
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 def planned(
@@ -93,7 +93,7 @@ def test_fileno_of_one_file_is_one_descriptor(files: OpenFiles) -> None:
 def test_open_files_never_exceed_their_bound(files: OpenFiles) -> None:
     """In any order of use, adopted or reopened, there are at most three descriptors."""
     chance = random.Random(3)
-    before = open_descriptors()
+    before = held_files()
     day_files = [adopted(files, column) for column in COLUMNS]
     for _ in range(300):
         column = chance.randrange(len(COLUMNS))
@@ -101,7 +101,7 @@ def test_open_files_never_exceed_their_bound(files: OpenFiles) -> None:
             day_files[column] = adopted(files, COLUMNS[column])
         assert day_files[column].read(0, 4) == u32(10 * column)
         assert 1 <= len(files) <= 3
-        assert open_descriptors() - before <= 3
+        assert len(held_files() - before) <= 3
 
 
 def test_open_files_close_the_least_recently_used(files: OpenFiles) -> None:
@@ -209,10 +209,10 @@ def test_fileno_replaced_after_eviction_is_changed(
     evict(files)
     path = path_of(root, "c0")
     replace(path, marks(4, base=99), os.stat(path).st_mtime_ns)
-    before = open_descriptors()
+    before = held_files()
     with pytest.raises(DataChangedError):
         day_file.fileno()
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 @pytest.mark.parametrize("gone", ["file", "type", "root"])
@@ -222,10 +222,10 @@ def test_fileno_removed_after_eviction_is_changed(files: OpenFiles, root: str, g
     evict(files)
     path = {"file": path_of(root, "c0"), "type": folder(root), "root": root}[gone]
     os.rename(path, path + ".gone")
-    before = open_descriptors()
+    before = held_files()
     with pytest.raises(DataChangedError):
         day_file.fileno()
-    assert open_descriptors() == before
+    assert not held_files() - before
     os.rename(path + ".gone", path)
     if gone == "file":  # its change time moved, as that of another file would have
         with pytest.raises(DataChangedError):
@@ -292,7 +292,7 @@ def test_descriptor_out_of_descriptors_is_a_data_error(
     """Reopening that fails for want of descriptors ends the transfer, and leaks none."""
     day_file = adopted(files)
     evict(files)
-    before = open_descriptors()
+    before = held_files()
 
     def refuse(*_args: Any, **_kwargs: Any) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -301,7 +301,7 @@ def test_descriptor_out_of_descriptors_is_a_data_error(
         patch.setattr(os, "open", refuse)
         with pytest.raises((DataError, OverloadError)):
             day_file.fileno()
-    assert open_descriptors() == before
+    assert not held_files() - before
     assert day_file.read(0, 4) == u32(0)
 
 
@@ -313,7 +313,7 @@ def test_descriptor_fstat_that_fails_is_a_data_error(
     day_file = adopted(files)
     if not is_open:
         evict(files)
-    before = open_descriptors()
+    before = held_files()
 
     def fail(*_args: Any) -> os.stat_result:
         raise OSError(errno.EIO, "Input/output error")
@@ -324,7 +324,7 @@ def test_descriptor_fstat_that_fails_is_a_data_error(
             day_file.fileno()
     assert isinstance(caught.value.__cause__, OSError)
     assert "nput/output" not in caught.value.detail
-    assert open_descriptors() == before
+    assert not held_files() - before
     assert day_file.read(0, 4) == u32(0)
 
 

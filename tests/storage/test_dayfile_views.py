@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.dayfiles import fetched, make_ready, mapped_of, planned
 from tests.storage.memory import (
     PAGE,
@@ -24,7 +25,7 @@ from tests.storage.memory import (
     kernel_locked_bytes,
     mappings_of,
 )
-from tests.storage.trees import append, open_descriptors, path_of, put, replace
+from tests.storage.trees import append, path_of, put, replace
 from zerocopy.core.errors import DataChangedError, DataError
 from zerocopy.storage.dayfile import DayFile, OpenFiles
 from zerocopy.storage.libc.memlock import MemoryLocks
@@ -48,12 +49,12 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One day of six columns; afterwards nothing of it is mapped, locked or open."""
     root = str(tmp_path_factory.mktemp("data"))
     gc.collect()  # what earlier tests left in circles
-    before = open_descriptors(), kernel_locked_bytes()
+    before = held_files(), kernel_locked_bytes()
     put(root, {**CONTENTS, "empty": b""})
     yield root
     gc.collect()  # what a failed assertion keeps
     assert [mappings_of(path_of(root, column)) for column in COLUMNS] == [0] * 6
-    assert (open_descriptors(), kernel_locked_bytes()) == before
+    assert (held_files() - before[0], kernel_locked_bytes()) == (set(), before[1])
 
 
 @pytest.fixture(name="files")
@@ -227,10 +228,10 @@ def test_fetch_of_a_changed_file_is_changed(files: OpenFiles, change: str) -> No
         replace(path, CONTENTS["c0"], day_file.modified_ns)
     else:
         os.unlink(path)
-    before = open_descriptors()
+    before = held_files()
     with pytest.raises(DataChangedError):
         files.fetch(day_file)
-    assert open_descriptors() == before
+    assert not held_files() - before
     assert maps(files) == 0
 
 
@@ -247,10 +248,10 @@ def test_fetch_of_a_file_that_changes_before_it_is_mapped_is_changed(
         return fd
 
     monkeypatch.setattr(files, "_reopen", reopen)
-    before = open_descriptors()
+    before = held_files()
     with pytest.raises(DataChangedError):
         files.fetch(day_file)
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 def test_file_replaced_while_open_is_read_from_its_descriptor(files: OpenFiles) -> None:
@@ -305,12 +306,12 @@ def test_file_that_cannot_be_mapped_is_read(
 
 def test_fetched_and_never_kept_leaks_nothing(files: OpenFiles) -> None:
     """A client that went away meanwhile leaves neither descriptor, nor mapping, nor lock."""
-    before = open_descriptors()
+    before = held_files()
     result = files.fetch(planned(files))
-    assert open_descriptors() > before
+    assert held_files() - before
     assert maps(files) == 1
     del result
-    assert open_descriptors() == before
+    assert not held_files() - before
     assert (maps(files), mapped_of(files).locked_bytes) == (0, 0)
 
 
@@ -323,7 +324,7 @@ def test_keep_takes_only_what_was_fetched_for_it(files: OpenFiles) -> None:
 def test_fetch_in_many_threads_at_once(files: OpenFiles) -> None:
     """Of the same files and others: each result is right, and the caches stay in their bounds."""
     day_files = [planned(files, column, is_closed=column != "c5") for column in COLUMNS] * 10
-    before = open_descriptors()
+    before = held_files()
     with ThreadPoolExecutor(4) as executor:
         for day_file, result in zip(day_files, executor.map(files.fetch, day_files), strict=True):
             files.keep(day_file, result)
@@ -333,21 +334,21 @@ def test_fetch_in_many_threads_at_once(files: OpenFiles) -> None:
             assert len(files) <= 4
             assert len(mapped_of(files)) <= 3
     gc.collect()
-    assert open_descriptors() - before == len(files) + len(mapped_of(files))
+    assert len(held_files() - before) == len(files) + len(mapped_of(files))
     assert mapped_of(files).locked_bytes <= 2 * LOCKED
     assert maps(files, "c5") == 0
 
 
 def test_sweep_and_close_reach_the_mappings(files: OpenFiles) -> None:
     """The worker's timer and its end tell `OpenFiles` only."""
-    before = open_descriptors()
+    before = held_files()
     fetched(files)
     for _ in range(3):
         files.sweep()
     assert (len(files), maps(files)) == (0, 0)
     fetched(files)
     files.close()
-    assert (len(files), maps(files), open_descriptors()) == (0, 0, before)
+    assert (len(files), maps(files), held_files() - before) == (0, 0, set())
 
 
 def test_refused_locks_do_not_show_in_the_bytes(root: str) -> None:

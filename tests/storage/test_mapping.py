@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.memory import PAGE, REFUSING, FakeLibc, kernel_locked_bytes, mappings_of
-from tests.storage.trees import open_descriptors
 from zerocopy.core.errors import DataChangedError
 from zerocopy.storage.catalog import Stamp, stamp_of
 from zerocopy.storage.libc.memlock import MemoryLocks
@@ -31,7 +31,7 @@ LOCKED = 4 * PAGE
 def fixture_paths(tmp_path: Path) -> Iterator[list[str]]:
     """Five files; afterwards none is mapped, locked or open."""
     gc.collect()  # what earlier tests left in circles
-    before = open_descriptors(), kernel_locked_bytes()
+    before = held_files(), kernel_locked_bytes()
     paths = [str(tmp_path / f"file{index}") for index in range(5)]
     for path in paths:
         with open(path, "wb") as file:
@@ -39,7 +39,7 @@ def fixture_paths(tmp_path: Path) -> Iterator[list[str]]:
     yield paths
     gc.collect()  # what a failed assertion keeps
     assert [mappings_of(path) for path in paths] == [0] * 5
-    assert (open_descriptors(), kernel_locked_bytes()) == before
+    assert (held_files() - before[0], kernel_locked_bytes()) == (set(), before[1])
 
 
 def no_locks() -> MemoryLocks:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.naive import naive_answer
 from tests.storage.trees import (
     DAY,
@@ -24,7 +25,6 @@ from tests.storage.trees import (
     bench,
     body_of,
     marks,
-    open_descriptors,
     path_of,
     put,
     query,
@@ -112,7 +112,7 @@ def test_plan_any_failing_system_call_raises_and_leaks_nothing(
     which, finished = 0, False
     while not finished:
         with bench(root, small_bytes_max=small_bytes_max) as opened:
-            before = open_descriptors()
+            before = held_files()
             with failing(monkeypatch, name, number, which) as calls:
                 try:
                     planned = opened.planner.plan(wanted, represent)
@@ -120,13 +120,13 @@ def test_plan_any_failing_system_call_raises_and_leaks_nothing(
                     assert type(error) is raised  # noqa: PT017 - the last round raises nothing
                     assert root not in error.detail  # noqa: PT017
                     assert os.strerror(number) not in error.detail  # noqa: PT017
-                    assert open_descriptors() == before, f"call {which} of {name}"
+                    assert not held_files() - before, f"call {which} of {name}"
                 else:
                     finished = calls[0] <= which
                     assert finished, f"call {which} of {name} failed and nobody noticed"
                     for _, fd in planned.held:
                         os.close(fd)
-                    assert open_descriptors() == before
+                    assert not held_files() - before
         which += 1
     assert which > 1, "the call was never made"
 
@@ -145,12 +145,12 @@ def test_plan_refused_query_leaks_nothing(
     root: str, wanted: Any, raised: type[ZerocopyError]
 ) -> None:
     """Unknown names and too many days give their descriptors back."""
-    before = open_descriptors()
+    before = held_files()
     with bench(root, days_max=1) as opened:
         for _ in range(5):
             with pytest.raises(raised):
                 opened.plan(wanted)
-        assert open_descriptors() == before
+        assert not held_files() - before
 
 
 def test_plan_missing_root_is_a_data_error(tmp_path: Path) -> None:
@@ -186,9 +186,9 @@ def test_plan_file_that_vanishes_after_the_listing_is_listed_again(
     path = path_of(root, "price")
     with bench(root) as opened, monkeypatch.context() as patch:
         between_listing_and_opening(patch, os.path.basename(path), lambda: os.unlink(path), 1)
-        before = open_descriptors()
+        before = held_files()
         body = opened.body()
-        assert open_descriptors() == before
+        assert not held_files() - before
     assert body == naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))
     assert b'"skipped":["31.01.25"]' in body
 
@@ -205,12 +205,12 @@ def test_plan_file_that_is_never_there_gives_up(root: str, monkeypatch: pytest.M
         return system_open(path, *args, **kwargs)
 
     with bench(root) as opened:
-        before = open_descriptors()
+        before = held_files()
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", call)
             with pytest.raises(DataError) as caught:
                 opened.plan()
-        assert open_descriptors() == before
+        assert not held_files() - before
     assert len(opens) == 3
     assert root not in caught.value.detail
 
@@ -227,13 +227,13 @@ def test_plan_file_truncated_while_it_is_read_is_never_half_answered(
         return system_pread(fd, count, offset)
 
     with bench(root) as opened:
-        before = open_descriptors()
+        before = held_files()
         with monkeypatch.context() as patch:
             patch.setattr(os, "pread", call)
             body = None
             with suppress(DataError):
                 body = opened.body()
-        assert open_descriptors() == before
+        assert not held_files() - before
     assert body in {None, naive_answer(root, *SERIES, 0, U32_MAX, ("time", "price"))}
 
 
@@ -324,7 +324,7 @@ def test_plan_unsorted_times_name_the_day_and_never_a_path(
     times = [start_s + second for second in ((7, 5) if not cut else (5, 9, 7, 11))]
     replace(path, u32(*times))
     replace(path_of(root, "price", DAY + timedelta(days=day)), marks(len(times)))
-    before = open_descriptors()
+    before = held_files()
     with bench(root) as opened:
         with pytest.raises(DataError) as caught:
             opened.plan(query(DAY_START_S, start_s + 6 if cut else U32_MAX))
@@ -334,7 +334,7 @@ def test_plan_unsorted_times_name_the_day_and_never_a_path(
         ends = other_s, other_s + 86_399
         expected = naive_answer(root, *SERIES, *ends, ("time", "price"))
         assert opened.body(query(*ends)) == expected
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 def test_plan_times_outside_their_day_are_no_fault(root: str) -> None:

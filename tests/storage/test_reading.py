@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.dayfiles import planned
-from tests.storage.trees import append, open_descriptors, path_of, put, replace
+from tests.storage.trees import append, path_of, put, replace
 from zerocopy.core.errors import DataChangedError, DataError
 from zerocopy.core.plan import Segment, in_memory
 from zerocopy.core.window import Window
@@ -35,9 +36,9 @@ def fixture_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = str(tmp_path_factory.mktemp("data"))
     put(root, CONTENTS)
     gc.collect()  # what earlier tests left in circles
-    before = open_descriptors()
+    before = held_files()
     yield root
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 @pytest.fixture(name="files")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.trees import (
     SERIES,
     bench,
     folder,
     marks,
-    open_descriptors,
     path_of,
     put,
     u32,
@@ -36,10 +36,10 @@ def fixture_root(tmp_path: Path) -> str:
 
 def test_open_series_gives_a_directory_that_can_be_listed(root: str) -> None:
     """The descriptor is of the type's directory, and closed when the block ends."""
-    before = open_descriptors()
+    before = held_files()
     with open_series(root, SERIES) as fd:
         assert sorted(os.listdir(fd)) == sorted(os.listdir(folder(root)))
-    assert open_descriptors() == before
+    assert not held_files() - before
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
@@ -54,10 +54,10 @@ def test_open_series_symbolic_link_at_any_level_is_not_found(
     target = (root if inside else str(tmp_path)) + "/moved"
     os.rename(path, target)
     os.symlink(target, path)
-    before = open_descriptors()
+    before = held_files()
     with pytest.raises(NotFoundError, match=SERIES._fields[depth - 1]), open_series(root, SERIES):
         pytest.fail("a link was followed")
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -118,10 +118,10 @@ def test_open_file_what_is_no_regular_file_is_absent(root: str, kind: str) -> No
     elif kind == "directory":
         os.mkdir(path)
     with open_series(root, SERIES) as directory_fd:
-        before = open_descriptors()
+        before = held_files()
         with pytest.raises(FileNotFoundError):
             open_file(directory_fd, os.path.basename(path))
-        assert open_descriptors() == before
+        assert not held_files() - before
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "socket"])
@@ -168,13 +168,13 @@ def test_open_any_other_errno_is_ours_and_not_the_clients(
         return system_open(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", call)
-    before = open_descriptors()
+    before = held_files()
     for refused[0] in (root, *SERIES, "time.31.01.25.bin"):
         with pytest.raises(raised) as caught, open_series(root, SERIES) as directory_fd:
             open_file(directory_fd, "time.31.01.25.bin")
         assert root not in caught.value.detail
         assert os.strerror(number) not in caught.value.detail
-        assert open_descriptors() == before
+        assert not held_files() - before
 
 
 def test_open_series_names_of_64_characters_exist_or_do_not(root: str) -> None:

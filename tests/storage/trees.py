@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import time
@@ -164,16 +163,3 @@ def bench(root: str, *, small_bytes_max: int = GENEROUS, **limits: int) -> Itera
         yield opened
     finally:
         opened.files.close()
-
-
-_OF_THREADS = ("socket:", "pipe:", "anon_inode:[event")
-"""What executors, event loops and servers of earlier tests may still be closing."""
-
-
-def open_descriptors() -> int:
-    """How many files, directories and watches this process holds; no sockets, no pipes."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of this listing, or closed since
-            found += not os.readlink(f"/proc/self/fd/{name}").startswith(_OF_THREADS)
-    return found

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.descriptors import held_files
 from tests.storage.symbols.test_walk import touch
-from tests.storage.trees import open_descriptors
 from tests.storage.vandal import Vandal
 from zerocopy.core.errors import DataError
 from zerocopy.storage.symbols import index as symbolindex
@@ -158,18 +158,23 @@ def test_queue_that_fills_is_drained_between_requests(
 
 
 def test_tree_that_nobody_asks_for_is_dropped(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its descriptors are given back, and the next request makes a new one."""
-    before = open_descriptors()
+    touch(str(tmp_path), BIN)
+    scene, before = Scene(str(tmp_path)), held_files()
+    scene.check()
+    of_the_tree = held_files() - before
+    assert len(of_the_tree) == 2
     scene.index.maintain()
     assert scene.index.watched_directories == 4
     monkeypatch.setattr(symbolindex, "DISUSED_S", -1.0)
     scene.index.maintain()
     assert scene.index.watched_directories == 0
-    assert open_descriptors() == before - 2
+    assert not held_files() & of_the_tree
     scene.check()
     assert scene.index.watched_directories == 4
+    scene.index.close()
 
 
 @pytest.mark.parametrize("bound", [0, 3, 4])
@@ -178,14 +183,14 @@ def test_watched_directories_max(tmp_path: Path, bound: int) -> None:
     root = str(tmp_path)
     touch(root, BIN)
     scene = Scene(root, bound)
-    before = open_descriptors()
+    before = held_files()
     for second in range(3):
         touch(root, BIN, second)
         scene.check()
     assert scene.index.watched_directories == (4 if bound == 4 else 0)
     assert len(scene.told) == (1 if bound == 3 else 0)
     scene.index.close()
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.ENOMEM])
@@ -201,11 +206,11 @@ def test_watch_that_the_system_refuses_is_told_once_and_walked(
 
     monkeypatch.setattr(inotify.Inotify, "add", refuse)
     monkeypatch.setattr(symbolindex, "RETRY_S", 0.0)
-    scene, before = Scene(root), open_descriptors()
+    scene, before = Scene(root), held_files()
     scene.check()
     scene.check()
     assert len(scene.told) == 1
-    assert open_descriptors() == before
+    assert not held_files() - before
 
 
 def test_file_system_that_is_not_known_is_walked(
