@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench.bars import RECORDS, SMOKE_RECORDS, Asked, fetch_timed
 from bench.bars_data import Ticks, make_days
-from bench.beside import NICE, TARGET, Beside, make_small, meanwhile, tell
+from bench.beside import TARGET, Beside, make_small, meanwhile, tell
 from bench.discard import run_discard
 from bench.meter import Meter
 from bench.peers import pinned, zerocopy
@@ -37,9 +37,9 @@ def measure_bars_beside(options: Options, servers: Servers) -> Iterator[Table]:
     table = Table(
         title="4 KB answers beside bars that are computed on one worker",
         client=(
-            "one connection asks for the small answer in a closed loop; a process of its own, nice "
-            f"{NICE}, on the same core asks for bars in another one: {asked.label}, each time of "
-            "another target; no roll-ups"
+            "one connection asks for the small answer in a closed loop; a process of its own, on "
+            "the same core where that is idle (SCHED_IDLE), asks for bars in another one: "
+            f"{asked.label}, each time of another target; no roll-ups"
         ),
         head=(
             *("small answers", "p50 µs", "p99 µs (range over rounds)", "p99.9 µs"),

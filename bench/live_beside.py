@@ -11,7 +11,7 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.beside import NICE, TARGET, Beside, make_small, meanwhile, tell
+from bench.beside import TARGET, Beside, make_small, meanwhile, tell
 from bench.discard import run_discard
 from bench.live import Listeners
 from bench.live_ways import zerocopy_way
@@ -40,7 +40,8 @@ def measure_live_beside(options: Options, servers: Servers) -> Iterator[Table]:
         title=f"Live: 4 KB answers beside {count:,} listeners of one series on one worker",
         client=(
             f"{PACE} appends a second; one connection asks for the small answer in a closed loop; "
-            f"a process of its own, nice {NICE}, appends and listens on the same core"
+            "a process of its own appends and listens on the same core where that is idle "
+            "(SCHED_IDLE)"
         ),
         head=(
             *("small answers", "p50 µs", "p99 µs (range over rounds)", "p99.9 µs"),

@@ -8,6 +8,7 @@ import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,7 @@ from zerocopy.config import load as config
 from zerocopy.core import counters as slots
 from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
+from zerocopy.storage import records
 from zerocopy.supervise.compose import build_service
 
 if TYPE_CHECKING:
@@ -173,6 +175,23 @@ def test_more_days_than_descriptors_are_read(service: Service, tmp_path: Path) -
     begun = held_files()
     assert ask(service)[0].content == expected(tmp_path)
     assert len(held_files() - begun) <= 3, "the event loop's own"
+
+
+def test_each_read_gives_way_to_the_event_loop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of times and that of prices: small answers wait for one step at most."""
+    order: list[str] = []
+    monkeypatch.setattr(records, "give_way", partial(order.append, "gives way"))
+    preadv = os.preadv
+
+    def read(*arguments: Any) -> int:
+        order.append("reads")
+        return preadv(*arguments)
+
+    monkeypatch.setattr(os, "preadv", read)
+    assert ask(service)[0].status == 200
+    assert order == ["gives way", "reads"] * 2
 
 
 def test_server_loads_numpy_with_the_first_bars_and_not_before(tmp_path: Path) -> None:

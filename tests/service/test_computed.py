@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,8 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import ENCODING_THREADS
 from zerocopy.storage import planner as planner_module
+from zerocopy.storage import records
+from zerocopy.storage.pread import read_exactly
 from zerocopy.supervise.compose import build_service
 
 if TYPE_CHECKING:
@@ -321,6 +324,23 @@ def test_more_days_than_descriptors_are_read(bench: Bench) -> None:
     responses = bench.ask()
     bench.check(responses[0])
     assert len(held_files() - begun) <= OWN_DESCRIPTORS + 1, "and that of the body"
+
+
+def test_each_read_gives_way_to_the_event_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small answers wait for one piece of an encoding at most."""
+    order: list[str] = []
+    monkeypatch.setattr(records, "give_way", partial(order.append, "gives way"))
+
+    def read(*arguments: Any) -> bytes:
+        order.append("reads")
+        return read_exactly(*arguments)
+
+    monkeypatch.setattr(records, "read_exactly", read)
+    bench.check(bench.ask()[0])
+    assert len(order) >= 2 * len(("time", "price"))
+    assert order == ["gives way", "reads"] * (len(order) // 2)
 
 
 def test_server_loads_polars_and_zstd_with_the_first_that_needs_them(tmp_path: Path) -> None:

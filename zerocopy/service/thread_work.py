@@ -24,7 +24,8 @@ T = TypeVar("T")
 COMPUTING_NICE = 10
 """How much nicer threads that compute are than the event loop (sched(7)): they get a tenth of a
 processor that both want. With 19 they would be starved beside other processes, and the event loop
-with them where they hold the interpreter's lock (decision 38)."""
+with them where they hold the interpreter's lock (decision 38). They give way between steps, too:
+`storage/libc/turns.py`."""
 
 
 def computing_threads(count: int, name: str) -> ThreadPoolExecutor:

@@ -3,7 +3,8 @@
 Owns the descriptors that the planner handed over, and opens the other files of the plan again. Each
 day is looked at after it was read: it is the one that was planned, or `DataChangedError` says that
 it is not, and the plan has to be made anew. Reading goes through a buffer: a file that is truncated
-meanwhile ends a read early, where a mapping of it would end the process.
+meanwhile ends a read early, where a mapping of it would end the process. Each read is where a
+computation gives way to the event loop.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, file_name
 from zerocopy.core.plan import Representation
 from zerocopy.storage.dayfile import DayFile, TimeFile
+from zerocopy.storage.libc.turns import give_way
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import data_error, open_series
 
@@ -85,6 +87,7 @@ class DayReader:
         size = self._sizes[column]
         count = (stop - first) * size
         assert count <= len(self._buffer), "at most CHUNK_RECORDS are asked for"
+        give_way()
         view = memoryview(self._buffer)[:count]
         try:
             got = os.preadv(self._fds[column], (view,), first * size)
@@ -202,6 +205,7 @@ class RecordReader:
         if position not in self._opened:
             self._open(day, position)
         size = self._sizes[position]
+        give_way()
         return read_exactly(self._opened[position][1], first * size, count * size)
 
     def _open(self, day: DayRecords, position: int) -> None:
