@@ -54,7 +54,7 @@ test-tools: install ## the tests of bench, load test and container
 test-moto: install ## the object store over moto's S3, which this installs below var/
 	$(PYTHON) -m venv var/moto
 	var/moto/bin/python -m pip install --quiet 'moto[s3]==5.2.5' flask flask-cors
-	MOTO_SERVER=var/moto/bin/moto_server $(BIN)/python -m pytest tests/tools/test_moto.py
+	MOTO_SERVER=var/moto/bin/moto_server $(BIN)/python -m pytest tests/tools/test_moto.py tests/tools/test_whole_cluster.py
 
 test-ktls: install ## kernel TLS in a virtual machine; skipped, with the reason, where that cannot run
 	$(BIN)/python -m pytest tests/ktls

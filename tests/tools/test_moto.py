@@ -6,21 +6,16 @@ What S3 does is in `tests/standin.py` as we understood it. Here the main ways me
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import shutil
-import subprocess
-import sys
-import time
 import zlib
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.command_line import environment, run_forked
+from tests.moto_server import COMMAND, MotoServer
 from tests.naive import naive_answer
-from tests.ports import free_port
 from tests.server import ForkedServer
 from tests.standin import BUCKET, CREDENTIALS, environ_of
 from tests.storage.trees import DAY, DAY_S, DAY_START_S, SERIES, marks, put, u32
@@ -33,15 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMAND = shutil.which(
-    os.environ.get("MOTO_SERVER", "moto_server"),
-    path=os.pathsep.join((os.environ.get("PATH", ""), os.path.dirname(sys.executable))),
-)
-START_TIMEOUT_S = 30.0
 URL = f"s3://{BUCKET}/p"
-PAGE = 3
-"""Keys of a page of a listing: a thousand would take seconds to put there."""
-
 DAYS, RECORDS = 4, 8_640
 """One record each ten seconds: a day of a column is no small answer."""
 
@@ -50,58 +37,6 @@ TARGET = (
     f"&start={DAY_START_S + 1}&end={DAY_START_S + DAYS * DAY_S - 2}&columns=time,price"
 )
 """All days, the first and the last of them cut."""
-
-
-class MotoServer:
-    """moto's S3 with an empty bucket, in a process of its own; in memory."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        """Start, and wait until the bucket is made."""
-        assert COMMAND is not None, "the test is skipped then"
-        try:
-            self._process = subprocess.Popen(
-                [COMMAND, "-H", "127.0.0.1", "-p", str(self.port)],
-                env={**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            deadline_s = time.monotonic() + START_TIMEOUT_S
-            while not self._makes_bucket():
-                assert self._process.poll() is None, "moto_server ended"
-                assert time.monotonic() < deadline_s, "moto_server does not answer"
-                time.sleep(0.02)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def ask(self, method: str, path: str) -> tuple[int, bytes]:
-        """Status and content of a request by no client of S3."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)
-        try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def _makes_bucket(self) -> bool:
-        try:
-            return self.ask("PUT", f"/{BUCKET}")[0] == 200
-        except OSError:
-            return False
 
 
 class Stored(NamedTuple):
