@@ -49,13 +49,6 @@ class Node(RunningServer):
             **environ,
         )
 
-    def kill(self) -> None:
-        """SIGKILL to all of its processes at once, as when a machine dies."""
-        assert self.process is not None
-        for pid in [self.pid, *self.worker_pids()]:
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
     def freeze(self, *, is_frozen: bool = True) -> None:
         """SIGSTOP to all of its processes, as when a machine hangs; or SIGCONT."""
         for pid in [self.pid, *self.worker_pids()]:
@@ -151,17 +144,26 @@ class Front:
     def nodes_of(self, targets: Iterable[str], *, is_idle: bool = True) -> list[int]:
         """Which node answers each target, one after the other on one connection.
 
-        With `is_idle` nothing else is under way: HAProxy has seen that others have left, whose
-        responses would count for the bound.
+        With `is_idle` nothing else is under way, and nothing of this is when it returns.
         """
-        while is_idle and any(row["scur"] != "0" for row in self.servers().values()):
-            time.sleep(0.01)  # pytest's time-out ends it
+        if is_idle:
+            self.await_idle()
+        found = []
         with Client(self) as client:
-            found = []
             for target in targets:
                 client.send(request_of(target))
                 found.append(number_of(client.answer().fields))
-            return found
+        if is_idle:
+            self.await_idle()
+        return found
+
+    def await_idle(self) -> None:
+        """Until HAProxy has seen that clients have left: their responses count for the bound.
+
+        Before that a node may be passed over for one more request of its own series.
+        """
+        while self.busy():
+            time.sleep(0.01)  # pytest's time-out ends it
 
     def command(self, *commands: str) -> str:
         """What the runtime API answers."""
@@ -180,6 +182,10 @@ class Front:
             for row in csv.DictReader(table)
             if row["pxname"] == backend and row["svname"].startswith("node")
         }
+
+    def busy(self, backend: str = "series") -> list[int]:
+        """The nodes that answer somebody now; of `live`, those that have streams."""
+        return [number for number, row in self.servers(backend).items() if row["scur"] != "0"]
 
     def await_states(self, wanted: Mapping[str, str]) -> None:
         """Until the nodes are in these states; `NODE1` is the name of the first."""

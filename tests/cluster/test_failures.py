@@ -50,11 +50,6 @@ def crowds(front: Front) -> Iterator[list[Crowd]]:
         ]
 
 
-def streams(front: Front) -> list[int]:
-    """The nodes that have live streams."""
-    return [number for number, row in front.servers("live").items() if row["scur"] != "0"]
-
-
 def node_of(front: Front, three: list[Node], target: str) -> tuple[str, Node]:
     """The name of the node that a target belongs to, and the node."""
     [number] = front.nodes_of([target])
@@ -144,6 +139,7 @@ def test_transfer_goes_on_at_another_node(front: Front, three: list[Node], root:
     def kill(received: int, total: int | None) -> None:
         if received > 1 << 20 and not killed:
             assert received != total
+            assert [f"NODE{number}" for number in front.busy()] == [name]
             node.kill()
             killed.append(node)
 
@@ -177,7 +173,7 @@ def test_nodes_agree_on_every_validator_and_range(three: list[Node], root: Path)
 
 def test_stream_goes_on_at_another_node(front: Front, three: list[Node], root: Path) -> None:
     """The node of a live stream dies, the next one stops: every record comes, once, in order."""
-    poll(lambda: not streams(front), "the streams of other tests to end")
+    poll(lambda: not front.busy("live"), "the streams of other tests to end")
     ticker = Ticker(root, "LIVE")
     prices: list[float] = []
     names = {}
@@ -190,8 +186,8 @@ def test_stream_goes_on_at_another_node(front: Front, three: list[Node], root: P
             while len(prices) < ticker.count:
                 prices += next(stream)["price"].tolist()
             if end is not None:
-                poll(lambda: len(streams(front)) == 1, "the stream of the last node to end")
-                [number] = streams(front)
+                poll(lambda: len(front.busy("live")) == 1, "the stream of the last node to end")
+                [number] = front.busy("live")
                 names[f"NODE{number}"] = three[number - 1]
                 end(three[number - 1])
     for node in names.values():

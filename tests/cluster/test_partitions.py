@@ -11,7 +11,7 @@ import pytest
 from bench.cluster_ring import Ring, hashes_of
 from tests.client.ticker import Ticker
 from tests.cluster.front import HAPROXY, Front, Node
-from tests.cluster.test_failures import crowds, node_of, streams, target_of
+from tests.cluster.test_failures import crowds, node_of, target_of
 from tests.faults.client import LARGE, body_of, poll
 from tests.relay import Relay
 from zerocopy.client import Client as PublicClient
@@ -43,7 +43,7 @@ def fixture_parted(three: list[Node], tmp_path_factory: pytest.TempPathFactory) 
 @contextmanager
 def reading(front: Front, ticker: Ticker, timeout_s: float = 30.0) -> Iterator[Callable[[], None]]:
     """A live stream; each call appends 100 records, which come once and in order."""
-    poll(lambda: not streams(front), "the streams of other tests to end")
+    poll(lambda: not front.busy("live"), "the streams of other tests to end")
     prices: list[float] = []
     with (
         PublicClient(f"http://127.0.0.1:{front.port}", timeout=timeout_s) as client,
@@ -99,6 +99,7 @@ def test_transfer_and_stream_of_a_lost_node_go_on_at_another(parted: Parted, roo
     def lose(received: int, total: int | None) -> None:
         if received > 1 << 20 and not lost:
             assert received != total
+            assert front.busy() == [number]
             lost.append(relays[number - 1])
             lost[0].lose()
 
@@ -107,11 +108,11 @@ def test_transfer_and_stream_of_a_lost_node_go_on_at_another(parted: Parted, roo
         reading(front, Ticker(root, live_symbol_of(number))) as read_on,
     ):
         read_on()
-        assert streams(front) == [number]
+        assert front.busy("live") == [number]
         frame = client.data("BTC-USD", "price", type="LARGE", progress=lose)
         assert lost
         read_on()
-        poll(lambda: number not in streams(front), "the stream of the lost node to end")
+        poll(lambda: number not in front.busy("live"), "the stream of the lost node to end")
         lost[0].heal()
         front.await_states({name: "UP"})
         read_on()
@@ -127,12 +128,12 @@ def test_stream_of_a_node_that_hangs_goes_on_at_another(parted: Parted, root: Pa
     front, nodes, _ = parted
     with reading(front, Ticker(root, "HANGS"), timeout_s=4.0) as read_on:
         read_on()
-        [number] = streams(front)
+        [number] = front.busy("live")
         node, name = nodes[number - 1], f"NODE{number}"
         node.freeze()
         try:
             read_on()
-            assert streams(front) != [number]
+            assert front.busy("live") != [number]
             front.await_states({name: "DOWN"})
         finally:
             node.freeze(is_frozen=False)

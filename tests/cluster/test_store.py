@@ -104,6 +104,7 @@ def test_transfer_from_the_store_goes_on_at_another_node(cluster: Cluster) -> No
     def kill(received: int, total: int | None) -> None:
         if received > 1 << 20 and not killed:
             assert received != total
+            assert cluster.front.busy() == [number]
             killed.append(cluster.nodes[number - 1])
             killed[0].kill()
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.client.ticker import Ticker
-from tests.cluster.front import HAPROXY, Front, Node
+from tests.cluster.front import HAPROXY, Front, Node, number_of
 from tests.cluster.stored import Addressed, node_over
 from tests.faults.client import poll
 from tests.moto_server import COMMAND as MOTO
@@ -181,12 +181,14 @@ def test_transfer_goes_on_at_a_node_that_has_yet_to_fetch(cluster: Cluster) -> N
     """SIGKILL amid 8 MB: another fetches the day, the rest is by its tag, and the hash is right."""
     target = target_of("LARGE", 0, 0)
     answer = cluster.front.get(target, fields=bearer(cluster.key))
-    number = int(answer.fields["x-node"].removeprefix("node"))
+    number = number_of(answer.fields)
+    cluster.front.await_idle()
     killed: list[int] = []
 
     def kill(received: int, total: int | None) -> None:
         if received > 1 << 20 and not killed:
             assert received != total
+            assert cluster.front.busy() == [number]
             killed.append(number)
             cluster.nodes[number - 1].kill()
 
@@ -204,9 +206,6 @@ def test_stream_gets_what_is_announced_and_goes_on_at_another_node(cluster: Clus
     series, day = Series("coinbase", "LIVE", "MD"), int(ticker.day_s) // DAY_S
     redis, prices, used = cluster.redis.client(), list[float](), list[int]()
 
-    def streams() -> list[int]:
-        return [node for node, row in cluster.front.servers("live").items() if row["scur"] != "0"]
-
     push_days(cluster.store, str(cluster.root), series, [day])
     poll(lambda: redis.pubsub_numsub(OBJECTS)[0][1] == len(cluster.nodes), "listeners")
     with (
@@ -221,8 +220,11 @@ def test_stream_gets_what_is_announced_and_goes_on_at_another_node(cluster: Clus
             while len(prices) < ticker.count:
                 prices += next(stream)["price"].tolist()
             if end is not None:
-                poll(lambda: len(streams()) == 1, "the stream of the last node to end")
-                used += streams()
+                poll(
+                    lambda: len(cluster.front.busy("live")) == 1,
+                    "the stream of the last node to end",
+                )
+                used += cluster.front.busy("live")
                 end(cluster.nodes[used[-1] - 1])
     cluster.restart(used)
     assert prices == list(range(300))

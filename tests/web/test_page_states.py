@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,14 +37,6 @@ def server(root: str) -> Iterator[RunningServer]:
         yield running
 
 
-def kill(server: RunningServer) -> None:
-    """End supervisor and workers, as a power cut would."""
-    assert server.process is not None
-    for pid in [server.pid, *server.worker_pids()]:
-        os.kill(pid, signal.SIGKILL)
-    server.process.wait()
-
-
 def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     root: str, server: RunningServer, browser: Browser
 ) -> None:
@@ -67,7 +57,7 @@ def test_empty_root_then_a_recorder_a_restart_and_a_reset(
     assert_draws(tab, recorder.ticks)
     assert tab.complaints() == []
 
-    kill(server)
+    server.kill()
     tab.until("document.querySelector('#banner').textContent.includes('does not answer')")
     recorder.append(50)
     server.start()
