@@ -34,7 +34,7 @@ from zerocopy.core.counters import SLOTS
 from zerocopy.core.http.messages import Request, Response
 from zerocopy.core.plan import ENCODING_THREADS
 from zerocopy.storage import planner as planner_module
-from zerocopy.storage import records
+from zerocopy.storage import records, turns
 from zerocopy.storage.pread import read_exactly
 from zerocopy.supervise.compose import build_service
 
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 MANY = 20_000
 TARGET = f"/api/data?symbol=X&type=MD&start=0&end={U32_MAX}&columns=time,price&format="
-OWN_DESCRIPTORS = 3
-"""The event loop's own."""
 
 
 class Bench:
@@ -222,7 +220,7 @@ def test_full_disk_is_503_that_leaks_nothing(bench: Bench, monkeypatch: pytest.M
     let_go(bench)
     bench.service._computed.spool.close_dropped()
     assert bench.service._computed.spool.nbytes == 0
-    assert len(held_files() - begun) <= OWN_DESCRIPTORS
+    assert not held_files() - begun
     bench.check(bench.ask()[0])
 
 
@@ -268,7 +266,7 @@ def test_files_that_change_each_time_are_an_error_that_leaks_nothing(
 
     let_go(bench)
     bench.service._computed.spool.close_dropped()
-    assert len(held_files() - begun) <= OWN_DESCRIPTORS
+    assert not held_files() - begun
 
 
 def test_encoding_ends_when_nobody_waits_for_it(
@@ -323,15 +321,23 @@ def test_more_days_than_descriptors_are_read(bench: Bench) -> None:
     begun = held_files()
     responses = bench.ask()
     bench.check(responses[0])
-    assert len(held_files() - begun) <= OWN_DESCRIPTORS + 1, "and that of the body"
+    assert len(held_files() - begun) == 1, "that of the body"
 
 
-def test_each_read_gives_way_to_the_event_loop(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where threads give way; each step is a turn."""
+    steps: list[str] = []
+    monkeypatch.setattr(turns, "TURN_NS_MIN", 0)
+    monkeypatch.setattr(turns, "TURN_OF_WAIT", 1 << 62)
+    monkeypatch.setattr(os, "sched_yield", partial(steps.append, "gives way"))
+    return steps
+
+
+def test_each_read_of_an_encoding_gives_way_first(
+    bench: Bench, order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Small answers wait for one piece of an encoding at most."""
-    order: list[str] = []
-    monkeypatch.setattr(records, "give_way", partial(order.append, "gives way"))
+    """The event loop waits for one piece of it at most."""
 
     def read(*arguments: Any) -> bytes:
         order.append("reads")
@@ -341,6 +347,13 @@ def test_each_read_gives_way_to_the_event_loop(
     bench.check(bench.ask()[0])
     assert len(order) >= 2 * len(("time", "price"))
     assert order == ["gives way", "reads"] * (len(order) // 2)
+
+
+def test_few_records_are_encoded_without_giving_way(bench: Bench, order: list[str]) -> None:
+    """A small answer does not go behind what others have computed."""
+    assert bench.ask(last="10")[0].status == 200
+    assert bench.service._computed.encoded == 1
+    assert order == []
 
 
 def test_server_loads_polars_and_zstd_with_the_first_that_needs_them(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from zerocopy.core.errors import OverloadError
+from zerocopy.storage.turns import take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,16 +25,16 @@ T = TypeVar("T")
 COMPUTING_NICE = 10
 """How much nicer threads that compute are than the event loop (sched(7)): they get a tenth of a
 processor that both want. With 19 they would be starved beside other processes, and the event loop
-with them where they hold the interpreter's lock (decision 38). They give way between steps, too:
-`storage/libc/turns.py`."""
+with them where they hold the interpreter's lock (decision 38)."""
 
 
 def computing_threads(count: int, name: str) -> ThreadPoolExecutor:
     """Threads for what takes the processor for milliseconds; event loops go before them."""
-    return ThreadPoolExecutor(count, name, initializer=_give_way)
+    return ThreadPoolExecutor(count, name, initializer=_go_behind)
 
 
-def _give_way() -> None:
+def _go_behind() -> None:
+    take_turns()
     with suppress(OSError):  # a sandbox that allows no such thing
         os.nice(COMPUTING_NICE)  # of this thread alone (setpriority(2), C library differences)
 

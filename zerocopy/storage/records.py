@@ -3,8 +3,8 @@
 Owns the descriptors that the planner handed over, and opens the other files of the plan again. Each
 day is looked at after it was read: it is the one that was planned, or `DataChangedError` says that
 it is not, and the plan has to be made anew. Reading goes through a buffer: a file that is truncated
-meanwhile ends a read early, where a mapping of it would end the process. Each read is where a
-computation gives way to the event loop.
+meanwhile ends a read early, where a mapping of it would end the process. Before each
+read a computation gives way to the event loop.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from zerocopy.core.errors import DataChangedError
 from zerocopy.core.layout import TIME_COLUMN, file_name
 from zerocopy.core.plan import Representation
 from zerocopy.storage.dayfile import DayFile, TimeFile
-from zerocopy.storage.libc.turns import give_way
 from zerocopy.storage.pread import read_exactly
 from zerocopy.storage.tree import data_error, open_series
+from zerocopy.storage.turns import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
