@@ -147,7 +147,7 @@ class RunningServer:
         listens until then: who connects waits in vain, and who binds the port is refused.
         """
         with contextlib.ExitStack() as stack:
-            dying = []
+            dying, poller = [], select.poll()
             for pid in [self.pid, *self.worker_pids()]:
                 descriptor = os.pidfd_open(pid)
                 stack.callback(os.close, descriptor)
@@ -155,7 +155,9 @@ class RunningServer:
             for descriptor in dying:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             for descriptor in dying:
-                select.select([descriptor], [], [])  # pytest's time-out ends it
+                poller.register(descriptor, select.POLLIN)
+                poller.poll()  # pytest's time-out ends it
+                poller.unregister(descriptor)
         assert self.process is not None
         self.process.wait()
 

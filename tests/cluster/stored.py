@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tests.cluster.front import Node
 from tests.standin import BUCKET, environ_of
@@ -16,17 +16,9 @@ CLOSED_S = 1_700_000_000
 """A modification time that makes a past day a closed one."""
 
 
-class Addressed(Protocol):
-    """A store of ours, or one that others wrote."""
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-
-
-def node_over(bucket: Addressed, cache: Path, **environ: str) -> Node:
-    """A node over the store, with a cache of its own."""
-    return Node(f"s3://{BUCKET}/p", **{**environ_of(bucket.url, cache), **environ})
+def node_over(url: str, cache: Path, **environ: str) -> Node:
+    """A node over the store that listens there, with a cache of its own."""
+    return Node(f"s3://{BUCKET}/p", **{**environ_of(url, cache), **environ})
 
 
 def put(bucket: Standin, exchange: str, symbol: str, time: bytes, price: bytes) -> None:

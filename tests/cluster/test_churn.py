@@ -90,7 +90,7 @@ def cold_cluster(tmp_path: Path) -> Iterator[tuple[Standin, list[Node], Front]]:
         # Each series is listed once a node: what is told is the cache of files.
         caches = [tmp_path / f"cache{number}" for number in range(3)]
         nodes = [
-            stack.enter_context(node_over(bucket, cache, ZEROCOPY_S3_LIST_S="3600"))
+            stack.enter_context(node_over(bucket.url, cache, ZEROCOPY_S3_LIST_S="3600"))
             for cache in caches
         ]
         front = stack.enter_context(Front(tmp_path, [node.port for node in nodes]))

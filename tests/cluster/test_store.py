@@ -50,7 +50,7 @@ def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
         large = np.arange(LARGE_RECORDS, dtype="<u4")
         put(bucket, "okx", "LARGE", (large // 100).tobytes(), large.astype("<f4").tobytes())
         caches = [tmp_path_factory.mktemp("cache") for _ in range(3)]
-        nodes = [stack.enter_context(node_over(bucket, cache)) for cache in caches]
+        nodes = [stack.enter_context(node_over(bucket.url, cache)) for cache in caches]
         front = Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
         yield Cluster(bucket, nodes, stack.enter_context(front))
 
@@ -137,7 +137,7 @@ def test_hit_rate_of_small_caches_is_that_of_the_model(
             "ZEROCOPY_MEMORY_PLAN_CACHE_BYTES_MAX": "0",
         }
         caches = [tmp_path_factory.mktemp("cache") for _ in range(3)]
-        nodes = [stack.enter_context(node_over(bucket, cache, **options)) for cache in caches]
+        nodes = [stack.enter_context(node_over(bucket.url, cache, **options)) for cache in caches]
         front = stack.enter_context(
             Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
         )

@@ -16,7 +16,7 @@ import pytest
 
 from tests.client.ticker import Ticker
 from tests.cluster.front import HAPROXY, Front, Node, number_of
-from tests.cluster.stored import Addressed, node_over
+from tests.cluster.stored import node_over
 from tests.faults.client import poll
 from tests.moto_server import COMMAND as MOTO
 from tests.moto_server import MotoServer
@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from tests.standin import Standin
+
 URL = f"s3://{BUCKET}/p"
 LIST_S = 3_600
 """How long a listing is believed: what is seen earlier was announced."""
 SYMBOLS = [f"S{number}" for number in range(9)]
 RECORDS = 1_440
 QUOTA = 12
-"""Answers a day that one of the keys may have."""
-LARGE_RECORDS = 2_000_000
+"""Answers a day that two of the keys may have."""
+LARGE_RECORDS = 4_000_000
 WHOLE = 0, DAY_S - 1
 RANGES = (WHOLE, (1, DAY_S - 2), (3_600, 7_200), (DAY_S - 1, DAY_S - 1))
 """Seconds of the day."""
@@ -62,6 +64,7 @@ class Cluster(NamedTuple):
     front: Front
     key: str
     bounded_key: str
+    other_key: str
 
     def client(self) -> Client:
         """One that asks the front."""
@@ -76,7 +79,7 @@ class Cluster(NamedTuple):
 
 @pytest.fixture(scope="module", name="cluster")
 def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Small series of a day, a large one, and a key that may have little a day."""
+    """Small series of a day, a large one, and two keys that may have little a day."""
     pytest.importorskip("obstore", reason="the extra s3 is not installed")
     if HAPROXY is None or REDIS is None:
         pytest.skip("HAProxy or redis-server is not installed")
@@ -89,18 +92,20 @@ def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     large = np.arange(LARGE_RECORDS, dtype="<u4")
     put(
         str(root),
-        {"time": (large // 25 + DAY_START_S).tobytes(), "price": large.tobytes()},
+        {"time": (large // 50 + DAY_START_S).tobytes(), "price": large.tobytes()},
         DAY,
         Series("coinbase", "LARGE", "MD"),
     )
     nbytes = len(expected_of(root, SYMBOLS[0], *WHOLE))
     key = add_key(str(keys), "unbounded")
-    bounded_key = add_key(str(keys), "bounded", bytes_per_day=QUOTA * nbytes)
+    bounded = [
+        add_key(str(keys), name, bytes_per_day=QUOTA * nbytes) for name in ("bounded", "other")
+    ]
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        bucket: Addressed = (
+        bucket: Standin | MotoServer = (
             stack.enter_context(standin()) if MOTO is None else stack.enter_context(MotoServer())
         )
         redis = stack.enter_context(RedisServer())
@@ -114,11 +119,11 @@ def fixture_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
             "ZEROCOPY_LIVE_ANNOUNCE": redis.url,
         }
         nodes = [
-            stack.enter_context(node_over(bucket, tmp_path_factory.mktemp("cache"), **environ))
+            stack.enter_context(node_over(bucket.url, tmp_path_factory.mktemp("cache"), **environ))
             for _ in range(3)
         ]
         front = Front(tmp_path_factory.mktemp("front"), [node.port for node in nodes])
-        yield Cluster(root, store, redis, nodes, stack.enter_context(front), key, bounded_key)
+        yield Cluster(root, store, redis, nodes, stack.enter_context(front), key, *bounded)
 
 
 def target_of(symbol: str, first_s: int, last_s: int) -> str:
@@ -178,7 +183,7 @@ def test_bytes_of_a_day_are_those_of_all_nodes(cluster: Cluster) -> None:
 
 @pytest.mark.usefixtures("each_read")
 def test_transfer_goes_on_at_a_node_that_has_yet_to_fetch(cluster: Cluster) -> None:
-    """SIGKILL amid 8 MB: another fetches the day, the rest is by its tag, and the hash is right."""
+    """SIGKILL amid 16 MB: another fetches the day, the rest is by its tag, the hash is right."""
     target = target_of("LARGE", 0, 0)
     answer = cluster.front.get(target, fields=bearer(cluster.key))
     number = number_of(answer.fields)
@@ -231,15 +236,21 @@ def test_stream_gets_what_is_announced_and_goes_on_at_another_node(cluster: Clus
     assert len(set(used)) == 2
 
 
-def test_redis_that_dies_costs_no_answer(cluster: Cluster) -> None:
-    """Nodes count alone until it is back."""
+@pytest.mark.usefixtures("whole_day")
+def test_redis_that_dies_costs_no_answer_and_bounds_still_hold(cluster: Cluster) -> None:
+    """Each node counts alone until it is back, and gives what a key may have but no more."""
+    target, fields = target_of(SYMBOLS[0], *WHOLE), bearer(cluster.other_key)
+    content = expected_of(cluster.root, SYMBOLS[0], *WHOLE)
     cluster.redis.kill()
     try:
         for node in cluster.nodes:
             poll(lambda: node.metric("zerocopy_limits_store_up") == 0, "it is missed")  # noqa: B023
-        for symbol in SYMBOLS:
-            answer = cluster.front.get(target_of(symbol, *WHOLE), fields=bearer(cluster.key))
-            assert answer.content == expected_of(cluster.root, symbol, *WHOLE)
+        for node in cluster.nodes:
+            answers = [node.get(target, fields=fields) for _ in range(QUOTA)]
+            assert [answer.content for answer in answers] == [content] * QUOTA
+            assert node.get(target, fields=fields).status == 429
+        unbounded = cluster.front.get(target, fields=bearer(cluster.key))
+        assert unbounded.content == content
     finally:
         cluster.redis.start()
     for node in cluster.nodes:

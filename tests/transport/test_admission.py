@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.server import open_descriptors
+from tests.descriptors import held
 from zerocopy.core.counters import (
     CONNECTIONS,
     CONNECTIONS_ACCEPTED,
@@ -208,14 +208,14 @@ def bench() -> Iterator[Bench]:
     first = new_event_loop()  # libuv keeps a pipe of its own for the whole process
     first.run_until_complete(asyncio.sleep(0))
     first.close()
-    before = open_descriptors(os.getpid())
+    before = held()
     loop = new_event_loop()
     opened = Bench(loop)
     yield opened
     opened.close()
     opened.scheduler()
     loop.close()
-    assert open_descriptors(os.getpid()) <= before
+    assert not held() - before
 
 
 def test_accepted_sockets_wait_for_nothing(bench: Bench) -> None:
@@ -307,7 +307,7 @@ def test_lasting_shortage_closes_who_waits(bench: Bench) -> None:
 def resource_hog(stack: ExitStack) -> None:
     """Leave this process no descriptor until `stack` is closed."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors(os.getpid()) + 8, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(fd) for fd, _ in held()) + 8, limits[1]))
     stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
     while True:
         try:
