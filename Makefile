@@ -72,7 +72,7 @@ lint: install ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## side by side with nginx, stock Hypercorn and uvicorn; some 11 minutes
+bench: install ## side by side with nginx, stock Hypercorn and uvicorn; some 35 minutes
 	@mkdir -p var
 	$(BIN)/python -m bench --markdown var/bench.md --svg var/bench.svg
 
