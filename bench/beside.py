@@ -86,8 +86,8 @@ def _work(
     ours: Connection, theirs: Connection, work: Callable[..., None], arguments: tuple[object, ...]
 ) -> None:
     ours.close()  # or the pipe would not end with the process that measures
-    # The client whose time is taken gets the core that both share, at once and not after a slice of
-    # the other: a nicer process keeps it for 0.7 ms.
+    # The client whose time is taken gets the core at once. A process with a nice of 10 would keep
+    # it for 0.7 ms.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     work(theirs, *arguments)
 

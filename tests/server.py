@@ -143,8 +143,8 @@ class RunningServer:
     def kill(self) -> None:
         """SIGKILL to all of its processes at once, as when a machine dies; its ports are free then.
 
-        A worker outlives its supervisor for as long as the kernel takes to close what it had, and
-        listens until then: who connects waits in vain, and who binds the port is refused.
+        A killed worker listens until the kernel has closed its files. Until then bind(2) to its
+        port fails, and a client that connects gets no response.
         """
         with contextlib.ExitStack() as stack:
             dying, poller = [], select.poll()

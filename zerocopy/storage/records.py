@@ -3,8 +3,8 @@
 Owns the descriptors that the planner handed over, and opens the other files of the plan again. Each
 day is looked at after it was read: it is the one that was planned, or `DataChangedError` says that
 it is not, and the plan has to be made anew. Reading goes through a buffer: a file that is truncated
-meanwhile ends a read early, where a mapping of it would end the process. Before each
-read a computation gives way to the event loop.
+meanwhile ends a read early, where a mapping of it would end the process. A thread that computes
+gives way to the event loop before each read.
 """
 
 from __future__ import annotations

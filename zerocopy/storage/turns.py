@@ -1,7 +1,7 @@
-"""Turns of the threads that compute beside an event loop: what they leave to it, and when.
+"""Turns of the threads that compute beside an event loop: when they let it go first.
 
-Reads call `give_way` before each step, in whatever thread they run; it acts in those alone that
-have said `take_turns`. Decision 38 measured it.
+`storage/records.py` calls `give_way` before each read, in every thread. It acts only in a thread
+that has called `take_turns`. Decision 38 has the measurements.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import threading
 import time
 
 TURN_NS_MIN = 50_000
-"""Steps that are shorter are taken together. One of a large day takes 0.1 to 0.6 ms."""
+"""Shorter steps share a turn. A step of a large day takes 0.1 to 0.6 ms."""
 
 TURN_OF_WAIT = 10
-"""A turn is the tenth of the wait before it: as much as others leave to a thread that is nicer by
-ten. With one step a turn it would get far less where they never rest."""
+"""A turn lasts at least a tenth of the wait before it, the share of a thread with a nice of 10.
+
+With one step a turn, a thread on a busy core would get a fortieth."""
 
 
 class _Turn(threading.local):
@@ -32,11 +33,10 @@ def take_turns() -> None:
 
 
 def give_way() -> None:
-    """Where this thread's turn is over, let go of the interpreter's lock and of the processor.
+    """Release the interpreter's lock and the processor if this thread's turn is over.
 
-    An event loop that wakes amid the next step then goes before it, and where another process wants
-    the processor this thread waits here, where nobody waits for a lock of it. See sched_yield(2);
-    Python 3.11.0 alone keeps its lock there.
+    The event loop then runs at once when it wakes. If another process wants the processor, the
+    thread waits here, where it holds no lock. See sched_yield(2). Python 3.11.0 keeps the lock.
     """
     now_ns = time.monotonic_ns()
     if now_ns >= _turn.ends_ns:
